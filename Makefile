@@ -1,0 +1,64 @@
+# make setup   the environment, in .venv (done once; again when constraints.txt or setup.py change)
+# make test    the tests                        (TEST_FLAGS="--slow" adds the slow ones)
+# make demo    LoAd from nothing to a report    (DEMO_FLAGS="--smallest" for a first look)
+# make clean   removes .venv and what was built
+#
+# PYTHON=/path/to/python chooses the interpreter; else the first of PYTHONS that is 3.9–3.11.
+VENV := .venv
+PYTHON :=
+PYTHONS := python3.11 python3.10 python3.9 python3 python
+DEMO_FLAGS :=
+TEST_FLAGS :=
+LOG := $(VENV)/setup.log
+DONE := $(VENV)/setup.done
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_NO_INPUT := 1
+
+.PHONY: all setup test demo clean
+all: setup
+
+setup: $(DONE)
+
+test: $(DONE)
+	@$(VENV)/bin/python -m pytest $(TEST_FLAGS)
+
+demo: $(DONE)
+	@$(VENV)/bin/python tools/demo.py $(DEMO_FLAGS)
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info demo_run .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(DONE): constraints.txt setup.py
+	@found= ; seen= ; \
+	for python in $(if $(PYTHON),"$(PYTHON)",$(PYTHONS)); do \
+	  version=$$("$$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) \
+	    || continue; \
+	  case $$version in \
+	    3.9|3.10|3.11) found=$$python; break ;; \
+	    *) seen="$$seen, $$python is $$version" ;; \
+	  esac; \
+	done; \
+	if [ -z "$$found" ]; then \
+	  echo "error: Python 3.9, 3.10 or 3.11 is needed and was not found$$seen;" \
+	    "install one, or name it: make PYTHON=/path/to/python" >&2; \
+	  exit 1; \
+	fi; \
+	step() { \
+	  echo "setup: $$1"; shift; \
+	  "$$@" >>$(LOG) 2>&1 </dev/null || { \
+	    tail -n 25 $(LOG) >&2; \
+	    echo "error: setup failed; the whole log is in $(LOG)" >&2; \
+	    exit 1; \
+	  }; \
+	}; \
+	rm -rf $(VENV); mkdir -p $(VENV); : >$(LOG); \
+	step "1/3 virtual environment $(VENV) with Python $$version" "$$found" -m venv $(VENV); \
+	step "2/3 packages (about 700 MB; some minutes; log: $(LOG))" \
+	  $(VENV)/bin/python -m pip install -r constraints.txt; \
+	step "3/3 this package" \
+	  $(VENV)/bin/python -m pip install --no-deps --no-build-isolation --use-pep517 -e .; \
+	step "checking" $(VENV)/bin/python -m pip check; \
+	touch $(DONE); \
+	echo "setup: done"

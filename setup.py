@@ -1,0 +1,53 @@
+"""Installs the package; gin/ and tools/ come along as tf_advseg._gin and tf_advseg.tools."""
+import pathlib
+import re
+
+from setuptools import find_packages, setup
+
+HERE = pathlib.Path(__file__).resolve().parent
+VERSION = re.search(r"^__version__ = '([^']+)'",
+                    (HERE / 'tf_advseg' / '__init__.py').read_text(encoding='utf-8'), re.M)[1]
+README = HERE / 'README.md'
+TOOLS = ('train', 'evaluate', 'predict', 'prepare_data', 'inspect_run', 'benchmark', 'sweep',
+         'demo')
+
+setup(
+    name='tf_advseg',
+    version=VERSION,
+    description='Adversarial training of semantic segmentation in TensorFlow 2 / Keras: LoAd',
+    long_description=README.read_text(encoding='utf-8') if README.is_file() else '',
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    python_requires='>=3.9,<3.12',
+    # gin/ has no __init__.py: it holds data and is never imported.
+    packages=[*find_packages(include=['tf_advseg', 'tf_advseg.*']),
+              'tf_advseg.tools', 'tf_advseg._gin'],
+    package_dir={'tf_advseg': 'tf_advseg', 'tf_advseg.tools': 'tools', 'tf_advseg._gin': 'gin'},
+    package_data={'tf_advseg._gin': ['*.gin', '**/*.gin']},
+    install_requires=[
+        'tensorflow==2.15.1',
+        'tensorflow-addons==0.23.0',
+        'keras-cv==0.9.0',
+        'tensorflow-metadata<1.18',  # later ones need protobuf 5, TensorFlow 2.15 needs 4
+        'setuptools<81',  # TensorBoard 2.15 imports pkg_resources
+        'numpy<2',
+        'absl-py',
+        'gin-config==0.5.0',
+        'pillow',
+        'matplotlib',
+        'tqdm',
+    ],
+    extras_require={
+        'gpu': ['tensorflow[and-cuda]==2.15.1'],
+        'test': ['pytest', 'hypothesis'],
+    },
+    entry_points={'console_scripts': [
+        f'tf-advseg-{tool.replace("_", "-")} = tf_advseg.tools.{tool}:run' for tool in TOOLS]},
+    classifiers=[
+        'License :: OSI Approved :: Apache Software License',
+        'Programming Language :: Python :: 3.9',
+        'Programming Language :: Python :: 3.10',
+        'Programming Language :: Python :: 3.11',
+        'Topic :: Scientific/Engineering :: Image Recognition',
+    ],
+)

@@ -1,0 +1,70 @@
+"""Fixtures every room's tests share.
+
+TensorFlow is given two logical CPUs before anything initialises it, so that the same
+session can test one device and a two-replica MirroredStrategy.
+"""
+import os
+import pathlib
+
+import pytest
+
+from tf_advseg.core import runtime
+
+runtime.configure(deterministic=False, logical_cpus=2)
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
+
+
+def pytest_addoption(parser):
+    parser.addoption('--slow', action='store_true', help='also run tests marked slow')
+
+
+def pytest_configure(config):
+    config.addinivalue_line('markers', 'slow: takes minutes; runs with --slow')
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption('--slow'):
+        return
+    skip = pytest.mark.skip(reason='slow: run with --slow')
+    for item in items:
+        if 'slow' in item.keywords:
+            item.add_marker(skip)
+
+
+@pytest.fixture(scope='session')
+def repository():
+    """The folder of this checkout."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope='session')
+def shared():
+    """The folder of third-party data and reference numbers; tests skip where it is absent."""
+    folder = pathlib.Path(os.environ.get('TF_ADVSEG_SHARED', REPOSITORY.parent / 'shared'))
+    if not folder.is_dir():
+        pytest.skip(f'third-party data is not here: {folder} (set TF_ADVSEG_SHARED)')
+    return folder
+
+
+@pytest.fixture(scope='session')
+def stanford(shared, tmp_path_factory):
+    """The real Stanford Background folder (iccv09Data), unpacked once a session."""
+    import tarfile
+    archive = shared / 'data' / 'stanford_background.tar.xz'
+    if not archive.is_file():
+        pytest.skip(f'the Stanford Background archive is not here: {archive}')
+    ready = os.environ.get('TF_ADVSEG_STANFORD')
+    if ready:
+        return pathlib.Path(ready)
+    folder = tmp_path_factory.mktemp('stanford')
+    with tarfile.open(archive) as tar:
+        tar.extractall(folder, filter='data')
+    return folder / 'iccv09Data'
+
+
+@pytest.fixture(scope='session')
+def two_replicas():
+    """A MirroredStrategy over two logical CPUs."""
+    import tensorflow as tf
+    return tf.distribute.MirroredStrategy(['/cpu:0', '/cpu:1'])

@@ -1,0 +1,148 @@
+"""Tools' command lines: one line for every mistake, help on one screen."""
+import subprocess
+import sys
+
+import pytest
+
+from tf_advseg.core import command_line
+from tf_advseg.core.errors import UserError
+
+TOOL = '''"""Does nothing, politely.
+
+Example:
+  python tool.py --workdir=/tmp/x --steps=3
+"""
+from tf_advseg.core import command_line
+from tf_advseg.core.errors import UserError
+from absl import flags
+
+command_line.define_common_flags('gin_file', 'workdir', 'output_stride', 'strategy', 'dry_run',
+                                 'num_classes', seed=7)
+flags.DEFINE_integer('steps', 4, 'How many.')
+flags.DEFINE_enum('kind', 'soft', ['soft', 'hard'], 'Which maps.')
+
+
+def main(argv):
+    values = flags.FLAGS
+    if values.workdir == 'bad':
+        raise UserError('x.png: broken\\n  expected a PNG')
+    if values.workdir == 'bug':
+        raise RuntimeError('a bug')
+    if values.workdir == 'stop':
+        raise KeyboardInterrupt
+    if values.workdir == 'long':
+        for i in range(100000):
+            print(i)
+        return
+    print(values.seed, values.steps, values.output_stride, argv[1:])
+
+
+def run():
+    command_line.run(main, positional=POSITIONAL)
+
+
+if __name__ == '__main__':
+    run()
+'''
+
+
+@pytest.fixture(scope='module')
+def tool(tmp_path_factory, repository):
+    """Returns a function that runs the tool: (exit code, stdout, stderr)."""
+    folder = tmp_path_factory.mktemp('tool')
+    for positional in (0, 1):
+        (folder / f'tool{positional}.py').write_text(
+            TOOL.replace('POSITIONAL', str(positional)))
+
+    def call(*arguments, positional=0):
+        import os
+        done = subprocess.run(
+            [sys.executable, str(folder / f'tool{positional}.py'), *arguments], text=True,
+            capture_output=True, cwd=folder, env={**os.environ, 'PYTHONPATH': str(repository)})
+        return done.returncode, done.stdout, done.stderr
+    return call
+
+
+def test_a_good_call(tool):
+    assert tool('--steps=5', '--output_stride', '16') == (0, '7 5 16 []\n', '')
+    assert tool('load', '--seed=1', positional=1) == (0, "1 4 None ['load']\n", '')
+
+
+MISTAKES = {
+    '--wordir=x': 'unknown flag --wordir. Did you mean --workdir? See --help.',
+    '--stpes=3': 'unknown flag --stpes. Did you mean --steps? See --help.',
+    '--qqqqqqqqq': 'unknown flag --qqqqqqqqq. See --help.',
+    '--steps=many': "flag --steps=many: invalid literal for int() with base 10: 'many'",
+    '--kind=sotf': 'flag --kind=sotf: value should be one of <soft|hard>. Did you mean "soft"?',
+    '--output_stride=7': 'flag --output_stride=7: must be 8, 16 or 32',
+    '--num_classes=1': 'flag --num_classes=1: 1 is not integer >= 2',
+    'stray': 'unexpected argument "stray"; a flag is written --name=value, see --help',
+    '--workdir=bad': 'x.png: broken expected a PNG',
+}
+
+
+@pytest.mark.parametrize('argument', MISTAKES)
+def test_a_mistake_is_one_line_and_exit_code_1(tool, argument):
+    assert tool(argument) == (1, '', f'error: {MISTAKES[argument]}\n')
+
+
+def test_interrupt_is_one_line_and_a_bug_keeps_its_traceback(tool):
+    code, _, err = tool('--workdir=stop')
+    assert code == 130 and err.startswith('error: interrupted') and err.count('\n') == 1
+    code, _, err = tool('--workdir=bug')
+    assert code == 1 and 'Traceback' in err and 'RuntimeError: a bug' in err
+
+
+def test_help_fits_a_screen_and_shows_only_own_flags(tool):
+    code, out, err = tool('--help')
+    assert code == 0 and err == ''
+    lines = out.splitlines()
+    assert lines[0] == 'Does nothing, politely.' and len(lines) < 50
+    assert max(map(len, lines)) < 100
+    assert '  python tool.py --workdir=/tmp/x --steps=3' in lines
+    for text in ('--workdir', '--[no]dry_run', '--steps', 'soft|hard', '(default: 7)'):
+        assert text in out
+    assert '--logtostderr' not in out and '--split' not in out
+    code, out, _ = tool('--helpfull')
+    assert code == 0 and '--[no]logtostderr' in out and '--steps' in out
+
+
+def test_all_common_flags_fit_a_screen(repository):
+    code = ('from tf_advseg.core import command_line\n'
+            'command_line.define_common_flags(*command_line.COMMON_FLAGS)\n'
+            'def main(argv): pass\n'
+            'print(command_line.help_text(main))\n')
+    out = subprocess.run([sys.executable, '-c', code], cwd=repository, text=True, check=True,
+                         capture_output=True).stdout
+    assert all(f'{name} ' in out for name in command_line.COMMON_FLAGS)
+    assert len(out.splitlines()) < 40
+
+
+def test_a_closed_pipe_ends_quietly(tmp_path, repository):
+    (tmp_path / 'tool.py').write_text(TOOL.replace('POSITIONAL', '0'))
+    process = subprocess.Popen(
+        [sys.executable, str(tmp_path / 'tool.py'), '--workdir=long'], stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, env={'PYTHONPATH': str(repository), 'PATH': '/usr/bin:/bin'})
+    assert process.stdout.readline() == b'0\n'
+    process.stdout.close()
+    assert process.stderr.read() == b''
+    process.stderr.close()
+    assert process.wait() != 0
+
+
+def test_missing_packages_are_one_line(repository):
+    # -S and -I: an interpreter that finds the standard library and nothing else.
+    code = (f'import sys; sys.path.insert(0, {str(repository)!r})\n'
+            'import tf_advseg.core.command_line')
+    done = subprocess.run([sys.executable, '-I', '-S', '-c', code], text=True,
+                          capture_output=True)
+    assert done.returncode == 1 and done.stderr.count('\n') == 1
+    assert done.stderr.startswith('error: absl is not installed')
+
+
+def test_parse_size():
+    assert command_line.parse_size('513') == (513, 513)
+    assert command_line.parse_size('321X513') == (321, 513)
+    for text in ('', '0', 'a', '1x2x3', '-5', '3x'):
+        with pytest.raises(UserError, match='must be a side'):
+            command_line.parse_size(text)

@@ -1,0 +1,36 @@
+"""What a user reads when a name is wrong."""
+import pytest
+
+from tf_advseg.core.errors import UserError, nearest, require_one_of, suggest
+
+
+def test_message_is_one_line():
+    assert str(UserError('a\n  b: c\t d\n')) == 'a b: c d'
+
+
+@pytest.mark.parametrize('name, expected', [
+    ('patiance', 'patience'), ('PATIENCE', 'patience'), ('pat', 'patience'),
+    ('load.patiense', 'load.patience'), ('patience', 'patience'), ('qqqqqq', None)])
+def test_nearest(name, expected):
+    choices = ['patience', 'load.patience', 'beta_u'] if name.startswith('load') \
+        else ['patience', 'beta_u']
+    assert nearest(name, choices) == expected
+
+
+def test_nearest_looks_at_the_last_part_of_a_dotted_name():
+    assert nearest('patiance', ['Controller.patience', 'Controller.beta_u']) == \
+        'Controller.patience'
+
+
+def test_suggest():
+    assert suggest('mirorred', ['mirrored', 'tpu']) == ' Did you mean "mirrored"?'
+    assert suggest('xyz', ['mirrored', 'tpu']) == ''
+    assert suggest('xyz', []) == ''
+
+
+def test_require_one_of():
+    assert require_one_of('strategy', 'tpu', ['mirrored', 'tpu']) == 'tpu'
+    with pytest.raises(UserError) as caught:
+        require_one_of('strategy', 'mirored', ['mirrored', 'tpu'])
+    assert str(caught.value) == ('unknown strategy "mirored". Did you mean "mirrored"? '
+                                 'Known: mirrored, tpu.')

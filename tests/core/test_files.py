@@ -1,0 +1,163 @@
+"""Files are whole or not there; errors of the disk are one line; manifests find damage."""
+import errno
+import os
+import resource
+
+import numpy as np
+import pytest
+
+from tf_advseg.core import files
+from tf_advseg.core.errors import UserError
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_atomic_file_replaces_only_when_the_block_ends_well(tmp_path):
+    path = tmp_path / 'a.txt'
+    with files.atomic_file(path, 'w') as file:
+        file.write('old ü')
+        assert not path.exists()
+    with pytest.raises(RuntimeError), files.atomic_file(path, 'w') as file:
+        file.write('new')
+        raise RuntimeError('killed')
+    assert path.read_text(encoding='utf-8') == 'old ü'
+    assert names(tmp_path) == ['a.txt']
+
+
+def test_atomic_folder(tmp_path):
+    path = tmp_path / 'slot'
+    with files.atomic_folder(path) as folder:
+        (folder / 'sub').mkdir()
+        (folder / 'sub' / 'x').write_bytes(b'1')
+        assert folder.name.startswith('.tmp-') and folder.parent == tmp_path
+        assert not path.exists()
+    assert (path / 'sub' / 'x').read_bytes() == b'1'
+    with pytest.raises(UserError, match='exists already'), files.atomic_folder(path):
+        pass
+    with pytest.raises(KeyError), files.atomic_folder(tmp_path / 'other'):
+        raise KeyError
+    assert names(tmp_path) == ['slot']
+
+
+def test_atomic_folder_that_another_process_has_written_meanwhile(tmp_path):
+    path = tmp_path / 'slot'
+    with pytest.raises(UserError, match='another process'), files.atomic_folder(path) as folder:
+        (folder / 'x').write_bytes(b'mine')
+        path.mkdir()
+        (path / 'x').write_bytes(b'theirs')
+    assert (path / 'x').read_bytes() == b'theirs'
+    assert names(tmp_path) == ['slot']
+
+
+@pytest.mark.parametrize('number, words', [
+    (errno.ENOSPC, 'disk is full'), (errno.EDQUOT, 'quota'), (errno.EACCES, 'permission'),
+    (errno.EROFS, 'read-only')])
+@pytest.mark.parametrize('opener', [files.atomic_file, files.atomic_folder])
+def test_disk_errors_are_one_line_with_the_file_and_leave_nothing(
+        tmp_path, number, words, opener):
+    path = tmp_path / 'map.bin'
+    with pytest.raises(UserError, match=words) as caught, opener(path) as target:
+        if hasattr(target, 'write'):
+            target.write(b'half')
+        else:
+            (target / 'x').write_bytes(b'half')
+        raise OSError(number, os.strerror(number))
+    assert str(caught.value).startswith(f'{path}: ')
+    assert names(tmp_path) == []
+
+
+def test_a_real_limit_on_file_size_is_one_line(tmp_path):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        with pytest.raises(UserError, match='larger than the system allows'), \
+                files.atomic_file(tmp_path / 'big') as file:
+            file.write(b'x' * 100000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert names(tmp_path) == []
+
+
+def test_other_errors_pass_unchanged(tmp_path):
+    with pytest.raises(FileNotFoundError), files.atomic_file(tmp_path / 'a') as _:
+        open(tmp_path / 'nowhere', 'rb')
+
+
+def test_missing_parent_is_named(tmp_path):
+    with pytest.raises(UserError, match='there is no folder'), \
+            files.atomic_file(tmp_path / 'no' / 'a'):
+        pass
+
+
+def test_json_round_trip_is_exact_and_takes_numpy(tmp_path):
+    path = tmp_path / 'a.json'
+    files.write_json(path, {'x': np.float64(0.1) + 0.2, 'y': np.arange(3), 'p': tmp_path,
+                            's': {2, 1}, 'ü': 'ß'})
+    assert files.read_json(path) == {'x': 0.1 + 0.2, 'y': [0, 1, 2], 'p': str(tmp_path),
+                                     's': [1, 2], 'ü': 'ß'}
+    with pytest.raises(TypeError):
+        files.write_json(path, {'x': object()})
+    assert files.read_json(path)['s'] == [1, 2]
+
+
+@pytest.mark.parametrize('content', [None, b'{"a": ', b'\xff\xfe\x00', b''])
+def test_unreadable_json_is_a_user_error(tmp_path, content):
+    path = tmp_path / 'a.json'
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        files.read_json(path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.fixture
+def manifest_folder(tmp_path):
+    folder = tmp_path / 'slot'
+    (folder / 'sub').mkdir(parents=True)
+    (folder / 'a').write_bytes(b'hello')
+    (folder / 'sub' / 'b').write_bytes(b'')
+    (folder / '.tmp-left').write_bytes(b'no part of it')
+    files.write_manifest(folder, kind='maps', number=3)
+    return folder
+
+
+def test_manifest(manifest_folder):
+    manifest = files.check_manifest(manifest_folder)
+    assert manifest['kind'] == 'maps' and manifest['number'] == 3
+    assert sorted(manifest['files']) == ['a', 'sub/b']
+    # The published SHA-256 of 'hello'.
+    assert manifest['files']['a'] == {'bytes': 5, 'sha256': (
+        '2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824')}
+
+
+def test_manifest_names_what_is_bad(manifest_folder):
+    (manifest_folder / 'a').write_bytes(b'hellO')
+    assert files.check_manifest(manifest_folder, checksums=False)['kind'] == 'maps'
+    with pytest.raises(UserError, match='slot/a: its checksum'):
+        files.check_manifest(manifest_folder)
+    (manifest_folder / 'a').write_bytes(b'hell')
+    with pytest.raises(UserError, match='slot/a: has 4 bytes'):
+        files.check_manifest(manifest_folder, checksums=False)
+    (manifest_folder / 'a').unlink()
+    with pytest.raises(UserError, match='slot/a: missing'):
+        files.check_manifest(manifest_folder)
+    (manifest_folder / 'manifest.json').write_text('[1]')
+    with pytest.raises(UserError, match='not a manifest'):
+        files.check_manifest(manifest_folder)
+    with pytest.raises(UserError, match='no such folder'):
+        files.check_manifest(manifest_folder / 'nowhere')
+
+
+def test_folder_bytes_and_remove_temporaries(tmp_path):
+    (tmp_path / '.tmp-x' / '.tmp-inner').mkdir(parents=True)
+    (tmp_path / '.tmp-x' / 'y').write_bytes(b'123')
+    (tmp_path / 'keep').mkdir()
+    (tmp_path / 'keep' / '.tmp-file').write_bytes(b'12')
+    (tmp_path / 'keep' / 'z').write_bytes(b'1234')
+    assert files.folder_bytes(tmp_path) == 9
+    assert files.folder_bytes(tmp_path / 'nowhere') == 0
+    assert files.remove_temporaries(tmp_path) == ['.tmp-x', 'keep/.tmp-file']
+    assert files.folder_bytes(tmp_path) == 4
+    assert names(tmp_path) == ['keep']

@@ -1,0 +1,219 @@
+"""Anybody's folder: its three ways to say splits, its class files, and what can be wrong."""
+import json
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data_layouts import draw_pair, write_folder
+from tf_advseg.core.errors import UserError
+from tf_advseg.data.readers import make_reader
+
+
+def load(folder, image_id='p2', **options):
+    return make_reader('folder', folder, **options).load(image_id)
+
+
+def test_flat_folder_is_split_at_random(own_folder):
+    reader = make_reader('folder', own_folder, num_classes=4)
+    splits = reader.splits()
+    assert {n: len(ids) for n, ids in splits.items()} == {'train': 6, 'val': 2, 'test': 2}
+    assert sorted(i for ids in splits.values() for i in ids) == [f'p{i}' for i in range(10)]
+    assert splits != make_reader('folder', own_folder, num_classes=4, seed=1).splits()
+    halves = make_reader('folder', own_folder, num_classes=4, fractions={'a': 1, 'b': 1})
+    assert {n: len(ids) for n, ids in halves.splits().items()} == {'a': 5, 'b': 5}
+    for number in range(10):
+        image, label = reader.load(f'p{number}')
+        expected = draw_pair(number)
+        np.testing.assert_array_equal(image, expected[0])
+        np.testing.assert_array_equal(label, expected[1])
+
+
+def test_sub_folders_are_splits(tmp_path):
+    names = ['train/a', 'train/b', 'val/a', 'test/deep/c']
+    reader = make_reader('folder', write_folder(tmp_path, names), num_classes=4)
+    assert reader.splits() == {'test': ['test/deep/c'], 'train': ['train/a', 'train/b'],
+                               'val': ['val/a']}
+    np.testing.assert_array_equal(reader.load('val/a')[1], draw_pair(2)[1])
+
+
+def test_split_lists_choose_and_excuse_the_rest(own_folder):
+    (own_folder / 'splits').mkdir()
+    (own_folder / 'splits' / 'train.txt').write_text('p3\np1\n\n')
+    (own_folder / 'splits' / 'val.txt').write_text('p2\n')
+    (own_folder / 'labels' / 'p9.png').unlink()
+    reader = make_reader('folder', own_folder, num_classes=4)
+    assert reader.splits() == {'train': ['p3', 'p1'], 'val': ['p2']}
+
+
+def test_classes_from_files_options_or_labels(own_folder):
+    assert make_reader('folder', own_folder).spec.class_names == (
+        'class_0', 'class_1', 'class_2', 'class_3')
+    (own_folder / 'classes.txt').write_text('a\nb\nc\nd\ne\n')
+    assert make_reader('folder', own_folder).spec.class_names == tuple('abcde')
+    palette = [[i, 0, 0] for i in range(4)]
+    (own_folder / 'classes.json').write_text(json.dumps({'names': list('wxyz'),
+                                                         'palette': palette}))
+    spec = make_reader('folder', own_folder, dataset_name='mine').spec
+    assert spec.class_names == tuple('wxyz') and spec.name == 'mine'
+    assert spec.palette[3] == (3, 0, 0)
+    assert make_reader('folder', own_folder, class_names=list('klmn')).spec.num_classes == 4
+    with pytest.raises(UserError, match='num_classes is 3, but there are 4 class names'):
+        make_reader('folder', own_folder, num_classes=3)
+
+
+def test_inferred_number_of_classes_is_said(own_folder, caplog):
+    with caplog.at_level('INFO', logger='absl'):
+        make_reader('folder', own_folder)
+    assert '4 classes, as the highest label id is 3' in caplog.text
+
+
+def test_other_ignore_label(own_folder):
+    label = draw_pair(2)[1]
+    label[label == 255] = 77
+    Image.fromarray(label).save(own_folder / 'labels' / 'p2.png')
+    loaded = load(own_folder, num_classes=4, ignore_label=77)[1]
+    np.testing.assert_array_equal(loaded, draw_pair(2)[1])
+
+
+def test_palette_png_gives_its_indices(own_folder):
+    label = draw_pair(2)[1]
+    picture = Image.fromarray(label).convert('L')
+    picture.putpalette([v for i in range(256) for v in (255 - i, 7, i)])
+    assert picture.mode == 'P'
+    picture.save(own_folder / 'labels' / 'p2.png')
+    np.testing.assert_array_equal(load(own_folder, num_classes=4)[1], label)
+
+
+@pytest.mark.parametrize('depth', [1, 2, 4])
+def test_grey_png_of_few_bits_gives_ids_not_stretched_values(own_folder, depth):
+    ids = (np.arange(48 * 33).reshape(48, 33) % min(2 ** depth, 4)).astype(np.uint8)
+    bits = np.unpackbits(ids[..., None], axis=2)[..., 8 - depth:].reshape(48, -1)
+    rows = b''.join(b'\0' + np.packbits(row).tobytes() for row in bits)
+
+    def chunk(kind, data):
+        return (struct.pack('>I', len(data)) + kind + data
+                + struct.pack('>I', zlib.crc32(kind + data)))
+
+    (own_folder / 'labels' / 'p2.png').write_bytes(
+        b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', struct.pack('>IIBBBBB', 33, 48, depth, 0, 0, 0, 0))
+        + chunk(b'IDAT', zlib.compress(rows)) + chunk(b'IEND', b''))
+    np.testing.assert_array_equal(load(own_folder, num_classes=4)[1], ids)
+
+
+def test_pictures_that_are_not_plain_rgb_are_converted(own_folder):
+    grey = draw_pair(2)[0][..., 1]
+    Image.fromarray(grey).save(own_folder / 'images' / 'p2.png')
+    reader = make_reader('folder', own_folder, num_classes=4)
+    np.testing.assert_array_equal(reader.load('p2')[0], np.stack([grey] * 3, axis=-1))
+    assert reader.encoded_image('p2') is None
+    assert reader.encoded_image('p3').startswith(b'\x89PNG')
+
+
+def test_hidden_files_are_left_out(own_folder):
+    (own_folder / 'images' / '._p1.png').write_bytes(b'finder')
+    (own_folder / 'images' / 'notes.txt').write_text('x')
+    assert len(make_reader('folder', own_folder, num_classes=4).splits()['train']) == 6
+
+
+def _write(path, pixels, mode=None, **options):
+    Image.fromarray(pixels, mode).save(path, **options)
+
+
+def _cut(path):
+    path.write_bytes(path.read_bytes()[:len(path.read_bytes()) // 2])
+
+
+def _jpeg_cut(folder):
+    (folder / 'images/p2.png').unlink()
+    _write(folder / 'images/p2.jpg', draw_pair(2)[0])
+    _cut(folder / 'images/p2.jpg')
+
+
+def _list(folder, text):
+    (folder / 'splits').mkdir()
+    (folder / 'splits' / 'val.txt').write_text(text)
+
+
+def _outside(folder):
+    label = draw_pair(2)[1]
+    label[5, 5] = 9
+    _write(folder / 'labels/p2.png', label)
+
+
+BROKEN = {
+    'missing folder': (lambda f: (f / 'images').rename(f / 'pictures'),
+                       'images: no such folder'),
+    'picture without label': (lambda f: (f / 'labels/p2.png').unlink(),
+                              'images/p2.png: picture without label; expected'),
+    'label without picture': (lambda f: (f / 'images/p2.png').unlink(),
+                              'labels/p2.png: label without picture'),
+    'other size': (lambda f: _write(f / 'labels/p2.png', np.zeros([48, 32], np.uint8)),
+                   'labels/p2.png: label is 32x48, but its picture p2.png is 33x48'),
+    'out of range': (_outside, 'labels/p2.png: label id 9 is out of range; expected 0 to 3'),
+    'colours': (lambda f: _write(f / 'labels/p2.png', draw_pair(2)[0]),
+                'labels/p2.png: a colour PNG where class ids are expected'),
+    'JPEG label': (lambda f: _write(f / 'labels/p2.png', draw_pair(2)[1], format='JPEG'),
+                   'labels/p2.png: a JPEG file, expected a PNG'),
+    '16-bit label': (lambda f: _write(f / 'labels/p2.png', np.zeros([48, 33], np.uint16)),
+                     'labels/p2.png: mode I'),
+    'truncated JPEG': (_jpeg_cut, 'images/p2.jpg: truncated or damaged picture'),
+    'truncated PNG': (lambda f: _cut(f / 'images/p2.png'),
+                      'images/p2.png: truncated or damaged picture'),
+    'truncated label': (lambda f: _cut(f / 'labels/p2.png'),
+                        'labels/p2.png: truncated or damaged label'),
+    'empty file': (lambda f: (f / 'images/p2.png').write_bytes(b''),
+                   'images/p2.png: not a readable picture'),
+    'two pictures of one name': (lambda f: _write(f / 'images/p2.jpg', draw_pair(2)[0]),
+                                 'images/p2.png: has the same name as p2.jpg'),
+    'no pictures': (lambda f: [p.unlink() for p in (f / 'images').iterdir()],
+                    'images: no picture'),
+    'empty split folder': (lambda f: (f / 'images/val').mkdir(), 'images/val: empty split'),
+    'beside split folders': (lambda f: write_folder(f, ['train/x']),
+                             'images/p0.png: lies beside the split folders'),
+    'empty split list': (lambda f: _list(f, '\n'), 'splits/val.txt: empty split'),
+    'list of others': (lambda f: _list(f, 'p2\np77\n'), 'splits/val.txt: lists "p77", but'),
+    'list repeats': (lambda f: _list(f, 'p2\np2\n'), 'splits/val.txt: lists "p2" twice'),
+    'bad classes.json': (lambda f: (f / 'classes.json').write_text('{"a": 1}'),
+                         'classes.json: expected a list of class names'),
+    'empty classes.txt': (lambda f: (f / 'classes.txt').write_text('\n'),
+                          'classes.txt: no class name in it'),
+}
+
+
+@pytest.mark.parametrize('damage, words', BROKEN.values(), ids=BROKEN.keys())
+def test_bad_input_is_named_in_one_line(own_folder, damage, words):
+    damage(own_folder)
+    options = {} if 'classes' in words else {'num_classes': 4}
+    with pytest.raises(UserError) as error:
+        load(own_folder, **options)
+    assert words in str(error.value) and '\n' not in str(error.value)
+    assert str(own_folder) in str(error.value)
+
+
+@pytest.mark.parametrize('suffix', ['.png', '.jpg'])
+def test_a_picture_cut_anywhere_is_never_accepted_as_something_else(tmp_path, suffix):
+    folder = write_folder(tmp_path, ['a', 'b', 'c'], suffix)
+    path = folder / 'images' / ('b' + suffix)
+    whole, expected = path.read_bytes(), load(folder, 'b', num_classes=4)[0]
+    refused = 0
+    for length in range(0, len(whole), 61):
+        path.write_bytes(whole[:length])
+        try:
+            # The last bytes may be padding no pixel depends on.
+            np.testing.assert_array_equal(load(folder, 'b', num_classes=4)[0], expected)
+        except UserError as error:
+            refused += 1
+            assert f'b{suffix}' in str(error)
+    assert refused >= len(whole) // 61 - 1
+
+
+def test_labels_that_are_all_ignored_give_no_number_of_classes(tmp_path):
+    folder = write_folder(tmp_path, ['a', 'b', 'c'])
+    for name in 'abc':
+        shape = np.array(Image.open(folder / 'labels' / f'{name}.png')).shape
+        _write(folder / 'labels' / f'{name}.png', np.full(shape, 255, np.uint8))
+    with pytest.raises(UserError, match='every pixel is ignored'):
+        make_reader('folder', folder)

@@ -1,0 +1,109 @@
+"""Splits and hold-outs: complete, seeded, stratified where asked."""
+import json
+
+import hypothesis
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+
+from tf_advseg.core.errors import UserError
+from tf_advseg.data import splits
+
+IDS = [f'{i:04d}' for i in range(60)]
+SIZES = {'train': 40, 'val': 12, 'test': 8}
+
+
+def test_split_is_a_partition_of_the_given_sizes():
+    parts = splits.make_split(IDS, SIZES, seed=3)
+    assert {name: len(ids) for name, ids in parts.items()} == SIZES
+    assert sorted(i for ids in parts.values() for i in ids) == IDS
+
+
+def test_split_depends_on_the_seed_and_not_on_the_listing():
+    assert splits.make_split(IDS, SIZES, 3) == splits.make_split(IDS[::-1], SIZES, 3)
+    assert splits.make_split(IDS, SIZES, 3) != splits.make_split(IDS, SIZES, 4)
+
+
+@pytest.mark.parametrize('sizes, words', [
+    ({'train': 60, 'val': 0}, '"val" would be empty'),
+    ({'train': 50, 'val': 20}, 'needs 70 pictures, but there are 60'),
+])
+def test_impossible_sizes_are_refused(sizes, words):
+    with pytest.raises(UserError, match=words):
+        splits.make_split(IDS, sizes, 0)
+
+
+@hypothesis.given(st.integers(3, 500), st.lists(st.floats(0.01, 1), min_size=1, max_size=3))
+@hypothesis.settings(max_examples=100, deadline=None)
+def test_fractions_give_sizes_that_add_up(count, shares):
+    fractions = {str(i): share for i, share in enumerate(shares)}
+    sizes = splits.sizes_from_fractions(count, fractions)
+    assert sum(sizes.values()) == count and min(sizes.values()) >= 1
+    for name, share in fractions.items():
+        assert abs(sizes[name] - count * share / sum(shares)) < 2
+
+
+def test_too_few_pictures_for_the_fractions_are_refused():
+    with pytest.raises(UserError, match='2 pictures are too few'):
+        splits.sizes_from_fractions(2, {'a': 0.4, 'b': 0.3, 'c': 0.3})
+
+
+def test_papers_hold_out_of_172_has_52_pictures():
+    ids = [str(i) for i in range(172)]
+    held, rest = splits.hold_out(ids, seed=1)
+    assert (len(held), len(rest)) == (52, 120)
+    assert sorted(held + rest) == sorted(ids)
+    assert held == [i for i in ids if i in set(held)]
+    shuffled = list(reversed(ids))
+    assert set(splits.hold_out(shuffled, seed=1)[0]) == set(held)
+    assert splits.hold_out(ids, seed=2)[0] != held
+
+
+@hypothesis.given(st.integers(0, 10 ** 6))
+@hypothesis.settings(max_examples=20, deadline=None)
+def test_stratified_hold_out_keeps_every_class_near_its_share(seed):
+    random = np.random.default_rng(seed)
+    probabilities = [0.9, 0.6, 0.3, 0.12]
+    presence = {i: {c for c, p in enumerate(probabilities) if random.random() < p} for i in IDS}
+    held, rest = splits.hold_out(IDS, 0.3, seed, presence)
+    assert (len(held), len(rest)) == (18, 42) and sorted(held + rest) == IDS
+    for c in range(4):
+        total = sum(c in presence[i] for i in IDS)
+        assert abs(sum(c in presence[i] for i in held) - 0.3 * total) <= 1.5 + 0.05 * total
+    assert splits.hold_out(IDS[::-1], 0.3, seed, presence)[0] == held[::-1]
+
+
+def test_stratified_hold_out_shows_a_rare_class_in_both_parts():
+    presence = {i: {0} for i in IDS} | {i: {0, 1} for i in IDS[:4]}
+    for seed in range(20):
+        held, _ = splits.hold_out(IDS, 0.3, seed, presence)
+        assert 1 <= sum(1 in presence[i] for i in held) <= 3
+
+
+def test_hold_out_refuses_what_leaves_a_part_empty():
+    for fraction in (0.0, 1.0, 0.001):
+        with pytest.raises(UserError, match='need at least one'):
+            splits.hold_out(IDS, fraction)
+    with pytest.raises(UserError, match='"0059" is not known'):
+        splits.hold_out(IDS, 0.3, 0, {i: set() for i in IDS[:-1]})
+
+
+def test_split_file_round_trip_with_fields(tmp_path):
+    path = tmp_path / 'splits.json'
+    splits.write_split(path, {'train': ['a', 'b'], 'val': ['c']}, seed=5)
+    assert splits.read_split(path) == {'train': ['a', 'b'], 'val': ['c']}
+    content = json.loads(path.read_text())
+    assert content['seed'] == 5 and content['sizes'] == {'train': 2, 'val': 1}
+
+
+@pytest.mark.parametrize('text, words', [
+    ('{"a": 1}', 'not a split file'), ('[1', 'JSON'),
+    ('{"format": "tf_advseg split", "version": 9, "splits": {}}', 'version 9'),
+    ('{"format": "tf_advseg split", "version": 1, "splits": {"val": []}}', '"val" is empty'),
+])
+def test_other_files_are_refused_by_name(tmp_path, text, words):
+    path = tmp_path / 'splits.json'
+    path.write_text(text)
+    with pytest.raises(UserError, match='splits.json') as error:
+        splits.read_split(path)
+    assert words in str(error.value)

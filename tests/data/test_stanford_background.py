@@ -1,0 +1,125 @@
+"""The official layout of Stanford Background: real files, and bad ones."""
+import gin
+import numpy as np
+import pytest
+from PIL import Image
+
+from tf_advseg.core.errors import UserError
+from tf_advseg.data.readers import make_reader
+
+MINI = {'train': 3, 'val': 2, 'test': 1}
+
+
+def test_papers_split_of_the_real_data(stanford):
+    reader = make_reader('stanford_background', stanford, seed=0)
+    splits = reader.splits()
+    assert [len(splits[n]) for n in ('train', 'val', 'test')] == [400, 172, 143]
+    assert len({i for ids in splits.values() for i in ids}) == 715
+    assert splits == make_reader('stanford_background', stanford, seed=0).splits()
+    assert splits != make_reader('stanford_background', stanford, seed=1).splits()
+    assert reader.spec.num_classes == 8 and reader.spec.class_names[0] == 'sky'
+
+
+def test_real_pictures_and_labels(stanford):
+    reader = make_reader('stanford_background', stanford)
+    unknown = 0
+    for image_id in reader.splits()['train'][:4]:
+        image, label = reader.load(image_id)
+        text = (stanford / 'labels' / f'{image_id}.regions.txt').read_text()
+        official = np.array([[int(v) for v in row.split()] for row in text.splitlines()])
+        assert image.dtype == label.dtype == np.uint8 and image.shape == (*label.shape, 3)
+        np.testing.assert_array_equal(label, np.where(official < 0, 255, official))
+        assert reader.encoded_image(image_id)[:2] == b'\xff\xd8'
+        unknown += (official < 0).sum()
+    assert unknown > 0
+
+
+def test_every_negative_label_is_ignored(mini_stanford):
+    reader = make_reader('stanford_background', mini_stanford, sizes=MINI)
+    for number in range(6):
+        _, label = reader.load(f'{number:07d}')
+        assert (label[0, :3] == 255).all() and (label != 255).sum() == label.size - 3
+
+
+def test_incomplete_data_needs_sizes_of_its_own(mini_stanford):
+    with pytest.raises(UserError, match='6 pictures, but the 400/172/143 split needs all 715'):
+        make_reader('stanford_background', mini_stanford).splits()
+    splits = make_reader('stanford_background', mini_stanford, sizes=MINI).splits()
+    assert {n: len(ids) for n, ids in splits.items()} == MINI
+
+
+def _no_labels_folder(folder):
+    for path in (folder / 'labels').iterdir():
+        path.unlink()
+    (folder / 'labels').rmdir()
+
+
+def _truncate(path):
+    path.write_bytes(path.read_bytes()[:-200])
+
+
+BROKEN = {
+    'missing folder': (_no_labels_folder, 'labels: no such folder'),
+    'picture without label': (
+        lambda f: (f / 'labels/0000002.regions.txt').unlink(),
+        'images/0000002.jpg: picture without label; expected'),
+    'label without picture': (
+        lambda f: (f / 'images/0000002.jpg').unlink(),
+        'labels/0000002.regions.txt: label without picture'),
+    'other size': (
+        lambda f: (f / 'labels/0000002.regions.txt').write_text('0 1\n2 3\n'),
+        'labels/0000002.regions.txt: label is 2x2, but its picture 0000002.jpg is 33x48'),
+    'ragged': (
+        lambda f: (f / 'labels/0000002.regions.txt').write_text('0 1\n2\n'),
+        'labels/0000002.regions.txt: not a matrix of whole numbers'),
+    'no numbers': (
+        lambda f: (f / 'labels/0000002.regions.txt').write_text('sky tree\n'),
+        'labels/0000002.regions.txt: not a matrix of whole numbers'),
+    'empty label': (
+        lambda f: (f / 'labels/0000002.regions.txt').write_text('\n'),
+        'labels/0000002.regions.txt: the label is empty'),
+    'out of range': (
+        lambda f: (f / 'labels/0000002.regions.txt').write_text('0 8\n2 3\n'),
+        'labels/0000002.regions.txt: label id 8 is out of range; expected 0 to 7'),
+    'truncated JPEG': (
+        lambda f: _truncate(f / 'images/0000002.jpg'),
+        'images/0000002.jpg: truncated or damaged picture'),
+    'no picture at all': (
+        lambda f: (f / 'images/0000002.jpg').write_text('<html>404</html>'),
+        'images/0000002.jpg: not a readable picture (unknown format)'),
+    '16-bit picture': (
+        lambda f: Image.fromarray(np.zeros([48, 33], np.uint16)).save(
+            f / 'images/0000002.jpg', format='PNG'),
+        'images/0000002.jpg: pixels are of type I;16'),
+}
+
+
+@pytest.mark.parametrize('damage, words', BROKEN.values(), ids=BROKEN.keys())
+def test_bad_input_is_named_in_one_line(mini_stanford, damage, words):
+    damage(mini_stanford)
+    with pytest.raises(UserError) as error:
+        make_reader('stanford_background', mini_stanford, sizes=MINI).load('0000002')
+    assert words in str(error.value) and '\n' not in str(error.value)
+    assert str(mini_stanford) in str(error.value)
+
+
+def test_wrong_folder_reader_or_option_are_named(tmp_path, mini_stanford):
+    with pytest.raises(UserError, match='nowhere: no such folder'):
+        make_reader('stanford_background', tmp_path / 'nowhere')
+    with pytest.raises(UserError, match='no folder was given'):
+        make_reader('stanford_background')
+    with pytest.raises(UserError, match='Did you mean "stanford_background"'):
+        make_reader('stanford_backgroud', mini_stanford)
+    with pytest.raises(UserError, match='no option "sede".*Did you mean "seed"'):
+        make_reader('stanford_background', mini_stanford, sede=1)
+
+
+def test_gin_completes_the_options(mini_stanford):
+    with gin.unlock_config():
+        gin.parse_config(f'make_reader.sizes = {MINI}\nmake_reader.seed = 5')
+    try:
+        splits = make_reader('stanford_background', mini_stanford).splits()
+    finally:
+        gin.clear_config()
+    assert splits == make_reader('stanford_background', mini_stanford, sizes=MINI,
+                                 seed=5).splits()

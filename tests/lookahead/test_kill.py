@@ -1,0 +1,90 @@
+"""A run killed again and again ends as one that was never killed, to the last bit."""
+import json
+import pathlib
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+TINY = pathlib.Path(__file__).with_name('tiny.py')
+# Each start is killed at the given call of a function since that start; the first kill of 'slot'
+# falls inside the writing of g0's maps, the others within cycles, retrainings and snapshots.
+POINTS = (('slot', 5), ('epoch', 2), ('step', 4), ('rename', 3), ('evaluation', 5), ('state', 4),
+          ('slot', 17), ('snapshot', 3))
+VOLATILE = ('time', 'seconds')
+
+
+def _start(workdir, *point):
+    return subprocess.Popen([sys.executable, str(TINY), str(workdir), *map(str, point)],
+                            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+def _wait(process, expected):
+    _, errors = process.communicate(timeout=900)
+    assert process.returncode == expected, errors[-3000:]
+
+
+def _lines(path):
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k not in VOLATILE} for line in lines
+            if line['event'] != 'resume']
+
+
+def _weights(folder):
+    import tensorflow as tf
+    reader = tf.train.load_checkpoint(str(folder / 'weights' / 'state'))
+    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()
+            if not name.startswith(('_CHECKPOINTABLE', 'save_counter'))}
+
+
+@pytest.fixture(scope='module')
+def runs(tmp_path_factory):
+    """(folder of the run never killed, folder of the run killed at every point)."""
+    folder = tmp_path_factory.mktemp('kill')
+    whole, killed = folder / 'whole', folder / 'killed'
+    never_killed = _start(whole)  # beside the others: each process keeps to one thread
+    for point in POINTS:
+        _wait(_start(killed, *point), -signal.SIGKILL)
+    _wait(_start(killed), 0)
+    _wait(never_killed, 0)
+    return whole, killed
+
+
+def test_the_run_was_killed_and_resumed(runs):
+    _, killed = runs
+    resumes = [line for line in (killed / 'journal.jsonl').read_text().splitlines()
+               if '"resume"' in line]
+    assert len(resumes) >= 1
+    starts = json.loads((killed / 'environment.json').read_text())['earlier_starts']
+    assert len(starts) == len(POINTS)
+
+
+@pytest.mark.parametrize('name', ['journal.jsonl', 'metrics.jsonl', 'control/journal.jsonl',
+                                  'control/metrics.jsonl'])
+def test_journals_are_equal(runs, name):
+    whole, killed = runs
+    assert _lines(whole / name) == _lines(killed / name)
+    assert len(_lines(whole / name)) > 5
+
+
+@pytest.mark.parametrize('model', ['best', 'control'])
+def test_weights_are_bit_identical(runs, model):
+    whole, killed = (_weights(run / 'checkpoints' / model) for run in runs)
+    assert whole.keys() == killed.keys() and len(whole) >= 8
+    for name in whole:
+        np.testing.assert_array_equal(whole[name], killed[name], err_msg=name)
+
+
+def test_scores_are_equal(runs):
+    whole, killed = (json.loads((run / 'results.json').read_text())['models'] for run in runs)
+    assert whole == killed
+
+
+def test_nothing_half_written_is_left(runs):
+    for run in runs:
+        assert not list(run.rglob('.tmp-*'))
+        roles = json.loads((run / 'lookahead/state.json').read_text())['snapshots']['roles']
+        folders = {path.name for path in (run / 'lookahead/snapshots').iterdir()}
+        assert folders == set(roles.values())

@@ -1,0 +1,117 @@
+"""The smallest whole LoAd run: scenes of 49 pixels, two convolutions, a small discriminator.
+
+Also a program: `python tiny.py WORKDIR [POINT NUMBER]` runs it and, given a point, kills itself
+with SIGKILL when that point is reached for the NUMBER-th time. tests/lookahead/test_kill.py
+drives it.
+"""
+import os
+import pathlib
+import signal
+import sys
+
+if __name__ == '__main__':
+    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
+
+CROP = 49
+GIN = (
+    "build_discriminator.name = 'small_cnn'",
+    'build_discriminator.alpha = 0.25',
+    'build_discriminator.dropout = 0.1',
+    'input_encoding.size = 32',
+    'generator_optimizer.learning_rate = 0.002',
+    "lookahead.adversarial_weight = 'balanced'",
+    'lookahead.balance_batches = 2',
+    'lookahead.durable_every = 3',
+    'lookahead.diagnostics_every = 4',
+    'lookahead.min_epochs = 1',
+    'lookahead.max_epochs = 2',
+    'lookahead.patience = 1',
+    'lookahead.reestimate_batches = 1',
+    'lookahead.evaluation_batch_size = 4',
+    'controller.patience = 5',
+    'controller.max_total_cycles = 3',
+    'controller.beta_u = 0.0005',
+    "dataset.reader = 'shapes'",
+    "dataset.options = {'num_train': 12, 'num_val': 8, 'num_test': 3, 'size': (49, 49), "
+    "'smallest': (40, 40)}",
+    'dataset.holdout_fraction = 0.5',
+)
+
+
+def network(seed=1, classes=8):
+    """A Keras model that the package does not know: stride 4, dropout-free, batch norm inside."""
+    import tensorflow as tf
+    layers = tf.keras.layers
+
+    def start(salt):
+        return tf.keras.initializers.GlorotUniform(seed=seed + salt)
+
+    return tf.keras.Sequential([
+        layers.Conv2D(8, 3, 2, 'same', activation='relu', kernel_initializer=start(0)),
+        layers.BatchNormalization(momentum=0.9),
+        layers.Conv2D(12, 3, 2, 'same', activation='relu', kernel_initializer=start(1)),
+        layers.Conv2D(classes, 1, kernel_initializer=start(2))], name='stranger')
+
+
+def run(workdir, **changes):
+    """A whole run with control and report; returns its results."""
+    from tf_advseg.experiments import improve
+    arguments = {'crop_size': CROP, 'normalise': lambda x: x / 127.5 - 1.0, 'gin_params': GIN,
+                 'seed': 3, **changes}
+    return improve.improve(network(), None, workdir, **arguments)
+
+
+def _die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _arm(module, name, count, before=False):
+    """Replaces a function by one that kills the process at its count-th call."""
+    original = getattr(module, name)
+    calls = []
+
+    def armed(*args, **kwargs):
+        calls.append(1)
+        if before and len(calls) == count:
+            _die()
+        result = original(*args, **kwargs)
+        if len(calls) == count:
+            _die()
+        return result
+
+    setattr(module, name, armed)
+
+
+def arm(point, count):
+    """Kills at: 'step', 'evaluation', 'slot' (inside its writing), 'epoch', 'snapshot', 'state'
+    (written, nothing collected yet) or 'rename' (a snapshot complete, not yet under its name)."""
+    from tf_advseg.core import files
+    from tf_advseg.core import indexed_records
+    from tf_advseg.evaluation import evaluator
+    from tf_advseg.lookahead import discriminator_training
+    from tf_advseg.lookahead import orchestrator
+    from tf_advseg.lookahead import snapshots
+    targets = {
+        'step': (orchestrator.LookAhead, '_propagate', False),
+        'evaluation': (evaluator.Evaluator, 'run', False),
+        'slot': (indexed_records.IndexedRecordWriter, 'write', False),
+        'epoch': (discriminator_training.DiscriminatorTrainer, '_hold_out', False),
+        'snapshot': (snapshots.SnapshotStore, 'save', False),
+        'state': (snapshots.SnapshotStore, 'collect_garbage', True),
+        'rename': (files, '_rename_folder', True),
+    }
+    module, name, before = targets[point]
+    _arm(module, name, count, before)
+
+
+def main(workdir, point=None, count='0'):
+    """The program."""
+    from tf_advseg.core import runtime
+    runtime.configure(deterministic=True, threads=1)
+    if point:
+        arm(point, int(count))
+    run(workdir)
+
+
+if __name__ == '__main__':
+    main(*sys.argv[1:])

@@ -1,0 +1,94 @@
+"""Pixel losses against NumPy and finite differences."""
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tf_advseg.losses import pixel
+
+RANDOM = np.random.default_rng(3)
+LOGITS = RANDOM.normal(size=(3, 4, 5, 6)).astype(np.float32)
+LABELS = RANDOM.integers(0, 6, (3, 4, 5)).astype(np.int32)
+LABELS[0, 0, :3] = 255
+LABELS[1, 2] = 255
+WEIGHTS = RANDOM.uniform(0.1, 3.0, LABELS.shape).astype(np.float32)
+
+
+def numpy_sums(logits, labels, weights):
+    logits = logits.astype(np.float64)
+    log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    picked = np.take_along_axis(log_p, np.where(labels == 255, 0, labels)[..., None], -1)[..., 0]
+    return (-picked * weights * (labels != 255)).sum((1, 2))
+
+
+@pytest.mark.parametrize('weights', [None, WEIGHTS])
+def test_cross_entropy_matches_numpy(weights):
+    sums, counts = pixel.cross_entropy(LOGITS, LABELS, pixel_weights=weights)
+    factor = np.ones_like(WEIGHTS) if weights is None else weights
+    np.testing.assert_allclose(sums, numpy_sums(LOGITS, LABELS, factor), rtol=1e-5)
+    assert counts.numpy().tolist() == (LABELS != 255).sum((1, 2)).tolist()
+    assert sums.dtype == counts.dtype == tf.float32
+
+
+def gradient(logits, labels, weights=None):
+    logits = tf.constant(logits)
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        sums, _ = pixel.cross_entropy(logits, labels, pixel_weights=weights)
+        total = tf.reduce_sum(sums)
+    return total.numpy(), tape.gradient(total, logits).numpy()
+
+
+def test_gradient_matches_finite_differences_and_is_zero_where_ignored():
+    _, analytic = gradient(LOGITS, LABELS, WEIGHTS)
+    assert np.all(analytic[LABELS == 255] == 0.0)
+    for place in [(0, 1, 1, 2), (2, 3, 4, 5), (1, 0, 0, 0), (0, 0, 1, 3)]:
+        step = np.zeros(LOGITS.shape)
+        step[place] = 1e-5
+        numeric = (numpy_sums(LOGITS + step, LABELS, WEIGHTS).sum()
+                   - numpy_sums(LOGITS - step, LABELS, WEIGHTS).sum()) / 2e-5
+        assert analytic[place] == pytest.approx(numeric, abs=1e-4)
+
+
+def test_nothing_but_ignored_pixels_is_zero_without_nan():
+    total, gradients = gradient(LOGITS, np.full_like(LABELS, 255))
+    assert total == 0.0
+    assert np.all(gradients == 0.0)
+    _, counts = pixel.cross_entropy(LOGITS, np.full_like(LABELS, 255))
+    assert np.all(counts.numpy() == 0.0)
+
+
+def test_another_ignore_label():
+    sums, counts = pixel.cross_entropy(LOGITS, np.zeros_like(LABELS), ignore_label=0)
+    assert np.all(sums.numpy() == 0.0) and np.all(counts.numpy() == 0.0)
+
+
+def test_half_precision_logits_give_a_float32_loss():
+    sums, _ = pixel.cross_entropy(tf.cast(LOGITS, tf.float16), LABELS)
+    assert sums.dtype == tf.float32
+    np.testing.assert_allclose(sums, numpy_sums(LOGITS, LABELS, np.ones_like(WEIGHTS)), rtol=1e-2)
+
+
+@pytest.mark.parametrize('reading', ['per_class', 'global'])
+def test_image_class_weights_match_the_sentence_of_the_paper(reading):
+    average = np.array([4.0, 2.0, 7.5, 0.0, 1.0, 3.0])
+    weights = pixel.image_class_weights(LABELS, 6, average, reading=reading).numpy()
+    expected = np.zeros_like(weights)
+    for b, y, x in np.ndindex(LABELS.shape):
+        c = LABELS[b, y, x]
+        if c != 255:
+            numerator = average[c] if reading == 'per_class' else average.mean()
+            expected[b, y, x] = numerator / (LABELS[b] == c).sum()
+    np.testing.assert_allclose(weights, expected, rtol=1e-6)
+
+
+def test_per_class_weights_turn_a_picture_of_average_counts_into_plain_cross_entropy():
+    counts = np.bincount(LABELS[2].ravel(), minlength=6)
+    weights = pixel.image_class_weights(LABELS[2:], 6, counts)
+    np.testing.assert_allclose(weights, np.ones((1, 4, 5)), rtol=1e-6)
+
+
+def test_class_weights_are_bounded_on_request_and_checked():
+    average = np.full(6, 1000.0)
+    assert pixel.image_class_weights(LABELS, 6, average, maximum=5.0).numpy().max() == 5.0
+    with pytest.raises(ValueError, match='per_class'):
+        pixel.image_class_weights(LABELS, 6, average, reading='perclass')

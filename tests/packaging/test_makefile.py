@@ -1,0 +1,77 @@
+"""`make` picks a Python that fits, and says so in one line where there is none."""
+import os
+import shutil
+import subprocess
+
+import pytest
+
+
+@pytest.fixture
+def clone(tmp_path, repository):
+    """A folder with the Makefile and what its set-up depends on, and nothing else."""
+    for name in ('Makefile', 'constraints.txt', 'setup.py'):
+        shutil.copy(repository / name, tmp_path / name)
+    return tmp_path
+
+
+def interpreter(folder, name, version):
+    """Writes a script that answers every call like a Python of this version."""
+    path = folder / name
+    path.write_text(f'#!/bin/sh\necho "$@" >> {folder}/calls\necho {version}\n')
+    path.chmod(0o755)
+    return path
+
+
+def make(clone, *arguments):
+    """Runs make; returns (exit code, stdout, lines of stderr that are not make's own)."""
+    done = subprocess.run(
+        ['make', *arguments], cwd=clone, text=True, capture_output=True,
+        env={name: value for name, value in os.environ.items() if not name.startswith('MAKE')})
+    return done.returncode, done.stdout, [line for line in done.stderr.splitlines()
+                                          if not line.startswith('make')]
+
+
+@pytest.mark.parametrize('version', ['3.8', '3.12', '3.13', '2.7'])
+def test_a_python_outside_is_one_line(clone, version):
+    python = interpreter(clone, 'python-other', version)
+    code, out, err = make(clone, 'setup', f'PYTHON={python}')
+    assert code != 0 and out == ''
+    assert err == [f'error: Python 3.9, 3.10 or 3.11 is needed and was not found, {python} is '
+                   f'{version}; install one, or name it: make PYTHON=/path/to/python']
+    assert not (clone / '.venv').exists()
+
+
+def test_the_first_python_that_fits_is_taken(clone):
+    names = [str(interpreter(clone, name, version)) for name, version in
+             [('a', '3.12'), ('b', '3.10'), ('c', '3.11')]]
+    code, out, err = make(clone, 'setup', f'PYTHONS={clone}/nowhere {" ".join(names)}')
+    assert out.startswith('setup: 1/3 virtual environment .venv with Python 3.10\n')
+    assert '-m venv .venv' in (clone / 'calls').read_text(encoding='utf-8')
+    # The pretended interpreter makes no environment, so the next step fails: log and one line.
+    assert code != 0 and err[-1] == 'error: setup failed; the whole log is in .venv/setup.log'
+    assert not (clone / '.venv' / 'setup.done').exists()
+
+
+def test_setup_is_done_once_and_again_when_what_it_depends_on_changes(clone):
+    done = clone / '.venv' / 'setup.done'
+    done.parent.mkdir()
+    done.touch()
+    os.utime(done, (2e9, 2e9))
+    assert make(clone, '--question', 'setup')[0] == 0
+    for name in ('constraints.txt', 'setup.py'):
+        os.utime(clone / name, (2.1e9, 2.1e9))
+        assert make(clone, '--question', 'setup')[0] == 1
+        os.utime(clone / name, (1e9, 1e9))
+
+
+def test_targets_call_the_environment_s_python(clone):
+    done = clone / '.venv' / 'setup.done'
+    done.parent.mkdir()
+    done.touch()
+    os.utime(done, (2e9, 2e9))
+    assert make(clone, '-n', 'test', 'TEST_FLAGS=-x')[1] == '.venv/bin/python -m pytest -x\n'
+    assert make(clone, '-n', 'demo', 'DEMO_FLAGS=--smallest --workdir /tmp/a')[1] == \
+        '.venv/bin/python tools/demo.py --smallest --workdir /tmp/a\n'
+    (clone / 'build').mkdir()
+    assert make(clone, 'clean')[0] == 0
+    assert not (clone / '.venv').exists() and not (clone / 'build').exists()

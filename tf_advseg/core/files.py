@@ -1,0 +1,294 @@
+"""Files that are either whole or not there: temporary name, flush, fsync, rename; checksums."""
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+import uuid
+
+from tf_advseg.core.errors import UserError
+
+TEMPORARY = '.tmp-'
+MANIFEST = 'manifest.json'
+
+_ADVICE = {
+    errno.ENOSPC: 'the disk is full; free some space and start again',
+    errno.EDQUOT: 'the disk quota is used up; free some space and start again',
+    errno.EFBIG: 'the file is larger than the system allows',
+    errno.EACCES: 'permission denied',
+    errno.EPERM: 'operation not permitted',
+    errno.EROFS: 'the file system is read-only',
+    errno.ENOTDIR: 'a part of this path is a file, not a folder',
+}
+
+
+@contextlib.contextmanager
+def disk_errors(path):
+    """Turns a full disk, a quota or a missing permission into a one-line UserError.
+
+    Args:
+      path: the file named where the error itself names none.
+
+    Raises:
+      UserError: for ENOSPC, EDQUOT, EFBIG, EACCES, EPERM, EROFS and ENOTDIR; any other
+        OSError passes unchanged.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _ADVICE:
+            raise
+        # A temporary name says nothing to the user: name the file it stands for.
+        named = error.filename if isinstance(error.filename, str) else None
+        if named is None or TEMPORARY in named:
+            named = path
+        raise UserError(f'{named}: {_ADVICE[error.errno]}') from error
+
+
+def _temporary(path):
+    """Returns a fresh '.tmp-…' Path beside `path`."""
+    return path.parent / f'{TEMPORARY}{path.name[:80]}-{os.getpid()}-{uuid.uuid4().hex[:8]}'
+
+
+def _require_parent(path):
+    """Raises UserError unless the folder that shall hold `path` exists."""
+    if not path.parent.is_dir():
+        raise UserError(f'{path}: cannot be written, there is no folder {path.parent}')
+
+
+def sync_folder(folder):
+    """Makes renames inside `folder` durable (fsync of the directory entry)."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some network file systems cannot sync a directory; the rename itself still holds.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def sync_file(path):
+    """Makes the contents of a closed file durable."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def atomic_file(path, mode='wb'):
+    """Opens a temporary file that takes the name `path` only when the block ends well.
+
+    Args:
+      path: the file to be written or replaced; its folder must exist.
+      mode: 'wb' or 'w' (text is UTF-8).
+
+    Yields:
+      The open file object.
+
+    Raises:
+      UserError: the folder is missing, the disk is full or writing is forbidden. Nothing
+        is left behind then, and an older file at `path` is untouched.
+    """
+    path = pathlib.Path(path)
+    _require_parent(path)
+    temporary = _temporary(path)
+    encoding = None if 'b' in mode else 'utf-8'
+    with disk_errors(path):
+        try:
+            with open(temporary, mode, encoding=encoding) as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+            sync_folder(path.parent)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
+
+
+@contextlib.contextmanager
+def atomic_folder(path):
+    """Yields a temporary folder that takes the name `path` only when the block ends well.
+
+    Args:
+      path: the folder to be made. It must not exist yet; its parent must.
+
+    Yields:
+      The Path of a '.tmp-…' sibling, empty.
+
+    Raises:
+      UserError: `path` exists, its parent is missing, the disk is full or writing is
+        forbidden. Nothing is left behind then.
+    """
+    path = pathlib.Path(path)
+    _require_parent(path)
+    if path.exists():
+        raise UserError(f'{path}: exists already; remove it or choose another folder')
+    temporary = _temporary(path)
+    with disk_errors(path):
+        try:
+            temporary.mkdir()
+            yield temporary
+            for folder, _, names in os.walk(temporary):
+                for name in names:
+                    sync_file(os.path.join(folder, name))
+                sync_folder(folder)
+            _rename_folder(temporary, path)
+            sync_folder(path.parent)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+
+
+def _rename_folder(temporary, path):
+    """Renames a folder onto a free name; somebody else's finished folder is not replaced."""
+    try:
+        os.rename(temporary, path)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            raise UserError(f'{path}: another process has just written it') from error
+        raise
+
+
+def _plain(value):
+    """json's fallback: NumPy scalars and arrays, paths and sets as plain values."""
+    if hasattr(value, 'tolist'):
+        return value.tolist()
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, (set, frozenset)):
+        return sorted(value)
+    raise TypeError(f'{type(value).__name__} cannot be written as JSON')
+
+
+def to_json(value, indent=None):
+    """Returns `value` as JSON text; NumPy scalars, arrays and paths become plain values."""
+    return json.dumps(value, indent=indent, default=_plain, ensure_ascii=False)
+
+
+def write_json(path, obj):
+    """Writes `obj` as indented JSON, atomically (see `atomic_file`)."""
+    text = to_json(obj, indent=1)
+    with atomic_file(path, 'w') as file:
+        file.write(text + '\n')
+
+
+def read_json(path):
+    """Returns what a JSON file holds.
+
+    Raises:
+      UserError: the file is missing, unreadable or not JSON.
+    """
+    try:
+        with open(path, encoding='utf-8') as file:
+            return json.load(file)
+    except FileNotFoundError as error:
+        raise UserError(f'{path}: no such file') from error
+    except OSError as error:
+        raise UserError(f'{path}: cannot be read ({error.strerror})') from error
+    except ValueError as error:
+        raise UserError(f'{path}: not valid JSON ({error}); it is damaged, or not a file of '
+                        'this package') from error
+
+
+def sha256(path):
+    """Returns the SHA-256 of a file's bytes as 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    with disk_errors(path), open(path, 'rb') as file:
+        for block in iter(lambda: file.read(1 << 20), b''):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _files_below(folder):
+    """Yields (name relative to `folder` with '/', Path) of its files, sorted; no temporaries."""
+    folder = pathlib.Path(folder)
+    for path in sorted(folder.rglob('*')):
+        relative = path.relative_to(folder)
+        if path.is_file() and not any(part.startswith(TEMPORARY) for part in relative.parts):
+            yield relative.as_posix(), path
+
+
+def write_manifest(folder, **fields):
+    """Writes `folder`/manifest.json: size and SHA-256 of every file below, and `fields`.
+
+    Returns:
+      The manifest, a dict with "files": {name: {"bytes", "sha256"}} and the fields.
+    """
+    folder = pathlib.Path(folder)
+    files = {name: {'bytes': path.stat().st_size, 'sha256': sha256(path)}
+             for name, path in _files_below(folder) if name != MANIFEST}
+    manifest = {'files': files, **fields}
+    write_json(folder / MANIFEST, manifest)
+    return manifest
+
+
+def check_manifest(folder, checksums=True):
+    """Returns a folder's manifest after checking that its files are as they were written.
+
+    Args:
+      folder: where manifest.json stands.
+      checksums: False compares sizes only, which is quick.
+
+    Raises:
+      UserError: the manifest or a file is missing, or a file's size or checksum differs;
+        names the first bad file.
+    """
+    folder = pathlib.Path(folder)
+    if not folder.is_dir():
+        raise UserError(f'{folder}: no such folder')
+    manifest = read_json(folder / MANIFEST)
+    if not isinstance(manifest, dict) or not isinstance(manifest.get('files'), dict):
+        raise UserError(f'{folder / MANIFEST}: not a manifest of this package')
+    for name, expected in manifest['files'].items():
+        path = folder / name
+        if not path.is_file():
+            raise UserError(f'{path}: missing, though {MANIFEST} lists it; make the folder anew')
+        size = path.stat().st_size
+        if size != expected['bytes']:
+            raise UserError(f'{path}: has {size} bytes, {MANIFEST} says {expected["bytes"]}; '
+                            'the file is damaged, make the folder anew')
+        if checksums and sha256(path) != expected['sha256']:
+            raise UserError(f'{path}: its checksum is not the one in {MANIFEST}; the file is '
+                            'damaged, make the folder anew')
+    return manifest
+
+
+def folder_bytes(folder):
+    """Returns the size in bytes of all files below `folder`, temporaries included; 0 if none."""
+    total = 0
+    for path in pathlib.Path(folder).rglob('*'):
+        # A file may vanish between the listing and the look at it.
+        with contextlib.suppress(FileNotFoundError):
+            if path.is_file():
+                total += path.stat().st_size
+    return total
+
+
+def remove_temporaries(folder):
+    """Deletes every '.tmp-…' file and folder below `folder`: what a killed process left.
+
+    Call it only where no other process is writing (a run directory under its lock).
+
+    Returns:
+      The names deleted, relative to `folder`, sorted.
+    """
+    folder = pathlib.Path(folder)
+    removed = []
+    with disk_errors(folder):
+        for path in sorted(folder.rglob(TEMPORARY + '*')):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path.exists() or path.is_symlink():
+                path.unlink()
+            else:
+                continue  # it stood inside a temporary folder that has just gone
+            removed.append(path.relative_to(folder).as_posix())
+    return removed

@@ -1,0 +1,139 @@
+"""The one place that imports and sets up TensorFlow and its add-ons, without their chatter."""
+import contextlib
+import io
+import logging
+import os
+import sys
+import warnings
+
+from tf_advseg.core.errors import UserError
+
+PYTHONS = ((3, 9), (3, 11))
+
+
+def check_python(version=None):
+    """Raises a one-line UserError outside Python 3.9–3.11.
+
+    Args:
+      version: (major, minor); None means the running interpreter.
+    """
+    major, minor = tuple(version or sys.version_info)[:2]
+    if not PYTHONS[0] <= (major, minor) <= PYTHONS[1]:
+        raise UserError(f'tf_advseg needs Python 3.9, 3.10 or 3.11, this is {major}.{minor} '
+                        '(tensorflow-addons ends at TensorFlow 2.15 and Python 3.11)')
+
+
+def silence_tensorflow():
+    """Sets the environment so that TensorFlow's C++ side says nothing but fatal errors.
+
+    Has effect before the first import only. A value the user has set stays.
+    """
+    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+    os.environ.setdefault('TF_CPP_MAX_VLOG_LEVEL', '0')
+    os.environ.setdefault('GRPC_VERBOSITY', 'ERROR')
+    os.environ.setdefault('KERAS_BACKEND', 'tensorflow')
+
+
+def import_tensorflow():
+    """Returns the tensorflow module, imported quietly.
+
+    Raises:
+      UserError: TensorFlow is not installed.
+    """
+    if 'tensorflow' in sys.modules:
+        return sys.modules['tensorflow']
+    silence_tensorflow()
+    try:
+        import tensorflow as tf
+    except ModuleNotFoundError as error:
+        raise UserError(f'{error.name} is not installed for {sys.executable}; run `make setup` '
+                        'and use .venv/bin/python, or pip install the package') from error
+    if os.environ['TF_CPP_MIN_LOG_LEVEL'] == '3':
+        tf.get_logger().setLevel(logging.ERROR)
+    return tf
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Swallows warnings and what is printed while a module is imported; errors still raise."""
+    with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()), \
+            contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter('ignore')
+        yield
+
+
+def import_tfa():
+    """Returns tensorflow_addons, without the notice that its development has ended."""
+    import_tensorflow()
+    with _quiet():
+        import tensorflow_addons as tfa
+    return tfa
+
+
+def import_keras_cv():
+    """Returns keras_cv, without its and keras-core's notices on the backend."""
+    import_tensorflow()
+    with _quiet():
+        import keras_cv
+    return keras_cv
+
+
+def configure(deterministic=False, logical_cpus=1, threads=None, seed=0):
+    """Sets TensorFlow up; call it before anything touches a device.
+
+    A second call with the same or smaller wishes does nothing new, so that a tool can be
+    called inside a process that is set up already.
+
+    Args:
+      deterministic: True makes every operation deterministic (or raise where TensorFlow has
+        no deterministic kernel) and seeds Python's, NumPy's and TensorFlow's generators. Runs
+        are bit-identical on one machine with one thread count.
+      logical_cpus: as how many devices the CPU shall appear; 2 lets two replicas run on it.
+      threads: number of inter- and intra-op threads each; None leaves TensorFlow's choice.
+      seed: for the generators seeded when `deterministic`.
+
+    Returns:
+      The tensorflow module.
+
+    Raises:
+      UserError: TensorFlow is initialised already and cannot be changed any more.
+    """
+    tf = import_tensorflow()
+    _set_logical_cpus(tf, logical_cpus)
+    if threads is not None:
+        _set_threads(tf, int(threads))
+    if deterministic:
+        tf.keras.utils.set_random_seed(seed)
+        tf.config.experimental.enable_op_determinism()
+    return tf
+
+
+def _too_late(wish):
+    return UserError(f'{wish} cannot be set: TensorFlow is initialised already; call '
+                     'runtime.configure first')
+
+
+def _set_logical_cpus(tf, number):
+    """Splits the first CPU into `number` logical devices unless it has as many already."""
+    cpu = tf.config.list_physical_devices('CPU')[0]
+    have = tf.config.get_logical_device_configuration(cpu)
+    if number <= (len(have) if have else 1):
+        return
+    try:
+        tf.config.set_logical_device_configuration(
+            cpu, [tf.config.LogicalDeviceConfiguration() for _ in range(number)])
+    except RuntimeError as error:
+        raise _too_late(f'{number} logical CPUs') from error
+
+
+def _set_threads(tf, threads):
+    """Sets both thread pools unless they have this size already."""
+    threading = tf.config.threading
+    if (threading.get_inter_op_parallelism_threads() == threads
+            and threading.get_intra_op_parallelism_threads() == threads):
+        return
+    try:
+        threading.set_inter_op_parallelism_threads(threads)
+        threading.set_intra_op_parallelism_threads(threads)
+    except RuntimeError as error:
+        raise _too_late(f'{threads} threads') from error

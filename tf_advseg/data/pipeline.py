@@ -1,0 +1,217 @@
+"""Batches of records that depend on the seed and the step alone.
+
+There is no state to save or restore: the batch of step t is a function of (seed, t), so a
+run that is resumed, or one that rewinds its weights, goes on with the batch it would have had.
+"""
+import functools
+
+import numpy as np
+import tensorflow as tf
+
+from tf_advseg.core.errors import UserError
+from tf_advseg.core.random_streams import RandomStreams
+from tf_advseg.data import augment, record_format
+from tf_advseg.data.records import data_errors, dataset_options
+from tf_advseg.data.spec import IGNORE_LABEL
+
+AUTOTUNE = tf.data.AUTOTUNE
+
+
+def epoch_order(ids, streams, epoch, stream='data'):
+    """The ids in the order of an epoch: a permutation that depends on (seed, stream, epoch)."""
+    return [ids[i] for i in _permutation(len(ids), streams, epoch, stream)]
+
+
+def _permutation(count, streams, epoch, stream):
+    return streams.generator(stream, epoch).permutation(count)
+
+
+@functools.lru_cache(maxsize=8)
+def _known_permutation(count, seed, epoch, stream):
+    """`_permutation`, kept for the next pictures of the epoch."""
+    return _permutation(count, RandomStreams(seed), epoch, stream)
+
+
+def _draw(item, count, batch_size, seed, stream, augment_stream):
+    """(index into the ids, int32 [2] seed of its step) of an item of the endless order.
+
+    At module level and without any state of a caller's: TensorFlow keeps the functions given
+    to tf.numpy_function for ever, and a LoAd run makes thousands of data sets.
+    """
+    epoch, place = divmod(int(item), int(count))
+    order = _known_permutation(int(count), int(seed), epoch, stream.decode())
+    step_seed = RandomStreams(int(seed)).seed(augment_stream.decode(), int(item) // batch_size)
+    return np.int64(order[place]), step_seed
+
+
+def training_batches(records, ids, batch_size, crop_size, streams, first_step, num_steps=None,
+                     flip=True, num_parallel_calls=AUTOTUNE, prefetch=2, stream='data',
+                     augment_stream='augment'):
+    """Batches for steps first_step, first_step + 1, ...
+
+    The batch of step t holds items t*B .. (t+1)*B-1 of the endless concatenation of the
+    epochs' permutations (no picture is left out at an epoch's end). Pictures are padded at the
+    bottom and right to the crop, larger ones cropped at random, then mirrored at random; the
+    seed of both is streams.seed('augment', t) folded with the position in the batch.
+
+    Args:
+      records: a `RecordSet`.
+      ids: the image ids to train on.
+      batch_size: B, of the GLOBAL batch; under tf.distribute pass the result to
+        `experimental_distribute_dataset`.
+      crop_size: (h, w) in pixels.
+      streams: `RandomStreams`.
+      first_step, num_steps: which steps; num_steps None goes on for ever.
+      flip: mirror at random.
+      num_parallel_calls: pictures decoded at a time.
+      prefetch: batches prepared ahead.
+      stream, augment_stream: the names of the random streams.
+
+    Returns:
+      tf.data.Dataset of dicts: 'image' float32 [B, h, w, 3] in 0..255, 'label' int32
+      [B, h, w], 'image_id' string [B], 'index' int32 [B] (the position in ids).
+      UserError for an empty `ids`. Wrap loops in `records.data_errors()`.
+    """
+    positions = _require_ids(records, ids)
+    crop_size = tuple(int(v) for v in crop_size)
+    # The seed goes as text: a tensor has no room for every whole number.
+    stream_arguments = [len(positions), batch_size, str(streams.seed_value), stream,
+                        augment_stream]
+
+    def fetch(item):
+        index, seed = tf.numpy_function(_draw, [item, *stream_arguments], [tf.int64, tf.int32])
+        index.set_shape([])
+        seed.set_shape([2])
+        return (records.read_tensor(tf.gather(positions, index)), tf.cast(index, tf.int32),
+                augment.example_seed(seed, item % batch_size))
+
+    def prepare(payload, index, seed):
+        example = record_format.decode(payload)
+        image, label = _pad_and_crop(example['image'], example['label'], crop_size, seed)
+        if flip:
+            image, label = augment.random_flip((image, label), seed)
+        image.set_shape([*crop_size, 3])
+        label.set_shape(crop_size)
+        return {'image': image, 'label': tf.cast(label, tf.int32),
+                'image_id': example['image_id'], 'index': index}
+
+    stop = np.iinfo(np.int64).max if num_steps is None else (first_step + num_steps) * batch_size
+    dataset = tf.data.Dataset.range(first_step * batch_size, stop).map(fetch)
+    dataset = dataset.map(prepare, num_parallel_calls=num_parallel_calls, deterministic=True)
+    dataset = dataset.batch(batch_size, drop_remainder=True).prefetch(prefetch)
+    return dataset.with_options(dataset_options())
+
+
+def _require_ids(records, ids):
+    """Positions of the ids; UserError if there are none."""
+    if not len(ids):
+        raise UserError(f'{records.folder}: an empty list of pictures was asked for; is the '
+                        'split empty?')
+    return records.positions(ids)
+
+
+def _pad_and_crop(image, label, crop_size, seed):
+    """Pads to at least the crop, then cuts a random crop where the picture is larger."""
+    size = tf.maximum(tf.shape(label), tf.constant(crop_size, tf.int32))
+    image, label = augment.pad_to(image, label, size[0], size[1])
+    top, left = augment.random_crop_offsets(size[0], size[1], crop_size, seed)
+    return augment.crop(image, top, left, crop_size), augment.crop(label, top, left, crop_size)
+
+
+def padded_sizes(sizes, crop_size, multiple=16):
+    """The sizes whole pictures are padded to.
+
+    A side no longer than the crop's becomes the crop's; a longer one the next
+    k * multiple + 1, the sizes whose align-corners grid the network reproduces exactly.
+
+    Args:
+      sizes: int [N, 2], (height, width) of pictures.
+      crop_size: (h, w).
+      multiple: the network's coarsest stride.
+
+    Returns:
+      int32 [N, 2].
+    """
+    sizes = np.asarray(sizes, np.int32).reshape(-1, 2)
+    larger = (sizes - 1 + multiple - 1) // multiple * multiple + 1
+    crop = np.asarray(crop_size, np.int32)
+    return np.where(sizes <= crop, crop, larger).astype(np.int32)
+
+
+def whole_pictures(records, ids, crop_size, batch_size, num_parallel_calls=AUTOTUNE, prefetch=2):
+    """Every picture once, whole, unflipped, in order: for maps and evaluation.
+
+    Pictures are padded at the bottom and right to `padded_sizes`; neighbours of one size form
+    a batch, so batches are smaller where the size changes, and at the end.
+
+    Returns:
+      tf.data.Dataset of the same dicts as `training_batches`.
+    """
+    positions = _require_ids(records, ids)
+    targets = padded_sizes(records.image_sizes(ids), crop_size)
+    starts = np.flatnonzero(np.any(targets[1:] != targets[:-1], axis=1)) + 1
+    starts = np.concatenate([[0], starts]).astype(np.int64)
+    stops = np.append(starts[1:], len(positions))
+
+    def fetch(index):
+        return records.read_tensor(tf.gather(positions, index)), tf.cast(index, tf.int32)
+
+    def run_of_one_size(start, stop, size):
+        def prepare(payload, index):
+            example = record_format.decode(payload)
+            image, label = augment.pad_to(example['image'], example['label'], size[0], size[1])
+            if len(starts) == 1:
+                image.set_shape([*targets[0], 3])
+                label.set_shape(targets[0])
+            return {'image': image, 'label': tf.cast(label, tf.int32),
+                    'image_id': example['image_id'], 'index': index}
+
+        run = tf.data.Dataset.range(start, stop).map(fetch)
+        run = run.map(prepare, num_parallel_calls=num_parallel_calls, deterministic=True)
+        return run.batch(batch_size)
+
+    runs = (starts, stops.astype(np.int64), targets[starts])
+    dataset = tf.data.Dataset.from_tensor_slices(runs).flat_map(run_of_one_size)
+    return dataset.prefetch(prefetch).with_options(dataset_options())
+
+
+def evaluation_arrays(records, ids, crop_size):
+    """Pictures and labels decoded once, for evaluations that come again and again.
+
+    All are padded to one size: the largest of `padded_sizes`, the crop where no picture is
+    larger. 4 * N * h * w bytes.
+
+    Returns:
+      (images uint8 [N, h, w, 3], labels uint8 [N, h, w], sizes int32 [N, 2]) as NumPy.
+      The padding of images is 127 here, since 127.5 is no uint8; `padded_batch` puts it right.
+    """
+    _require_ids(records, ids)
+    sizes = records.image_sizes(ids)
+    height, width = padded_sizes(sizes, crop_size).max(axis=0)
+    images = np.full([len(ids), height, width, 3], int(augment.PAD_VALUE), np.uint8)
+    labels = np.full([len(ids), height, width], IGNORE_LABEL, np.uint8)
+    with tf.device('/cpu:0'), data_errors():
+        for i, example in enumerate(records.dataset(ids).prefetch(2).as_numpy_iterator()):
+            h, w = sizes[i]
+            images[i, :h, :w] = example['image']
+            labels[i, :h, :w] = example['label']
+    return images, labels, sizes.copy()
+
+
+def padded_batch(images, labels, sizes):
+    """What the network sees of `evaluation_arrays`: exactly a batch of `whole_pictures`.
+
+    Args:
+      images: uint8 [B, h, w, 3].
+      labels: uint8 [B, h, w].
+      sizes: int32 [B, 2], (height, width) of the pictures proper.
+
+    Returns:
+      dict of 'image' float32 [B, h, w, 3] with 127.5 beyond the sizes, 'label' int32 [B, h, w].
+    """
+    shape = tf.shape(labels)
+    rows = tf.range(shape[1])[None, :, None] < sizes[:, 0][:, None, None]
+    columns = tf.range(shape[2])[None, None, :] < sizes[:, 1][:, None, None]
+    inside = tf.logical_and(rows, columns)[..., None]
+    image = tf.where(inside, tf.cast(images, tf.float32), augment.PAD_VALUE)
+    return {'image': image, 'label': tf.cast(labels, tf.int32)}

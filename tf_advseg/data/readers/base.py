@@ -1,0 +1,184 @@
+"""What every reader gives, and the careful opening of picture and label files."""
+import abc
+import os
+import pathlib
+import struct
+import zlib
+
+import numpy as np
+from PIL import Image
+
+from tf_advseg.core.errors import UserError
+from tf_advseg.data.spec import IGNORE_LABEL
+
+_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error,
+            Image.DecompressionBombError)
+_PNG_SIGNATURE = b'\x89PNG\r\n\x1a\n'
+
+
+class Reader(abc.ABC):
+    """A data set in its official layout.
+
+    Attributes:
+      spec: the `DatasetSpec`; a plain attribute or a property.
+      description: dict of what made this reader (its name and options); part of what makes
+        two sets of records the same. `make_reader` fills it in.
+    """
+    description = {}
+
+    @abc.abstractmethod
+    def splits(self):
+        """dict split name -> list of image ids; no split is empty."""
+
+    @abc.abstractmethod
+    def load(self, image_id):
+        """(picture uint8 [H, W, 3] RGB, label uint8 [H, W] of train ids, 255 = ignore).
+
+        UserError, one line naming the file, for whatever is wrong with either.
+        """
+
+    def encoded_image(self, image_id):
+        """The picture's own JPEG or PNG bytes where they are 8-bit RGB, else None."""
+        del image_id
+        return None
+
+    def files(self, image_id):
+        """The files a picture and its label come from; () for generated data."""
+        del image_id
+        return ()
+
+
+class FileReader(Reader):
+    """A data set with one picture file and one label file per image id."""
+
+    @abc.abstractmethod
+    def picture_path(self, image_id):
+        """The picture's file."""
+
+    @abc.abstractmethod
+    def label_path(self, image_id):
+        """The label's file."""
+
+    @abc.abstractmethod
+    def read_label(self, image_id):
+        """uint8 [H, W] of train ids, 255 = ignore."""
+
+    def load(self, image_id):
+        """See `Reader.load`; refuses a label whose size is not its picture's."""
+        image = read_picture(self.picture_path(image_id))
+        label = self.read_label(image_id)
+        if label.shape != image.shape[:2]:
+            raise UserError(
+                f'{self.label_path(image_id)}: label is {label.shape[1]}x{label.shape[0]}, but '
+                f'its picture {self.picture_path(image_id).name} is '
+                f'{image.shape[1]}x{image.shape[0]}; both need the same width and height')
+        return image, label
+
+    def encoded_image(self, image_id):
+        """See `Reader.encoded_image`."""
+        return usable_bytes(self.picture_path(image_id))
+
+    def files(self, image_id):
+        """See `Reader.files`."""
+        return self.picture_path(image_id), self.label_path(image_id)
+
+
+def require_folder(path, what):
+    """`path` as a Path if it is a folder that can be listed, else a UserError saying `what`."""
+    if path is None or str(path) == '':
+        raise UserError(f'no folder was given for {what}')
+    path = pathlib.Path(path)
+    if not path.exists():
+        raise UserError(f'{path}: no such folder; expected {what}')
+    if not path.is_dir():
+        raise UserError(f'{path}: is a file, not a folder; expected {what}')
+    if not os.access(path, os.R_OK | os.X_OK):
+        raise UserError(f'{path}: the folder cannot be read (permissions)')
+    return path
+
+
+def read_picture(path):
+    """A picture as uint8 [H, W, 3] RGB, decoded whole; EXIF orientation is not applied.
+
+    (TensorFlow's decoders ignore the orientation too, and labels are drawn on stored pixels.)
+    UserError for a file that is missing, truncated, no picture, or not 8-bit.
+    """
+    with _open(path, 'picture') as image:
+        if image.mode.startswith(('I', 'F')):
+            raise UserError(f'{path}: pixels are of type {image.mode}, expected an 8-bit '
+                            'picture; convert it to 8-bit RGB')
+        try:
+            image.load()
+            pixels = np.array(image.convert('RGB'), np.uint8)
+        except _DAMAGED as error:
+            raise UserError(f'{path}: truncated or damaged picture ({_line(error)}); '
+                            'fetch the file again') from None
+    return pixels
+
+
+def usable_bytes(path):
+    """The file's bytes if it is an 8-bit RGB JPEG or PNG, else None (it has to be encoded)."""
+    with _open(path, 'picture') as image:
+        usable = image.mode == 'RGB' and image.format in ('JPEG', 'MPO', 'PNG')
+    return pathlib.Path(path).read_bytes() if usable else None
+
+
+def read_id_png(path):
+    """A label PNG's ids as uint8 [H, W]: grey values, or a palette PNG's indices.
+
+    UserError for a missing or damaged file, or one that holds colours instead of ids.
+    """
+    with _open(path, 'label') as image:
+        if image.format != 'PNG':
+            raise UserError(f'{path}: a {image.format} file, expected a PNG of class ids '
+                            '(lossy formats change ids)')
+        if image.mode not in ('L', 'P', '1'):
+            kind = 'a colour PNG' if image.mode in ('RGB', 'RGBA') else f'mode {image.mode}'
+            raise UserError(f'{path}: {kind} where class ids are expected; save the label as an '
+                            '8-bit grey or palette PNG whose values are the ids')
+        try:
+            image.load()
+            ids = np.array(image).astype(np.uint8)
+        except _DAMAGED as error:
+            raise UserError(f'{path}: truncated or damaged label ({_line(error)}); '
+                            'fetch the file again') from None
+        grey = image.mode == 'L'
+    return ids // _grey_scale(path) if grey else ids
+
+
+def check_ids(ids, path, num_classes, ignore_label):
+    """`ids` as train ids uint8 with `ignore_label` turned to 255; UserError if one is outside."""
+    train_ids = ids.copy()
+    train_ids[ids == ignore_label] = IGNORE_LABEL
+    outside = np.unique(ids[(ids >= num_classes) & (ids != ignore_label)])
+    if outside.size:
+        raise UserError(f'{path}: label id {outside[0]} is out of range; expected 0 to '
+                        f'{num_classes - 1}, or {ignore_label} for pixels to ignore')
+    return train_ids
+
+
+def _grey_scale(path):
+    """By how much Pillow stretched a grey PNG's values (2- and 4-bit ones are spread to 0..255)."""
+    with open(path, 'rb') as file:
+        header = file.read(26)
+    depth = header[24] if header[:8] == _PNG_SIGNATURE and len(header) == 26 else 8
+    return {2: 85, 4: 17}.get(depth, 1)
+
+
+def _open(path, what):
+    """`Image.open` with every failure as a UserError."""
+    try:
+        return Image.open(path)
+    except FileNotFoundError:
+        raise UserError(f'{path}: no such {what} file') from None
+    except PermissionError:
+        raise UserError(f'{path}: the {what} cannot be read (permissions)') from None
+    except _DAMAGED as error:
+        raise UserError(f'{path}: not a readable {what} ({_line(error)}); expected a JPEG or PNG '
+                        'file, fetch it again') from None
+
+
+def _line(error):
+    """The error's message on one line, without the path Pillow may repeat in it."""
+    text = ' '.join(str(error).split()) or type(error).__name__
+    return 'unknown format' if text.startswith('cannot identify image file') else text

@@ -1,0 +1,201 @@
+"""Records: a data set in a few checked files that can be read in any order.
+
+A folder of records holds `pictures-*-of-*.tfrecord` (any TensorFlow program reads them), an
+index with sizes and class counts beside each, `splits.json`, and `manifest.json` with the
+checksum of all of these. It appears under its name only when it is whole.
+"""
+import collections
+import contextlib
+import pathlib
+import threading
+import weakref
+
+import numpy as np
+import tensorflow as tf
+
+from tf_advseg.core import files
+from tf_advseg.core.errors import UserError
+from tf_advseg.core.indexed_records import IndexedRecordReader
+from tf_advseg.data import record_format, splits as splits_lib
+from tf_advseg.data.record_writing import KIND, write_records
+from tf_advseg.data.spec import DatasetSpec
+
+__all__ = ['RecordSet', 'data_errors', 'write_records']
+
+AUTOTUNE = tf.data.AUTOTUNE
+OPEN_FILES = 64  # a process may have 1024 or fewer, and large data sets have more shards
+
+
+class RecordSet:
+    """The records of a folder, by image id.
+
+    Only the index is in memory; pictures are read and decoded when asked for.
+
+    Attributes:
+      folder: where they lie.
+      spec: the `DatasetSpec`.
+      splits: dict split name -> list of image ids.
+      ids: every image id, in the order they are stored.
+    """
+
+    def __init__(self, folder, verify=True):
+        """Opens the folder.
+
+        Args:
+          folder: what `write_records` made.
+          verify: compare every file's checksum first (reads all bytes once); False compares
+            sizes only, and a damaged record is found when it is read.
+
+        Raises:
+          UserError: no records there, or a file is damaged or missing; names it.
+        """
+        self.folder = pathlib.Path(folder)
+        if not (self.folder / files.MANIFEST).is_file():
+            raise UserError(f'{self.folder}: no records here ({files.MANIFEST} is missing); make '
+                            'them with prepare_data')
+        self.manifest = files.check_manifest(self.folder, checksums=verify)
+        if self.manifest.get('kind') != KIND:
+            raise UserError(f'{self.folder}: not a folder of records; make them with '
+                            'prepare_data')
+        version = self.manifest['identity']['format']
+        if version != record_format.FORMAT_VERSION:
+            raise UserError(f'{self.folder}: records of format {version}, this package reads '
+                            f'{record_format.FORMAT_VERSION}; make them anew')
+        self.spec = DatasetSpec.from_json(self.manifest['identity']['spec'])
+        self.splits = splits_lib.read_split(self.folder / 'splits.json')
+        self._read_index()
+        self._readers = collections.OrderedDict()
+        self._lock = threading.Lock()
+        # TensorFlow keeps every function given to tf.numpy_function for the process's life.
+        # So it gets this one object each time, and files are let go before Python's end.
+        self._read = self.read
+        weakref.finalize(self, self._readers.clear)
+
+    def _read_index(self):
+        """Per picture: place, size and class counts, in arrays (small for any data set)."""
+        self.ids, places, sizes, counts, self._indices = [], [], [], [], []
+        for number, shard in enumerate(self.manifest['shards']):
+            index = files.read_json(self.folder / (shard + '.json'))
+            self._indices.append([tuple(entry) for entry in index['index']])
+            self.ids += index['ids']
+            places += [(number, i) for i in range(len(index['ids']))]
+            sizes += index['sizes']
+            counts += index['class_counts']
+        self._places = np.array(places, np.int64).reshape(-1, 2)
+        self._sizes = np.array(sizes, np.int32).reshape(-1, 2)
+        self._counts = np.array(counts, np.int64).reshape(-1, self.spec.num_classes)
+        self._position = {image_id: i for i, image_id in enumerate(self.ids)}
+
+    def __len__(self):
+        return len(self.ids)
+
+    def split(self, name):
+        """The ids of a split; UserError naming the splits there are."""
+        if name not in self.splits:
+            raise UserError(f'{self.folder}: no split "{name}"; there are '
+                            f'{", ".join(self.splits)}')
+        return list(self.splits[name])
+
+    def positions(self, ids):
+        """int64 [N]: where the pictures stand in `self.ids`; UserError for an unknown id."""
+        try:
+            return np.array([self._position[i] for i in ids], np.int64)
+        except KeyError as error:
+            raise UserError(f'{self.folder}: no picture "{error.args[0]}" in these '
+                            'records') from None
+
+    def image_size(self, image_id):
+        """(height, width) of a picture in pixels."""
+        height, width = self._sizes[self.positions([image_id])[0]]
+        return int(height), int(width)
+
+    def image_sizes(self, ids):
+        """int32 [N, 2]: (height, width) of pictures."""
+        return self._sizes[self.positions(ids)]
+
+    def class_counts(self, image_id):
+        """int64 [C]: the number of pixels of each class in a picture; ignored pixels not."""
+        return self._counts[self.positions([image_id])[0]].copy()
+
+    def average_class_counts(self, ids):
+        """float64 [C]: the mean over pictures of `class_counts` (LoAd, section 5, weighted CE:
+        "the average number of pixels per class computed over the entire training dataset")."""
+        return self._counts[self.positions(ids)].mean(axis=0)
+
+    def class_presence(self, ids):
+        """dict id -> set of the classes a picture shows, for `splits.hold_out`."""
+        return {image_id: {int(c) for c in np.flatnonzero(counts)}
+                for image_id, counts in zip(ids, self._counts[self.positions(ids)])}
+
+    def read(self, position):
+        """The serialised record at a position; UserError naming the file if it is damaged."""
+        shard, number = (int(v) for v in self._places[int(position)])
+        with self._lock:
+            reader = self._readers.pop(shard, None)
+            if reader is None:
+                path = self.folder / (self.manifest['shards'][shard] + '.tfrecord')
+                reader = IndexedRecordReader(path, self._indices[shard])
+            self._readers[shard] = reader
+            # The file closes when the last thread that reads from it lets it go.
+            if len(self._readers) > OPEN_FILES:
+                self._readers.popitem(last=False)
+        return reader.read(number)
+
+    def read_tensor(self, position):
+        """`read` as a TensorFlow operation: int64 scalar -> string scalar. It calls Python."""
+        payload = tf.numpy_function(self._read, [position], tf.string)
+        payload.set_shape([])
+        return payload
+
+    def load(self, image_id):
+        """(image uint8 [H, W, 3], label uint8 [H, W]) as NumPy, the same numbers as `dataset`."""
+        with tf.device('/cpu:0'), data_errors():
+            record = record_format.decode(self.read(self.positions([image_id])[0]))
+        return record['image'].numpy(), record['label'].numpy()
+
+    def dataset(self, ids, parallel=AUTOTUNE):
+        """The pictures in exactly this order (any order, repeats allowed).
+
+        Args:
+          ids: image ids.
+          parallel: number of pictures decoded at a time.
+
+        Returns:
+          tf.data.Dataset of dicts: 'image' uint8 [H, W, 3], 'label' uint8 [H, W], 'image_id'
+          string. Wrap the loop over it in `data_errors()` to get UserError for damage.
+        """
+        # Two steps: reading calls Python, and under op determinism TensorFlow runs such a map
+        # serially. It is cheap; decoding, which is not, stays parallel.
+        dataset = tf.data.Dataset.from_tensor_slices(self.positions(ids))
+        dataset = dataset.map(self.read_tensor)
+        dataset = dataset.map(record_format.decode, num_parallel_calls=parallel,
+                              deterministic=True)
+        return dataset.with_options(dataset_options())
+
+    def __repr__(self):
+        return f'RecordSet({str(self.folder)!r}, {len(self)} pictures of {self.spec.name})'
+
+
+def dataset_options():
+    """Options of every data set here: elements in order, and workers share by element."""
+    options = tf.data.Options()
+    options.deterministic = True
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+    return options
+
+
+@contextlib.contextmanager
+def data_errors():
+    """Gives back the UserError that tf.data has wrapped in an error of its own.
+
+    tf.data turns an exception raised in Python code inside it into tf.errors.UnknownError whose
+    message holds the original's traceback; put the loop over batches in this block.
+    """
+    try:
+        yield
+    except tf.errors.OpError as error:
+        message = error.message or ''
+        if 'UserError: ' not in message:
+            raise
+        line = message.split('UserError: ', 1)[1].splitlines()[0]
+        raise UserError(line.split(' Traceback (most recent call')[0]) from error

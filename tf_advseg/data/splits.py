@@ -1,0 +1,156 @@
+"""Who is trained on, who chooses, who is tested on: seeded splits and hold-outs."""
+import collections
+import pathlib
+
+from tf_advseg.core import files
+from tf_advseg.core.errors import UserError
+from tf_advseg.core.random_streams import RandomStreams
+
+FORMAT = 'tf_advseg split'
+FORMAT_VERSION = 1
+
+
+def make_split(ids, sizes, seed):
+    """Cuts `ids` at random into parts of the given sizes.
+
+    Args:
+      ids: image ids; their order does not matter.
+      sizes: dict name -> number of pictures; they have to add up to len(ids).
+      seed: the same seed gives the same split on every machine.
+
+    Returns:
+      dict name -> sorted list of ids. UserError for an empty part or sizes that do not add up.
+    """
+    ids = sorted(ids)
+    _require_unique(ids)
+    for name, size in sizes.items():
+        if int(size) <= 0:
+            raise UserError(f'split "{name}" would be empty (size {size}); give every split at '
+                            'least one picture')
+    total = sum(sizes.values())
+    if total != len(ids):
+        asked = ' + '.join(f'{name} {size}' for name, size in sizes.items())
+        raise UserError(f'the split {asked} needs {total} pictures, but there are {len(ids)}; '
+                        'complete the data or give other sizes')
+    order = RandomStreams(seed).generator('split', 0).permutation(len(ids))
+    splits, start = {}, 0
+    for name, size in sizes.items():
+        splits[name] = sorted(ids[i] for i in order[start:start + size])
+        start += size
+    return splits
+
+
+def sizes_from_fractions(count, fractions):
+    """Whole numbers that add up to `count` in the proportions `fractions` (largest remainders).
+
+    Every part gets at least one picture; UserError where there are too few for that.
+    """
+    total = float(sum(fractions.values()))
+    if not fractions or min(fractions.values()) <= 0:
+        raise UserError(f'split fractions {dict(fractions)} must all be above 0')
+    if count < len(fractions):
+        raise UserError(f'{count} pictures are too few for the splits '
+                        f'{", ".join(fractions)}: each needs at least one')
+    exact = {name: count * value / total for name, value in fractions.items()}
+    sizes = {name: max(1, int(value)) for name, value in exact.items()}
+    while sum(sizes.values()) != count:
+        step = 1 if sum(sizes.values()) < count else -1
+        able = [name for name in sizes if sizes[name] + step >= 1]
+        name = max(able, key=lambda n: (step * (exact[n] - sizes[n]), -list(sizes).index(n)))
+        sizes[name] += step
+    return sizes
+
+
+def hold_out(ids, fraction=0.3, seed=0, presence=None):
+    """Sets a fraction of `ids` apart, e.g. LoAd's 30 % of the validation set (section 5).
+
+    Args:
+      ids: image ids; the result does not depend on their order.
+      fraction: of the pictures, between 0 and 1; round(fraction * len(ids)) are held out.
+      seed: of the random choice.
+      presence: None for a plain random choice, or dict id -> set of the classes a picture
+        shows; then the share of every class's pictures in the hold-out is kept near
+        `fraction` by iterative stratification, rarest class first (Sechidis, Tsoumakas,
+        Vlahavas, "On the stratification of multi-label data", ECML PKDD 2011, algorithm 1).
+
+    Returns:
+      (hold_out_ids, rest_ids), both in the order of `ids`. UserError if either were empty.
+    """
+    ids = list(ids)
+    _require_unique(ids)
+    size = int(round(fraction * len(ids)))
+    if not 0 < size < len(ids):
+        raise UserError(f'a hold-out of {fraction:g} of {len(ids)} pictures is {size} pictures; '
+                        'both the hold-out and the rest need at least one')
+    ordered = sorted(ids)
+    random = RandomStreams(seed).generator('split', 1)
+    shuffled = [ordered[i] for i in random.permutation(len(ordered))]
+    if presence is None:
+        chosen = set(shuffled[:size])
+    else:
+        chosen = _stratified(shuffled, size, fraction, presence)
+    return [i for i in ids if i in chosen], [i for i in ids if i not in chosen]
+
+
+def _stratified(shuffled, size, fraction, presence):
+    """The ids chosen by iterative stratification; `shuffled` breaks all ties."""
+    missing = [i for i in shuffled if i not in presence]
+    if missing:
+        raise UserError(f'class presence of picture "{missing[0]}" is not known; a stratified '
+                        'hold-out needs it for every picture')
+    counts = collections.Counter(c for i in shuffled for c in presence[i])
+    wanted = {c: counts[c] * fraction for c in counts}
+    other_wanted = {c: counts[c] - wanted[c] for c in counts}
+    room, other_room = size, len(shuffled) - size
+    chosen, remaining = set(), list(shuffled)
+    while remaining:
+        left = collections.Counter(c for i in remaining for c in presence[i])
+        rarest = min(left, key=lambda c: (left[c], str(c))) if left else None
+        batch = [i for i in remaining if rarest is None or rarest in presence[i]]
+        for i in batch:
+            need = wanted.get(rarest, 0.0) - other_wanted.get(rarest, 0.0)
+            take = need > 0 or (need == 0 and room > other_room)
+            if rarest is None:
+                take = room > 0
+            if (take and room > 0) or other_room == 0:
+                chosen.add(i)
+                room, demand = room - 1, wanted
+            else:
+                other_room, demand = other_room - 1, other_wanted
+            for c in presence[i]:
+                demand[c] -= 1
+        batch = set(batch)
+        remaining = [i for i in remaining if i not in batch]
+    return chosen
+
+
+def write_split(path, splits, **fields):
+    """Writes dict name -> ids to a JSON file, atomically, with `fields` beside it."""
+    files.write_json(path, {
+        'format': FORMAT, 'version': FORMAT_VERSION, **fields,
+        'sizes': {name: len(ids) for name, ids in splits.items()},
+        'splits': {name: list(ids) for name, ids in splits.items()}})
+
+
+def read_split(path):
+    """dict name -> list of ids from `write_split`'s file; UserError if it is no such file."""
+    content = files.read_json(path)
+    if not isinstance(content, dict) or content.get('format') != FORMAT:
+        raise UserError(f'{path}: not a split file of this package; expected JSON with '
+                        f'"format": "{FORMAT}"')
+    if content.get('version') != FORMAT_VERSION:
+        raise UserError(f'{path}: split format version {content.get("version")}, this package '
+                        f'reads version {FORMAT_VERSION}')
+    splits = content.get('splits')
+    if not isinstance(splits, dict) or not all(isinstance(v, list) for v in splits.values()):
+        raise UserError(f'{path}: "splits" should map each split\'s name to a list of ids')
+    for name, ids in splits.items():
+        if not ids:
+            raise UserError(f'{pathlib.Path(path)}: split "{name}" is empty')
+    return splits
+
+
+def _require_unique(ids):
+    twice = [i for i, n in collections.Counter(ids).items() if n > 1]
+    if twice:
+        raise UserError(f'picture "{twice[0]}" is listed twice in one set of ids')

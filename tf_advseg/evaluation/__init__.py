@@ -1,0 +1,1 @@
+"""Evaluation: exact confusion matrices of whole splits, their metrics, and prediction."""

@@ -1,0 +1,175 @@
+"""Confusion matrices of a segmentor over a split: exact, compiled once, reused for every call.
+
+LoAd evaluates its hold-out after every propagation, its largest cost (section 3: V_e N). So the
+hold-out stays decoded and padded in memory as uint8, one function is compiled for an evaluator's
+life, the counts stay on the device, and one [C,C] matrix is fetched at the end.
+"""
+import numpy as np
+import tensorflow as tf
+
+from tf_advseg.core.errors import UserError
+from tf_advseg.data.pipeline import padded_batch
+from tf_advseg.data.spec import IGNORE_LABEL
+from tf_advseg.models.resize import resize_bilinear
+
+
+def predicted_ids(logits, size):
+    """Argmax of the align-corners upsampled float32 logits: int32 [B,height,width].
+
+    Args:
+      logits: float [B,h',w',C] at the segmentor's stride; size: (height, width) or int32 [2].
+    """
+    return tf.argmax(resize_bilinear(logits, size), axis=-1, output_type=tf.int32)
+
+
+def _counts(labels, predictions, num_classes):
+    """int64 [C*C + 2]: the matrix row by row, then ignored pixels, then ids that do not exist."""
+    labels = tf.cast(labels, tf.int32)
+    cells = num_classes * num_classes
+    known = (labels >= 0) & (labels < num_classes) & (labels != IGNORE_LABEL)
+    other = tf.where(labels == IGNORE_LABEL, cells, cells + 1)
+    index = tf.where(known, labels * num_classes + tf.cast(predictions, tf.int32), other)
+    # int64 is counted on the CPU also where there is a GPU: its kernel is neither exact beyond
+    # int32 nor allowed under deterministic ops, and the ids are small beside the logits.
+    return tf.math.bincount(tf.reshape(index, [-1]), minlength=cells + 2, maxlength=cells + 2,
+                            dtype=tf.int64)
+
+
+def confusion_matrix(labels, predictions, num_classes):
+    """Counts of (truth, prediction) over all pixels but those labelled 255.
+
+    Args:
+      labels: int [...] of 0..C-1, 255 = ignored.
+      predictions: int [...] of 0..C-1, the same shape.
+
+    Returns:
+      int64 [C,C], row = truth, column = prediction; pixels labelled beyond 0..C-1 are left out.
+    """
+    cells = _counts(labels, predictions, num_classes)[:num_classes * num_classes]
+    return tf.reshape(cells, [num_classes, num_classes])
+
+
+class Evaluator:
+    """Evaluates one segmentor on one split, any number of times.
+
+    The matrix does not depend on the batch size or on the number of replicas: pictures are added
+    as whole numbers, in inference mode no picture sees another, and a share that is short is
+    filled up with pictures that have no labelled pixel.
+
+    Args:
+      segmentor: model [B,h,w,3] RGB 0..255 -> logits [B,h',w',C].
+      data: either the arrays of `data.pipeline.evaluation_arrays`, (images uint8 [N,h,w,3], labels
+        uint8 [N,h,w], sizes int32 [N,2]), or, for splits that do not fit in memory, a function
+        without arguments that returns an iterable of batches {'image' float32 [B,h,w,3] 0..255
+        padded, 'label' int [B,h,w]}, such as `lambda: whole_pictures(...)`. Sizes may change
+        from batch to batch.
+      num_classes: C.
+      batch_size: pictures of a global batch (arrays only; a function's batches are its own).
+      strategy: tf.distribute.Strategy in whose scope the segmentor was built, or None.
+
+    Raises:
+      UserError: no pictures; on `run`, label ids outside 0..C-1, or another number of logits.
+    """
+
+    def __init__(self, segmentor, data, num_classes, batch_size=8, strategy=None):
+        self.segmentor = segmentor
+        self.num_classes = num_classes
+        self.batch_size = batch_size
+        self.strategy = strategy
+        self._data = data
+        self._channels = None  # of the logits, known once the step is traced
+        if callable(data):
+            self._step = self._compiled(self._count_batch, None)
+            return
+        images, labels, sizes = data
+        if not len(images) == len(labels) == len(sizes):
+            raise ValueError(f'{len(images)} pictures, {len(labels)} labels, {len(sizes)} sizes')
+        if not len(images):
+            raise UserError('the split to evaluate is empty: give it at least one picture')
+        if batch_size < 1:
+            raise UserError(f'evaluation batch size {batch_size}: must be at least 1')
+        self._step = self._compiled(self._count_arrays, [
+            tf.TensorSpec([None, *images.shape[1:]], tf.uint8),
+            tf.TensorSpec([None, *labels.shape[1:]], tf.uint8),
+            tf.TensorSpec([None, 2], tf.int32)])
+
+    def run(self):
+        """Evaluates the segmentor as it is now: np.int64 [C,C], row = truth.
+
+        Raises:
+          UserError: a pixel's label is neither 255 nor in 0..C-1, or the logits are not of C
+            classes.
+        """
+        total = tf.zeros([self.num_classes ** 2 + 2], tf.int64)
+        for batch in self._batches():
+            total += self._step(*self._shares(batch))
+            self._check_channels()
+        counts = total.numpy()
+        if not counts.any():
+            raise UserError('the split to evaluate is empty: give it at least one picture')
+        if counts[-1]:
+            raise UserError(f'{counts[-1]} label pixels have ids that are neither 255 (ignored) '
+                            f'nor in 0..{self.num_classes - 1}: the labels belong to another data '
+                            'set, or num_classes is wrong')
+        return counts[:-2].reshape(self.num_classes, self.num_classes)
+
+    def _check_channels(self):
+        # Not while tracing: AutoGraph would wrap the error in a page of its own.
+        if self._channels != self.num_classes:
+            raise UserError(f'the segmentor gives logits of {self._channels} classes, the data set '
+                            f'has {self.num_classes}: build it with num_classes='
+                            f'{self.num_classes}')
+
+    def _batches(self):
+        """Yields each global batch as a tuple of arrays with one leading axis."""
+        if callable(self._data):
+            for batch in self._data():
+                yield batch['image'], batch['label']
+            return
+        for start in range(0, len(self._data[0]), self.batch_size):
+            yield tuple(array[start:start + self.batch_size] for array in self._data)
+
+    def _shares(self, batch):
+        """A global batch's tensors, or under a strategy each replica's share of them."""
+        if self.strategy is None:
+            return tuple(tf.convert_to_tensor(part) for part in batch)
+        replicas = self.strategy.num_replicas_in_sync
+        batch = tuple(np.asarray(part) for part in batch)
+        share = -(-len(batch[0]) // replicas)
+        missing = share * replicas - len(batch[0])
+
+        def of_replica(part, fill):
+            filler = np.full((missing, *part.shape[1:]), fill, part.dtype)
+            whole = np.concatenate([part, filler]) if missing else part
+            return self.strategy.experimental_distribute_values_from_function(
+                lambda context: tf.convert_to_tensor(
+                    whole[context.replica_id_in_sync_group * share:][:share]))
+
+        # 255 is ignored where it is a label; what the filler's picture shows then does not count.
+        fills = (0, IGNORE_LABEL, 0)
+        return tuple(of_replica(part, fill) for part, fill in zip(batch, fills))
+
+    def _compiled(self, count, signature):
+        """count on one device, or its sum over the replicas, as a tf.function."""
+        if self.strategy is None:
+            return tf.function(count, input_signature=signature, reduce_retracing=True)
+
+        def summed(*shares):
+            counts = self.strategy.run(count, args=shares)
+            return self.strategy.reduce(tf.distribute.ReduceOp.SUM, counts, axis=None)
+
+        return tf.function(summed, reduce_retracing=True)
+
+    def _count_arrays(self, images, labels, sizes):
+        batch = padded_batch(images, labels, sizes)
+        return self._count_batch(batch['image'], batch['label'])
+
+    def _count_batch(self, images, labels):
+        logits = self.segmentor(images, training=False)
+        self._channels = int(logits.shape[-1])
+        if self._channels != self.num_classes:
+            return tf.zeros([self.num_classes ** 2 + 2], tf.int64)
+        size = labels.shape[1:3]
+        size = size if size.is_fully_defined() else tf.shape(labels)[1:3]
+        predictions = predicted_ids(logits, size)
+        return _counts(labels, predictions, self.num_classes)

@@ -1,0 +1,149 @@
+"""What every part of an experiment needs: run directory, data, strategy, random streams."""
+import dataclasses
+import tempfile
+
+import numpy as np
+import tensorflow as tf
+
+from tf_advseg.core import journal
+from tf_advseg.data import pipeline
+from tf_advseg.evaluation import evaluator
+from tf_advseg.evaluation import metrics as figures
+from tf_advseg.training import strategy as strategies
+
+
+@dataclasses.dataclass
+class Context:
+    """An open experiment.
+
+    Attributes:
+      run: core.run_directory.RunDirectory.
+      data: experiments.dataset.ExperimentData.
+      strategy: tf.distribute.Strategy.
+      streams: core.random_streams.RandomStreams.
+      crop_size: (h, w).
+      description: from networks.describe; None where the user brings a network.
+    """
+    run: object
+    data: object
+    strategy: object
+    streams: object
+    crop_size: tuple
+    description: object
+    _arrays: dict = dataclasses.field(default_factory=dict)
+    _evaluators: dict = dataclasses.field(default_factory=dict)
+
+    @property
+    def chief(self):
+        """Whether this process writes."""
+        return strategies.is_chief(self.strategy)
+
+    def journal(self, path):
+        """A Journal at `path`; on other workers than the chief one that keeps nothing."""
+        return journal.Journal(path) if self.chief else SilentJournal()
+
+    def board(self, name, panel=None):
+        """A `Board` below the run's tensorboard folder; on other workers one in a scratch folder."""
+        folder = self.run.tensorboard / name if self.chief else tempfile.mkdtemp()
+        return Board(folder, panel)
+
+    def holdout_evaluator(self, segmentor, batch_size=8):
+        """An Evaluator on the hold-out, which is decoded, padded and cached once."""
+        # LoAd evaluates after every propagation: decode and pad once.
+        if 'holdout' not in self._arrays:
+            self._arrays['holdout'] = pipeline.evaluation_arrays(
+                self.data.records, self.data.holdout, self.crop_size)
+        return evaluator.Evaluator(segmentor, self._arrays['holdout'], segmentor.num_classes,
+                                   batch_size, self.several_replicas)
+
+    @property
+    def several_replicas(self):
+        """The strategy where it has something to distribute, else None."""
+        return self.strategy if self.strategy.num_replicas_in_sync > 1 else None
+
+    def evaluate(self, segmentor, ids):
+        """Scores on pictures at their own resolution.
+
+        Returns:
+          evaluation.metrics.summary, its mean IoU under 'miou' as well.
+        """
+        key = (id(segmentor), *ids)
+        if key not in self._evaluators:  # an evaluator compiles: one for each split of a run
+            self._evaluators[key] = evaluator.Evaluator(
+                segmentor,
+                lambda: pipeline.whole_pictures(self.data.records, ids, self.crop_size, 8),
+                segmentor.num_classes, strategy=self.several_replicas)
+        counts = self._evaluators[key].run()
+        names = self.data.spec.class_names
+        summary = figures.summary(counts, names)
+        return {'miou': summary['mean_iou'], **summary}
+
+
+class SilentJournal:
+    """A journal that keeps nothing: only the chief writes."""
+
+    def append(self, event, **fields):
+        """Forgets the event."""
+        return {'event': event, **fields}
+
+    def position(self):
+        """0."""
+        return 0
+
+    def cut_back(self, position):
+        """Does nothing; there is nothing."""
+        del position
+
+
+class BoardedJournal:
+    """A metrics journal whose stage lines go to TensorBoard as well."""
+
+    def __init__(self, journal_, board):
+        self._journal = journal_
+        self._board = board
+
+    def append(self, event, step=0, **fields):
+        """Writes a line, and its numbers to TensorBoard at `step`."""
+        numbers = {k: v for k, v in fields.items() if isinstance(v, (int, float))}
+        self._board.scalars(step, numbers)
+        return self._journal.append(event, step=step, **fields)
+
+    def position(self):
+        """The journal's."""
+        return self._journal.position()
+
+    def cut_back(self, position):
+        """Of the journal; TensorBoard shows steps done twice twice."""
+        self._journal.cut_back(position)
+
+
+class Board:
+    """TensorBoard scalars and panels of a run.
+
+    Args:
+      folder: the run's tensorboard/ folder and a name below it.
+    """
+
+    def __init__(self, folder, panel=None):
+        self._writer = tf.summary.create_file_writer(str(folder))
+        self._panel = panel
+
+    def scalars(self, step, values):
+        """Writes a dict of numbers at a step."""
+        with self._writer.as_default():
+            for name, value in values.items():
+                tf.summary.scalar(name, value, step=step)
+
+    def text(self, name, value, step=0):
+        """Writes markdown."""
+        with self._writer.as_default():
+            tf.summary.text(name, value, step=step)
+            self._writer.flush()
+
+    def cycle(self, step, lookahead):
+        """Called at the end of each cycle: a panel of the same pictures at g0, g^e and g*."""
+        if self._panel is not None:
+            picture = self._panel(lookahead)
+            with self._writer.as_default():
+                tf.summary.image('panels', picture[None], step=step)
+        self._writer.flush()

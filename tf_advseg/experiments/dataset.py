@@ -1,0 +1,168 @@
+"""From "here are my pictures" to records, splits and a hold-out, all written into the run."""
+import dataclasses
+import pathlib
+import shutil
+import tarfile
+import zipfile
+
+import gin
+
+from tf_advseg.core import configuration
+from tf_advseg.core import errors
+from tf_advseg.core import files
+from tf_advseg.data import readers
+from tf_advseg.data import records as record_sets
+from tf_advseg.data import splits
+
+ARCHIVES = ('.tar', '.tar.gz', '.tgz', '.tar.xz', '.zip')
+
+
+@dataclasses.dataclass(frozen=True)
+class ExperimentData:
+    """A data set as an experiment uses it.
+
+    Attributes:
+      records: data.records.RecordSet.
+      train, holdout, rest, test: picture ids: the training set; the part of the validation set
+        that LoAd chooses by; the rest of it; the test set, never used for any choice.
+    """
+    records: object
+    train: list
+    holdout: list
+    rest: list
+    test: list
+
+    @property
+    def spec(self):
+        """The DatasetSpec."""
+        return self.records.spec
+
+
+def find_data(path):
+    """A path as given, or relative to the checkout's root.
+
+    Raises:
+      UserError: there is nothing.
+    """
+    candidates = [pathlib.Path(path).expanduser(),
+                  configuration.gin_root().parent / path]
+    for candidate in candidates:
+        if candidate.exists():
+            return candidate
+    raise errors.UserError(f'{path}: no such file or folder; give the data set with --data_dir')
+
+
+def unpacked(archive, folder):
+    """Unpacks an archive below `folder`; entries that would leave it are refused.
+
+    Returns:
+      The folder that holds the contents (the archive's only top folder, if there is one).
+
+    Raises:
+      UserError: the archive is damaged or unsafe.
+    """
+    with files.atomic_folder(folder) as temporary:
+        try:
+            if str(archive).endswith('.zip'):
+                with zipfile.ZipFile(archive) as file:
+                    file.extractall(temporary)
+            else:
+                with tarfile.open(archive) as file:
+                    _extract_tar(file, temporary)
+        except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
+            raise errors.UserError(f'{archive}: cannot be unpacked ({error}); is it whole?') from error
+    entries = list(folder.iterdir())
+    return entries[0] if len(entries) == 1 and entries[0].is_dir() else folder
+
+
+def _extract_tar(file, folder):
+    if hasattr(tarfile, 'data_filter'):
+        file.extractall(folder, filter='data')
+        return
+    # Old patch releases of Python 3.9-3.11 have no filters.
+    for member in file.getmembers():
+        target = (folder / member.name).resolve()
+        if folder.resolve() not in [target, *target.parents] or not (
+                member.isfile() or member.isdir()):
+            raise tarfile.TarError(f'the entry {member.name} would be written outside')
+        file.extract(member, folder)
+
+
+def prepare(reader_name, source, output, options=None, show=True, hint='--source'):
+    """Turns an official folder or archive, or anybody's folder, into records.
+
+    Args:
+      reader_name: one of data.readers.READERS.
+      source: folder or archive; None for a generated data set.
+      output: the records' folder; records that are already there and whole are kept.
+      options: the reader's own options.
+      show: whether a progress bar is shown.
+      hint: the flag named when `source` is missing.
+
+    Returns:
+      data.records.RecordSet.
+    """
+    options = dict(options or {})
+    output = pathlib.Path(output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    scratch = output.parent / f'{output.name}.unpacked'
+    if reader_name != 'shapes':
+        if source is None:
+            raise errors.UserError(f'no data set was given; expected the folder or archive of '
+                                   f'"{reader_name}": give {hint}=PATH')
+        source = find_data(source)
+        if source.is_file():
+            if not str(source).endswith(ARCHIVES):
+                raise errors.UserError(f'{source}: neither a folder nor an archive '
+                                       f'({", ".join(ARCHIVES)})')
+            if scratch.exists():
+                shutil.rmtree(scratch)
+            source = unpacked(source, scratch)
+    try:
+        reader = readers.make_reader(reader_name, source, **options)
+        record_sets.write_records(reader, reader.splits(), output, progress=show)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return record_sets.RecordSet(output, verify=False)
+
+
+@gin.configurable(denylist=['workdir', 'chief_writes'])
+def dataset(workdir, data_dir=None, reader='folder', options=None, holdout_fraction=0.3,
+            holdout_seed=0, holdout_stratified=False, train_split='train', val_split='val',
+            test_split='test', chief_writes=True):
+    """Opens the data of an experiment; converts it into `workdir`/records if it is raw.
+
+    Args:
+      workdir: the run directory; split.json is written there.
+      data_dir: records (made by tools/prepare_data.py), the official folder or archive, or a
+        folder of your own; relative paths are looked for here and below the checkout.
+      reader: name of the reader for raw data.
+      options: dict of the reader's own options (e.g. the seed of a split).
+      holdout_fraction: share of the validation set that LoAd chooses by; 30 % in the paper.
+      holdout_seed: of that choice.
+      holdout_stratified: keep every class's share of pictures in the hold-out.
+      train_split, val_split, test_split: names of the splits.
+      chief_writes: False on the other workers of several.
+
+    Returns:
+      ExperimentData.
+    """
+    workdir = pathlib.Path(workdir)
+    folder = pathlib.Path(data_dir) if data_dir else None
+    if folder is not None and (folder / files.MANIFEST).is_file():
+        records = record_sets.RecordSet(folder, verify=False)
+    elif (workdir / 'records' / files.MANIFEST).is_file():
+        records = record_sets.RecordSet(workdir / 'records', verify=False)
+    else:
+        records = prepare(reader, data_dir, workdir / 'records', options, hint='--data_dir')
+    val = records.split(val_split)
+    presence = records.class_presence(val) if holdout_stratified else None
+    holdout, rest = splits.hold_out(val, holdout_fraction, holdout_seed, presence)
+    data = ExperimentData(records, records.split(train_split), holdout, rest,
+                          records.split(test_split))
+    if chief_writes:
+        splits.write_split(workdir / 'split.json', {
+            'train': data.train, 'holdout': holdout, 'val_without_holdout': rest,
+            'test': data.test}, dataset=records.spec.name, holdout_seed=holdout_seed,
+            holdout_stratified=holdout_stratified)
+    return data

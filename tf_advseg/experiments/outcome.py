@@ -1,0 +1,171 @@
+"""What a run leaves to read: scores on data that chose nothing, panels, the report."""
+import numpy as np
+
+from tf_advseg.core import files
+from tf_advseg.core import journal as journals
+from tf_advseg.evaluation import prediction
+from tf_advseg.experiments import networks
+from tf_advseg.models import segmentor as segmentors
+from tf_advseg.reporting import panels
+from tf_advseg.reporting import report as reports
+from tf_advseg.reporting import tables
+from tf_advseg.training import checkpoints
+
+# checkpoint folder -> the name a reader sees
+COLUMNS = {'stage1': 'Stage 1', 'control': 'control (CE)', 'best': 'LoAd'}
+SPLITS = ('holdout', 'val_without_holdout', 'test')
+PANEL_ROWS = 4
+
+
+def scores(context, segmentor, seconds):
+    """Evaluates every model of the run on every part of the data.
+
+    Leaves the weights of the run's best model in `segmentor`.
+
+    Returns:
+      {'models': {column: {split: summary}}, 'seconds': ..., 'seed': ..., 'dataset': ...}.
+    """
+    ids = {'holdout': context.data.holdout, 'val_without_holdout': context.data.rest,
+           'test': context.data.test}
+    models = {}
+    for name, column in COLUMNS.items():
+        if (context.run.checkpoints / name / networks.DESCRIPTION).exists():
+            networks.load_weights(context.run.checkpoints / name, segmentor)
+            models[column] = {split: context.evaluate(segmentor, ids[split]) for split in SPLITS}
+    return {'models': models, 'seconds': seconds, 'seed': context.streams.seed_value,
+            'dataset': context.data.spec.name,
+            'pictures': {name: len(part) for name, part in ids.items()}}
+
+
+def by_split(results, split):
+    """{column: summary} of one split, in reading order."""
+    return {column: splits[split] for column, splits in results['models'].items()}
+
+
+def table(results, split='test'):
+    """tables.Table of one split: per-class IoU, mIoU, pixel accuracy, gains."""
+    columns = by_split(results, split)
+    subject = 'LoAd' if 'LoAd' in columns else list(columns)[-1]
+    return tables.class_table(columns, start='Stage 1', control=COLUMNS['control'],
+                              subject=subject, title=f'IoU in percent, {split}, '
+                              f'{results["dataset"]}, seed {results["seed"]}')
+
+
+def _panel_ids(context):
+    """The same few test pictures in every panel of a run: spread evenly over the split."""
+    test = context.data.test
+    chosen = np.linspace(0, len(test) - 1, min(PANEL_ROWS, len(test))).astype(int)
+    return [test[i] for i in chosen]
+
+
+def _masks(context, segmentor, pictures):
+    return [prediction.predict(segmentor, image, context.crop_size) for image, _ in pictures]
+
+
+def panel_maker(context, segmentor):
+    """For TensorBoard: function(LookAhead) -> panel of hold-out pictures at g0, g^e and g*."""
+    chosen = context.data.holdout[:PANEL_ROWS]
+    pictures = [context.data.records.load(image_id) for image_id in chosen]
+
+    def make(lookahead):
+        columns = {}
+        for title, role in (('g0', 'g0'), ('g^e', 'end'), ('g*', 'start')):
+            lookahead.store.restore(role, segmentor)
+            columns[title] = _masks(context, segmentor, pictures)
+        return _grid(context, pictures, columns, chosen)
+
+    return make
+
+
+def _grid(context, pictures, columns, captions):
+    rows = [panels.mask_row(image, truth, [masks[i] for masks in columns.values()])
+            for i, (image, truth) in enumerate(pictures)]
+    spec = context.data.spec
+    return panels.panel_grid(rows, ['picture', 'truth', *columns], spec.palette,
+                             spec.class_names, captions)
+
+
+def final_panel(context, segmentor):
+    """Test pictures at g0, the last ending, g* and the control, where the run has them."""
+    chosen = _panel_ids(context)
+    pictures = [context.data.records.load(image_id) for image_id in chosen]
+    columns = {}
+    for name, title in (('stage1', 'g0'), ('end', 'last g^e'), ('best', 'g*'),
+                        ('control', 'control')):
+        if name == 'end':
+            state = context.run.lookahead / 'state.json'
+            roles = files.read_json(state)['snapshots']['roles'] if state.exists() else {}
+            if 'end' not in roles:
+                continue
+            checkpoints.read_state(context.run.lookahead / 'snapshots' / roles['end'],
+                                   network=segmentor)
+        elif (context.run.checkpoints / name / networks.DESCRIPTION).exists():
+            networks.load_weights(context.run.checkpoints / name, segmentor)
+        else:
+            continue
+        columns[title] = _masks(context, segmentor, pictures)
+    return _grid(context, pictures, columns, chosen)
+
+
+def report(context, segmentor, results, controller=None):
+    """Writes report.html, the panels and the tables of a run.
+
+    Args:
+      context: experiments.context.Context.
+      segmentor: scratch for the panels' models; ends with other weights.
+      results: from `scores`.
+      controller: LoAd's, for the thresholds in the graph, or None.
+    """
+    run = context.run
+    events, metrics = _lines(run.journal_path), _lines(run.metrics_path)
+    control = run.path / 'control'
+    panel = final_panel(context, segmentor)
+    panels.write_png(run.figures / 'panel.png', panel)
+    for split in SPLITS:
+        with files.atomic_file(run.figures / f'{split}.csv', 'w') as file:
+            file.write(tables.to_csv(table(results, split)))
+    has_control = COLUMNS['control'] in results['models']
+    content = reports.run_report(
+        f'LoAd on {context.data.spec.name}', events, metrics,
+        _lines(control / 'journal.jsonl') if has_control else None,
+        _lines(control / 'metrics.jsonl') if has_control else None,
+        holdout=by_split(results, 'holdout'), test=by_split(results, 'test'), start='Stage 1',
+        control=COLUMNS['control'] if has_control else None,
+        subject='LoAd' if 'LoAd' in results['models'] else 'Stage 1',
+        panels=[('Test pictures at the start, at the end of the last cycle, at the best model and '
+                 'the control (as LoAd Figs 4 to 7). Unlabelled pixels are black.', panel)],
+        beta_u=getattr(controller, 'beta_u', None), beta_l=getattr(controller, 'beta_l', None),
+        configuration=run.config_path.read_text(encoding='utf-8'),
+        environment=files.read_json(run.environment_path))
+    stage = {'Stage 1': results['seconds'].get('stage1', 0.0)}
+    content.wall_time = {**stage, **content.wall_time}
+    if 'control' in results['seconds']:
+        content.wall_time['control'] = results['seconds']['control']
+    reports.write_report(run.report_path, content)
+
+
+def _lines(path):
+    return journals.Journal.read(path) if path.exists() else []
+
+
+def print_dry_run(context, segmentor, method):
+    """Prints parameters, disk and what a run consists of; takes no step."""
+    from tf_advseg.experiments import look_ahead
+    total, trainable = segmentors.parameter_count(segmentor)
+    data = context.data
+    print(f'segmentor: {total:,} parameters, {trainable:,} trainable, '
+          f'{4 * total / 2 ** 20:.1f} MiB as float32')
+    print(f'pictures: train {len(data.train)}, hold-out {len(data.holdout)}, rest of val '
+          f'{len(data.rest)}, test {len(data.test)}; crop {context.crop_size}')
+    height, width = context.crop_size
+    print(f'hold-out in memory: {4 * len(data.holdout) * height * width / 2 ** 20:.0f} MiB')
+    if method != 'load':
+        return
+    loop = look_ahead.build(context, segmentor)
+    size = loop.buffer.estimate_bytes(len(data.train) + len(data.holdout), loop.data.map_shape)
+    total, _ = segmentors.parameter_count(loop.method.discriminator)
+    print(f'discriminator: {total:,} parameters')
+    print(f'map buffer: at most {size.buffer / 1e6:.1f} MB, {size.on_disk / 1e6:.1f} MB while a '
+          'slot is replaced')
+    print(f'at most {loop.controller.propagation_bound() or "unbounded"} propagations; '
+          f'seconds a propagation: `tools/benchmark.py load` measures them on this machine')

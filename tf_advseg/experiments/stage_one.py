@@ -1,0 +1,106 @@
+"""Stage 1 (LoAd, section 2): cross-entropy "up to a reasonable performance"."""
+import gin
+
+from tf_advseg.data import pipeline
+from tf_advseg.evaluation import metrics as figures
+from tf_advseg.experiments import context as contexts
+from tf_advseg.experiments import networks
+from tf_advseg.methods import cross_entropy
+from tf_advseg.training import loop
+from tf_advseg.training import optimizers
+from tf_advseg.training import stages
+
+NAME = 'stage1'
+
+
+@gin.configurable
+def stage_one(weighted_epochs=4, epochs=8, batch_size=7, learning_rate=1e-4, schedule='constant',
+              momentum=0.9, fine_tune_batch_norm=False, flip=True, evaluate_every_epochs=1):
+    """The settings of Stage 1; section 4 ("Stanford Background dataset") gives the defaults.
+
+    Args:
+      weighted_epochs: epochs of weighted CE, first.
+      epochs: epochs of CE, then.
+      batch_size: 7 in the paper.
+      learning_rate: 1e-4 and constant in the paper. Not enough from the folded MobileNetV2 of the
+        zoo: 5e-3 with schedule='poly' there.
+      schedule: 'constant' or 'poly' (power 0.9 over all epochs).
+      momentum: not printed; 0.9 is the official DeepLab code's.
+      fine_tune_batch_norm: whether batch norm uses and updates batch statistics.
+      flip: random horizontal flips.
+      evaluate_every_epochs: hold-out evaluations for the curve; 0 for none.
+
+    Returns:
+      dict of the settings.
+    """
+    return dict(locals())
+
+
+def run(context, segmentor, start):
+    """Runs Stage 1, or takes up its result.
+
+    Args:
+      context: experiments.context.Context.
+      segmentor: built in the strategy's scope; ends with Stage 1's weights.
+      start: JSON-able: what the weights are that it starts from.
+
+    Returns:
+      dict with 'epochs', 'steps' and the mIoU on the hold-out.
+    """
+    settings = stage_one()
+    epochs = settings['weighted_epochs'] + settings['epochs']
+    ran = []
+
+    def work(folder):
+        ran.append(True)
+        result = _train(context, segmentor, settings, folder) if epochs else {'steps': 0}
+        miou = float(figures.mean_iou(context.holdout_evaluator(segmentor).run()))
+        networks.save(context.run.checkpoints / NAME, segmentor, context.description,
+                      context.data.spec, context.chief, holdout_miou=miou)
+        return {**result, 'epochs': epochs, 'holdout_miou': miou}
+
+    result = stages.run_stage(context.run.stages, NAME, {
+        'settings': settings, 'start': start, 'model': context.description,
+        'seed': context.streams.seed_value, 'crop_size': list(context.crop_size),
+        'train': stages.settings_hash(context.data.train)}, work, context.chief)
+    if not ran:
+        networks.load_weights(context.run.checkpoints / NAME, segmentor)
+    return result
+
+
+def _train(context, segmentor, settings, folder):
+    data = context.data
+    # The last batch of an epoch runs into the next epoch: no picture is left out.
+    weighted = round(settings['weighted_epochs'] * len(data.train) / settings['batch_size'])
+    steps = weighted + round(settings['epochs'] * len(data.train) / settings['batch_size'])
+    rate = settings['learning_rate']
+    if settings['schedule'] == 'poly':
+        rate = optimizers.polynomial_decay(rate, steps)
+    frozen = segmentor.fine_tune_batch_norm
+    segmentor.fine_tune_batch_norm = settings['fine_tune_batch_norm']
+    with context.strategy.scope():
+        method = cross_entropy.cross_entropy(
+            segmentor, optimizers.make_optimizer('sgd', rate, settings['momentum']),
+            data.records.average_class_counts(data.train))
+    stepper = loop.Stepper(method, context.strategy)
+    evaluator = context.holdout_evaluator(segmentor)
+    every = round(settings['evaluate_every_epochs'] * len(data.train) / settings['batch_size'])
+
+    def evaluate():
+        counts = evaluator.run()
+        return {'hold_out/miou': float(figures.mean_iou(counts)),
+                'hold_out/pixel_accuracy': float(figures.pixel_accuracy(counts))}
+
+    def batches(first_step):
+        return pipeline.training_batches(data.records, data.train, settings['batch_size'],
+                                         context.crop_size, context.streams, first_step,
+                                         flip=settings['flip'])
+
+    metrics = contexts.BoardedJournal(context.journal(context.run.metrics_path),
+                                      context.board(NAME))
+    loop.train(stepper, method, batches, steps, folder, context.strategy, context.streams,
+               metrics, 'stage 1',
+               phase_of=lambda step: 'weighted' if step < weighted else 'segmentor',
+               evaluate_every=every, evaluate=evaluate)
+    segmentor.fine_tune_batch_norm = frozen
+    return {'steps': steps}

@@ -1,0 +1,311 @@
+"""Grids of runs, one process each, resumable: what tools/sweep.py does."""
+import ast
+import dataclasses
+import itertools
+import math
+import pathlib
+import re
+import statistics
+import subprocess
+import sys
+
+from tf_advseg.core import configuration
+from tf_advseg.core import errors
+from tf_advseg.core import files
+from tf_advseg.core import progress
+from tf_advseg.reporting import tables
+
+RESULTS = 'results.json'
+MODELS = ('Stage 1', 'control (CE)', 'LoAd')
+SUBJECT, BASELINES = 'LoAd', ('control (CE)', 'Stage 1')
+SPLITS = ('holdout', 'test')
+CONFIDENCE = 0.95
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One run of a sweep.
+
+    Attributes:
+      settings: ((gin name, value as gin text), ...), one per grid axis.
+      seed: of the run.
+      folder: its run directory.
+    """
+    settings: tuple
+    seed: int
+    folder: pathlib.Path
+
+    @property
+    def name(self):
+        """The settings for a reader."""
+        return ' '.join(f'{_short(name)}={value}' for name, value in self.settings) or 'as given'
+
+    @property
+    def bindings(self):
+        """gin bindings that make the cell, its seed left out."""
+        return [f'{name} = {value}' for name, value in self.settings]
+
+    @property
+    def done(self):
+        """Whether the run has finished."""
+        return (self.folder / RESULTS).is_file()
+
+
+def _short(name):
+    return name.rsplit('/', 1)[-1].rsplit('.', 2)[-1]
+
+
+def _split_values(text):
+    """Splits at the commas that stand in no bracket and no quotes."""
+    values, depth, quote, start = [], 0, '', 0
+    for place, sign in enumerate(text):
+        if quote:
+            quote = '' if sign == quote else quote
+        elif sign in '"\'':
+            quote = sign
+        elif sign in '([{':
+            depth += 1
+        elif sign in ')]}':
+            depth -= 1
+        elif sign == ',' and not depth:
+            values.append(text[start:place])
+            start = place + 1
+    return [value.strip() for value in (*values, text[start:])]
+
+
+def parse_axis(text):
+    """('name', ('value', ...)) from 'name=value1,value2'; words that are no literals are quoted.
+
+    Raises:
+      UserError: no name, no value, or a value twice.
+    """
+    name, equals, rest = text.partition('=')
+    values = _split_values(rest)
+    if not equals or not name.strip() or '' in values:
+        raise errors.UserError(f'--grid={text}: expected NAME=VALUE,VALUE,..., such as '
+                               'lookahead.balance=0.5,1')
+    if len(set(values)) != len(values):
+        raise errors.UserError(f'--grid={text}: a value is given twice')
+    return name.strip(), tuple(map(_as_gin, values))
+
+
+def _as_gin(value):
+    """A value as gin text: literals, references and macros as they are, other words quoted."""
+    if value.startswith(('@', '%')):
+        return value
+    try:
+        ast.literal_eval(value)
+        return value
+    except (ValueError, SyntaxError):
+        return repr(value)
+
+
+def parse_seeds(texts):
+    """Whole numbers from ['0', '1', ...].
+
+    Raises:
+      UserError: something else, or a seed twice.
+    """
+    if not texts or not all(text.strip().isdigit() for text in texts):
+        raise errors.UserError(f'--seeds={",".join(texts)}: expected whole numbers, such as 0,1,2')
+    seeds = [int(text) for text in texts]
+    if len(set(seeds)) != len(seeds):
+        raise errors.UserError(f'--seeds={",".join(texts)}: a seed is given twice')
+    return seeds
+
+
+def make_cells(workdir, axes, seeds):
+    """Every combination of the axes' values, each with every seed.
+
+    Args:
+      workdir: the sweep's folder; a cell's is `<workdir>/<settings>/seed<n>`.
+      axes: list of `parse_axis`.
+      seeds: whole numbers.
+
+    Returns:
+      list of `Cell`, seeds innermost.
+
+    Raises:
+      UserError: an axis given twice.
+    """
+    names = [name for name, _ in axes]
+    for name in names:
+        if names.count(name) > 1:
+            raise errors.UserError(f'--grid: {name} is given twice; list its values in one')
+    cells = []
+    for values in itertools.product(*(values for _, values in axes)):
+        settings = tuple(zip(names, values))
+        folder = pathlib.Path(workdir) / _folder_name(settings)
+        cells += [Cell(settings, seed, folder / f'seed{seed}') for seed in seeds]
+    return cells
+
+
+def _folder_name(settings):
+    """A file name that says the settings; a digest keeps it unique where signs had to go."""
+    text = ','.join(f'{_short(name)}={value}' for name, value in settings) or 'as_given'
+    plain = re.sub(r'[^\w.,=+-]+', '_', text)
+    if plain == text and len(plain) <= 120:
+        return plain
+    import hashlib
+    full = ','.join(f'{name}={value}' for name, value in settings)
+    return f'{plain[:110]}-{hashlib.sha256(full.encode()).hexdigest()[:6]}'
+
+
+def check(cells, gin_files, gin_params, data_dir=None, checkpoint=None):
+    """Parses every cell's configuration, so that a typo costs seconds; finished ones must agree.
+
+    Raises:
+      UserError: a name or value that gin does not take, or a finished run of another
+        configuration in a cell's folder.
+    """
+    from tf_advseg.experiments import training
+    for cell in cells:
+        bindings = [f'experiment.seed = {cell.seed}', *_path_bindings(data_dir, checkpoint),
+                    *gin_params, *cell.bindings]
+        configuration.parse(gin_files, bindings)
+        path = cell.folder / 'config.gin'
+        if path.is_file():
+            changed = configuration.differences(path.read_text(encoding='utf-8'),
+                                                configuration.config_text(), training.MAY_CHANGE)
+            if changed:
+                raise errors.UserError(f'{cell.folder}: was made with another configuration: '
+                                       f'{"; ".join(changed[:3])}; choose another --workdir')
+
+
+def _path_bindings(data_dir, checkpoint):
+    given = (('data_dir', data_dir), ('checkpoint', checkpoint))
+    return [f'experiment.{name} = {value!r}' for name, value in given if value is not None]
+
+
+def train_command():
+    """The words that start the training tool, from a checkout or an installed package."""
+    script = configuration.gin_root().parent / 'tools' / 'train.py'
+    if script.is_file():
+        return [sys.executable, str(script)]
+    return [sys.executable, '-m', 'tf_advseg.tools.train']
+
+
+def cell_command(cell, gin_files, gin_params, data_dir=None, checkpoint=None, strategy=None,
+                 prefix=None):
+    """The command line of a cell's run."""
+    words = list(prefix or train_command())
+    words += [f'--gin_file={name}' for name in gin_files]
+    words += [f'--gin_param={text}' for text in (*gin_params, *cell.bindings)]
+    words += [f'--seed={cell.seed}', f'--workdir={cell.folder}']
+    given = (('data_dir', data_dir), ('checkpoint', checkpoint), ('strategy', strategy))
+    return words + [f'--{name}={value}' for name, value in given if value is not None]
+
+
+def run_cells(cells, workdir, command, show=True):
+    """Runs what is not done, one process after another; a failure stops none of the others.
+
+    Args:
+      cells: list of `Cell`.
+      workdir: the sweep's folder; what the runs print goes to <workdir>/logs.
+      command: function(Cell) -> list of words.
+      show: whether to show progress.
+
+    Returns:
+      list of (Cell, last line of its output) of the runs that failed.
+    """
+    logs = pathlib.Path(workdir) / 'logs'
+    with files.disk_errors(logs):
+        logs.mkdir(parents=True, exist_ok=True)
+    failed = []
+    waiting = [cell for cell in cells if not cell.done]
+    with progress.Progress(len(waiting), 'runs', enabled=show) as bar:
+        for cell in waiting:
+            cell.folder.parent.mkdir(parents=True, exist_ok=True)
+            path = logs / f'{cell.folder.parent.name}-seed{cell.seed}.log'
+            with files.disk_errors(path), open(path, 'ab') as log:
+                code = subprocess.run(command(cell), stdout=log, stderr=log,
+                                      stdin=subprocess.DEVNULL, check=False).returncode
+            if code or not cell.done:
+                lines = path.read_text('utf-8', 'replace').strip().splitlines() or ['no output']
+                failed.append((cell, f'exit code {code}: {lines[-1]}'))
+            bar.update(1, failed=len(failed))
+    return failed
+
+
+# --- the table ------------------------------------------------------------------------------
+
+
+def t_quantile(confidence, degrees):
+    """t with P(|T| <= t) = confidence for Student's distribution of `degrees` >= 1 of freedom.
+
+    The closed form for whole degrees: Abramowitz and Stegun, 26.7.3 and 26.7.4.
+    """
+    def probability(t):
+        angle = math.atan(t / math.sqrt(degrees))
+        sine, cosine = math.sin(angle), math.cos(angle)
+        term = cosine if degrees % 2 else 1.0
+        total = 0.0
+        for k in range(1 if degrees % 2 else 0, degrees - 1, 2):
+            total += term
+            term *= cosine * cosine * (k + 1) / (k + 2)
+        if degrees % 2:
+            return 2.0 / math.pi * (angle + sine * total)
+        return sine * total
+
+    low, high = 0.0, 1.0
+    while probability(high) < confidence:
+        high *= 2.0
+    for _ in range(100):
+        middle = (low + high) / 2
+        low, high = (middle, high) if probability(middle) < confidence else (low, middle)
+    return (low + high) / 2
+
+
+def _spread(values):
+    """'mean ± standard deviation' in percent; the mean alone for one run, '–' for none."""
+    if not values:
+        return tables.MISSING
+    mean = f'{100 * statistics.fmean(values):.2f}'
+    return f'{mean} ± {100 * statistics.stdev(values):.2f}' if len(values) > 1 else mean
+
+
+def _gain(pairs):
+    """'mean [low, high]' of paired differences in points; '–' instead of the interval for n < 2."""
+    differences = [100 * (a - b) for a, b in pairs]
+    if not differences:
+        return tables.MISSING
+    mean = statistics.fmean(differences)
+    if len(differences) < 2:
+        return f'{mean:+.2f} {tables.MISSING}'
+    half = (t_quantile(CONFIDENCE, len(differences) - 1) * statistics.stdev(differences)
+            / math.sqrt(len(differences)))
+    return f'{mean:+.2f} [{mean - half:+.2f}, {mean + half:+.2f}]'
+
+
+def collect(cells):
+    """{cell name: {seed: {model: {split: mIoU}}}} of the runs that are done, in grid order."""
+    found = {}
+    for cell in cells:
+        runs = found.setdefault(cell.name, {})
+        if cell.done:
+            models = files.read_json(cell.folder / RESULTS)['models']
+            runs[cell.seed] = {model: {split: scores[split]['miou'] for split in SPLITS}
+                               for model, scores in models.items()}
+    return found
+
+
+def table(collected):
+    """tables.Table: mean and spread over seeds of every cell, and LoAd's paired gains.
+
+    A gain is the mean over runs of LoAd minus the other model of the same run, with a t-based
+    95 % interval over runs.
+    """
+    header = ['cell', 'split', 'runs', *MODELS, *(f'{SUBJECT} - {other}' for other in BASELINES)]
+    rows = []
+    for name, runs in collected.items():
+        for split in SPLITS:
+            scores = {model: {seed: run[model][split] for seed, run in runs.items()
+                              if run.get(model, {}).get(split) is not None} for model in MODELS}
+            gains = []
+            for other in BASELINES:
+                both = [seed for seed in scores[SUBJECT] if seed in scores[other]]
+                gains.append(_gain([(scores[SUBJECT][s], scores[other][s]) for s in both]))
+            rows.append((name, split, len(runs),
+                         *(_spread(list(scores[model].values())) for model in MODELS), *gains))
+    return tables.plain_table(header, rows, 'mIoU in percent: mean ± standard deviation over '
+                              'runs; gains in points [95 % interval over runs]')

@@ -1,0 +1,132 @@
+"""A training run from pictures to report: Stage 1, LoAd, the control, the scores."""
+import time
+
+import gin
+
+from tf_advseg.core import configuration
+from tf_advseg.core import errors
+from tf_advseg.core import files
+from tf_advseg.core import random_streams
+from tf_advseg.core import run_directory
+from tf_advseg.experiments import context as contexts
+from tf_advseg.experiments import dataset as datasets
+from tf_advseg.experiments import look_ahead
+from tf_advseg.experiments import networks
+from tf_advseg.experiments import outcome
+from tf_advseg.experiments import stage_one
+from tf_advseg.reporting import tables
+from tf_advseg.training import strategy as strategies
+
+METHODS = ('load', 'cross_entropy')
+RESULTS = 'results.json'
+# A run may go on under other caps, logging and strategy; everything else is another run.
+MAY_CHANGE = ('max_propagations', 'max_total_cycles', 'max_cycles', 'diagnostics_every',
+              'durable_every', 'control', 'limit_bytes')
+
+
+@gin.configurable(denylist=['workdir', 'strategy', 'dry_run'])
+def experiment(workdir, strategy, dry_run=False, seed=0, method='load', control=True,
+               data_dir=None, checkpoint=None, network='deeplab_mobilenet_v2', crop_size=321,
+               max_propagations=None):
+    """Runs an experiment, or goes on with one that was stopped.
+
+    Args:
+      workdir: the run directory.
+      strategy: tf.distribute.Strategy.
+      dry_run: build everything, take no step, print what it will take.
+      seed: of everything drawn in this run but the splits; recorded in the run.
+      method: 'load', or 'cross_entropy' for Stage 1 alone.
+      control: whether the CE-only control runs too, with LoAd's total of propagations.
+      data_dir: see `datasets.dataset`.
+      checkpoint: the weights to start from (a run, a model folder, a TFLite file), or None.
+      network: one of networks.NETWORKS.
+      crop_size: side of the crop in pixels, or (h, w); k * output_stride + 1.
+      max_propagations: cap on LoAd's propagations, or None for the controller's.
+
+    Returns:
+      dict of the results, as in results.json; None for a dry run.
+    """
+    errors.require_one_of('method', method, METHODS)
+    crop_size = (crop_size, crop_size) if isinstance(crop_size, int) else tuple(crop_size)
+    run = run_directory.RunDirectory(workdir)
+    chief = strategies.is_chief(strategy)
+    if chief:
+        run.open(configuration.config_text(), may_change=MAY_CHANGE)
+        data = datasets.dataset(run.path, data_dir)
+    strategies.barrier(strategy)
+    with run:
+        if not chief:
+            data = datasets.dataset(run.path, data_dir, chief_writes=False)
+        _require_classes(data)
+        with strategy.scope():
+            description = networks.describe(network, num_classes=data.spec.num_classes,
+                                            crop_size=crop_size, seed=seed)
+            segmentor = networks.build(description)
+        context = contexts.Context(run, data, strategy, random_streams.RandomStreams(seed),
+                                   crop_size, description)
+        if dry_run:
+            outcome.print_dry_run(context, segmentor, method)
+            return None
+        started = 'random weights'
+        if checkpoint and not (run.stages / stage_one.NAME / 'done.json').exists():
+            started = networks.load_weights(datasets.find_data(checkpoint), segmentor)
+            print(f'starting weights: {started}', flush=True)
+        return run_stages(context, segmentor, method, control, str(checkpoint), max_propagations)
+
+
+def run_stages(context, segmentor, method, control, start, max_propagations):
+    """Stage 1, LoAd, the control, the scores and the report of an open experiment.
+
+    Args:
+      context: experiments.context.Context.
+      segmentor: built in the strategy's scope; ends with the best weights.
+      method, control, max_propagations: see `experiment`.
+      start: JSON-able: what the weights are that it starts from.
+
+    Returns:
+      dict of the results.
+    """
+    began = time.perf_counter()
+    seconds = {}
+    first = stage_one.run(context, segmentor, start)
+    print(f'Stage 1: {first["steps"]} steps, hold-out mIoU {100 * first["holdout_miou"]:.2f}',
+          flush=True)
+    seconds['stage1'] = time.perf_counter() - began
+    loops = {}
+    if method == 'load':
+        panel = outcome.panel_maker(context, segmentor)
+        result, loops['load'] = look_ahead.run(context, segmentor, max_propagations, panel=panel)
+        seconds['load'] = loops['load'].watch.total()
+        print(f'LoAd: {result.propagations} propagations in {result.cycles} cycles, best '
+              f'{result.label} with hold-out mIoU {100 * result.miou:.2f} ({result.stop_reason})',
+              flush=True)
+        if control:
+            networks.load_weights(context.run.checkpoints / stage_one.NAME, segmentor)
+            other, loops['control'] = look_ahead.run(context, segmentor, result.propagations,
+                                                     control=True)
+            seconds['control'] = loops['control'].watch.total()
+            print(f'control: {other.propagations} propagations, best {other.label} with hold-out '
+                  f'mIoU {100 * other.miou:.2f}', flush=True)
+    results = outcome.scores(context, segmentor, seconds)
+    if context.chief:
+        files.write_json(context.run.path / RESULTS, results)
+        context.run.write_operative_config()
+        outcome.report(context, segmentor, results,
+                       loops['load'].controller if loops else None)
+    last = 'best' if method == 'load' else stage_one.NAME
+    networks.load_weights(context.run.checkpoints / last, segmentor)
+    return results
+
+
+def _require_classes(data):
+    if data.spec.num_classes < 2:
+        raise errors.UserError(f'{data.records.folder}: the data set has '
+                               f'{data.spec.num_classes} class; at least 2 are needed')
+
+
+def print_summary(results, workdir):
+    """Prints the tables of a run and where its report is."""
+    for split in ('holdout', 'test'):
+        print()
+        print(tables.to_text(outcome.table(results, split)))
+    print(f'\nreport: {workdir}/report.html')

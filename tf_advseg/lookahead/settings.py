@@ -1,0 +1,84 @@
+"""What a LoAd run can be told besides the controller's and the buffer's parameters."""
+import dataclasses
+
+import gin
+
+from tf_advseg.core import errors
+
+BALANCED = 'balanced'
+OPTIMIZER_FATES = ('restore', 'reset', 'keep')
+DISCRIMINATOR_FATES = ('continue', 'reset_optimizer', 'reinitialise')
+MAP_IMAGES = ('all', 'seen')
+
+
+@dataclasses.dataclass(frozen=True)
+class LookaheadSettings:
+    """Parameters of the orchestrator; where the paper is silent it is said what we chose.
+
+    Attributes:
+      batch_size: of the generator; 5 in section 4.
+      propagation_steps: what "one propagation" of Algorithms 2-3 is: this many mini-batches
+        (1: the paper's O(V_e N) "per propagation" and Gamma = 50 "iterations" suggest a
+        mini-batch), or 'epoch'.
+      adversarial_weight: lambda, or 'balanced': balance * |g_ce| / |g_adv| over the first
+        `balance_batches` batches of a cycle, kept for that cycle.
+      flip: random horizontal flips, the paper's only augmentation.
+      map_images: 'all' training images per slot, or only those 'seen' since stage 2 began
+        (section 6 proposes it against the imbalance of a large buffer).
+      map_batch_size: pictures per forward pass when maps are generated.
+      discriminator_batch_size: 16 in section 4.
+      min_epochs, max_epochs, patience: early stopping on the hold-out's accuracy (mean of the
+        accuracy on real and on fake maps; the fakes are the buffer's models' maps of the
+        hold-out); the best epoch's weights are kept.
+      reestimate_batches: batches over which D's batch-norm averages are taken anew after each
+        epoch (0: never; Keras MobileNet's own averages lag for hundreds of steps).
+      optimizer_at_rewind: the generator's momentum goes back with the weights ('restore'), is
+        emptied ('reset') or goes on ('keep').
+      discriminator_at_retrain: D and its Adagrad go on ('continue'), D goes on with a fresh
+        Adagrad ('reset_optimizer', so that its steps do not shrink for ever), or both start
+        anew ('reinitialise').
+      diagnostics_every: propagations between measurements of the two gradients; 0 for never.
+      durable_every: propagations between durable states within a cycle.
+      non_finite_limit: cycles that may end with a loss that is not finite.
+      evaluation_batch_size: pictures per forward pass on the hold-out.
+    """
+    batch_size: int = 5
+    propagation_steps: object = 1
+    adversarial_weight: object = BALANCED
+    balance: float = 1.0
+    balance_batches: int = 4
+    flip: bool = True
+    map_images: str = 'all'
+    map_batch_size: int = 8
+    discriminator_batch_size: int = 16
+    min_epochs: int = 3
+    max_epochs: int = 20
+    patience: int = 2
+    reestimate_batches: int = 10
+    optimizer_at_rewind: str = 'restore'
+    discriminator_at_retrain: str = 'reset_optimizer'
+    diagnostics_every: int = 25
+    durable_every: int = 10
+    non_finite_limit: int = 5
+    evaluation_batch_size: int = 8
+
+    def __post_init__(self):
+        errors.require_one_of('optimizer_at_rewind', self.optimizer_at_rewind, OPTIMIZER_FATES)
+        errors.require_one_of('discriminator_at_retrain', self.discriminator_at_retrain,
+                              DISCRIMINATOR_FATES)
+        errors.require_one_of('map_images', self.map_images, MAP_IMAGES)
+        if isinstance(self.adversarial_weight, str):
+            errors.require_one_of('adversarial_weight', self.adversarial_weight, (BALANCED,))
+        if isinstance(self.propagation_steps, str):
+            errors.require_one_of('propagation_steps', self.propagation_steps, ('epoch',))
+
+    def steps_per_propagation(self, training_images):
+        """Mini-batches in one propagation."""
+        if self.propagation_steps == 'epoch':
+            return max(1, -(-training_images // self.batch_size))
+        return int(self.propagation_steps)
+
+
+# gin fills in the fields of a frozen dataclass like any function's arguments.
+lookahead_settings = gin.external_configurable(LookaheadSettings, name='lookahead',
+                                               module='tf_advseg.lookahead')

@@ -1,0 +1,65 @@
+"""Pixel-wise losses."""
+import tensorflow as tf
+
+
+def cross_entropy(logits, labels, ignore_label=255, pixel_weights=None):
+    """Softmax cross-entropy, summed over the valid pixels of each picture.
+
+    Args:
+      logits: [B, h, w, C] at the labels' size.
+      labels: int32 [B, h, w]; pixels of `ignore_label` give neither loss nor gradient.
+      ignore_label: int.
+      pixel_weights: float32 [B, h, w] that multiply a pixel's loss, or None; the counts stay
+        unweighted.
+
+    Returns:
+      (sums float32 [B], counts float32 [B] of valid pixels).
+    """
+    valid = tf.not_equal(labels, ignore_label)
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
+        tf.where(valid, labels, 0), tf.cast(logits, tf.float32))
+    if pixel_weights is not None:
+        losses *= tf.cast(pixel_weights, tf.float32)
+    sums = tf.reduce_sum(tf.where(valid, losses, 0.0), [1, 2])
+    return sums, tf.reduce_sum(tf.cast(valid, tf.float32), [1, 2])
+
+
+def image_class_weights(labels, num_classes, average_counts, reading='per_class', maximum=None,
+                        ignore_label=255):
+    """LoAd's class weights, from each picture's own class frequencies.
+
+    LoAd (Jamali-Rad and Szabo), section 4, Stanford Background: "multiplying the loss by the
+    average number of pixels per class computed over the entire training dataset and dividing it
+    by the number of pixel per class in the image". The sentence has two readings, for a pixel of
+    class c in picture i with n_i(c) pixels of c:
+      'per_class': a(c) / n_i(c), with a(c) the average of n_i(c) over training pictures;
+      'global': mean over classes of a / n_i(c).
+
+    Args:
+      labels: int32 [B, h, w].
+      num_classes: int, C.
+      average_counts: float [C], a(c).
+      reading: 'per_class' or 'global'.
+      maximum: float, an upper bound of a weight (the paper names none), or None.
+      ignore_label: int.
+
+    Returns:
+      float32 [B, h, w]; 0 at ignored pixels.
+
+    Raises:
+      ValueError: unknown reading.
+    """
+    if reading not in ('per_class', 'global'):
+        raise ValueError(f"reading {reading!r}: expected 'per_class' or 'global'")
+    average = tf.cast(average_counts, tf.float32)
+    if reading == 'global':
+        average = tf.fill([num_classes], tf.reduce_mean(average))
+    batch = tf.shape(labels)[0]
+    valid = tf.not_equal(labels, ignore_label)
+    flat = tf.reshape(tf.where(valid, labels, num_classes), [batch, -1])
+    counts = tf.math.bincount(flat, minlength=num_classes + 1, maxlength=num_classes + 1, axis=-1)
+    weights = tf.math.divide_no_nan(average, tf.cast(counts[:, :num_classes], tf.float32))
+    if maximum is not None:
+        weights = tf.minimum(weights, maximum)
+    weights = tf.pad(weights, [[0, 0], [0, 1]])
+    return tf.reshape(tf.gather(weights, flat, batch_dims=1), tf.shape(labels))

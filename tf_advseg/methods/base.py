@@ -1,0 +1,113 @@
+"""What every method shares: the phases of a step, global normalisers, the pixel-wise loss.
+
+Everything a step returns is global. A replica computes the share of its own examples, divided
+by a normaliser that was all-reduced first, and the optimizer sums the shares' gradients. So a
+step over shards of 3 and 2 examples equals the step over 5 on one device.
+"""
+import tensorflow as tf
+
+from tf_advseg.losses import pixel
+from tf_advseg.models import resize
+from tf_advseg.models import segmentor as segmentors
+
+REDUCTIONS = ('mean', 'sum')
+
+
+def global_sum(tensor):
+    """Sums a tensor over the replicas of the running strategy (identity on one device)."""
+    return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, tensor)
+
+
+def globally(scalars):
+    """All-reduces a dict of per-replica float scalars (shares) in one collective.
+
+    Args:
+      scalars: dict name -> float32 scalar, each a replica's share of a global value.
+
+    Returns:
+      The same names with the sums over replicas.
+    """
+    names = sorted(scalars)
+    total = global_sum(tf.stack([tf.cast(scalars[name], tf.float32) for name in names]))
+    return dict(zip(names, tf.unstack(total, num=len(names))))
+
+
+class Method(tf.keras.Model):
+    """A segmentor, its adversaries and the steps that train them.
+
+    Subclasses define `phases`: a dict from phase name to step. A step takes (batch, seed, **tensors)
+    with batch as in DESIGN.md ("Batch"), seed int32[2] for stateless dropout, and returns a dict of
+    global float32 scalars under the project's common names (`loss/ce`, `loss/adv`, ...).
+
+    Attributes:
+      segmentor: the network that is trained and, in the end, kept.
+      default_phase: the phase that `train_step`, and so `fit`, takes.
+    """
+
+    default_phase = 'segmentor'
+
+    def __init__(self, segmentor, name=None):
+        super().__init__(name=name)
+        self.segmentor = segmentor
+
+    @property
+    def phases(self):
+        """dict: phase name -> step function."""
+        raise NotImplementedError('a method names its phases')
+
+    def call(self, image, training=False):
+        """Logits of the segmentor, float32 [B, h', w', C]."""
+        return segmentors.apply(self.segmentor, image, training=training)
+
+    def train_step(self, batch):
+        """One step of the default phase: makes `fit` work on any dataset of batches.
+
+        Dropout is seeded by the optimizer's iterations, so that a `fit` is reproducible too.
+        """
+        seed = tf.stack([tf.constant(20201, tf.int32),
+                         tf.cast(self.phase_optimizer(self.default_phase).iterations, tf.int32)])
+        return self.phases[self.default_phase](batch, seed)
+
+    def phase_optimizer(self, phase):
+        """The optimizer that a phase's step applies."""
+        raise NotImplementedError(f'no optimizer is named for the phase {phase}')
+
+
+def upsampled(logits, labels):
+    """Logits at the labels' resolution, align-corners bilinear: float32 [B, h, w, C]."""
+    return resize.resize_bilinear(logits, tf.shape(labels)[1:3])
+
+
+def pixel_loss(logits, labels, reduction='mean', pixel_weights=None):
+    """A replica's share of the pixel-wise cross-entropy of the global batch.
+
+    Args:
+      logits: float32 [b, h', w', C], at the segmentor's own resolution.
+      labels: int32 [b, h, w], 255 = ignore.
+      reduction: 'mean' divides by the valid pixels of the global batch (official DeepLab code);
+        'sum' is the sum over pixels and pictures, as LoAd eq. 3 and Luc eq. 1 print it.
+      pixel_weights: float32 [b, h, w] or None; the normaliser stays the count of valid pixels.
+
+    Returns:
+      float32 scalar; summed over the replicas it is the loss of the global batch.
+    """
+    if reduction not in REDUCTIONS:
+        raise ValueError(f'reduction {reduction!r}: expected one of {REDUCTIONS}')
+    sums, counts = pixel.cross_entropy(upsampled(logits, labels), labels,
+                                       pixel_weights=pixel_weights)
+    total = tf.reduce_sum(sums)
+    if reduction == 'sum':
+        return total
+    valid = global_sum(tf.cast(tf.reduce_sum(counts), tf.float32))
+    return tf.math.divide_no_nan(total, valid)
+
+
+def apply_gradients(optimizer, gradients, variables):
+    """Applies a replica's share of the gradients; the optimizer sums over replicas."""
+    optimizer.apply_gradients(
+        [(g, v) for g, v in zip(gradients, variables) if g is not None])
+
+
+def l2_loss(variables, weight):
+    """slim's L2: weight * 1/2 * sum(w^2) over the given kernels (Keras regularizers double it)."""
+    return weight * tf.add_n([tf.nn.l2_loss(v) for v in variables])

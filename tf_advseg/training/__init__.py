@@ -1,0 +1,1 @@
+"""Taking steps: strategies, optimizers, the loop, stages, checkpoints, health."""

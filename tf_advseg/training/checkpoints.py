@@ -1,0 +1,64 @@
+"""States on disk: folders that are whole or not there, with checksums, strictly restored."""
+import pathlib
+import shutil
+import tempfile
+
+import tensorflow as tf
+
+from tf_advseg.core import errors
+from tf_advseg.core import files
+
+PREFIX = 'state'
+
+
+def write_state(folder, chief=True, **trackables):
+    """Writes networks and optimizers as one folder: a TF checkpoint and a manifest.
+
+    A folder of that name that is already there (left by a process that was killed before it wrote
+    down that the folder counts) is replaced.
+
+    Args:
+      folder: where to; its parent exists.
+      chief: False on other workers, which must take part in the save (TF requires it) but whose
+        files are thrown away.
+      **trackables: name -> Keras model, optimizer or tf.Module.
+
+    Raises:
+      UserError: the disk is full or not writable; nothing half-written is left.
+    """
+    checkpoint = tf.train.Checkpoint(**trackables)
+    folder = pathlib.Path(folder)
+    if not chief:
+        with tempfile.TemporaryDirectory() as scratch:
+            checkpoint.write(str(pathlib.Path(scratch) / PREFIX))
+        return
+    if folder.exists():
+        shutil.rmtree(folder)
+    with files.atomic_folder(folder) as temporary:
+        try:
+            checkpoint.write(str(temporary / PREFIX))
+        except (tf.errors.OpError, OSError) as error:
+            raise errors.UserError(
+                f'{folder}: a snapshot could not be written ({_first_line(error)}); free some '
+                'space or choose another --workdir, then start the same command again') from error
+        files.write_manifest(temporary, objects=sorted(trackables))
+
+
+def read_state(folder, **trackables):
+    """Restores what `write_state` wrote; every variable must be found.
+
+    Raises:
+      UserError: the folder is missing or damaged, or does not fit the given objects.
+    """
+    folder = pathlib.Path(folder)
+    files.check_manifest(folder)
+    status = tf.train.Checkpoint(**trackables).read(str(folder / PREFIX))
+    try:
+        status.assert_existing_objects_matched()
+    except AssertionError as error:
+        raise errors.UserError(f'{folder}: does not fit this network ({_first_line(error)}); was '
+                               'it made with other settings?') from error
+
+
+def _first_line(error):
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,51 @@
+"""Stages of a run: each has its folder, its done-marker and a hash of what it depends on."""
+import hashlib
+import json
+
+from tf_advseg.core import errors
+from tf_advseg.core import files
+
+DONE = 'done.json'
+
+
+def settings_hash(settings):
+    """Hash of a JSON-able description of everything that a stage's result depends on."""
+    text = json.dumps(settings, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def run_stage(stages_folder, name, settings, work, chief=True):
+    """Runs a stage unless it is done, and returns its result.
+
+    Args:
+      stages_folder: the run's stages/ folder.
+      name: the stage's name, a folder below it.
+      settings: JSON-able; what the result depends on.
+      work: function(folder) -> JSON-able result. It resumes by itself from what it finds there.
+      chief: whether this process writes the done-marker.
+
+    Returns:
+      What `work` returned, now or earlier.
+
+    Raises:
+      UserError: the stage was done with other settings.
+    """
+    folder = stages_folder / name
+    marker = folder / DONE
+    identity = settings_hash(settings)
+    if marker.exists():
+        done = files.read_json(marker)
+        if done['settings_hash'] != identity:
+            changed = [key for key in settings
+                       if json.dumps(settings[key], default=str) !=
+                       json.dumps(done['settings'].get(key), default=str)]
+            raise errors.UserError(f'{folder}: was done with other settings ({", ".join(changed)}); '
+                                   'use another --workdir')
+        return done['result']
+    folder.mkdir(parents=True, exist_ok=True)
+    result = work(folder)
+    if chief:
+        files.write_json(marker, {
+            'settings_hash': identity,
+            'settings': json.loads(json.dumps(settings, default=str)), 'result': result})
+    return result

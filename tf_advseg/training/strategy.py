@@ -1,0 +1,56 @@
+"""tf.distribute strategies by name, and who writes files when there are several workers."""
+import os
+
+import tensorflow as tf
+
+from tf_advseg.core import errors
+
+STRATEGIES = ('one_device', 'mirrored', 'multi_worker', 'tpu')
+
+
+def make_strategy(name='one_device', tpu=''):
+    """Builds a strategy. Must run before TensorFlow executes anything for 'multi_worker'.
+
+    Args:
+      name: 'one_device'; 'mirrored' (all GPUs, else all logical CPUs of this machine);
+        'multi_worker' (reads TF_CONFIG; every worker must see the same --workdir); 'tpu'
+        (written, never run: no TPU was at hand).
+      tpu: the TPU's name or address, for 'tpu'.
+
+    Raises:
+      UserError: for an unknown name, or 'multi_worker' without TF_CONFIG.
+    """
+    errors.require_one_of('strategy', name, STRATEGIES)
+    if name == 'mirrored':
+        devices = tf.config.list_logical_devices('GPU') or tf.config.list_logical_devices('CPU')
+        return tf.distribute.MirroredStrategy([d.name for d in devices])
+    if name == 'multi_worker':
+        if not os.environ.get('TF_CONFIG'):
+            raise errors.UserError(
+                '--strategy=multi_worker: the environment variable TF_CONFIG is not set; expected '
+                'JSON with "cluster" and "task" (one entry per worker); set it on every worker')
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    if name == 'tpu':
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=tpu)
+        tf.config.experimental_connect_to_cluster(resolver)
+        tf.tpu.experimental.initialize_tpu_system(resolver)
+        return tf.distribute.TPUStrategy(resolver)
+    device = 'GPU' if tf.config.list_logical_devices('GPU') else 'CPU'
+    return tf.distribute.OneDeviceStrategy(f'/{device.lower()}:0')
+
+
+def is_chief(strategy):
+    """True where this process writes the run directory (worker 0, or the only one)."""
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return True
+    resolver = strategy.cluster_resolver
+    return resolver.task_type in (None, 'chief') or (
+        resolver.task_type == 'worker' and resolver.task_id == 0)
+
+
+def barrier(strategy):
+    """Waits until every worker has come here; nothing to do on one."""
+    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        reached = strategy.run(lambda: tf.distribute.get_replica_context().all_reduce(
+            tf.distribute.ReduceOp.SUM, tf.constant(1.0)))
+        strategy.experimental_local_results(reached)[0].numpy()

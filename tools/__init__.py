@@ -1,0 +1,1 @@
+"""Command-line tools: flags and gin in, one call into the package out."""

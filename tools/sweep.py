@@ -1,0 +1,71 @@
+"""Runs a grid of settings and seeds, one process a run, and tables the outcome.
+
+Started again it skips what is done, goes on with what was stopped, and tries failed runs anew.
+Each cell is a run directory below --workdir; logs/ holds what the runs print.
+
+Example:
+  python tools/sweep.py --gin_file=gin/demo_smallest.gin --workdir=runs/sweep --seeds=0,1 \
+      --grid=lookahead.balance=0.5,1 --dry_run
+"""
+import pathlib
+import shlex
+import sys
+
+if not __package__:  # started as a script from a checkout, from any directory
+    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+from absl import flags  # noqa: E402
+
+from tf_advseg.core import command_line  # noqa: E402
+from tf_advseg.core import runtime  # noqa: E402
+
+command_line.define_common_flags('gin_file', 'gin_param', 'workdir', 'data_dir', 'checkpoint',
+                                 'strategy', 'dry_run')
+flags.DEFINE_multi_string('grid', [], 'Axis of the grid, NAME=VALUE,VALUE,...; repeatable.')
+flags.DEFINE_list('seeds', ['0'], 'Seeds of every cell, as 0,1,2.')
+
+FLAGS = flags.FLAGS
+
+
+def main(argv):
+    """Flags, the cells, their runs, the table."""
+    del argv
+    from tf_advseg.core import files
+    from tf_advseg.core.errors import UserError
+    if not FLAGS.workdir or not FLAGS.gin_file:
+        missing = '--workdir=runs/NAME' if not FLAGS.workdir else '--gin_file=gin/...'
+        raise UserError(f'a sweep needs a configuration and a folder: add {missing}')
+    from tf_advseg.experiments import sweeping
+    from tf_advseg.reporting import tables
+    axes = [sweeping.parse_axis(text) for text in FLAGS.grid]
+    cells = sweeping.make_cells(FLAGS.workdir, axes, sweeping.parse_seeds(FLAGS.seeds))
+    runtime.configure()
+    sweeping.check(cells, FLAGS.gin_file, FLAGS.gin_param, FLAGS.data_dir, FLAGS.checkpoint)
+
+    def command(cell):
+        return sweeping.cell_command(cell, FLAGS.gin_file, FLAGS.gin_param, FLAGS.data_dir,
+                                     FLAGS.checkpoint, FLAGS.strategy)
+
+    if FLAGS.dry_run:
+        for cell in cells:
+            print('done   ' if cell.done else 'to run ', shlex.join(command(cell)))
+        return
+    failed = sweeping.run_cells(cells, FLAGS.workdir, command)
+    table = sweeping.table(sweeping.collect(cells))
+    print(tables.to_text(table))
+    with files.atomic_file(pathlib.Path(FLAGS.workdir) / 'sweep.csv', 'w') as file:
+        file.write(tables.to_csv(table))
+    for cell, line in failed:
+        print(f'failed: {cell.folder}: {line}', file=sys.stderr)
+    if failed:
+        raise UserError(f'{len(failed)} of {len(cells)} runs failed; see {FLAGS.workdir}/logs, '
+                        'then start the same command again')
+
+
+def run():
+    """Console script."""
+    command_line.run(main)
+
+
+if __name__ == '__main__':
+    run()
