@@ -11,8 +11,8 @@ import pytest
 TINY = pathlib.Path(__file__).with_name('tiny.py')
 # Each start is killed at the given call of a function since that start; the first kill of 'slot'
 # falls inside the writing of g0's maps, the others within cycles, retrainings and snapshots.
-POINTS = (('slot', 5), ('epoch', 2), ('step', 4), ('rename', 3), ('evaluation', 5), ('state', 4),
-          ('slot', 17), ('snapshot', 3))
+POINTS = (('slot', 5), ('epoch', 2), ('step', 4), ('slot', 9), ('rename', 3), ('evaluation', 5),
+          ('state', 4), ('snapshot', 3))
 VOLATILE = ('time', 'seconds')
 
 
@@ -41,19 +41,21 @@ def _weights(folder):
 
 @pytest.fixture(scope='module')
 def runs(tmp_path_factory):
-    """(folder of the run never killed, folder of the run killed at every point)."""
+    """Folders: of the run never killed, of the one killed at every point, of one that measures no
+    gradients beside the training."""
     folder = tmp_path_factory.mktemp('kill')
-    whole, killed = folder / 'whole', folder / 'killed'
+    whole, killed, plain = folder / 'whole', folder / 'killed', folder / 'plain'
     never_killed = _start(whole)  # beside the others: each process keeps to one thread
     for point in POINTS:
         _wait(_start(killed, *point), -signal.SIGKILL)
     _wait(_start(killed), 0)
     _wait(never_killed, 0)
-    return whole, killed
+    _wait(_start(plain, 'lookahead.diagnostics_every = 0'), 0)
+    return whole, killed, plain
 
 
 def test_the_run_was_killed_and_resumed(runs):
-    _, killed = runs
+    _, killed, _ = runs
     resumes = [line for line in (killed / 'journal.jsonl').read_text().splitlines()
                if '"resume"' in line]
     assert len(resumes) >= 1
@@ -64,21 +66,21 @@ def test_the_run_was_killed_and_resumed(runs):
 @pytest.mark.parametrize('name', ['journal.jsonl', 'metrics.jsonl', 'control/journal.jsonl',
                                   'control/metrics.jsonl'])
 def test_journals_are_equal(runs, name):
-    whole, killed = runs
+    whole, killed, _ = runs
     assert _lines(whole / name) == _lines(killed / name)
     assert len(_lines(whole / name)) > 5
 
 
 @pytest.mark.parametrize('model', ['best', 'control'])
 def test_weights_are_bit_identical(runs, model):
-    whole, killed = (_weights(run / 'checkpoints' / model) for run in runs)
+    whole, killed = (_weights(run / 'checkpoints' / model) for run in runs[:2])
     assert whole.keys() == killed.keys() and len(whole) >= 8
     for name in whole:
         np.testing.assert_array_equal(whole[name], killed[name], err_msg=name)
 
 
 def test_scores_are_equal(runs):
-    whole, killed = (json.loads((run / 'results.json').read_text())['models'] for run in runs)
+    whole, killed = (json.loads((run / 'results.json').read_text())['models'] for run in runs[:2])
     assert whole == killed
 
 
@@ -88,3 +90,12 @@ def test_nothing_half_written_is_left(runs):
         roles = json.loads((run / 'lookahead/state.json').read_text())['snapshots']['roles']
         folders = {path.name for path in (run / 'lookahead/snapshots').iterdir()}
         assert folders == set(roles.values())
+
+
+def test_a_diagnostic_switched_off_changes_no_result(runs):
+    whole, _, plain = runs
+    assert any(line['event'] == 'diagnostics' for line in _lines(whole / 'metrics.jsonl'))
+    assert not any(line['event'] == 'diagnostics' for line in _lines(plain / 'metrics.jsonl'))
+    first, second = _weights(whole / 'checkpoints/best'), _weights(plain / 'checkpoints/best')
+    for name in first:
+        np.testing.assert_array_equal(first[name], second[name], err_msg=name)

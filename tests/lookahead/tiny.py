@@ -1,7 +1,7 @@
 """The smallest whole LoAd run: scenes of 49 pixels, two convolutions, a small discriminator.
 
-Also a program: `python tiny.py WORKDIR [POINT NUMBER]` runs it and, given a point, kills itself
-with SIGKILL when that point is reached for the NUMBER-th time. tests/lookahead/test_kill.py
+Also a program: `python tiny.py WORKDIR [POINT NUMBER | BINDING]` runs it and, given a point, kills
+itself with SIGKILL when that point is reached for the NUMBER-th time. tests/lookahead/test_kill.py
 drives it.
 """
 import os
@@ -108,9 +108,12 @@ def main(workdir, point=None, count='0'):
     """The program."""
     from tf_advseg.core import runtime
     runtime.configure(deterministic=True, threads=1)
-    if point:
+    binding = ()
+    if point and '=' in point:
+        binding = (point,)
+    elif point:
         arm(point, int(count))
-    run(workdir)
+    run(workdir, gin_params=GIN + binding)
 
 
 if __name__ == '__main__':

@@ -15,7 +15,7 @@ from tf_advseg.training import optimizers
 CLASSES, CROP, SIZE = 4, 65, 64
 
 
-def build(strategy, kind='soft', control=False, adversary='mobilenet', rate=0.05):
+def build(strategy, kind='soft', control=False, adversary='mobilenet', rate=1.0):
     """A LoAd method whose weights depend on nothing but fixed seeds."""
     encoding = encodings.Encoding(CLASSES, SIZE)
     with strategy.scope():
@@ -68,7 +68,7 @@ def test_a_propagation_on_two_replicas_equals_one_on_a_single_device(two_replica
         assert scalars[name] == pytest.approx(scalars_two[name], abs=1e-5), name
     start = [v.numpy() for v in build(single).segmentor.trainable_variables]
     moved = max(np.abs(a - b).max() for a, b in zip(start, variables))
-    assert moved > 1e-3  # the comparison below is not one of standing still
+    assert moved > 5e-4  # the comparison below is not one of standing still
     for a, b in zip(variables, variables_two):
         np.testing.assert_allclose(a, b, atol=1e-5)
 

@@ -38,6 +38,10 @@ class Context:
         """Whether this process writes."""
         return strategies.is_chief(self.strategy)
 
+    def barrier(self):
+        """Waits for the other workers, if there are any."""
+        strategies.barrier(self.strategy)
+
     def journal(self, path):
         """A Journal at `path`; on other workers than the chief one that keeps nothing."""
         return journal.Journal(path) if self.chief else SilentJournal()

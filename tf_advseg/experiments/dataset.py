@@ -166,3 +166,10 @@ def dataset(workdir, data_dir=None, reader='folder', options=None, holdout_fract
             'test': data.test}, dataset=records.spec.name, holdout_seed=holdout_seed,
             holdout_stratified=holdout_stratified)
     return data
+
+
+def require_classes(data):
+    """Raises UserError unless there are at least two classes to tell apart."""
+    if data.spec.num_classes < 2:
+        raise errors.UserError(f'{data.records.folder}: the data set has {data.spec.num_classes} '
+                               'class; at least 2 are needed')

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from tf_advseg.core import configuration
+from tf_advseg.core import errors
 from tf_advseg.core import files
 from tf_advseg.core import journal as journals
 from tf_advseg.core import progress
@@ -23,8 +24,10 @@ from tf_advseg.reporting import tables
 EXAMPLE = 'example'
 EXAMPLE_PICTURES = 20
 # What parts of a demo cost beside each other, in seconds on two cores: only the ratios count.
-COSTS = {'start': 8.0, 'stage': 0.11, 'epoch': 12.0, 'maps': 3.0, 'propagation': 0.45,
-         'control': 0.4, 'scores': 25.0}
+# 'start', 'load' and 'control' are what TensorFlow compiles; 'item' is one map or truth that the
+# discriminator trains on.
+COSTS = {'start': 12.0, 'stage': 0.11, 'load': 15.0, 'item': 0.009, 'map': 0.008,
+         'propagation': 0.35, 'control': 6.0, 'scores': 40.0}
 
 
 def _setting(settings, name, default):
@@ -48,53 +51,68 @@ class Overview:
                   + _setting(settings, 'stage_one.weighted_epochs', 4))
         self._steps = round(epochs * num_train / _setting(settings, 'stage_one.batch_size', 7))
         self._patience = _setting(settings, 'controller.patience', 50)
-        self._cycles = _setting(settings, 'controller.max_total_cycles', 3) or 3
         self._epochs = _setting(settings, 'lookahead.max_epochs', 20)
-        self._cycle_cost = (self._epochs * COSTS['epoch'] + COSTS['maps']
-                            + self._patience * COSTS['propagation'])
-        self._control_cost = self._cycles * self._patience * COSTS['control']
-        self._total = (COSTS['start'] + self._steps * COSTS['stage']
-                       + self._cycles * self._cycle_cost + self._control_cost + COSTS['scores'])
+        slots = _setting(settings, 'map_buffer.capacity', 3)
+        cycles = _setting(settings, 'controller.max_total_cycles', 3) or 3
+        # The truth and a map set for every slot; the buffer grows by one slot a cycle at first.
+        self._epoch_cost = [COSTS['item'] * num_train * (1 + min(cycle + 1, slots))
+                            for cycle in range(cycles)]
+        self._map_cost = COSTS['map'] * num_train
+        cycle_costs = [self._cycle_cost(cycle) for cycle in range(cycles)]
+        self._before_cycle = [sum(cycle_costs[:cycle]) for cycle in range(cycles + 1)]
+        self._control = cycles * self._patience * COSTS['propagation']
+        self._stage = COSTS['start'] + self._steps * COSTS['stage']
+        self._load = self._stage + COSTS['load'] + self._before_cycle[-1]
+        self._total = self._load + COSTS['control'] + self._control + COSTS['scores']
+
+    def _cycle_cost(self, cycle):
+        return (self._map_cost + self._epochs * self._epoch_cost[cycle]
+                + self._patience * COSTS['propagation'])
 
     def look(self):
         """(fraction done, what is being done) as the files have it now."""
+        done, text = self._look()
+        return min(1.0, done / self._total), text
+
+    def _look(self):
         metrics = self._read('metrics.jsonl')
         steps = max([m['step'] for m in metrics if m.get('event') == 'stage'], default=0)
-        done = COSTS['start'] if metrics else 0.0
-        done += min(steps, self._steps) * COSTS['stage']
-        cycles = [e for e in self._read('journal.jsonl') if e.get('event') != 'resume']
-        if steps < self._steps or not cycles:
-            return done / self._total, f'Stage 1, step {steps}/{self._steps}'
-        if cycles[-1]['event'] != 'finished':
-            ended = sum(e['event'] == 'end' for e in cycles)
-            done += min(ended, self._cycles) * self._cycle_cost
-            done += self._within_cycle(metrics, cycles, ended)
-            return done / self._total, f'LoAd, cycle {ended + 1}/{self._cycles}'
-        done += self._cycles * self._cycle_cost
-        total = max(1, cycles[-1]['propagations'])
+        events = [e for e in self._read('journal.jsonl') if e.get('event') != 'resume']
+        if not events:
+            done = COSTS['start'] * bool(steps) + min(steps, self._steps) * COSTS['stage']
+            return done, f'Stage 1, step {steps}/{self._steps}'
+        if events[-1]['event'] != 'finished':
+            cycles = len(self._epoch_cost)
+            cycle = min(sum(e['event'] == 'end' for e in events), cycles)
+            text = f'LoAd, cycle {min(cycle + 1, cycles)}/{cycles}'
+            within = (self._within_cycle(metrics, events, cycle) if cycle < cycles
+                      else COSTS['load'])
+            return self._stage + self._before_cycle[cycle] + within, text
+        total = max(1, events[-1]['propagations'])
         spent = sum(m.get('event') == 'propagation' for m in self._read('control/metrics.jsonl'))
-        done += min(1.0, spent / total) * self._control_cost
-        if spent < total:
-            return done / self._total, f'control, {spent}/{total} propagations'
-        return done / self._total, 'scores and report'
+        if not spent:
+            return self._load, 'control'
+        done = self._load + COSTS['control'] + min(1.0, spent / total) * self._control
+        return done, f'control, {spent}/{total}' if spent < total else 'scores and report'
 
     def _within_cycle(self, metrics, events, cycle):
         """Seconds' worth of what the cycle under way has done."""
-        spent = sum(m.get('event') == 'propagation' and m.get('cycle') == cycle for m in metrics)
-        epochs = sum(m.get('event') == 'discriminator' and m.get('cycle') == cycle
-                     for m in metrics)
-        if spent or any(e['event'] == 'balance' and e.get('cycle') == cycle for e in events):
+        def count(event):
+            return sum(m.get('event') == event and m.get('cycle') == cycle for m in metrics)
+
+        epochs, spent = min(count('discriminator'), self._epochs), count('propagation')
+        if spent or any(e['event'] == 'retrain' and e.get('cycle') == cycle for e in events):
             epochs = self._epochs
-        return min(self._cycle_cost, min(epochs, self._epochs) * COSTS['epoch']
-                   + min(spent, self._patience) * COSTS['propagation'])
+        done = (self._map_cost * bool(epochs) + epochs * self._epoch_cost[cycle]
+                + min(spent, self._patience) * COSTS['propagation'])
+        # TensorFlow compiles LoAd's steps within the first cycle.
+        return done + COSTS['load'] * bool(cycle or spent)
 
     def _read(self, name):
         path = self._path / name
-        if not path.exists():
-            return []
         try:
-            return journals.Journal.read(path)
-        except Exception:  # noqa: BLE001  a bar must not end a run: the next look will do
+            return journals.Journal.read(path) if path.exists() else []
+        except errors.UserError:  # cut back while we read: the next look will do
             return []
 
 
@@ -150,8 +168,7 @@ def one_bar(overview, show=True, every=1.0):
                 contextlib.redirect_stderr(held):
             yield
     except Exception as error:
-        from tf_advseg.core.errors import UserError
-        if not isinstance(error, UserError):
+        if not isinstance(error, errors.UserError):
             stderr.write(held.getvalue())
         raise
     finally:

@@ -50,6 +50,7 @@ def improve(model, data_dir, workdir, crop_size, num_classes=None, normalise=Non
     with run_directory.RunDirectory(workdir) as run:
         run.open(configuration.config_text(), may_change=training.MAY_CHANGE)
         data = datasets.dataset(run.path, data_dir)
+        datasets.require_classes(data)
         with strategy.scope():
             segmentor = segmentors.as_segmentor(model, num_classes or data.spec.num_classes,
                                                 logits_stride=logits_stride, normalise=normalise)

@@ -65,7 +65,7 @@ def build(context, segmentor, max_propagations=None, control=False, panel=None):
     return orchestrator.LookAhead(
         method, data, controller(**caps),
         None if control else buffer(folder / 'buffer', kind=method.map_kind),
-        snapshots.SnapshotStore(folder / 'snapshots', context.chief), settings,
+        snapshots.SnapshotStore(folder / 'snapshots', context.chief, context.barrier), settings,
         context.holdout_evaluator(segmentor, settings.evaluation_batch_size), folder,
         context.journal(journal_folder / 'journal.jsonl'),
         context.journal(journal_folder / 'metrics.jsonl'), context.streams, context.strategy,
@@ -83,4 +83,5 @@ def run(context, segmentor, max_propagations=None, control=False, panel=None):
     networks.save(context.run.checkpoints / ('control' if control else 'best'), segmentor,
                   context.description, context.data.spec, context.chief, label=result.label,
                   holdout_miou=result.miou)
+    context.barrier()
     return result, loop

@@ -63,6 +63,7 @@ def run(context, segmentor, start):
         'settings': settings, 'start': start, 'model': context.description,
         'seed': context.streams.seed_value, 'crop_size': list(context.crop_size),
         'train': stages.settings_hash(context.data.train)}, work, context.chief)
+    context.barrier()
     if not ran:
         networks.load_weights(context.run.checkpoints / NAME, segmentor)
     return result

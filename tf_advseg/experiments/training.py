@@ -21,7 +21,7 @@ METHODS = ('load', 'cross_entropy')
 RESULTS = 'results.json'
 # A run may go on under other caps, logging and strategy; everything else is another run.
 MAY_CHANGE = ('max_propagations', 'max_total_cycles', 'max_cycles', 'diagnostics_every',
-              'durable_every', 'control', 'limit_bytes')
+              'durable_every', 'control', 'limit_bytes', 'max_hours', 'non_finite_limit')
 
 
 @gin.configurable(denylist=['workdir', 'strategy', 'dry_run'])
@@ -57,7 +57,7 @@ def experiment(workdir, strategy, dry_run=False, seed=0, method='load', control=
     with run:
         if not chief:
             data = datasets.dataset(run.path, data_dir, chief_writes=False)
-        _require_classes(data)
+        datasets.require_classes(data)
         with strategy.scope():
             description = networks.describe(network, num_classes=data.spec.num_classes,
                                             crop_size=crop_size, seed=seed)
@@ -116,12 +116,6 @@ def run_stages(context, segmentor, method, control, start, max_propagations):
     last = 'best' if method == 'load' else stage_one.NAME
     networks.load_weights(context.run.checkpoints / last, segmentor)
     return results
-
-
-def _require_classes(data):
-    if data.spec.num_classes < 2:
-        raise errors.UserError(f'{data.records.folder}: the data set has '
-                               f'{data.spec.num_classes} class; at least 2 are needed')
 
 
 def print_summary(results, workdir):

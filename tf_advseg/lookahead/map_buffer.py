@@ -165,9 +165,7 @@ class MapBuffer:
           ValueError: no maps, another number than num_maps, a repeated id, a map of another form,
             or a label the buffer already holds.
         """
-        if label in self.labels or label in self._pending:
-            raise ValueError(f'the buffer holds maps of {label} already')
-        path = self.folder / f'slot-{self._next_serial:06d}-{label}'
+        path = self._next_path(label)
         with files.disk_errors(path):
             if path.exists():                   # a killed process wrote it; no state names it
                 shutil.rmtree(path)
@@ -176,7 +174,21 @@ class MapBuffer:
                 self._write_files(temporary, path, label, maps, num_maps, fields)
         except UserError as error:
             raise UserError(_without_temporary(str(error), path)) from error
-        self._pending[label] = Slot(path, self.kind, checksums=False)
+        return self._take(label, path, checksums=False)
+
+    def adopt_slot(self, label):
+        """Takes up the slot that another worker's `write_slot(label, ...)` has just written into the
+        same folder; every worker makes the same calls in the same order."""
+        return self._take(label, self._next_path(label), checksums=True)
+
+    def _next_path(self, label):
+        """The folder of the next slot."""
+        if label in self.labels or label in self._pending:
+            raise ValueError(f'the buffer holds maps of {label} already')
+        return self.folder / f'slot-{self._next_serial:06d}-{label}'
+
+    def _take(self, label, path, checksums):
+        self._pending[label] = Slot(path, self.kind, checksums)
         self._next_serial += 1
         return self._pending[label]
 

@@ -104,6 +104,8 @@ class LookAhead:
           UserError: a full disk, a damaged slot or snapshot, losses that stay non-finite.
         """
         self._resume()
+        if self.progress.phase == 'finished' and not self.controller.finished and not self._late():
+            self._go_on()  # a cap was raised
         bound = self.controller.max_propagations or self.controller.patience * (
             self.controller.max_total_cycles or self.controller.max_cycles)
         name = 'LoAd' if self.adversarial else 'control'
@@ -113,6 +115,11 @@ class LookAhead:
                 while self.progress.phase != 'finished':
                     getattr(self, f'_phase_{self.progress.phase}')()
         return self.controller.result
+
+    def _late(self):
+        """Whether the cap in hours is reached."""
+        hours = self.settings.max_hours
+        return hours is not None and self.watch.total() > 3600 * hours
 
     # --- durable states -------------------------------------------------------------------
 
@@ -143,6 +150,7 @@ class LookAhead:
         state = files.read_json(self.folder / STATE)
         self.progress = Progress(**state['progress'])
         self.controller.load_state_dict(state['controller'])
+        self.controller.clear_stop()  # the cap in hours may have been raised
         self.store.load_state_dict(state['snapshots'])
         self._guard.count = self.progress.non_finite
         if self.buffer is not None:
@@ -193,23 +201,33 @@ class LookAhead:
                                       {'buffer/slots': len(self.buffer),
                                        'buffer/bytes': self.buffer.bytes()})
         self.progress.pending = {}
+        if self.controller.finished:
+            self._durable('begin')  # line 35 would train a discriminator that no cycle will use
+        else:
+            self._go_on()
+
+    def _go_on(self):
+        """To the next cycle, by way of line 35 where there is a discriminator."""
         if not self.adversarial:
             self._durable('begin')
-        elif self.controller.finished:
-            # Line 35 would train a discriminator that no cycle will use.
-            self._durable('begin')
-        else:
-            self.progress.retraining = self._trainer.begin(self.progress.retrains)
-            self.store.save('disc', self.method.discriminator, self.method.discriminator_optimizer)
-            self._durable('retrain')
+            return
+        self.progress.retraining = self._trainer.begin(self.progress.retrains)
+        self.store.save('disc', self.method.discriminator, self.method.discriminator_optimizer)
+        self._durable('retrain')
 
     def _write_slot(self, label, role):
-        self.store.restore(role, self.method.segmentor)
-        ids = self.data.map_ids(self.progress.budget_step, label)
-        self.buffer.write_slot(label, self.data.generate_maps(self._stepper, self.method, ids),
-                               num_maps=sum(len(part) for part in ids.values()),
-                               num_classes=self.method.segmentor.num_classes,
-                               stride=self.method.segmentor.logits_stride)
+        """One worker draws and writes a model's maps; the others read what it wrote."""
+        if self._chief:
+            self.store.restore(role, self.method.segmentor)
+            ids = self.data.map_ids(self.progress.budget_step, label)
+            self.buffer.write_slot(
+                label, self.data.generate_maps(self._stepper, self.method, ids),
+                num_maps=sum(len(part) for part in ids.values()),
+                num_classes=self.method.segmentor.num_classes,
+                stride=self.method.segmentor.logits_stride)
+        strategies.barrier(self._strategy)
+        if not self._chief:
+            self.buffer.adopt_slot(label)
 
     def _phase_retrain(self):
         """Lines 2 and 35: the discriminator on D_t and B, one durable epoch after another."""
@@ -292,6 +310,8 @@ class LookAhead:
             self._bar.update(1, miou=f'{miou:.4f}', cycle=self.controller.cycles)
             if decision.best:
                 self.store.save('best', self.method.segmentor, self.method.optimizer)
+            if self._late():
+                self.controller.request_stop('hours')
             if self.controller.looking_ahead and (
                     self.controller.propagations % self.settings.durable_every == 0):
                 self.store.save('current', self.method.segmentor, self.method.optimizer)

@@ -39,6 +39,8 @@ class LookaheadSettings:
         anew ('reinitialise').
       diagnostics_every: propagations between measurements of the two gradients; 0 for never.
       durable_every: propagations between durable states within a cycle.
+      max_hours: ends the run, cycle under way included, after this wall time (all starts added
+        up); None for no cap. The one cap that makes a run's length depend on the machine.
       non_finite_limit: cycles that may end with a loss that is not finite.
       evaluation_batch_size: pictures per forward pass on the hold-out.
     """
@@ -59,6 +61,7 @@ class LookaheadSettings:
     discriminator_at_retrain: str = 'reset_optimizer'
     diagnostics_every: int = 25
     durable_every: int = 10
+    max_hours: object = None
     non_finite_limit: int = 5
     evaluation_batch_size: int = 8
 

@@ -16,11 +16,13 @@ class SnapshotStore:
     Args:
       folder: where; made if absent.
       chief: see `checkpoints.write_state`.
+      barrier: function that waits for the other workers: what the chief writes is read by all.
     """
 
-    def __init__(self, folder, chief=True):
+    def __init__(self, folder, chief=True, barrier=lambda: None):
         self.folder = pathlib.Path(folder)
         self._chief = chief
+        self._barrier = barrier
         if chief:
             self.folder.mkdir(parents=True, exist_ok=True)
         self.roles = {}
@@ -32,6 +34,7 @@ class SnapshotStore:
         name = f'{"d" if role.startswith("disc") else "g"}-{self.serial:06d}'
         checkpoints.write_state(self.folder / name, self._chief, network=network,
                                 optimizer=optimizer)
+        self._barrier()
         self.roles[role] = name
         return name
 

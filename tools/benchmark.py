@@ -1,0 +1,73 @@
+"""Measures what LoAd costs: `load` seconds, `load_memory` memory and disk.
+
+load         a propagation and a cycle, broken into generator step, hold-out evaluation, map
+             generation, discriminator training and the rest: of a run that exists (--workdir), or
+             measured now on a configuration (--gin_file), after a cycle to warm up
+load_memory  peak memory and buffer at the paper's VOC size, on pictures made up for it
+
+Example:
+  python tools/benchmark.py load --gin_file=gin/demo_smallest.gin
+"""
+import pathlib
+import sys
+import tempfile
+
+if not __package__:  # started as a script from a checkout, from any directory
+    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+from absl import flags  # noqa: E402
+
+from tf_advseg.core import command_line  # noqa: E402
+from tf_advseg.core import runtime  # noqa: E402
+
+KINDS = ('load', 'load_memory')
+VOC = ('models/deeplabv3_mobilenet_v2.gin', 'methods/load.gin')
+
+command_line.define_common_flags('gin_file', 'gin_param', 'workdir', 'strategy')
+flags.DEFINE_integer('cycles', 1, 'load: cycles measured.', lower_bound=1)
+flags.DEFINE_integer('pictures', 1464, 'load_memory: training pictures.', lower_bound=8)
+flags.DEFINE_integer('side', 513, 'load_memory: height and width.', lower_bound=33)
+flags.DEFINE_integer('steps', 4, 'load_memory: steps of each network.', lower_bound=1)
+flags.DEFINE_integer('real_maps', 32, 'load_memory: maps of a slot that the network draws; the '
+                     'others are random and compress worse.', lower_bound=0)
+
+FLAGS = flags.FLAGS
+
+
+def main(argv):
+    """Flags, one call, its table."""
+    from tf_advseg.core import errors
+    kind = errors.require_one_of('benchmark', argv[1] if len(argv) > 1 else 'none', KINDS)
+    if kind == 'load' and not FLAGS.gin_file and not FLAGS.workdir:
+        raise errors.UserError('nothing to measure: add --workdir=RUN_DIRECTORY or --gin_file=…')
+    runtime.configure(deterministic=True)
+    from tf_advseg.experiments import benchmarking
+    from tf_advseg.reporting import tables
+    from tf_advseg.training import strategy
+    if kind == 'load' and not FLAGS.gin_file:
+        costs = benchmarking.of_run(FLAGS.workdir)
+        print(f'{tables.to_text(benchmarking.table(costs))}\n{benchmarking.rest_text(costs)}')
+        return
+    distribution = strategy.make_strategy(FLAGS.strategy)
+    with tempfile.TemporaryDirectory(prefix='tf_advseg-') as scratch:
+        workdir = FLAGS.workdir or f'{scratch}/run'
+        if kind == 'load':
+            costs = benchmarking.measure(workdir, FLAGS.gin_file, FLAGS.gin_param, distribution,
+                                         FLAGS.cycles)
+            print(f'{tables.to_text(benchmarking.table(costs))}\n{benchmarking.rest_text(costs)}')
+            return
+        memory = benchmarking.measure_memory(
+            workdir, FLAGS.gin_file or VOC, FLAGS.gin_param, distribution, FLAGS.pictures,
+            FLAGS.side, steps=FLAGS.steps, real_maps=FLAGS.real_maps)
+    print(memory.text())
+    if not memory.within:
+        raise errors.UserError('a limit is not kept, see above')
+
+
+def run():
+    """Console script."""
+    command_line.run(main, positional=1)
+
+
+if __name__ == '__main__':
+    run()
