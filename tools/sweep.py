@@ -4,7 +4,7 @@ Started again it skips what is done, goes on with what was stopped, and tries fa
 Each cell is a run directory below --workdir; logs/ holds what the runs print.
 
 Example:
-  python tools/sweep.py --gin_file=gin/demo_smallest.gin --workdir=runs/sweep --seeds=0,1 \
+  python tools/sweep.py --gin_file=gin/demo_smallest.gin --workdir=runs/sweep --seeds=0,1 \\
       --grid=lookahead.balance=0.5,1 --dry_run
 """
 import pathlib

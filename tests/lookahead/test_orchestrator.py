@@ -56,9 +56,9 @@ def build(tmp_path, mious, steps=None, fate='restore', **caps):
 
     def propagate():
         seen.append((float(network.layers[0].kernel[0, 0]), int(optimizer.iterations),
-                     loop.progress.budget_step))
+                     loop.state.budget_step))
         optimizer.apply_gradients([(tf.constant([[-1.0]]), network.layers[0].kernel)])
-        loop.progress.budget_step += 1
+        loop.state.budget_step += 1
         return {'loss/ce': next(losses, 1.0)}
 
     loop._propagate = propagate

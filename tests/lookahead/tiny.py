@@ -14,6 +14,8 @@ if __name__ == '__main__':
 
 CROP = 49
 GIN = (
+    'stage_one.epochs = 2',
+    'stage_one.batch_size = 5',
     "build_discriminator.name = 'small_cnn'",
     'build_discriminator.alpha = 0.25',
     'build_discriminator.dropout = 0.1',
@@ -65,12 +67,14 @@ def _die():
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _arm(module, name, count, before=False):
-    """Replaces a function by one that kills the process at its count-th call."""
+def _arm(module, name, count, before=False, counts=lambda *_: True):
+    """Replaces a function by one that kills the process at its count-th call that counts."""
     original = getattr(module, name)
     calls = []
 
     def armed(*args, **kwargs):
+        if not counts(*args):
+            return original(*args, **kwargs)
         calls.append(1)
         if before and len(calls) == count:
             _die()
@@ -83,18 +87,25 @@ def _arm(module, name, count, before=False):
 
 
 def arm(point, count):
-    """Kills at: 'step', 'evaluation', 'slot' (inside its writing), 'epoch', 'snapshot', 'state'
-    (written, nothing collected yet) or 'rename' (a snapshot complete, not yet under its name)."""
+    """Kills after: 'step' (of Stage 1), 'propagation', 'control' (a propagation of the control),
+    'evaluation', 'slot' (a map inside its writing), 'epoch', 'snapshot'; or before: 'state' (written,
+    nothing collected yet), 'rename' (a snapshot complete, not yet under its name)."""
     from tf_advseg.core import files
-    from tf_advseg.core import indexed_records
     from tf_advseg.evaluation import evaluator
     from tf_advseg.lookahead import discriminator_training
+    from tf_advseg.lookahead import map_encoding
     from tf_advseg.lookahead import orchestrator
     from tf_advseg.lookahead import snapshots
+    from tf_advseg.training import loop
+    if point == 'control':
+        _arm(orchestrator.LookAhead, '_propagate', count,
+             counts=lambda lookahead: not lookahead.adversarial)
+        return
     targets = {
-        'step': (orchestrator.LookAhead, '_propagate', False),
+        'step': (loop.Stepper, '__call__', False),
+        'propagation': (orchestrator.LookAhead, '_propagate', False),
         'evaluation': (evaluator.Evaluator, 'run', False),
-        'slot': (indexed_records.IndexedRecordWriter, 'write', False),
+        'slot': (map_encoding, 'pack', False),
         'epoch': (discriminator_training.DiscriminatorTrainer, '_hold_out', False),
         'snapshot': (snapshots.SnapshotStore, 'save', False),
         'state': (snapshots.SnapshotStore, 'collect_garbage', True),

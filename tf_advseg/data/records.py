@@ -118,7 +118,7 @@ class RecordSet:
         return self._counts[self.positions([image_id])[0]].copy()
 
     def average_class_counts(self, ids):
-        """float64 [C]: the mean over pictures of `class_counts` (LoAd, section 5, weighted CE:
+        """float64 [C]: the mean over pictures of `class_counts` (LoAd, section 4, weighted CE:
         "the average number of pixels per class computed over the entire training dataset")."""
         return self._counts[self.positions(ids)].mean(axis=0)
 

@@ -62,7 +62,7 @@ def sizes_from_fractions(count, fractions):
 
 
 def hold_out(ids, fraction=0.3, seed=0, presence=None):
-    """Sets a fraction of `ids` apart, e.g. LoAd's 30 % of the validation set (section 5).
+    """Sets a fraction of `ids` apart, e.g. LoAd's 30 % of the validation set (section 4).
 
     Args:
       ids: image ids; the result does not depend on their order.

@@ -1,6 +1,6 @@
 """Confusion matrices of a segmentor over a split: exact, compiled once, reused for every call.
 
-LoAd evaluates its hold-out after every propagation, its largest cost (section 3: V_e N). So the
+LoAd evaluates its hold-out after every propagation, its largest cost (section 7: V_e N). So the
 hold-out stays decoded and padded in memory as uint8, one function is compiled for an evaluator's
 life, the counts stay on the device, and one [C,C] matrix is fetched at the end.
 """

@@ -3,7 +3,6 @@ import dataclasses
 import inspect
 import io
 import itertools
-import pathlib
 import resource
 import sys
 
@@ -337,7 +336,7 @@ def _random_maps(items, shape, kind, seed):
         if kind == 'soft':
             yield image_id, part, 4.0 * random.standard_normal(shape, np.float32)
         else:
-            high = 21 if kind == 'hard' else 256
+            high = VOC_CLASSES if kind == 'hard' else 256
             yield image_id, part, random.integers(0, high, shape, np.uint8)
 
 

@@ -2,7 +2,6 @@
 import dataclasses
 import tempfile
 
-import numpy as np
 import tensorflow as tf
 
 from tf_advseg.core import journal

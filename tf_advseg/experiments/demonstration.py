@@ -26,8 +26,8 @@ EXAMPLE_PICTURES = 20
 # What parts of a demo cost beside each other, in seconds on two cores: only the ratios count.
 # 'start', 'load' and 'control' are what TensorFlow compiles; 'item' is one map or truth that the
 # discriminator trains on.
-COSTS = {'start': 12.0, 'stage': 0.11, 'load': 15.0, 'item': 0.009, 'map': 0.008,
-         'propagation': 0.35, 'control': 6.0, 'scores': 40.0}
+COSTS = {'start': 18.0, 'stage': 0.11, 'load': 20.0, 'item': 0.009, 'map': 0.008,
+         'propagation': 0.35, 'control': 5.0, 'scores': 15.0}
 
 
 def _setting(settings, name, default):

@@ -3,9 +3,7 @@ import tensorflow as tf
 
 from tf_advseg.core import configuration
 from tf_advseg.core import random_streams
-from tf_advseg.core import run_directory
 from tf_advseg.experiments import context as contexts
-from tf_advseg.experiments import dataset as datasets
 from tf_advseg.experiments import training
 from tf_advseg.models import segmentor as segmentors
 
@@ -14,7 +12,7 @@ NO_STAGE_ONE = ('stage_one.weighted_epochs = 0', 'stage_one.epochs = 0')
 
 
 def improve(model, data_dir, workdir, crop_size, num_classes=None, normalise=None,
-            logits_stride=None, seed=0, control=True, max_propagations=None, gin_files=DEFAULTS,
+            logits_stride=None, pick=None, fine_tune_batch_norm=False, seed=0, control=True, max_propagations=None, gin_files=DEFAULTS,
             gin_params=(), strategy=None):
     """Runs LoAd, and its CE-only control, on a model that gives per-pixel logits.
 
@@ -31,6 +29,9 @@ def improve(model, data_dir, workdir, crop_size, num_classes=None, normalise=Non
       normalise: function from pictures in 0..255 to what the model expects; None if it takes
         0..255 itself.
       logits_stride: picture pixels per logit; read off the model if None.
+      pick: function that takes the logits out of the model's output (a dict, say), or None.
+      fine_tune_batch_norm: call the model with training=True in training; by default its batch
+        norms keep their statistics (gamma and beta are trained) and Keras Dropout does nothing.
       seed: of all draws.
       control: run the control too.
       max_propagations: a cap on LoAd's propagations, or None.
@@ -47,14 +48,12 @@ def improve(model, data_dir, workdir, crop_size, num_classes=None, normalise=Non
                                     f'experiment.control = {control}', *gin_params])
     strategy = strategy or tf.distribute.get_strategy()
     crop_size = (crop_size, crop_size) if isinstance(crop_size, int) else tuple(crop_size)
-    with run_directory.RunDirectory(workdir) as run:
-        run.open(configuration.config_text(), may_change=training.MAY_CHANGE)
-        data = datasets.dataset(run.path, data_dir)
-        datasets.require_classes(data)
+    with training.opened(workdir, strategy, data_dir) as (run, data):
         with strategy.scope():
-            segmentor = segmentors.as_segmentor(model, num_classes or data.spec.num_classes,
-                                                logits_stride=logits_stride, normalise=normalise)
+            segmentor = segmentors.as_segmentor(
+                model, num_classes or data.spec.num_classes, logits_stride=logits_stride,
+                normalise=normalise, pick=pick, fine_tune_batch_norm=fine_tune_batch_norm)
         context = contexts.Context(run, data, strategy, random_streams.RandomStreams(seed),
                                    crop_size, None)
-        return training.run_stages(context, segmentor, 'load', control, type(model).__name__,
-                                   max_propagations)
+        start = [type(model).__name__, [list(v.shape) for v in model.variables]]
+        return training.run_stages(context, segmentor, 'load', control, start, max_propagations)

@@ -105,29 +105,30 @@ class Inspection:
             yield from (f'  {line}' for line in self.damaged)
 
     @contextlib.contextmanager
-    def _collecting(self):
-        """Notes a UserError and goes on."""
+    def _collecting(self, path):
+        """Notes what is wrong with a file and goes on."""
         try:
             yield
         except errors.UserError as error:
             self.damaged.append(str(error))
         except (KeyError, TypeError, AttributeError, ValueError) as error:
-            self.damaged.append(f'{self.run.path}: a file does not hold what it should '
+            self.damaged.append(f'{path}: does not hold what it should '
                                 f'({type(error).__name__}: {error})')
 
     def _environment(self):
-        with self._collecting():
+        with self._collecting(self.run.environment_path):
             content = files.read_json(self.run.environment_path)
             starts = 1 + len(content.get('earlier_starts', []))
             yield (f'made with: tf_advseg {content["tf_advseg"]}, Python {content["python"]}, '
                    f'TensorFlow {content["packages"]["tensorflow"]}; {starts} '
                    f'start{"s" if starts > 1 else ""}')
             yield f'command: {" ".join(content["argv"])}'
+        with self._collecting(self.run.config_path):
             configuration.bindings(self.run.config_path.read_text(encoding='utf-8'))
 
     def _stages(self):
         for folder in sorted(path for path in self.run.stages.glob('*') if path.is_dir()):
-            with self._collecting():
+            with self._collecting(folder):
                 if (folder / 'done.json').exists():
                     result = files.read_json(folder / 'done.json')['result']
                     yield f'stage {folder.name}: done, {_value(result)[1:-1]}'
@@ -140,8 +141,7 @@ class Inspection:
 
     def _loop(self, name, folder, journal_folder):
         """One loop's state, buffer, snapshots and seconds."""
-        state = None
-        with self._collecting():
+        with self._collecting(folder / 'state.json'):
             state = files.read_json(folder / 'state.json')
             progress, controller = state['progress'], state['controller']
             yield ''
@@ -156,13 +156,9 @@ class Inspection:
                    f'{progress["adversarial_weight"]:.4g}; non-finite losses '
                    f'{progress["non_finite"]}')
             self._check_length(journal_folder / 'journal.jsonl', state['journal'])
-        if not isinstance(state, dict):
-            return
-        with self._collecting():
+            self._check_length(journal_folder / 'metrics.jsonl', state['metrics'])
             yield from self._buffer(folder, state)
-        with self._collecting():
             yield from self._snapshots(folder, state)
-        with self._collecting():
             yield from self._seconds(state['seconds'])
 
     def _buffer(self, folder, state):
@@ -205,7 +201,7 @@ class Inspection:
             yield ''
             yield 'checkpoints:'
         for folder in folders:
-            with self._collecting():
+            with self._collecting(folder / 'model.json'):
                 content = files.read_json(folder / 'model.json')
                 self._check(folder / 'weights')
                 miou = content.get('holdout_miou')
@@ -218,7 +214,7 @@ class Inspection:
         if folder.is_dir():
             manifest = self._check(folder)
             if manifest is not None:
-                with self._collecting():
+                with self._collecting(folder / files.MANIFEST):
                     parts = ', '.join(f'{k} {v}' for k, v in manifest['splits'].items())
                     yield f'records: {parts}, {megabytes(files.folder_bytes(folder))}'
 
@@ -227,7 +223,7 @@ class Inspection:
         if not path.is_file():
             yield 'results: none yet'
             return
-        with self._collecting():
+        with self._collecting(path):
             for name, scores in files.read_json(path)['models'].items():
                 text = ', '.join(f'{split} {100 * score["miou"]:.2f}'
                                  for split, score in scores.items())
@@ -241,7 +237,7 @@ class Inspection:
             path = self.run.path / folder / 'journal.jsonl'
             if not path.is_file():
                 continue
-            with self._collecting():
+            with self._collecting(path):
                 entries = journals.Journal.read(path)
                 yield f'journal of {name}: {len(entries)} events'
                 for entry in entries:

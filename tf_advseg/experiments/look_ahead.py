@@ -1,8 +1,11 @@
 """LoAd and its control on a segmentor that Stage 1 has trained."""
+import dataclasses
+
 import gin
 
 from tf_advseg.adversaries import discriminators
 from tf_advseg.adversaries import encodings
+from tf_advseg.core import errors
 from tf_advseg.experiments import networks
 from tf_advseg.lookahead import controller as controllers
 from tf_advseg.lookahead import data as lookahead_data
@@ -57,14 +60,20 @@ def build(context, segmentor, max_propagations=None, control=False, panel=None):
             None if control else discriminator_optimizer(), encoding)
     caps = {} if max_propagations is None else {'max_propagations': max_propagations}
     if control:
-        caps.update(max_cycles=None, max_total_cycles=None)
+        # LoAd's total of propagations ends it and nothing else.
+        caps.update(max_cycles=None, max_total_cycles=None, reset_mu=True)
+        settings = dataclasses.replace(settings, max_hours=None)
     data = lookahead_data.LookaheadData(
         context.data.records, context.data.train, context.data.holdout, context.crop_size,
         settings, context.streams, context.strategy, segmentor, method.map_kind)
     journal_folder = folder if control else context.run.path
+    try:
+        rules = controller(**caps)
+        maps = None if control else buffer(folder / 'buffer', kind=method.map_kind)
+    except ValueError as error:
+        raise errors.UserError(f'LoAd\'s settings: {str(error).splitlines()[0]}') from error
     return orchestrator.LookAhead(
-        method, data, controller(**caps),
-        None if control else buffer(folder / 'buffer', kind=method.map_kind),
+        method, data, rules, maps,
         snapshots.SnapshotStore(folder / 'snapshots', context.chief, context.barrier), settings,
         context.holdout_evaluator(segmentor, settings.evaluation_batch_size), folder,
         context.journal(journal_folder / 'journal.jsonl'),

@@ -117,9 +117,11 @@ def report(context, segmentor, results, controller=None):
       controller: LoAd's, for the thresholds in the graph, or None.
     """
     run = context.run
+    panel = final_panel(context, segmentor)  # on every worker: it runs the network
+    if not context.chief:
+        return
     events, metrics = _lines(run.journal_path), _lines(run.metrics_path)
     control = run.path / 'control'
-    panel = final_panel(context, segmentor)
     panels.write_png(run.figures / 'panel.png', panel)
     for split in SPLITS:
         with files.atomic_file(run.figures / f'{split}.csv', 'w') as file:

@@ -45,7 +45,7 @@ def run(context, segmentor, start):
       start: JSON-able: what the weights are that it starts from.
 
     Returns:
-      dict with 'epochs', 'steps' and the mIoU on the hold-out.
+      dict with 'epochs', 'steps', 'seconds' and the mIoU on the hold-out.
     """
     settings = stage_one()
     epochs = settings['weighted_epochs'] + settings['epochs']
@@ -53,7 +53,8 @@ def run(context, segmentor, start):
 
     def work(folder):
         ran.append(True)
-        result = _train(context, segmentor, settings, folder) if epochs else {'steps': 0}
+        result = _train(context, segmentor, settings, folder) if epochs else {
+            'steps': 0, 'seconds': 0.0}
         miou = float(figures.mean_iou(context.holdout_evaluator(segmentor).run()))
         networks.save(context.run.checkpoints / NAME, segmentor, context.description,
                       context.data.spec, context.chief, holdout_miou=miou)
@@ -99,9 +100,9 @@ def _train(context, segmentor, settings, folder):
 
     metrics = contexts.BoardedJournal(context.journal(context.run.metrics_path),
                                       context.board(NAME))
-    loop.train(stepper, method, batches, steps, folder, context.strategy, context.streams,
-               metrics, 'stage 1',
-               phase_of=lambda step: 'weighted' if step < weighted else 'segmentor',
-               evaluate_every=every, evaluate=evaluate)
+    seconds = loop.train(stepper, method, batches, steps, folder, context.strategy, context.streams,
+                         metrics, 'stage 1',
+                         phase_of=lambda step: 'weighted' if step < weighted else 'segmentor',
+                         evaluate_every=every, evaluate=evaluate)
     segmentor.fine_tune_batch_norm = frozen
-    return {'steps': steps}
+    return {'steps': steps, 'seconds': seconds}

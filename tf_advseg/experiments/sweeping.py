@@ -52,7 +52,7 @@ class Cell:
 
 
 def _short(name):
-    return name.rsplit('/', 1)[-1].rsplit('.', 2)[-1]
+    return '.'.join(name.rsplit('/', 1)[-1].split('.')[-2:])
 
 
 def _split_values(text):

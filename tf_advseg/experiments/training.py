@@ -1,5 +1,5 @@
 """A training run from pictures to report: Stage 1, LoAd, the control, the scores."""
-import time
+import contextlib
 
 import gin
 
@@ -48,16 +48,7 @@ def experiment(workdir, strategy, dry_run=False, seed=0, method='load', control=
     """
     errors.require_one_of('method', method, METHODS)
     crop_size = (crop_size, crop_size) if isinstance(crop_size, int) else tuple(crop_size)
-    run = run_directory.RunDirectory(workdir)
-    chief = strategies.is_chief(strategy)
-    if chief:
-        run.open(configuration.config_text(), may_change=MAY_CHANGE)
-        data = datasets.dataset(run.path, data_dir)
-    strategies.barrier(strategy)
-    with run:
-        if not chief:
-            data = datasets.dataset(run.path, data_dir, chief_writes=False)
-        datasets.require_classes(data)
+    with opened(workdir, strategy, data_dir) as (run, data):
         with strategy.scope():
             description = networks.describe(network, num_classes=data.spec.num_classes,
                                             crop_size=crop_size, seed=seed)
@@ -86,12 +77,11 @@ def run_stages(context, segmentor, method, control, start, max_propagations):
     Returns:
       dict of the results.
     """
-    began = time.perf_counter()
-    seconds = {}
     first = stage_one.run(context, segmentor, start)
     print(f'Stage 1: {first["steps"]} steps, hold-out mIoU {100 * first["holdout_miou"]:.2f}',
           flush=True)
-    seconds['stage1'] = time.perf_counter() - began
+    _keep_operative_config(context)
+    seconds = {'stage1': first.get('seconds', 0.0)}
     loops = {}
     if method == 'load':
         panel = outcome.panel_maker(context, segmentor)
@@ -100,7 +90,7 @@ def run_stages(context, segmentor, method, control, start, max_propagations):
         print(f'LoAd: {result.propagations} propagations in {result.cycles} cycles, best '
               f'{result.label} with hold-out mIoU {100 * result.miou:.2f} ({result.stop_reason})',
               flush=True)
-        if control:
+        if control and result.propagations:
             networks.load_weights(context.run.checkpoints / stage_one.NAME, segmentor)
             other, loops['control'] = look_ahead.run(context, segmentor, result.propagations,
                                                      control=True)
@@ -108,14 +98,43 @@ def run_stages(context, segmentor, method, control, start, max_propagations):
             print(f'control: {other.propagations} propagations, best {other.label} with hold-out '
                   f'mIoU {100 * other.miou:.2f}', flush=True)
     results = outcome.scores(context, segmentor, seconds)
+    _keep_operative_config(context)
     if context.chief:
         files.write_json(context.run.path / RESULTS, results)
-        context.run.write_operative_config()
-        outcome.report(context, segmentor, results,
-                       loops['load'].controller if loops else None)
+    outcome.report(context, segmentor, results, loops['load'].controller if loops else None)
     last = 'best' if method == 'load' else stage_one.NAME
     networks.load_weights(context.run.checkpoints / last, segmentor)
     return results
+
+
+def _keep_operative_config(context):
+    """Writes operative_config.gin unless an earlier start, which ran more stages, said more."""
+    path = context.run.operative_config_path
+    if context.chief and (not path.exists() or len(configuration.bindings(
+            configuration.operative_text())) >= len(configuration.bindings(path.read_text()))):
+        context.run.write_operative_config()
+
+
+@contextlib.contextmanager
+def opened(workdir, strategy, data_dir):
+    """Opens a run directory and its data on every worker; the chief alone writes.
+
+    Yields:
+      (RunDirectory, ExperimentData).
+
+    Raises:
+      UserError: see `RunDirectory.open` and `datasets.dataset`; fewer than two classes.
+    """
+    with run_directory.RunDirectory(workdir) as run:
+        chief = strategies.is_chief(strategy)
+        if chief:
+            run.open(configuration.config_text(), may_change=MAY_CHANGE)
+            data = datasets.dataset(run.path, data_dir)
+        strategies.barrier(strategy)
+        if not chief:
+            data = datasets.dataset(run.path, data_dir, chief_writes=False)
+        datasets.require_classes(data)
+        yield run, data
 
 
 def print_summary(results, workdir):

@@ -53,7 +53,7 @@ class Controller:
     * psi begins anew with every peak. `max_cycles=None` lifts that limit, for a control run that
       a budget alone has to end.
 
-    What holds for any sequence of mIoUs (tests/lookahead/test_controller.py):
+    What holds for any sequence of mIoUs (tests/lookahead/test_controller_properties.py):
 
     * mu^s <= mu*: line 12 precedes line 16. Lines 16-17 run only where line 10 held, hence mu* >
       mu^0 and line 26 will hold: a start that was moved is always replaced by g* at the cycle's

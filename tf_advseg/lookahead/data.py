@@ -1,9 +1,10 @@
 """The pictures of a LoAd run, in the forms its phases want them."""
 import numpy as np
 
+from tf_advseg.core import errors
 from tf_advseg.data import pipeline
 from tf_advseg.data import records as record_sets
-from tf_advseg.lookahead import discriminator_training
+from tf_advseg.lookahead import discriminator_data
 from tf_advseg.training import loop
 
 
@@ -31,9 +32,22 @@ class LookaheadData:
         self._streams = streams
         self._strategy = strategy
         self._stride = 1 if map_kind == 'hard' else segmentor.logits_stride
+        self._check_crop()
         side = [(size - 1) // self._stride + 1 for size in self.crop_size]
         self.map_shape = (*side,) if map_kind == 'hard' else (*side, segmentor.num_classes)
         self.map_dtype = np.float16 if map_kind == 'soft' else np.uint8
+
+    def _check_crop(self):
+        """Crops of larger pictures must fall on the grid of the maps of whole ones."""
+        sizes = self.records.image_sizes(self.train_ids + self.holdout_ids)
+        fits = (sizes <= np.array(self.crop_size)).all()
+        if not fits and (self._stride > 16 or any((side - 1) % self._stride
+                                                  for side in self.crop_size)):
+            raise errors.UserError(
+                f'{self.records.folder}: has pictures larger than the crop '
+                f'{self.crop_size[0]}x{self.crop_size[1]}, and the maps\' stride is {self._stride}; '
+                'expected a crop of k * stride + 1 and a stride of at most 16, or a crop that '
+                'holds every picture')
 
     def batches(self, first_step, num_steps=None, stream='data', augment_stream='augment'):
         """Global generator batches from a budget step on."""
@@ -42,7 +56,7 @@ class LookaheadData:
             self._streams, first_step, num_steps, flip=self._settings.flip, stream=stream,
             augment_stream=augment_stream)
 
-    def local_batches(self, first_step, num_steps):
+    def upcoming_batches(self, first_step, num_steps):
         """The batches the next steps will see, distributed, without consuming them."""
         return loop.distribute(self.batches(first_step, num_steps), self._strategy)
 
@@ -51,21 +65,32 @@ class LookaheadData:
         return next(iter(loop.distribute(
             self.batches(step, 1, 'diagnostics', 'diagnostics'), self._strategy)))
 
-    def seen_ids(self, budget_step):
-        """Training pictures the generator has seen in stage 2 up to a step, in their own order."""
-        drawn = budget_step * self._settings.batch_size
-        count = len(self.train_ids)
-        if drawn >= count:
-            return self.train_ids
-        order = pipeline.epoch_order(self.train_ids, self._streams, 0)
-        seen = set(order[:drawn])
+    def seen_ids(self, spans):
+        """Training pictures that the steps of some spans have drawn, in the list's order.
+
+        Args:
+          spans: pairs [first, last) of budget steps.
+        """
+        count, batch = len(self.train_ids), self._settings.batch_size
+        orders, seen = {}, set()
+        for first, last in spans:
+            for item in range(first * batch, last * batch):
+                epoch, place = divmod(item, count)
+                if epoch not in orders:
+                    orders[epoch] = pipeline.epoch_order(self.train_ids, self._streams, epoch)
+                seen.add(orders[epoch][place])
         return [image_id for image_id in self.train_ids if image_id in seen]
 
-    def map_ids(self, budget_step, label):
-        """Whose maps a slot gets: {'train': ids, 'holdout': ids}; g_0 has seen everything."""
+    def map_ids(self, spans):
+        """Whose maps a model's slot gets: {'train': ids, 'holdout': ids}.
+
+        With map_images='seen', "images that have been seen by the corresponding model [...] up to
+        that stage" (section 6): by the steps of stage 2 behind its weights. g_0, which stage 2 has
+        shown nothing yet, gets all.
+        """
         train = self.train_ids
-        if self._settings.map_images == 'seen' and label != 'g0':
-            train = self.seen_ids(budget_step) or self.train_ids
+        if self._settings.map_images == 'seen':
+            train = self.seen_ids(spans) or self.train_ids
         return {'train': train, 'holdout': self.holdout_ids}
 
     def generate_maps(self, stepper, method, ids):
@@ -82,6 +107,6 @@ class LookaheadData:
 
     def discriminator_data(self, buffer):
         """`DiscriminatorData` of these pictures and a buffer."""
-        return discriminator_training.DiscriminatorData(
+        return discriminator_data.DiscriminatorData(
             self.records, self.train_ids, self.holdout_ids, buffer, self.map_shape,
             self.map_dtype, self._stride, self._settings, self.crop_size, self._strategy)

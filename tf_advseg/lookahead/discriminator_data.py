@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tf_advseg.data import augment
 from tf_advseg.data import pipeline
+from tf_advseg.training import loop
 
 REAL = -1
 
@@ -92,3 +93,72 @@ def _crop(image, label, stored, slot, size, crop_size, map_shape, stride, seed):
     # A truth's empty map has the crop's size already.
     top, left = tf.cond(slot == REAL, lambda: (0, 0), lambda: (top // stride, left // stride))
     return image, label, augment.crop(stored, top, left, map_shape)
+
+
+class DiscriminatorData:
+    """Pictures and buffer joined, for training and for the hold-out.
+
+    Args:
+      records, train_ids, holdout_ids: the pictures.
+      buffer: MapBuffer.
+      map_shape, map_dtype: of a stored map where the picture is padded to the crop.
+      stride: picture pixels per map pixel.
+      settings: LookaheadSettings.
+      crop_size: (h, w).
+      strategy: batches of `training` and `hold_out` are distributed over it.
+    """
+
+    def __init__(self, records, train_ids, holdout_ids, buffer, map_shape, map_dtype, stride,
+                 settings, crop_size, strategy):
+        self._records = records
+        self._ids = {'train': list(train_ids), 'hold_out': list(holdout_ids)}
+        self._buffer = buffer
+        self._map = (tuple(map_shape), np.dtype(map_dtype))
+        self._stride = stride
+        self._settings = settings
+        self._crop_size = crop_size
+        self._strategy = strategy
+        self._kept_lookup = self._lookup  # one object for all data sets: see `batches`
+
+    @property
+    def num_slots(self):
+        """Map sets in the buffer now."""
+        return len(self._buffer.slots)
+
+    def training_items(self):
+        """All (picture, slot) pairs of the training set, see `discriminator_data.items`."""
+        ids = self._ids['train']
+        seen = None
+        if self._settings.map_images == 'seen':
+            place = {image_id: position for position, image_id in enumerate(ids)}
+            seen = [{place[i] for i in slot.ids_of('train')} for slot in self._buffer.slots]
+        return items(len(ids), self.num_slots, seen)
+
+    def training(self, pairs, seed):
+        """Distributed training batches in the order of `pairs`."""
+        whole = len(pairs) >= self._settings.discriminator_batch_size
+        return loop.distribute(
+            self._batches('train', pairs, seed, self._settings.flip, whole), self._strategy)
+
+    def local(self, pairs, seed):
+        """The same kind of batches, not distributed."""
+        return self._batches('train', pairs, seed, self._settings.flip, False)
+
+    def hold_out(self):
+        """Distributed batches of the hold-out's truths and of every slot's maps of it."""
+        pairs = items(len(self._ids['hold_out']), self.num_slots)
+        return loop.distribute(
+            self._batches('hold_out', pairs, np.zeros(2, np.int32), False, False), self._strategy)
+
+    def _lookup(self, slot, image_id):
+        """A stored map of B[slot], or an empty one in the place of a truth's."""
+        if slot == REAL:
+            return np.zeros(*self._map)
+        stored = self._buffer.slots[slot].read(image_id.decode(), decoded=False)
+        return np.ascontiguousarray(stored, self._map[1])
+
+    def _batches(self, part, pairs, seed, flip, drop_remainder):
+        return batches(
+            self._records, self._ids[part], pairs, self._kept_lookup, *self._map,
+            self._settings.discriminator_batch_size, self._crop_size, self._stride, seed, flip,
+            drop_remainder)

@@ -5,14 +5,12 @@ on an early-stopping criterion evaluated on a hold-out set" (section 4). The hol
 are its truth; its fakes are drawn by the very models whose maps are in the buffer (every slot
 keeps the hold-out's maps too), so early stopping sees the mixture that D is trained on.
 """
-import numpy as np
-
-from tf_advseg.core import errors
+from tf_advseg.adversaries import discriminators
 from tf_advseg.core import progress
 from tf_advseg.losses import adversarial
 from tf_advseg.lookahead import discriminator_data
+from tf_advseg.training import checkpoints
 from tf_advseg.training import health
-from tf_advseg.training import loop
 
 
 class DiscriminatorTrainer:
@@ -46,9 +44,9 @@ class DiscriminatorTrainer:
         fate = self._settings.discriminator_at_retrain
         if retrains:
             if fate in ('reset_optimizer', 'reinitialise'):
-                assign(self._method.discriminator_optimizer.variables, self._fresh_optimizer)
+                checkpoints.assign(self._method.discriminator_optimizer.variables, self._fresh_optimizer)
             if fate == 'reinitialise':
-                assign(self._method.discriminator.variables, self._fresh_weights)
+                checkpoints.assign(self._method.discriminator.variables, self._fresh_weights)
         return {'epoch': 0, 'best': None, 'waited': 0}
 
     def epoch(self, state, serial, cycle):
@@ -60,12 +58,13 @@ class DiscriminatorTrainer:
           cycle: for the metrics.
 
         Returns:
-          True when early stopping says that this was the last epoch.
+          (whether early stopping says that this was the last epoch, the scalars of a step whose
+          loss was no number or None; the epoch ends there).
         """
         settings = self._settings
         order = self._order(serial)
-        fake_sets = self._data.num_slots
-        weight_real, weight_fake = adversarial.fake_set_weights(fake_sets)
+        real = int((order[:, 1] == discriminator_data.REAL).sum())
+        weight_real, weight_fake = adversarial.fake_set_weights((len(order) - real) / real)
         totals = {}
         batches = self._data.training(order, self._streams.seed('disc_augment', serial))
         steps = len(order) // settings.discriminator_batch_size or 1
@@ -76,9 +75,7 @@ class DiscriminatorTrainer:
                     'adversary', batch, self._streams.seed('disc_dropout', step, salt=serial),
                     weight_real=weight_real, weight_fake=weight_fake)
                 if not health.is_finite(scalars):
-                    raise errors.UserError(
-                        f'the discriminator\'s loss is not finite in epoch {state["epoch"] + 1} '
-                        'of a retraining; lower discriminator_optimizer.learning_rate')
+                    return False, scalars
                 for name, value in scalars.items():
                     totals[name] = totals.get(name, 0.0) + value / steps
                 bar.update(1, loss=scalars['loss/disc'])
@@ -89,7 +86,7 @@ class DiscriminatorTrainer:
                              **{'loss/disc': totals['loss/disc']},
                              **{f'train/{k}': v for k, v in totals.items() if k != 'loss/disc'},
                              **held_out)
-        return self._judge(state, held_out)
+        return self._judge(state, held_out), None
 
     def finish(self, state):
         """Puts the best epoch's discriminator and optimizer back; returns its figures."""
@@ -110,7 +107,10 @@ class DiscriminatorTrainer:
         count = self._settings.reestimate_batches * self._settings.discriminator_batch_size
         # A seed of its own: the same flips again would re-estimate on the very batches trained on.
         seed = self._streams.seed('disc_augment', serial, salt='reestimate')
-        self._method.reestimate_discriminator(self._data.local(order[:count], seed))
+        inputs = self._stepper.local(self._method.mixed_input)
+        discriminators.reestimate_batch_norm(
+            self._method.discriminator,
+            (inputs(batch) for batch in self._data.local(order[:count], seed)))
 
     def _hold_out(self):
         counts = {'right_real': 0.0, 'real': 0.0, 'right_fake': 0.0, 'fake': 0.0}
@@ -133,78 +133,3 @@ class DiscriminatorTrainer:
         settings = self._settings
         return state['epoch'] >= settings.max_epochs or (
             state['epoch'] >= settings.min_epochs and state['waited'] >= settings.patience)
-
-
-class DiscriminatorData:
-    """Pictures and buffer joined, for training and for the hold-out.
-
-    Args:
-      records, train_ids, holdout_ids: the pictures.
-      buffer: MapBuffer.
-      map_shape, map_dtype: of a stored map where the picture is padded to the crop.
-      stride: picture pixels per map pixel.
-      settings: LookaheadSettings.
-      crop_size: (h, w).
-      strategy: batches of `training` and `hold_out` are distributed over it.
-    """
-
-    def __init__(self, records, train_ids, holdout_ids, buffer, map_shape, map_dtype, stride,
-                 settings, crop_size, strategy):
-        self._records = records
-        self._ids = {'train': list(train_ids), 'hold_out': list(holdout_ids)}
-        self._buffer = buffer
-        self._map = (tuple(map_shape), np.dtype(map_dtype))
-        self._stride = stride
-        self._settings = settings
-        self._crop_size = crop_size
-        self._strategy = strategy
-        self._kept_lookup = self._lookup  # one object for all data sets: see `batches`
-
-    @property
-    def num_slots(self):
-        """Map sets in the buffer now."""
-        return len(self._buffer.slots)
-
-    def training_items(self):
-        """All (picture, slot) pairs of the training set, see `discriminator_data.items`."""
-        ids = self._ids['train']
-        seen = None
-        if self._settings.map_images == 'seen':
-            place = {image_id: position for position, image_id in enumerate(ids)}
-            seen = [{place[i] for i in slot.ids_of('train')} for slot in self._buffer.slots]
-        return discriminator_data.items(len(ids), self.num_slots, seen)
-
-    def training(self, pairs, seed):
-        """Distributed training batches in the order of `pairs`."""
-        whole = len(pairs) >= self._settings.discriminator_batch_size
-        return loop.distribute(
-            self._batches('train', pairs, seed, self._settings.flip, whole), self._strategy)
-
-    def local(self, pairs, seed):
-        """The same kind of batches, not distributed."""
-        return self._batches('train', pairs, seed, self._settings.flip, False)
-
-    def hold_out(self):
-        """Distributed batches of the hold-out's truths and of every slot's maps of it."""
-        pairs = discriminator_data.items(len(self._ids['hold_out']), self.num_slots)
-        return loop.distribute(
-            self._batches('hold_out', pairs, np.zeros(2, np.int32), False, False), self._strategy)
-
-    def _lookup(self, slot, image_id):
-        """A stored map of B[slot], or an empty one in the place of a truth's."""
-        if slot == discriminator_data.REAL:
-            return np.zeros(*self._map)
-        stored = self._buffer.slots[slot].read(image_id.decode(), decoded=False)
-        return np.ascontiguousarray(stored, self._map[1])
-
-    def _batches(self, part, pairs, seed, flip, drop_remainder):
-        return discriminator_data.batches(
-            self._records, self._ids[part], pairs, self._kept_lookup, *self._map,
-            self._settings.discriminator_batch_size, self._crop_size, self._stride, seed, flip,
-            drop_remainder)
-
-
-def assign(variables, values):
-    """Puts NumPy values into variables."""
-    for variable, value in zip(variables, values):
-        variable.assign(value)

@@ -22,6 +22,8 @@ class LookaheadSettings:
         mini-batch), or 'epoch'.
       adversarial_weight: lambda, or 'balanced': balance * |g_ce| / |g_adv| over the first
         `balance_batches` batches of a cycle, kept for that cycle.
+      maximum_weight: bound of a balanced lambda: a discriminator that is fooled through and through
+        has hardly a gradient.
       flip: random horizontal flips, the paper's only augmentation.
       map_images: 'all' training images per slot, or only those 'seen' since stage 2 began
         (section 6 proposes it against the imbalance of a large buffer).
@@ -49,6 +51,7 @@ class LookaheadSettings:
     adversarial_weight: object = BALANCED
     balance: float = 1.0
     balance_batches: int = 4
+    maximum_weight: float = 100.0
     flip: bool = True
     map_images: str = 'all'
     map_batch_size: int = 8
@@ -66,6 +69,13 @@ class LookaheadSettings:
     evaluation_batch_size: int = 8
 
     def __post_init__(self):
+        for name in ('batch_size', 'balance_batches', 'map_batch_size', 'min_epochs', 'max_epochs',
+                     'discriminator_batch_size', 'durable_every', 'evaluation_batch_size'):
+            self._require_whole(name, 1)
+        for name in ('patience', 'reestimate_batches', 'diagnostics_every', 'non_finite_limit'):
+            self._require_whole(name, 0)
+        if not isinstance(self.propagation_steps, str):
+            self._require_whole('propagation_steps', 1)
         errors.require_one_of('optimizer_at_rewind', self.optimizer_at_rewind, OPTIMIZER_FATES)
         errors.require_one_of('discriminator_at_retrain', self.discriminator_at_retrain,
                               DISCRIMINATOR_FATES)
@@ -74,6 +84,12 @@ class LookaheadSettings:
             errors.require_one_of('adversarial_weight', self.adversarial_weight, (BALANCED,))
         if isinstance(self.propagation_steps, str):
             errors.require_one_of('propagation_steps', self.propagation_steps, ('epoch',))
+
+    def _require_whole(self, name, least):
+        value = getattr(self, name)
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise errors.UserError(f'lookahead.{name} = {value!r}: expected a whole number of at '
+                                   f'least {least}')
 
     def steps_per_propagation(self, training_images):
         """Mini-batches in one propagation."""

@@ -36,15 +36,15 @@ def fake_set_weights(num_fake_sets):
     an example drawn evenly from the n + 1 sets is 1.
 
     Args:
-      num_fake_sets: int, n >= 1.
+      num_fake_sets: n > 0, fakes for each real map; a fraction where sets are of subsets.
 
     Returns:
       (w_real, w_fake) floats: (n + 1) / 2 and (n + 1) / (2 n).
 
     Raises:
-      ValueError: n < 1.
+      ValueError: n <= 0.
     """
-    if num_fake_sets < 1:
-        raise ValueError(f'num_fake_sets is {num_fake_sets}: expected at least 1')
+    if not num_fake_sets > 0:
+        raise ValueError(f'num_fake_sets is {num_fake_sets}: expected more than 0')
     total = num_fake_sets + 1
     return total / 2.0, total / (2.0 * num_fake_sets)

@@ -108,6 +108,15 @@ def apply_gradients(optimizer, gradients, variables):
         [(g, v) for g, v in zip(gradients, variables) if g is not None])
 
 
+def weights_norm(variables):
+    """A replica's share of the L2 norm of updated weights.
+
+    A gradient can be infinite under a finite loss; the weights then are no numbers, and so is this.
+    """
+    replicas = tf.distribute.get_replica_context().num_replicas_in_sync
+    return tf.linalg.global_norm([v.read_value() for v in variables]) / replicas
+
+
 def l2_loss(variables, weight):
     """slim's L2: weight * 1/2 * sum(w^2) over the given kernels (Keras regularizers double it)."""
     return weight * tf.add_n([tf.nn.l2_loss(v) for v in variables])

@@ -6,7 +6,8 @@ loss by the average number of pixels per class computed over the entire training
 dividing it by the number of pixel per class in the image." The sentence has two readings, both
 here (`class_weighting`): 'per_class' takes the average of each class by itself, 'global' one
 average over all classes. The paper does not say which, nor whether the weight is bounded
-(`maximum_weight`).
+(`maximum_weight`). Pictures larger than the crop are counted on the crop, the average on whole
+pictures.
 """
 import gin
 import tensorflow as tf
@@ -59,7 +60,7 @@ class CrossEntropy(base.Method):
         return self.optimizer
 
     def segmentor_step(self, batch, seed):
-        """One descent step on CE; returns {'loss/ce', 'loss/total'}."""
+        """One descent step on CE; returns {'loss/ce', 'loss/total', 'weights/norm'}."""
         return self._step(batch, seed, None)
 
     def weighted_step(self, batch, seed):
@@ -81,7 +82,8 @@ class CrossEntropy(base.Method):
                 loss += base.l2_loss(segmentors.decayed_kernels(self.segmentor),
                                      self.l2_weight) / replicas
         base.apply_gradients(self.optimizer, tape.gradient(loss, variables), variables)
-        return base.globally({'loss/ce': ce, 'loss/total': loss})
+        return base.globally({'loss/ce': ce, 'loss/total': loss,
+                              'weights/norm': base.weights_norm(variables)})
 
 
 @gin.configurable(denylist=['segmentor', 'optimizer', 'average_counts'])

@@ -16,7 +16,8 @@ Where the paper is silent, this is what we chose (all are parameters of `load`):
     over valid pixels. lambda means nothing without it: at 'mean' and lambda 1 the adversarial
     gradient was 60-130 times the CE's in a trial. Default 'mean', and `adversarial_weight` may be
     'balanced': lambda = balance * |g_ce| / |g_adv|, measured at the start of a cycle and kept.
-  * lambda itself is not printed. The default is 'balanced'; gin/papers/load uses 1.
+  * lambda itself is not printed. The default is 'balanced'; the paper's setting in
+    gin/papers/load/stanford_background_mobilenet_v2.gin uses 1.
   * soft or hard maps (`map_kind`): soft, since eq. 3 needs a gradient through Yhat. Hard maps take
     a straight-through gradient. 'quantised' (uint8 probabilities) is for decoders at stride 4.
   * unlabelled and padded pixels are zeroed in real and fake alike, and so is their gradient.
@@ -25,7 +26,6 @@ Where the paper is silent, this is what we chose (all are parameters of `load`):
 import gin
 import tensorflow as tf
 
-from tf_advseg.adversaries import discriminators
 from tf_advseg.adversaries import encodings
 from tf_advseg.losses import adversarial
 from tf_advseg.methods import base
@@ -135,8 +135,8 @@ class LoAd(base.Method):
           adversarial_weight: float32 scalar, lambda.
 
         Returns:
-          {'loss/ce', 'loss/adv', 'loss/total', 'disc/fooled'}; 'disc/fooled' is the share of the
-          batch that D takes for real.
+          {'loss/ce', 'loss/adv', 'loss/total', 'disc/fooled', 'weights/norm'}: 'disc/fooled' is the
+          share of the batch that D takes for real, 'weights/norm' see `base.weights_norm`.
         """
         variables = self.segmentor.trainable_variables
         with tf.GradientTape() as tape:
@@ -145,10 +145,11 @@ class LoAd(base.Method):
             adv, z = self._adversarial_loss(batch, logits, seed)
             loss = ce + adversarial_weight * adv
         base.apply_gradients(self.optimizer, tape.gradient(loss, variables), variables)
+        norm = base.weights_norm(variables)
         examples = base.global_sum(tf.cast(tf.shape(z)[0], tf.float32))
         fooled = tf.reduce_sum(tf.cast(z > 0, tf.float32)) / examples
         return base.globally({'loss/ce': ce, 'loss/adv': adv, 'loss/total': loss,
-                              'disc/fooled': fooled})
+                              'disc/fooled': fooled, 'weights/norm': norm})
 
     def cross_entropy_step(self, batch, seed, adversarial_weight=0.0):
         """The control's step: CE alone; `adversarial_weight` is ignored."""
@@ -157,7 +158,8 @@ class LoAd(base.Method):
         with tf.GradientTape() as tape:
             ce = base.pixel_loss(self._logits(batch, seed), batch['label'], self.reduction)
         base.apply_gradients(self.optimizer, tape.gradient(ce, variables), variables)
-        return base.globally({'loss/ce': ce, 'loss/total': ce})
+        return base.globally({'loss/ce': ce, 'loss/total': ce,
+                              'weights/norm': base.weights_norm(variables)})
 
     def gradient_balance(self, batch, seed):
         """Norms of the CE's and the adversarial term's gradients (lambda 1), and their cosine.
@@ -233,11 +235,6 @@ class LoAd(base.Method):
         return {'right_real': tf.reduce_sum(real * says_real), 'real': tf.reduce_sum(real),
                 'right_fake': tf.reduce_sum((1 - real) * (1 - says_real)),
                 'fake': tf.reduce_sum(1 - real)}
-
-    def reestimate_discriminator(self, batches):
-        """Replaces D's batch-norm averages by exact ones over the given batches."""
-        discriminators.reestimate_batch_norm(
-            self.discriminator, (self.mixed_input(batch) for batch in batches))
 
 
 def _accuracies(counts):

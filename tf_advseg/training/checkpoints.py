@@ -60,5 +60,11 @@ def read_state(folder, **trackables):
                                'it made with other settings?') from error
 
 
+def assign(variables, values):
+    """Puts NumPy values into variables."""
+    for variable, value in zip(variables, values):
+        variable.assign(value)
+
+
 def _first_line(error):
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -1,6 +1,7 @@
 """Taking a method's steps: compiled once per phase, resumable, under any strategy."""
 import pathlib
 import shutil
+import time
 
 import tensorflow as tf
 
@@ -48,10 +49,21 @@ class Stepper:
         return {name: float(value) for name, value in outputs.items()}
 
     def local(self, function):
-        """A function of tensors compiled once, for this process alone (no replicas)."""
+        """A function of tensors compiled once, its inputs not split over replicas.
+
+        With several workers it runs as a replica does: outside, reading moving statistics is a
+        collective that all workers would have to join.
+        """
         key = ('local', function.__name__)
         if key not in self._compiled:
-            self._compiled[key] = tf.function(function, reduce_retracing=True)
+            strategy = self._strategy
+
+            def on_this_worker(*arguments):
+                outputs = strategy.run(function, args=arguments)
+                return strategy.experimental_local_results(outputs)[0]
+            self._compiled[key] = tf.function(
+                on_this_worker if strategies.has_workers(strategy) else function,
+                reduce_retracing=True)
         return self._compiled[key]
 
     def _function(self, step):
@@ -96,14 +108,19 @@ def train(stepper, method, batches, num_steps, folder, strategy, streams, metric
       log_every: steps between lines in `metrics`.
       evaluate_every: steps between calls of `evaluate()` -> dict, logged too; 0 for never.
 
+    Returns:
+      Seconds spent, those of earlier starts included.
+
     Raises:
       UserError: a loss is not finite.
     """
     folder = pathlib.Path(folder)
     chief = strategies.is_chief(strategy)
-    first = _resume(folder, method, metrics, chief)
+    first, seconds = _resume(folder, method, metrics, chief)
+    strategies.barrier(strategy)
+    began = time.perf_counter() - seconds
     if first >= num_steps:
-        return
+        return seconds
     iterator = iter(distribute(batches(first), strategy))
     with progress.Progress(num_steps - first, description) as bar, record_sets.data_errors():
         for step in range(first, num_steps):
@@ -120,29 +137,35 @@ def train(stepper, method, batches, num_steps, folder, strategy, streams, metric
             if evaluate_every and evaluate and (done % evaluate_every == 0 or done == num_steps):
                 metrics.append('stage', stage=description, step=done, **evaluate())
             if done % checkpoint_every == 0 or done == num_steps:
-                _save(folder, done, method, metrics, chief)
+                _save(folder, done, method, metrics, chief, time.perf_counter() - began)
                 strategies.barrier(strategy)
+    return time.perf_counter() - began
 
 
-def _save(folder, step, method, metrics, chief):
+def _save(folder, step, method, metrics, chief, seconds):
     name = f'step-{step:07d}'
     checkpoints.write_state(folder / name, chief, segmentor=method.segmentor,
                             optimizer=method.optimizer)
     if not chief:
         return
-    files.write_json(folder / STATE, {'step': step, 'state': name, 'metrics': metrics.position()})
+    files.write_json(folder / STATE, {'step': step, 'state': name, 'metrics': metrics.position(),
+                                      'seconds': seconds})
     for other in folder.glob('step-*'):
         if other.name != name:
             shutil.rmtree(other)
 
 
 def _resume(folder, method, metrics, chief):
-    """Restores the last durable state; returns its step (0 if there is none)."""
+    """Restores the last durable state, or makes the first; returns its step and seconds."""
     if not (folder / STATE).exists():
-        return 0
+        if chief:  # so that lines written before the first save are cut off, too
+            files.write_json(folder / STATE, {'step': 0, 'state': None, 'seconds': 0.0,
+                                              'metrics': metrics.position()})
+        return 0, 0.0
     state = files.read_json(folder / STATE)
-    checkpoints.read_state(folder / state['state'], segmentor=method.segmentor,
-                           optimizer=method.optimizer)
+    if state['state'] is not None:
+        checkpoints.read_state(folder / state['state'], segmentor=method.segmentor,
+                               optimizer=method.optimizer)
     if chief:
         metrics.cut_back(state['metrics'])
-    return state['step']
+    return state['step'], state.get('seconds', 0.0)

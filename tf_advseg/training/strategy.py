@@ -41,16 +41,30 @@ def make_strategy(name='one_device', tpu=''):
 
 def is_chief(strategy):
     """True where this process writes the run directory (worker 0, or the only one)."""
-    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+    if not has_workers(strategy):
         return True
     resolver = strategy.cluster_resolver
     return resolver.task_type in (None, 'chief') or (
         resolver.task_type == 'worker' and resolver.task_id == 0)
 
 
+def has_workers(strategy):
+    """Whether several processes take part, which have to make the same calls."""
+    return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+
+
+def any_worker(strategy, flag):
+    """Whether `flag` is true on any worker: what every worker then agrees on."""
+    if not has_workers(strategy):
+        return bool(flag)
+    total = strategy.run(_summed, args=(tf.constant(float(flag)),))
+    return float(strategy.experimental_local_results(total)[0]) > 0
+
+
 def barrier(strategy):
     """Waits until every worker has come here; nothing to do on one."""
-    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
-        reached = strategy.run(lambda: tf.distribute.get_replica_context().all_reduce(
-            tf.distribute.ReduceOp.SUM, tf.constant(1.0)))
-        strategy.experimental_local_results(reached)[0].numpy()
+    any_worker(strategy, False)
+
+
+def _summed(value):
+    return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, value)

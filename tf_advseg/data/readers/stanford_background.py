@@ -6,7 +6,7 @@ from tf_advseg.data import splits as splits_lib
 from tf_advseg.data.readers import base
 from tf_advseg.data.spec import DatasetSpec
 
-# LoAd, section 5: "715 pixel-level annotated images which we have split into 400 for training,
+# LoAd, section 4: "715 pixel-level annotated images which we have split into 400 for training,
 # 172 for validation and 143 for testing". The paper does not publish which, so ours is seeded.
 PAPER_SIZES = {'train': 400, 'val': 172, 'test': 143}
 

@@ -1,0 +1,91 @@
+"""Pictures, truths and stored maps move together, whatever is flipped and cropped."""
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tf_advseg.adversaries import encodings
+from tf_advseg.core import random_streams
+from tf_advseg.data import readers
+from tf_advseg.data import records as record_sets
+from tf_advseg.lookahead import data as lookahead_data
+from tf_advseg.lookahead import discriminator_data
+from tf_advseg.lookahead import settings as settings_lib
+
+CLASSES, STRIDE = 8, 4
+
+
+@pytest.fixture(scope='module')
+def records(tmp_path_factory):
+    """Six scenes of 40 to 49 pixels."""
+    reader = readers.make_reader('shapes', None, num_train=6, num_val=2, num_test=1, size=(49, 49),
+                                 smallest=(40, 40))
+    folder = record_sets.write_records(reader, None,
+                                       tmp_path_factory.mktemp('records') / 'shapes')
+    return record_sets.RecordSet(folder)
+
+
+def whole_truth(records, image_id, crop):
+    """The padded truth's map at the stride as confident logits, as a perfect segmentor gives it."""
+    _, label = records.load(image_id)
+    side = max(crop, (max(label.shape) - 1 + 15) // 16 * 16 + 1)
+    padded = np.full((side, side), 255, np.uint8)
+    padded[:label.shape[0], :label.shape[1]] = label
+    ids = padded[::STRIDE, ::STRIDE]
+    return (np.eye(256)[ids][..., :CLASSES] * 20).astype(np.float16)
+
+
+@pytest.mark.parametrize('crop', [49, 33])
+def test_a_perfect_models_maps_lie_on_the_truth_after_flip_and_crop(records, crop):
+    ids = records.split('train')
+    pairs = discriminator_data.items(len(ids), 1)
+    side = (crop - 1) // STRIDE + 1
+
+    def lookup(slot, image_id):
+        if slot == discriminator_data.REAL:
+            return np.zeros((side, side, CLASSES), np.float16)
+        return whole_truth(records, image_id.decode(), crop)
+
+    batches = discriminator_data.batches(
+        records, ids, pairs, lookup, (side, side, CLASSES), np.float16, 4, (crop, crop), STRIDE,
+        np.array([3, 4], np.int32))
+    encoding = encodings.Encoding(CLASSES, side)  # the map's own grid: nothing is interpolated
+    fakes = 0
+    for batch in batches:
+        label = batch['label'].numpy()[:, ::STRIDE, ::STRIDE]
+        real = encoding.real(batch['image'], batch['label']).numpy()
+        fake = encoding.soft(batch['image'], batch['label'], tf.cast(batch['map'], tf.float32))
+        chosen = batch['is_real'].numpy() == 0
+        fakes += chosen.sum()
+        np.testing.assert_allclose(fake.numpy()[chosen], real[chosen], atol=1e-5)
+        assert (label != 255).mean() > 0.2
+    assert fakes == len(ids)
+
+
+def test_every_truth_once_and_every_slots_map_of_what_it_holds():
+    pairs = discriminator_data.items(3, 2, seen=[{0, 1, 2}, {1}])
+    assert sorted(map(tuple, pairs)) == [(0, -1), (0, 0), (1, -1), (1, 0), (1, 1), (2, -1), (2, 0)]
+
+
+def lookahead_data_of(records, **settings):
+    segmentor = type('Segmentor', (), {'logits_stride': STRIDE, 'num_classes': CLASSES})
+    return lookahead_data.LookaheadData(
+        records, records.split('train'), records.split('val'), (49, 49),
+        settings_lib.LookaheadSettings(**settings), random_streams.RandomStreams(0),
+        tf.distribute.get_strategy(), segmentor, 'soft')
+
+
+def test_seen_pictures_are_those_that_the_spans_steps_drew(records):
+    data = lookahead_data_of(records, map_images='seen', batch_size=2)
+    drawn = [[image_id.decode() for image_id in batch['image_id'].numpy()]
+             for batch in data.batches(0, 5)]
+    assert data.seen_ids([[0, 1]]) == sorted(drawn[0], key=data.train_ids.index)
+    expected = set(drawn[0]) | set(drawn[4])
+    assert set(data.seen_ids([[0, 1], [4, 5]])) == expected
+    assert data.map_ids([])['train'] == data.train_ids
+    assert set(data.map_ids([[1, 2]])['train']) == set(drawn[1])
+
+
+def test_all_pictures_are_drawn_from_by_default(records):
+    data = lookahead_data_of(records)
+    assert data.map_ids([[0, 1]]) == {'train': records.split('train'),
+                                      'holdout': records.split('val')}

@@ -1,0 +1,101 @@
+"""tools/benchmark.py: seconds read off a run, a measurement, made-up pictures, memory."""
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tf_advseg.core import configuration
+from tf_advseg.core.errors import UserError
+from tf_advseg.experiments import benchmarking
+from tf_advseg.lookahead import map_buffer
+
+TINY = ("build_discriminator.name = 'small_cnn'", 'build_discriminator.alpha = 0.25',
+        'input_encoding.size = 32', 'deeplab_mobilenet_v2.depth_multiplier = 0.25',
+        'lookahead.reestimate_batches = 1', 'lookahead.balance_batches = 1',
+        'lookahead.min_epochs = 1', 'lookahead.max_epochs = 1', 'lookahead.batch_size = 2')
+
+
+def test_the_seconds_of_a_run(call, made_run, capsys):
+    call('benchmark', 'load', f'--workdir={made_run.path}')
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == ('2 propagations in 1 cycles, 3 epochs of the discriminator, 3 map sets')
+    rows = {line[:22].strip(): line[22:].split() for line in lines[3:9]}
+    assert rows['generator step'] == ['2.0000', '4.00', '20.0', '%']
+    assert rows['map generation'] == ['1.00', '5.0', '%']
+    assert rows['discriminator training'] == ['11.00', '55.0', '%']
+    assert rows['the rest'] == ['1.00', '5.0', '%']
+    assert rows['together'] == ['3.5000', '20.00', '100.0', '%']
+    assert lines[-1].startswith('the rest: 5.0 %, within the limit of 5 %')
+
+
+def test_a_rest_that_is_too_large_is_said():
+    costs = benchmarking.Costs({'generator step': 8.0, 'the rest': 1.5, 'balancing': 0.5}, 4, 2)
+    assert costs.rest_percent == pytest.approx(20.0)
+    assert benchmarking.rest_text(costs).startswith('the rest: 20.0 %, OVER the limit')
+
+
+@pytest.mark.slow
+def test_a_measurement_leaves_the_first_cycle_out(made_run, tmp_path):
+    costs = benchmarking.measure(
+        tmp_path / 'run', [], [*made_run.gin, *TINY, 'controller.patience = 3'],
+        tf.distribute.get_strategy())
+    assert costs.cycles == 1 and costs.propagations >= 3 and costs.epochs == 1
+    assert costs.maps in (1, 2)
+    assert all(costs.seconds[part] > 0 for part in benchmarking.PARTS)
+    configuration.parse([], [])
+
+
+@pytest.mark.slow
+def test_memory_at_a_small_size(tmp_path):
+    memory = benchmarking.measure_memory(
+        tmp_path / 'run', [], TINY, tf.distribute.get_strategy(), pictures=8, side=33,
+        num_classes=3, steps=1, real_maps=2, show=False)
+    assert 0 < memory.start <= memory.peak and memory.within
+    # 3 slots of 8 + 2 maps of 3x3x3 half-precision logits, index and manifest.
+    assert 3 * 10 * 27 < memory.buffer < 60_000
+    assert '3 slots of 10 maps of 3x3x3 (2 of each drawn by the network' in memory.text()
+    configuration.parse([], [])
+
+
+def test_limits_that_are_kept_and_passed():
+    assert benchmarking.peak_memory() > 2 ** 26
+    assert benchmarking.Memory(1, 2 ** 31, 10 ** 9, 'done').within
+    over = benchmarking.Memory(1, 5 * 2 ** 30, 10, 'done')
+    assert not over.within and 'OVER the limit of 4 GiB' in over.text()
+    over = benchmarking.Memory(1, 2 ** 30, 1_600_000_000, 'done')
+    assert not over.within and '1.600 GB, OVER the limit of 1.5 GB' in over.text()
+
+
+@pytest.mark.parametrize('kind, shape', [('soft', (3, 4, 5)), ('hard', (9, 9)),
+                                         ('quantised', (3, 4, 5))])
+def test_random_maps_are_of_the_form_a_slot_takes(kind, shape, tmp_path):
+    buffer = map_buffer.MapBuffer(tmp_path, kind=kind)
+    items = [(f'p{i}', 'train') for i in range(3)]
+    slot = buffer.write_slot('g0', benchmarking._random_maps(items, shape, kind, 0), num_maps=3)
+    assert slot.shapes == (shape,) * 3 and slot.image_ids == ('p0', 'p1', 'p2')
+    assert not np.array_equal(slot.read('p0'), slot.read('p1'))
+    # Noise: what is on disk is the most a buffer of this size takes.
+    bound = buffer.estimate_bytes(3, shape).slot
+    assert slot.bytes() <= bound
+
+
+def test_made_up_pictures_are_jpeg_and_depend_on_their_id_alone():
+    reader = benchmarking.MadeUpReader(3, 2, 1, 40, 5)
+    assert {name: len(ids) for name, ids in reader.splits().items()} == {
+        'train': 3, 'val': 2, 'test': 1}
+    image, label = reader.load('train_00001')
+    again, _ = benchmarking.MadeUpReader(9, 9, 9, 40, 5).load('train_00001')
+    np.testing.assert_array_equal(image, again)
+    assert image.shape == (40, 40, 3) and label.shape == (40, 40) and label.max() < 5
+    assert reader.encoded_image('train_00001')[:2] == b'\xff\xd8'
+    assert not np.array_equal(image, reader.load('train_00002')[0])
+
+
+def test_mistakes_are_one_line(call, tmp_path, own_folder):
+    for words, text in ((['laod'], 'unknown benchmark "laod". Did you mean "load"?'),
+                        ([], 'unknown benchmark "none"'),
+                        (['load'], 'nothing to measure'),
+                        (['load', f'--workdir={own_folder}'], 'not a run directory'),
+                        (['load', '--gin_file=nix.gin'], 'nix.gin: no such gin file')):
+        with pytest.raises(UserError) as caught:
+            call('benchmark', *words)
+        assert text in str(caught.value) and '\n' not in str(caught.value)

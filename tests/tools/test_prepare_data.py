@@ -1,0 +1,62 @@
+"""tools/prepare_data.py: any reader's data into records, again and again the same."""
+import tarfile
+
+import pytest
+
+from tf_advseg.core.errors import UserError
+from tf_advseg.data import records as record_sets
+from tf_advseg.experiments import preparing
+
+
+def test_generated_data_with_options_twice(call, tmp_path, capsys):
+    words = ['--dataset=shapes', f'--output={tmp_path}/deep/records', '--option=num_train=4',
+             '--option=num_val=3', '--option=num_test=0', '--option=size=(49, 49)',
+             '--option=smallest=(40, 40)']
+    call('prepare_data', *words)
+    manifest = tmp_path / 'deep' / 'records' / 'manifest.json'
+    before = manifest.read_bytes(), manifest.stat().st_mtime_ns
+    call('prepare_data', *words)
+    assert (manifest.read_bytes(), manifest.stat().st_mtime_ns) == before
+    out = capsys.readouterr().out
+    assert 'shapes: train 4, val 3; ' in out and 'sky' in out and 'train: pixels' in out
+    assert len(record_sets.RecordSet(manifest.parent)) == 7
+    with pytest.raises(UserError, match='choose another output or remove'):
+        call('prepare_data', *words, '--option=seed=1')
+
+
+def test_a_folder_of_one_s_own_and_its_archive(call, own_folder, tmp_path):
+    archive = tmp_path / 'mine.tar.gz'
+    with tarfile.open(archive, 'w:gz') as tar:
+        tar.add(own_folder, 'mine')
+    for name, source in (('a', own_folder), ('b', archive)):
+        call('prepare_data', f'--source={source}', f'--output={tmp_path}/{name}')
+        records = record_sets.RecordSet(tmp_path / name)
+        assert len(records) == 6 and set(records.splits) == {'train', 'val', 'test'}
+        assert records.spec.class_names[:2] == ('sky', 'ground')
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['a', 'b', 'mine.tar.gz']
+
+
+def test_mistakes_are_one_line_and_leave_nothing(call, own_folder, tmp_path):
+    (tmp_path / 'x.tar').write_text('no archive')
+    out = f'--output={tmp_path}/out'
+    for words, text in (
+            ([], 'no folder for the records was given'),
+            ([out], 'give --source=PATH'),
+            ([out, '--source=nowhere'], 'nowhere: no such file or folder'),
+            ([out, f'--source={tmp_path}/x.tar'], 'x.tar: cannot be unpacked'),
+            ([out, '--dataset=shape'], 'unknown data set reader "shape". Did you mean "shapes"?'),
+            ([out, '--dataset=shapes', '--option=sed=1'], 'Did you mean "seed"?'),
+            ([out, '--dataset=shapes', '--option=seed'], '--option=seed: expected NAME=VALUE'),
+            ([out, f'--source={own_folder}', '--option=num_classes=3'],
+             'num_classes is 3, but there are 8')):
+        with pytest.raises(UserError) as caught:
+            call('prepare_data', *words)
+        assert text in str(caught.value) and '\n' not in str(caught.value)
+        assert not (tmp_path / 'out').exists()
+
+
+def test_options_are_python_values_or_text():
+    assert preparing.reader_options(['seed=3', 'size=(4, 5)', 'dataset_name=my data']) == {
+        'seed': 3, 'size': (4, 5), 'dataset_name': 'my data'}
+    with pytest.raises(UserError, match='given twice'):
+        preparing.reader_options(['seed=1', 'seed=2'])

@@ -1,0 +1,156 @@
+"""tools/sweep.py: cells, their processes, and the table's statistics."""
+import json
+import math
+import shutil
+import statistics
+import sys
+
+import pytest
+
+from tf_advseg.core import configuration, files
+from tf_advseg.core.errors import UserError
+from tf_advseg.experiments import sweeping
+from tf_advseg.reporting import tables
+
+GIN = '--gin_file=gin/demo_smallest.gin'
+
+
+def test_axes_keep_brackets_and_quotes_whole():
+    assert sweeping.parse_axis("a.b=1,(2, 3),'x,y',word,@f()") == (
+        'a.b', ('1', '(2, 3)', "'x,y'", "'word'", '@f()'))
+    for text in ('a.b', '=1', 'a=1,,2', 'a=1,1', 'a='):
+        with pytest.raises(UserError, match='--grid'):
+            sweeping.parse_axis(text)
+    assert sweeping.parse_seeds(['0', ' 12']) == [0, 12]
+    for texts in (['a'], ['-1'], ['1', '1'], []):
+        with pytest.raises(UserError, match='--seeds'):
+            sweeping.parse_seeds(texts)
+
+
+def test_cells_are_every_combination_in_folders_of_their_own(tmp_path):
+    axes = [sweeping.parse_axis('m.f.x=1,(2, 3)'), sweeping.parse_axis('g.y=a/b,a b')]
+    cells = sweeping.make_cells(tmp_path, axes, [0, 5])
+    assert len(cells) == 8 and len({cell.folder for cell in cells}) == 8
+    assert cells[1].seed == 5 and cells[0].bindings == ['m.f.x = 1', "g.y = 'a/b'"]
+    assert all(cell.folder.parent.parent == tmp_path for cell in cells)
+    assert sweeping.make_cells(tmp_path, [], [3])[0].folder == tmp_path / 'as_given' / 'seed3'
+    with pytest.raises(UserError, match='g.y is given twice'):
+        sweeping.make_cells(tmp_path, [axes[1], axes[1]], [0])
+
+
+# A stand-in for train.py: notes that it ran, fails for one cell, else writes results.
+STAND_IN = '''
+import json, pathlib, sys
+words = dict(word[2:].split("=", 1) for word in sys.argv[1:])
+folder = pathlib.Path(words["workdir"])
+folder.mkdir(parents=True, exist_ok=True)
+with open(folder.parent / "calls", "a") as file:
+    file.write(json.dumps(words) + "\\n")
+seed = int(words["seed"])
+if "broken" in words["gin_param"] and not (folder / "mended").exists():
+    print("error: this one fails", file=sys.stderr)
+    raise SystemExit(1)
+models = {"Stage 1": 0.5, "control (CE)": 0.51 + 0.001 * seed, "LoAd": 0.52 + 0.003 * seed}
+scores = {m: {s: {"miou": v} for s in ("holdout", "test")} for m, v in models.items()}
+(folder / "results.json").write_text(json.dumps({"models": scores}))
+'''
+
+
+def test_a_crash_stops_no_other_run_and_done_ones_are_skipped(tmp_path, entries):
+    script = tmp_path / 'train.py'
+    script.write_text(STAND_IN)
+    cells = sweeping.make_cells(tmp_path / 'sweep', [('f.x', ("'broken'", '2'))], [0, 1])
+    prefix = [sys.executable, str(script)]
+
+    def command(cell):
+        return sweeping.cell_command(cell, ['x.gin'], [], 'data', prefix=prefix)
+
+    failed = sweeping.run_cells(cells, tmp_path / 'sweep', command, show=False)
+    assert [cell.seed for cell, _ in failed] == [0, 1]
+    assert all(line == 'exit code 1: error: this one fails' for _, line in failed)
+    good = cells[2].folder.parent
+    calls = entries(good / 'calls')
+    assert len(calls) == 2 and calls[0] == {
+        'gin_file': 'x.gin', 'gin_param': 'f.x = 2', 'seed': '0', 'data_dir': 'data',
+        'workdir': str(cells[2].folder)}
+    (cells[0].folder / 'mended').touch()
+    failed = sweeping.run_cells(cells, tmp_path / 'sweep', command, show=False)
+    assert [cell.seed for cell, _ in failed] == [1]
+    assert len(entries(good / 'calls')) == 2 and len(entries(cells[0].folder.parent / 'calls')) == 4
+
+
+def test_t_quantiles_are_those_of_the_tables():
+    # Two-sided 95 %, as printed in any table of Student's t.
+    for degrees, value in {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 9: 2.262, 29: 2.045,
+                           120: 1.980}.items():
+        assert sweeping.t_quantile(0.95, degrees) == pytest.approx(value, abs=5e-4)
+    assert sweeping.t_quantile(0.99, 5) == pytest.approx(4.032, abs=5e-4)
+
+
+def make_done(cell, scores):
+    """Writes a results.json: scores by model."""
+    cell.folder.mkdir(parents=True)
+    files.write_json(cell.folder / 'results.json', {'models': {
+        model: {split: {'miou': value} for split in ('holdout', 'test')}
+        for model, value in scores.items()}})
+
+
+def test_the_table_pairs_runs_of_one_seed(tmp_path):
+    cells = sweeping.make_cells(tmp_path, [('f.x', ('1', '2', '3'))], [0, 1, 2])
+    load, control = [0.60, 0.62, 0.67], [0.59, 0.60, 0.62]
+    for cell, a, b in zip(cells[:3], load, control):
+        make_done(cell, {'Stage 1': 0.5, 'control (CE)': b, 'LoAd': a})
+    make_done(cells[3], {'Stage 1': 0.5, 'LoAd': 0.55})
+    table = sweeping.table(sweeping.collect(cells))
+    rows = {(row[0].value, row[1].value): [cell.value for cell in row[2:]] for row in table.rows}
+    differences = [100 * (a - b) for a, b in zip(load, control)]
+    mean, half = statistics.fmean(differences), 4.302653 * statistics.stdev(
+        differences) / math.sqrt(3)
+    assert rows['f.x=1', 'test'] == [
+        '3', '50.00 ± 0.00', '60.33 ± 1.53', '63.00 ± 3.61',
+        f'{mean:+.2f} [{mean - half:+.2f}, {mean + half:+.2f}]', '+13.00 [+4.04, +21.96]']
+    assert rows['f.x=2', 'holdout'] == ['1', '50.00', '–', '55.00', '–', '+5.00 –']
+    assert rows['f.x=3', 'test'] == ['0', '–', '–', '–', '–', '–']
+    assert 'f.x=2' in tables.to_csv(table)
+
+
+def test_dry_run_lists_the_commands_and_runs_nothing(call, tmp_path, capsys):
+    call('sweep', GIN, f'--workdir={tmp_path}/s', '--grid=lookahead.balance=0.5,1', '--seeds=0,1',
+         '--dry_run')
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 4 and all(line.startswith('to run ') for line in lines)
+    assert "'--gin_param=lookahead.balance = 0.5' --seed=0" in lines[0]
+    assert 'train.py --gin_file=gin/demo_smallest.gin' in lines[0]
+    assert not (tmp_path / 's').exists()
+
+
+def test_a_finished_sweep_prints_its_table(call, tmp_path, capsys):
+    for cell in sweeping.make_cells(tmp_path, [], [0, 1]):
+        make_done(cell, {'Stage 1': 0.5, 'control (CE)': 0.51, 'LoAd': 0.52 + 0.01 * cell.seed})
+    call('sweep', GIN, f'--workdir={tmp_path}', '--seeds=0,1')
+    assert '+1.50 [-4.85, +7.85]' in capsys.readouterr().out
+    assert '52.50 ± 0.71' in (tmp_path / 'sweep.csv').read_text()
+
+
+def test_mistakes_are_told_before_anything_runs(call, tmp_path):
+    out = f'--workdir={tmp_path}/s'
+    for words, text in (
+            ([out], 'add --gin_file'),
+            ([GIN], 'add --workdir'),
+            ([GIN, out, '--grid=lookahead.balnce=1'], 'Did you mean "balance"?'),
+            ([GIN, out, '--grid=lookahed.balance=1'], 'no configurable is called "lookahed"'),
+            (['--gin_file=gin/dmeo.gin', out], 'no such gin file. Did you mean'),
+            ([GIN, out, '--seeds=x'], '--seeds=x: expected whole numbers')):
+        with pytest.raises(UserError) as caught:
+            call('sweep', *words)
+        assert text in str(caught.value) and '\n' not in str(caught.value)
+    assert not (tmp_path / 's').exists()
+
+
+def test_a_cell_of_another_configuration_is_refused(made_run, tmp_path):
+    cells = sweeping.make_cells(tmp_path, [], [4])
+    shutil.copytree(made_run.path, cells[0].folder)
+    with pytest.raises(UserError, match='seed4: was made with another configuration: .*seed'):
+        sweeping.check(cells, [], made_run.gin)
+    configuration.parse([], [])
+    assert json.loads((cells[0].folder / 'results.json').read_text())['seed'] == 0
