@@ -30,6 +30,9 @@ def main(argv):
     from tf_advseg.core.errors import UserError
     if not FLAGS.checkpoint:
         raise UserError('no checkpoint was given: add --checkpoint=RUN_DIRECTORY')
+    if FLAGS.strategy == 'multi_worker':
+        raise UserError('--strategy=multi_worker: one process evaluates; use one_device or '
+                        'mirrored')
     # Two replicas where there is no GPU to replicate on: else mirrored would be one device.
     runtime.configure(logical_cpus=2 if FLAGS.strategy == 'mirrored' else 1)
     from tf_advseg.experiments import evaluating

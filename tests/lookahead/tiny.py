@@ -2,8 +2,9 @@
 
 Also a program: `python tiny.py WORKDIR [POINT NUMBER | BINDING]` runs it and, given a point, kills
 itself with SIGKILL when that point is reached for the NUMBER-th time. tests/lookahead/test_kill.py
-drives it.
+drives it. With TF_CONFIG set it is one of several workers (tests/experiments/test_multi_worker.py).
 """
+import contextlib
 import os
 import pathlib
 import signal
@@ -60,7 +61,10 @@ def run(workdir, **changes):
     from tf_advseg.experiments import improve
     arguments = {'crop_size': CROP, 'normalise': lambda x: x / 127.5 - 1.0, 'gin_params': GIN,
                  'seed': 3, **changes}
-    return improve.improve(network(), None, workdir, **arguments)
+    strategy = arguments.get('strategy')
+    with strategy.scope() if strategy else contextlib.nullcontext():
+        model = network()
+    return improve.improve(model, None, workdir, **arguments)
 
 
 def _die():
@@ -124,7 +128,11 @@ def main(workdir, point=None, count='0'):
         binding = (point,)
     elif point:
         arm(point, int(count))
-    run(workdir, gin_params=GIN + binding)
+    strategy = None
+    if 'TF_CONFIG' in os.environ:
+        from tf_advseg.training import strategy as strategies
+        strategy = strategies.make_strategy('multi_worker')
+    run(workdir, gin_params=GIN + binding, strategy=strategy)
 
 
 if __name__ == '__main__':

@@ -44,7 +44,7 @@ def write_lookahead(run):
 
     from tf_advseg.core import journal
     from tf_advseg.lookahead import controller as controllers
-    from tf_advseg.lookahead import map_buffer, snapshots
+    from tf_advseg.lookahead import map_buffer, run_state, snapshots
     controller = controllers.Controller(patience=2, max_total_cycles=1)
     controller.start(0.4)
     controller.begin_cycle()
@@ -75,15 +75,10 @@ def write_lookahead(run):
         log.append('end', budget_step=2, cycle=0, label='e00', miou=0.42, reason='patience')
         log.append('aggregate', budget_step=2, cycle=1, slots=['g1', 'e00'], bytes=2)
         log.append('finished', budget_step=2, cycle=1, propagations=2, seconds=seconds)
-        files.write_json(run.lookahead / 'state.json', {
-            'version': 1, 'progress': {
-                'phase': 'finished', 'budget_step': 2, 'epochs': 3, 'retrains': 1,
-                'adversarial_weight': 0.25, 'pending': {}, 'retraining': {}, 'non_finite': 0},
-            'controller': controller.state_dict(), 'snapshots': store.state_dict(),
-            'buffer': buffer.to_state(), 'journal': log.position(),
-            'metrics': metrics.position(), 'seconds': seconds})
-    store.collect_garbage()
-    buffer.collect_garbage()
+        state = run_state.RunState(phase='finished', budget_step=2, discriminator_epochs=3,
+                                   retrains=1, adversarial_weight=0.25)
+        run_state.Durable(run.lookahead, controller, store, buffer, log, metrics, True).write(
+            state, seconds)
 
 
 @pytest.fixture(scope='session')

@@ -77,6 +77,7 @@ MISTAKES = {
     ('--compare=nowhere',): 'nowhere: no such checkpoint',
     ('--data_dir=nowhere',): 'nowhere: no such file or folder',
     ('--which=averaged',): 'has no checkpoint "averaged"; there is best, control, stage1',
+    ('--strategy=multi_worker',): 'one process evaluates; use one_device or mirrored',
     ('--data_dir=OWN', '--dataset=folde'): 'unknown data set reader "folde". Did you mean',
 }
 

@@ -138,7 +138,7 @@ def measure(workdir, gin_files, bindings, strategy, cycles=1):
         def mark(lookahead):
             """Called at the end of each cycle, where TensorBoard would get its panel."""
             marks.append((dict(lookahead.watch.seconds), lookahead.controller.propagations,
-                          lookahead.progress.epochs, lookahead.buffer.to_state()['next_serial']))
+                          lookahead.state.discriminator_epochs, lookahead.buffer.to_state()['next_serial']))
             if len(marks) == cycles + 1:
                 lookahead.controller.request_stop('benchmark')
             return panel(lookahead)

@@ -247,7 +247,7 @@ def next_commands(workdir):
     """Lines to try next; they work as they stand, with the example folder for one's own."""
     run = _shown(workdir)
     example = f'{run}/{EXAMPLE}'
-    predicted, records, own = (f'{run}-{name}' for name in ('predicted', 'records', 'own'))
+    predicted, records, own = 'runs/predicted', 'runs/my_records', 'runs/mine'
     return [
         '# what happened, as text',
         f'{_tool("inspect_run")} --workdir={run}',

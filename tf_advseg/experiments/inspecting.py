@@ -143,18 +143,18 @@ class Inspection:
         """One loop's state, buffer, snapshots and seconds."""
         with self._collecting(folder / 'state.json'):
             state = files.read_json(folder / 'state.json')
-            progress, controller = state['progress'], state['controller']
+            run, controller = state['run'], state['controller']
             yield ''
-            yield (f'{name}: phase {progress["phase"]}, {controller["cycles"]} cycles, '
+            yield (f'{name}: phase {run["phase"]}, {controller["cycles"]} cycles, '
                    f'{controller["propagations"]} propagations, budget step '
-                   f'{progress["budget_step"]}')
+                   f'{run["budget_step"]}, {run["retrains"]} retrainings')
             yield (f'  mIoU on the hold-out: start {100 * controller["mu_initial"]:.2f}, best '
                    f'{100 * controller["mu_best"]:.2f} (g{controller["peak_index"]}), highest '
                    f'{100 * controller["highest"]:.2f}')
             yield (f'  counters: gamma {controller["gamma"]}, omega {controller["omega"]}, psi '
                    f'{controller["psi"]}; adversarial weight '
-                   f'{progress["adversarial_weight"]:.4g}; non-finite losses '
-                   f'{progress["non_finite"]}')
+                   f'{run["adversarial_weight"]:.4g}; non-finite losses '
+                   f'{run["non_finite"]}')
             self._check_length(journal_folder / 'journal.jsonl', state['journal'])
             self._check_length(journal_folder / 'metrics.jsonl', state['metrics'])
             yield from self._buffer(folder, state)

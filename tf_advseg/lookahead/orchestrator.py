@@ -90,14 +90,23 @@ class LookAhead:
           UserError: a full disk, a damaged slot or snapshot, losses that stay non-finite.
         """
         self._resume()
-        bound = self.controller.propagation_bound()
         name = 'LoAd' if self.adversarial else 'control'
-        with progress.Progress(bound, f'{name}: propagations (at most)') as self._bar:
+        with progress.Progress(self._expected(), f'{name}: propagations') as self._bar:
             self._bar.update(self.controller.propagations)
             with record_sets.data_errors():
                 while self.state.phase != 'finished':
                     getattr(self, f'_phase_{self.state.phase}')()
         return self.controller.result
+
+    def _expected(self):
+        """Propagations that the caps allow if no cycle is prolonged; for the progress bar."""
+        rules = self.controller
+        cycles = [count for count in (rules.max_total_cycles, rules.max_cycles)
+                  if count is not None]
+        bounds = [rules.patience * min(cycles)] if cycles else []
+        if rules.max_propagations is not None:
+            bounds.append(rules.max_propagations)
+        return min(bounds)
 
     def _late(self):
         """Whether the cap in hours is reached."""
