@@ -23,8 +23,8 @@ command_line.define_common_flags('gin_file', 'gin_param', 'workdir', 'data_dir',
                                  'strategy', 'seed', 'dry_run')
 flags.DEFINE_boolean('control', None, 'Also run the CE-only control with LoAd\'s total of '
                      'propagations (gin: experiment.control).')
-flags.DEFINE_boolean('deterministic', True, 'Bit-identical results on one machine; about 5 % '
-                     'slower on CPUs.')
+flags.DEFINE_boolean('deterministic', True, 'Deterministic operations: the same command gives the '
+                     'same bits on one machine.')
 flags.DEFINE_integer('logical_cpus', 1, 'Devices the CPU appears as; replicas for '
                      '--strategy=mirrored.', lower_bound=1)
 
