@@ -1,12 +1,10 @@
 """Trains a segmentor: Stage 1 (cross-entropy), LoAd's cycles, the CE-only control, the report.
 
 Started again with the same command it goes on where it stopped. A gin file says what to run;
-flags override it.
+flags override it. Without --workdir the run goes to runs/ and the name of the gin file.
 
-Example:
-  python tools/train.py --gin_file=gin/papers/load/stanford_background_mobilenet_v2.gin \
-      --workdir=runs/stanford --data_dir=../shared/data/stanford_background.tar.xz \
-      --checkpoint=../shared/zoo/deeplabv3_mnv2_pascal_quant.tflite
+Example (scenes that it draws itself, about a minute):
+  python tools/train.py --gin_file=gin/demo_smallest.gin --workdir=runs/first
 """
 import pathlib
 import sys
@@ -41,25 +39,33 @@ def _bindings():
     return bindings
 
 
+def _default_workdir():
+    """runs/ and the configuration's name below the current directory; created there, and said."""
+    name = pathlib.Path(FLAGS.gin_file[-1]).stem
+    folder = pathlib.Path('runs') / (name if FLAGS.seed is None else f'{name}_seed{FLAGS.seed}')
+    if not FLAGS.dry_run:
+        folder.parent.mkdir(exist_ok=True)
+        print(f'run directory: {folder}', flush=True)
+    return str(folder)
+
+
 def main(argv):
     """Flags, configuration, one call."""
     del argv
     from tf_advseg.core import configuration
     from tf_advseg.core.errors import UserError
-    if not FLAGS.workdir:
-        raise UserError('no run directory was given: add --workdir=runs/NAME')
     if not FLAGS.gin_file:
         raise UserError('no configuration was given: add --gin_file=gin/papers/load/... or '
                         'gin/demo.gin')
+    workdir = FLAGS.workdir or _default_workdir()
     runtime.configure(deterministic=FLAGS.deterministic, logical_cpus=FLAGS.logical_cpus)
     from tf_advseg.experiments import training
     from tf_advseg.training import strategy
     distribution = strategy.make_strategy(FLAGS.strategy)
     configuration.parse(FLAGS.gin_file, _bindings() + list(FLAGS.gin_param))
-    results = training.experiment(workdir=FLAGS.workdir, strategy=distribution,
-                                  dry_run=FLAGS.dry_run)
+    results = training.experiment(workdir=workdir, strategy=distribution, dry_run=FLAGS.dry_run)
     if results is not None:
-        training.print_summary(results, FLAGS.workdir)
+        training.print_summary(results, workdir)
 
 
 def run():

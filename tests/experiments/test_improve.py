@@ -80,6 +80,13 @@ def test_stage_one_learnt_and_the_report_says_so(improved):
     assert {'aggregate', 'retrain', 'end', 'rewind'} <= set(events)
 
 
+def test_the_operative_configuration_says_what_was_in_force(improved):
+    _, _, run = improved
+    text = (run / 'operative_config.gin').read_text()
+    assert 'controller.patience = 3' in text and "build_discriminator.name = 'small_cnn'" in text
+    assert 'cross_entropy.l2_weight = 4e-05' in text  # a default nobody set, used by Stage 1
+
+
 def test_another_configuration_in_the_same_folder_is_refused(improved, tmp_path):
     _, _, run = improved
     with pytest.raises(errors.UserError, match='another configuration'):

@@ -26,20 +26,20 @@ except ModuleNotFoundError as _error:
           '.venv/bin/python, or pip install the package')
 
 STRATEGIES = ('one_device', 'mirrored', 'multi_worker', 'tpu')
-WHICH = ('best', 'averaged', 'last', 'start')
+WHICH = ('best', 'averaged', 'last', 'start', 'control')
 
 # name -> (definition, default, help, further arguments)
 _FLAGS = {
     'gin_file': (flags.DEFINE_multi_string, [],
                  'Gin file, found from any directory; repeatable, later ones override.', {}),
     'gin_param': (flags.DEFINE_multi_string, [],
-                  'Gin binding, as "Controller.patience=20"; repeatable, overrides files.', {}),
+                  'Gin binding, as "controller.patience=20"; repeatable, overrides files.', {}),
     'workdir': (flags.DEFINE_string, None, 'Run directory; the same command resumes in it.', {}),
-    'data_dir': (flags.DEFINE_string, None, 'Folder of records made by prepare_data.', {}),
+    'data_dir': (flags.DEFINE_string, None, 'Records made by prepare_data, or raw data: a folder or an archive.', {}),
     'dataset': (flags.DEFINE_string, None, 'Name of the data set or its reader.', {}),
     'split': (flags.DEFINE_string, None, 'Split of the data set (train, val, test, …).', {}),
-    'checkpoint': (flags.DEFINE_string, None, 'Run directory, imported folder, checkpoint '
-                   'prefix or SavedModel.', {}),
+    'checkpoint': (flags.DEFINE_string, None, 'Run directory or model folder; to train '
+                   'from, a TFLite file too.', {}),
     'which': (flags.DEFINE_enum, None, 'Which checkpoint of a run; default: best for LoAd, '
               'averaged for SWA, else last.', {'enum_values': WHICH}),
     'source': (flags.DEFINE_string, None, 'Where the original files lie.', {}),
@@ -81,7 +81,7 @@ def define_common_flags(*names, **defaults):
         define, default, text, options = _FLAGS[name]
         default = defaults.get(name, default)
         if name in flags.FLAGS:  # another tool in the same process, as in tests
-            flags.set_default(flags.FLAGS[name], default)
+            flags.FLAGS.set_default(name, default)
         elif define is flags.DEFINE_enum:
             define(name, default, options['enum_values'], text)
         else:

@@ -115,7 +115,7 @@ def parse(gin_files=(), gin_params=()):
 
     Args:
       gin_files: names for `find_gin_file`, later ones override.
-      gin_params: bindings such as 'Controller.patience = 20' or 'macro = 3'.
+      gin_params: bindings such as 'controller.patience = 20' or 'macro = 3'.
 
     Raises:
       UserError: a file is missing, a line cannot be parsed, or it names a configurable, a

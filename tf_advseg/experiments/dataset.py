@@ -38,8 +38,12 @@ class ExperimentData:
         return self.records.spec
 
 
-def find_data(path):
+def find_data(path, what='the data set', flag='--data_dir'):
     """A path as given, or relative to the checkout's root.
+
+    Args:
+      path: str or Path.
+      what, flag: for the message.
 
     Raises:
       UserError: there is nothing.
@@ -49,7 +53,7 @@ def find_data(path):
     for candidate in candidates:
         if candidate.exists():
             return candidate
-    raise errors.UserError(f'{path}: no such file or folder; give the data set with --data_dir')
+    raise errors.UserError(f'{path}: no such file or folder; give {what} with {flag}=PATH')
 
 
 def unpacked(archive, folder):

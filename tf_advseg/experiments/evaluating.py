@@ -100,7 +100,8 @@ def open_records(data_dir=None, reader=None, run=None):
       UserError: there is no data, or it is bad.
     """
     settings = _settings(run)
-    if data_dir is None:
+    own = data_dir is None
+    if own:
         if run is None:
             raise errors.UserError('no data was given, and the checkpoint does not lie in a run '
                                    'directory; add --data_dir=RECORDS_OR_FOLDER')
@@ -114,6 +115,8 @@ def open_records(data_dir=None, reader=None, run=None):
         yield record_sets.RecordSet(data_dir, verify=False)
         return
     reader = reader or settings.get('dataset.reader', 'folder')
+    if reader == 'shapes' and not own:
+        reader = 'folder'  # the run's pictures were drawn; these lie in a folder
     errors.require_one_of('data set reader', reader, readers.READERS)
     options = settings.get('dataset.options') if settings.get('dataset.reader') == reader else None
     with tempfile.TemporaryDirectory(prefix='tf_advseg-') as scratch:

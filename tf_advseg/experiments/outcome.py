@@ -1,5 +1,8 @@
 """What a run leaves to read: scores on data that chose nothing, panels, the report."""
+import time
+
 import numpy as np
+import tensorflow as tf
 
 from tf_advseg.core import files
 from tf_advseg.core import journal as journals
@@ -151,8 +154,8 @@ def _lines(path):
 
 
 def print_dry_run(context, segmentor, method):
-    """Prints parameters, disk and what a run consists of; takes no step."""
-    from tf_advseg.experiments import look_ahead
+    """Prints parameters, memory, disk and a guess of the time; takes no step."""
+    from tf_advseg.experiments import look_ahead  # which imports nothing of this module's callers
     total, trainable = segmentors.parameter_count(segmentor)
     data = context.data
     print(f'segmentor: {total:,} parameters, {trainable:,} trainable, '
@@ -169,5 +172,31 @@ def print_dry_run(context, segmentor, method):
     print(f'discriminator: {total:,} parameters')
     print(f'map buffer: at most {size.buffer / 1e6:.1f} MB, {size.on_disk / 1e6:.1f} MB while a '
           'slot is replaced')
-    print(f'at most {loop.controller.propagation_bound() or "unbounded"} propagations; '
-          f'seconds a propagation: `tools/benchmark.py load` measures them on this machine')
+    print(_expected_time(context, loop))
+
+
+def _expected_time(context, loop):
+    """A rough guess from the time of two forward passes; a gradient costs about three."""
+    settings, method = loop.settings, loop.method
+    pictures = np.zeros((settings.batch_size, *context.crop_size, 3), np.float32)
+    inputs = np.zeros((settings.discriminator_batch_size, method.encoding.size,
+                       method.encoding.size, method.encoding.channels), np.float32)
+    picture = _seconds(method.segmentor, pictures) / settings.batch_size
+    judged = _seconds(method.discriminator, inputs) / settings.discriminator_batch_size
+    propagation = (3 * settings.batch_size * (picture + judged)
+                   * settings.steps_per_propagation(len(context.data.train))
+                   + len(context.data.holdout) * picture)
+    items = len(context.data.train) * (1 + loop.buffer.policy.max_slots)
+    epoch = 3 * items * judged
+    cycle = loop.controller.patience * propagation + settings.min_epochs * epoch
+    return (f'about {propagation:.1f} s a propagation and {epoch / 60:.1f} min an epoch of the '
+            f'discriminator with a full buffer, so {cycle / 60:.0f} min or more a cycle (guessed '
+            'from two forward passes; `tools/benchmark.py load` measures)')
+
+
+def _seconds(network, inputs):
+    function = tf.function(lambda x: network(x, training=False))
+    function(inputs)
+    began = time.perf_counter()
+    function(inputs)
+    return time.perf_counter() - began

@@ -1,5 +1,7 @@
 """A training run from pictures to report: Stage 1, LoAd, the control, the scores."""
 import contextlib
+import pathlib
+import tempfile
 
 import gin
 
@@ -48,7 +50,13 @@ def experiment(workdir, strategy, dry_run=False, seed=0, method='load', control=
     """
     errors.require_one_of('method', method, METHODS)
     crop_size = (crop_size, crop_size) if isinstance(crop_size, int) else tuple(crop_size)
-    with opened(workdir, strategy, data_dir) as (run, data):
+    start = str(checkpoint)  # as given: the same from any directory
+    if checkpoint:  # before the data, whose conversion may take minutes
+        checkpoint = datasets.find_data(checkpoint, 'the weights to start from', '--checkpoint')
+    with contextlib.ExitStack() as stack:
+        if dry_run:  # leaves nothing behind, and no configuration that another run is held to
+            workdir = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory())) / 'run'
+        run, data = stack.enter_context(opened(workdir, strategy, data_dir))
         with strategy.scope():
             description = networks.describe(network, num_classes=data.spec.num_classes,
                                             crop_size=crop_size, seed=seed)
@@ -60,9 +68,9 @@ def experiment(workdir, strategy, dry_run=False, seed=0, method='load', control=
             return None
         started = 'random weights'
         if checkpoint and not (run.stages / stage_one.NAME / 'done.json').exists():
-            started = networks.load_weights(datasets.find_data(checkpoint), segmentor)
+            started = networks.load_weights(checkpoint, segmentor)
             print(f'starting weights: {started}', flush=True)
-        return run_stages(context, segmentor, method, control, str(checkpoint), max_propagations)
+        return run_stages(context, segmentor, method, control, start, max_propagations)
 
 
 def run_stages(context, segmentor, method, control, start, max_propagations):

@@ -183,17 +183,22 @@ class LookAhead:
                 for entry in self.buffer.plan(pending['peak'], pending['end']).added:
                     self._write_slot(entry.label, pending['roles'][entry.label])
                 self.buffer.aggregate(pending['peak'], pending['end'])
-            self._log('aggregate', slots=list(self.buffer.labels), bytes=self.buffer.bytes())
+            self._log('aggregate', slots=list(self.buffer.labels), bytes=self._buffer_bytes())
             if self._monitor:
                 self._monitor.scalars(self.state.budget_step,
                                       {'buffer/slots': len(self.buffer),
-                                       'buffer/bytes': self.buffer.bytes()})
+                                       'buffer/bytes': self._buffer_bytes()})
         self.state.pending = {}
         # Line 35 after the last cycle would train a discriminator that nothing will use.
         self.state.retrain_due = self.adversarial
         self._durable('begin')
 
+    def _buffer_bytes(self):
+        """Size of the slots that count; those that have just left are deleted a little later."""
+        return sum(slot.bytes() for slot in self.buffer.slots)
+
     def _prepare_retraining(self):
+        """Line 35 comes next: the discriminator, and a copy of it in case its loss diverges."""
         self.state.retraining = self._trainer.begin(self.state.retrains)
         self.store.save('disc', self.method.discriminator, self.method.discriminator_optimizer)
         self.store.alias('disc_start', 'disc')

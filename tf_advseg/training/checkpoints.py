@@ -58,6 +58,7 @@ def read_state(folder, **trackables):
     except AssertionError as error:
         raise errors.UserError(f'{folder}: does not fit this network ({_first_line(error)}); was '
                                'it made with other settings?') from error
+    status.expect_partial()  # an optimizer that is not asked for is left out on purpose
 
 
 def assign(variables, values):
