@@ -141,12 +141,19 @@ def report(context, segmentor, results, controller=None):
                  'the control (as LoAd Figs 4 to 7). Unlabelled pixels are black.', panel)],
         beta_u=getattr(controller, 'beta_u', None), beta_l=getattr(controller, 'beta_l', None),
         configuration=run.config_path.read_text(encoding='utf-8'),
-        environment=files.read_json(run.environment_path))
+        environment=_environment(run))
     stage = {'Stage 1': results['seconds'].get('stage1', 0.0)}
     content.wall_time = {**stage, **content.wall_time}
     if 'control' in results['seconds']:
         content.wall_time['control'] = results['seconds']['control']
     reports.write_report(run.report_path, content)
+
+
+def _environment(run):
+    """environment.json for reading: of earlier starts only how many there were."""
+    found = files.read_json(run.environment_path)
+    found['earlier starts'] = len(found.pop('earlier_starts', []))
+    return found
 
 
 def _lines(path):
