@@ -4,6 +4,7 @@ load         a propagation and a cycle, broken into generator step, hold-out eva
              generation, discriminator training and the rest: of a run that exists (--workdir), or
              measured now on a configuration (--gin_file), after a cycle to warm up
 load_memory  peak memory and buffer at the paper's VOC size, on pictures made up for it
+determinism  what deterministic operations cost in each kind of step
 
 Example:
   python tools/benchmark.py load --gin_file=gin/demo_smallest.gin
@@ -20,7 +21,7 @@ from absl import flags  # noqa: E402
 from tf_advseg.core import command_line  # noqa: E402
 from tf_advseg.core import runtime  # noqa: E402
 
-KINDS = ('load', 'load_memory')
+KINDS = ('load', 'load_memory', 'determinism')
 VOC = ('models/deeplabv3_mobilenet_v2.gin', 'methods/load.gin')
 
 command_line.define_common_flags('gin_file', 'gin_param', 'workdir', 'strategy')
@@ -40,6 +41,11 @@ def main(argv):
     kind = errors.require_one_of('benchmark', argv[1] if len(argv) > 1 else 'none', KINDS)
     if kind == 'load' and not FLAGS.gin_file and not FLAGS.workdir:
         raise errors.UserError('nothing to measure: add --workdir=RUN_DIRECTORY or --gin_file=…')
+    if kind == 'determinism':
+        from tf_advseg.experiments import determinism
+        from tf_advseg.reporting import tables
+        print(tables.to_text(determinism.measure()))
+        return
     runtime.configure(deterministic=True)
     from tf_advseg.experiments import benchmarking
     from tf_advseg.reporting import tables

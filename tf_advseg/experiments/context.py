@@ -137,12 +137,6 @@ class Board:
             for name, value in values.items():
                 tf.summary.scalar(name, value, step=step)
 
-    def text(self, name, value, step=0):
-        """Writes markdown."""
-        with self._writer.as_default():
-            tf.summary.text(name, value, step=step)
-            self._writer.flush()
-
     def cycle(self, step, lookahead):
         """Called at the end of each cycle: a panel of the same pictures at g0, g^e and g*."""
         if self._panel is not None:

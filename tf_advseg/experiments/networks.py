@@ -1,7 +1,6 @@
 """Networks by name, and folders that hold a network with all it takes to build it again."""
 import inspect
 import pathlib
-import shutil
 
 import gin
 
@@ -136,8 +135,3 @@ def load_weights(path, segmentor, which=None):
             taken += 1
     return (f'{folder}: {taken} of {len(segmentor.variables)} variables; the last layer starts '
             f'anew ({content["num_classes"]} classes there, {segmentor.num_classes} here)')
-
-
-def remove(folder):
-    """Deletes a model folder, if it is there."""
-    shutil.rmtree(folder, ignore_errors=True)

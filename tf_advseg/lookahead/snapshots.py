@@ -65,10 +65,6 @@ class SnapshotStore:
         """JSON-able: the roles and the serial number."""
         return {'roles': dict(self.roles), 'serial': self.serial}
 
-    def folder_of(self, role):
-        """The folder a role points at."""
-        return self.folder / self.roles[role]
-
     def load_state_dict(self, state):
         """Takes over what `state_dict` gave."""
         self.roles = dict(state['roles'])
