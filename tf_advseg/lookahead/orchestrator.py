@@ -259,8 +259,14 @@ class LookAhead:
         self._choose_weight()
         step = self.state.budget_step
         self.state.seen['end'] = self.state.seen.get('start', []) + [[step, step]]
-        self.store.save('current', self.method.segmentor, self.method.optimizer)
+        self._keep_current()
         self._durable('cycle')
+
+    def _keep_current(self):
+        """The model in the midst of a cycle; D too where the generator's step moves its averages."""
+        self.store.save('current', self.method.segmentor, self.method.optimizer)
+        if self.adversarial and self.method.discriminator_training_mode:
+            self.store.save('disc', self.method.discriminator, self.method.discriminator_optimizer)
 
     def _rewind(self):
         """Puts g^s back; the optimizer goes back with it, is emptied, or goes on."""
@@ -309,7 +315,7 @@ class LookAhead:
                 self.controller.request_stop('hours')
             if self.controller.looking_ahead and (
                     self.controller.propagations % self.settings.durable_every == 0):
-                self.store.save('current', self.method.segmentor, self.method.optimizer)
+                self._keep_current()
                 self._durable()
         if health.is_finite(scalars):
             self.store.save('end', self.method.segmentor, self.method.optimizer)
