@@ -3,6 +3,7 @@
 TensorFlow is given two logical CPUs before anything initialises it, so that the same
 session can test one device and a two-replica MirroredStrategy.
 """
+import importlib.util
 import os
 import pathlib
 
@@ -41,10 +42,25 @@ def repository():
 @pytest.fixture(scope='session')
 def shared():
     """The folder of third-party data and reference numbers; tests skip where it is absent."""
-    folder = pathlib.Path(os.environ.get('TF_ADVSEG_SHARED', REPOSITORY.parent / 'shared'))
+    folder = _shared_folder()
     if not folder.is_dir():
         pytest.skip(f'third-party data is not here: {folder} (set TF_ADVSEG_SHARED)')
     return folder
+
+
+@pytest.fixture(scope='session')
+def official():
+    """Reference numbers of the official code, see official_numbers.py; some are committed."""
+    spec = importlib.util.spec_from_file_location(
+        'official_numbers', REPOSITORY / 'tests' / 'official_numbers.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    folder = _shared_folder()
+    return module.OfficialNumbers(folder if folder.is_dir() else None)
+
+
+def _shared_folder():
+    return pathlib.Path(os.environ.get('TF_ADVSEG_SHARED', REPOSITORY.parent / 'shared'))
 
 
 @pytest.fixture(scope='session')

@@ -2,7 +2,8 @@
 
 Without --data_dir it is the data of the run itself; its splits are train, holdout,
 val_without_holdout and test. Raw data (a folder of images/ and labels/, or --dataset's official
-folder or archive) will do as well as records.
+folder or archive) will do as well as records. --eval_scales and --flip average over several
+passes, as the official DeepLab evaluates (0.5, 0.75, 1, 1.25, 1.5, 1.75 and mirrored).
 
 Example:
   python tools/evaluate.py --checkpoint=demo_run --compare=demo_run/checkpoints/control
@@ -19,7 +20,7 @@ from tf_advseg.core import command_line  # noqa: E402
 from tf_advseg.core import runtime  # noqa: E402
 
 command_line.define_common_flags('checkpoint', 'which', 'data_dir', 'dataset', 'output',
-                                 'compare', 'strategy', split='test')
+                                 'compare', 'strategy', 'eval_scales', 'flip', split='test')
 
 FLAGS = flags.FLAGS
 
@@ -41,7 +42,7 @@ def main(argv):
     output = evaluating.require_output(FLAGS.output) if FLAGS.output else None
     results = evaluating.evaluate(
         FLAGS.checkpoint, FLAGS.compare, FLAGS.which, FLAGS.data_dir, FLAGS.dataset, FLAGS.split,
-        strategy.make_strategy(FLAGS.strategy))
+        strategy.make_strategy(FLAGS.strategy), scales=FLAGS.eval_scales, flip=FLAGS.flip)
     print(tables.to_text(evaluating.table(results)))
     if output is not None:
         evaluating.write(output, results)

@@ -17,7 +17,8 @@ from absl import flags  # noqa: E402
 from tf_advseg.core import command_line  # noqa: E402
 from tf_advseg.core import runtime  # noqa: E402
 
-command_line.define_common_flags('checkpoint', 'which', 'input', 'output')
+command_line.define_common_flags('checkpoint', 'which', 'input', 'output', 'eval_scales',
+                                 'flip')
 
 FLAGS = flags.FLAGS
 
@@ -36,7 +37,7 @@ def main(argv):
     predicting.find_pictures(FLAGS.input)  # a mistyped path is told before the network is built
     segmentor, spec, content = evaluating.load(FLAGS.checkpoint, FLAGS.which)
     outcome = predicting.predict(segmentor, spec, evaluating.crop_size(content), FLAGS.input,
-                                 FLAGS.output)
+                                 FLAGS.output, scales=FLAGS.eval_scales, flip=FLAGS.flip)
     for _, reason in outcome.skipped:
         print(f'skipped: {reason}', file=sys.stderr)
     if not outcome.written:

@@ -5,7 +5,9 @@ import tensorflow as tf
 
 from tf_advseg.adversaries import encodings
 from tf_advseg.core import random_streams
+from tf_advseg.core.errors import UserError
 from tf_advseg.data import readers
+from tf_advseg.data.official_preprocessing import RandomScale
 from tf_advseg.data import records as record_sets
 from tf_advseg.lookahead import data as lookahead_data
 from tf_advseg.lookahead import discriminator_data
@@ -24,13 +26,18 @@ def records(tmp_path_factory):
     return record_sets.RecordSet(folder)
 
 
-def whole_truth(records, image_id, crop):
-    """The padded truth's map at the stride as confident logits, as a perfect segmentor gives it."""
+def whole_ids(records, image_id, crop):
+    """The padded truth."""
     _, label = records.load(image_id)
     side = max(crop, (max(label.shape) - 1 + 15) // 16 * 16 + 1)
     padded = np.full((side, side), 255, np.uint8)
     padded[:label.shape[0], :label.shape[1]] = label
-    ids = padded[::STRIDE, ::STRIDE]
+    return padded
+
+
+def whole_truth(records, image_id, crop):
+    """The padded truth's map at the stride as confident logits, as a perfect segmentor gives it."""
+    ids = whole_ids(records, image_id, crop)[::STRIDE, ::STRIDE]
     return (np.eye(256)[ids][..., :CLASSES] * 20).astype(np.float16)
 
 
@@ -61,6 +68,52 @@ def test_a_perfect_models_maps_lie_on_the_truth_after_flip_and_crop(records, cro
     assert fakes == len(ids)
 
 
+@pytest.mark.parametrize('factor', [0.5, 1.5, 2.0])
+def test_pictures_truths_and_maps_are_scaled_together(records, factor):
+    """A perfect model's hard maps: nearest resizing keeps them on the truth, pixel by pixel."""
+    ids, crop = records.split('train'), 49
+    pairs = discriminator_data.items(len(ids), 1)
+    empty = np.zeros((crop, crop), np.uint8)
+
+    def lookup(slot, image_id):
+        return empty if slot == discriminator_data.REAL else np.where(
+            whole_ids(records, image_id.decode(), crop) == 255, 0,
+            whole_ids(records, image_id.decode(), crop)).astype(np.uint8)
+
+    batches = discriminator_data.batches(
+        records, ids, pairs, lookup, (crop, crop), np.uint8, 4, (crop, crop), 1,
+        np.array([3, 4], np.int32), random_scale=RandomScale(factor, factor))
+    fakes = 0
+    for batch in batches:
+        known = batch['label'].numpy() != 255
+        assert (known[:, :, :20].mean() < 0.8) == (factor < 1.0)
+        for label, stored, is_real, valid in zip(batch['label'].numpy(), batch['map'].numpy(),
+                                                 batch['is_real'].numpy(), known):
+            if not is_real:
+                np.testing.assert_array_equal(stored[valid], label[valid])
+                fakes += 1
+    assert fakes == len(ids)
+
+
+def test_soft_maps_are_scaled_on_their_own_grid():
+    """A map that is linear in the picture's coordinates stays so, with its corners on corners."""
+    side, cells = 33, 9
+    ramp = tf.cast(tf.tile(tf.range(0.0, side)[None, :, None], [side, 1, 3]), tf.float32)
+    stored = tf.cast(ramp[::4, ::4], tf.float16)
+    image, _, found, size = discriminator_data._scale(
+        ramp, tf.zeros([side, side], tf.uint8), stored, tf.constant(0), tf.constant(1.5),
+        (side, side), (cells, cells, 3), 4, 127.5)
+    assert size.numpy().tolist() == [49, 49] and found.shape == (13, 13, 3)
+    assert found.dtype == tf.float16
+    np.testing.assert_allclose(image[::4, ::4], tf.cast(found, tf.float32), atol=0.02)
+    smaller, _, found, size = discriminator_data._scale(
+        ramp, tf.zeros([side, side], tf.uint8), stored, tf.constant(0), tf.constant(0.5),
+        (side, side), (cells, cells, 3), 4, 127.5)
+    assert size.numpy().tolist() == [side, side] and found.shape == (cells, cells, 3)
+    np.testing.assert_allclose(smaller[:17:4, :17:4], tf.cast(found, tf.float32)[:5, :5], atol=0.02)
+    assert not found.numpy()[5:].any() and (smaller.numpy()[17:] == 127.5).all()
+
+
 def test_every_truth_once_and_every_slots_map_of_what_it_holds():
     pairs = discriminator_data.items(3, 2, seen=[{0, 1, 2}, {1}])
     assert sorted(map(tuple, pairs)) == [(0, -1), (0, 0), (1, -1), (1, 0), (1, 1), (2, -1), (2, 0)]
@@ -83,6 +136,14 @@ def test_seen_pictures_are_those_that_the_spans_steps_drew(records):
     assert set(data.seen_ids([[0, 1], [4, 5]])) == expected
     assert data.map_ids([])['train'] == data.train_ids
     assert set(data.map_ids([[1, 2]])['train']) == set(drawn[1])
+
+
+def test_the_generators_pictures_are_scaled_on_request(records):
+    scaled = lookahead_data_of(records, min_scale=0.5, max_scale=0.5, flip=False)
+    image = next(iter(scaled.batches(0, 1)))['image'].numpy()
+    assert (image[:, 25:] == 127.5).all() and (image[:, :20, :20] != 127.5).any(-1).all()
+    with pytest.raises(UserError, match='0 < minimum <= maximum'):
+        settings_lib.LookaheadSettings(min_scale=2.0)
 
 
 def test_all_pictures_are_drawn_from_by_default(records):

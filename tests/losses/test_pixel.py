@@ -92,3 +92,35 @@ def test_class_weights_are_bounded_on_request_and_checked():
     assert pixel.image_class_weights(LABELS, 6, average, maximum=5.0).numpy().max() == 5.0
     with pytest.raises(ValueError, match='per_class'):
         pixel.image_class_weights(LABELS, 6, average, reading='perclass')
+
+
+@pytest.mark.parametrize('fraction', [0.1, 0.5, 1.0])
+def test_mining_takes_the_largest_losses_of_the_flat_batch(fraction):
+    picked = np.where(LABELS == 255, 0, LABELS)[..., None]
+    log_p = LOGITS - np.log(np.exp(LOGITS).sum(-1, keepdims=True))
+    losses = -np.take_along_axis(log_p, picked, -1)[..., 0] * WEIGHTS * (LABELS != 255)
+    expected = np.sort(losses.ravel())[::-1][:int(np.float32(fraction) * losses.size)]
+    total, count = pixel.hard_example_cross_entropy(LOGITS, LABELS, fraction,
+                                                    pixel_weights=WEIGHTS)
+    assert float(total) == pytest.approx(expected.sum(), rel=1e-5)
+    assert float(count) == (expected > 0).sum()
+
+
+def test_mining_gives_no_gradient_to_easy_and_ignored_pixels():
+    logits = tf.constant(LOGITS)
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        total, count = pixel.hard_example_cross_entropy(logits, LABELS, 0.25)
+    touched = np.abs(tape.gradient(total, logits).numpy()).max(-1) > 0
+    assert touched.sum() == float(count) == 15 and not touched[LABELS == 255].any()
+
+
+def test_the_mined_share_comes_down_in_a_line():
+    shares = [float(pixel.annealed_fraction(0.25, step, 100)) for step in (0, 50, 100, 1000)]
+    assert shares == pytest.approx([1.0, 0.625, 0.25, 0.25])
+    assert float(pixel.annealed_fraction(0.25, 7, 0)) == 0.25
+
+
+def test_fixed_class_weights_by_pixel():
+    weights = pixel.class_weights(LABELS, [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]).numpy()
+    np.testing.assert_array_equal(weights, np.where(LABELS == 255, 0, LABELS + 1))

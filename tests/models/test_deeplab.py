@@ -25,7 +25,7 @@ def full_head():
     return small(atrous_rates=(2, 3), decoder=True, crop_size=65)
 
 
-@pytest.mark.parametrize('stride', mobilenet_v2.OUTPUT_STRIDES)
+@pytest.mark.parametrize('stride', deeplab.OUTPUT_STRIDES)
 @pytest.mark.parametrize('size', [(65, 97), (64, 50), (33, 31)])
 def test_logits_shape_for_any_size(stride, size):
     model = small(2, output_stride=stride)

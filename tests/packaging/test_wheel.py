@@ -11,7 +11,7 @@ import zipfile
 import pytest
 
 TOOLS = ('train', 'evaluate', 'predict', 'prepare_data', 'inspect_run', 'benchmark', 'sweep',
-         'demo')
+         'demo', 'import_checkpoint')
 
 
 def call(command, cwd):

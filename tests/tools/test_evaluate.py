@@ -12,12 +12,12 @@ from tf_advseg.evaluation import metrics, prediction
 from tf_advseg.experiments import evaluating
 
 
-def by_hand(made_run, ids):
+def by_hand(made_run, ids, **passes):
     """The confusion matrix from one prediction after the other."""
     counts = np.zeros((8, 8), np.int64)
     for image_id in ids:
         image, label = made_run.data.records.load(image_id)
-        found = prediction.predict(made_run.segmentor, image, (49, 49))
+        found = prediction.predict(made_run.segmentor, image, (49, 49), **passes)
         known = label != 255
         np.add.at(counts, (label[known], found[known]), 1)
     return counts
@@ -116,3 +116,17 @@ def test_data_of_other_classes_are_refused(call, made_run, own_folder, tmp_path)
 def test_a_flag_of_another_value_is_refused_when_parsed(call, made_run):
     with pytest.raises(flags.Error, match='mirrored'):
         call('evaluate', f'--checkpoint={made_run.path}', '--strategy=mirored')
+
+
+def test_several_scales_and_mirrored(call, made_run, tmp_path, capsys):
+    output = tmp_path / 'scores.json'
+    call('evaluate', f'--checkpoint={made_run.path}', f'--output={output}', '--eval_scales=0.5',
+         '--eval_scales=1', '--flip')
+    assert 'scales 0.5, 1 and mirrored' in capsys.readouterr().out
+    results = json.loads(output.read_text())
+    assert results['scales'] == [0.5, 1.0] and results['flip'] is True
+    counts = by_hand(made_run, made_run.data.test, scales=(0.5, 1.0), flip=True)
+    assert results['models']['run']['confusion_matrix'] == counts.tolist()
+    assert counts.tolist() != by_hand(made_run, made_run.data.test).tolist()
+    with pytest.raises(UserError, match='different numbers above 0'):
+        call('evaluate', f'--checkpoint={made_run.path}', '--eval_scales=0')

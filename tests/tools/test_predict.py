@@ -88,3 +88,17 @@ def test_names_stay_apart(tmp_path):
     files = [f'{name}{end}' for name in map(str, found) for end in ('', '_overlay')]
     assert len(set(files)) == len(files)
     assert str(found[2]) == 'y' and str(found[3]) == 'z/x'
+
+
+def test_several_scales_and_mirrored(call, made_run, pictures, tmp_path):
+    call('predict', f'--checkpoint={made_run.path}', f'--input={pictures}/a.png',
+         f'--output={tmp_path}/out', '--eval_scales=0.5', '--eval_scales=1.5', '--flip')
+    image = np.array(Image.open(pictures / 'a.png'))
+    written = np.array(Image.open(tmp_path / 'out' / 'a.png'))
+    np.testing.assert_array_equal(written, prediction.predict(
+        made_run.segmentor, image, (49, 49), scales=(0.5, 1.5), flip=True))
+    assert (written != prediction.predict(made_run.segmentor, image, (49, 49))).any()
+    with pytest.raises(UserError, match='different numbers above 0'):
+        call('predict', f'--checkpoint={made_run.path}', f'--input={pictures}/a.png',
+             f'--output={tmp_path}/other', '--eval_scales=-1')
+    assert not (tmp_path / 'other').exists()

@@ -39,7 +39,7 @@ _FLAGS = {
     'dataset': (flags.DEFINE_string, None, 'Name of the data set or its reader.', {}),
     'split': (flags.DEFINE_string, None, 'Split of the data set (train, val, test, …).', {}),
     'checkpoint': (flags.DEFINE_string, None, 'Run directory or model folder; to train '
-                   'from, a TFLite file too.', {}),
+                   'from, any file that import_checkpoint takes.', {}),
     'which': (flags.DEFINE_enum, None, 'Which checkpoint of a run; default: best for LoAd, '
               'averaged for SWA, else last.', {'enum_values': WHICH}),
     'source': (flags.DEFINE_string, None, 'Where the original files lie.', {}),
@@ -51,6 +51,9 @@ _FLAGS = {
     'input_size': (flags.DEFINE_string, None, 'Side in pixels, or HEIGHTxWIDTH.', {}),
     'compare': (flags.DEFINE_multi_string, [], 'Another run or checkpoint beside this one; '
                 'repeatable.', {}),
+    'eval_scales': (flags.DEFINE_multi_float, [], 'Scale of the pictures, as 0.5; repeatable, the '
+                    'probabilities are averaged. Default: 1.', {}),
+    'flip': (flags.DEFINE_boolean, False, 'Average over mirrored pictures, too.', {}),
     'verify': (flags.DEFINE_boolean, False, 'Check the result against its source.', {}),
     'strategy': (flags.DEFINE_enum, 'one_device', 'Distribution strategy.',
                  {'enum_values': STRATEGIES}),

@@ -3,6 +3,7 @@
 A seed is int32 [2] (core.random_streams). Whatever belongs to a picture (its label, maps of
 it) goes through a function in one call and moves by one draw.
 """
+import numpy as np
 import tensorflow as tf
 
 from tf_advseg.data.spec import IGNORE_LABEL
@@ -13,7 +14,7 @@ PAD_VALUE = 127.5
 _FLIP, _CROP = 1, 2  # one number per kind of draw, folded into the seed
 
 
-def pad_to(image, label, height, width):
+def pad_to(image, label, height, width, pad_value=PAD_VALUE):
     """Pads picture and label at the bottom and the right.
 
     Args:
@@ -21,15 +22,21 @@ def pad_to(image, label, height, width):
       label: [H, W] integer.
       height, width: the size wanted, at least H and W (TensorFlow raises InvalidArgumentError
         otherwise).
+      pad_value: a number, or three for R, G, B: what the network's first layer turns into 0.
 
     Returns:
-      image float32 [height, width, 3] with 127.5 outside; label [height, width] of its type
-      with 255 outside.
+      image float32 [height, width, 3] with `pad_value` outside; label [height, width] of its
+      type with 255 outside.
     """
     shape = tf.shape(image)
     bottom_right = [[0, height - shape[0]], [0, width - shape[1]]]
-    image = tf.pad(tf.cast(image, tf.float32), bottom_right + [[0, 0]],
-                   constant_values=PAD_VALUE)
+    image = tf.cast(image, tf.float32)
+    colour = np.broadcast_to(np.asarray(pad_value, np.float32), [3])
+    if (colour == colour[0]).all():
+        image = tf.pad(image, bottom_right + [[0, 0]], constant_values=colour[0])
+    else:  # tf.pad fills with one number
+        image = tf.stack([tf.pad(image[..., c], bottom_right, constant_values=value)
+                          for c, value in enumerate(colour)], axis=-1)
     label = tf.pad(label, bottom_right, constant_values=tf.cast(IGNORE_LABEL, label.dtype))
     return image, label
 

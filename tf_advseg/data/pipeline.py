@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tf_advseg.core.errors import UserError
 from tf_advseg.core.random_streams import RandomStreams
-from tf_advseg.data import augment, record_format
+from tf_advseg.data import augment, official_preprocessing, record_format
 from tf_advseg.data.records import data_errors, dataset_options
 from tf_advseg.data.spec import IGNORE_LABEL
 
@@ -46,13 +46,15 @@ def _draw(item, count, batch_size, seed, stream, augment_stream):
 
 def training_batches(records, ids, batch_size, crop_size, streams, first_step, num_steps=None,
                      flip=True, num_parallel_calls=AUTOTUNE, prefetch=2, stream='data',
-                     augment_stream='augment'):
+                     augment_stream='augment', random_scale=None, size_range=None,
+                     pad_value=augment.PAD_VALUE):
     """Batches for steps first_step, first_step + 1, ...
 
     The batch of step t holds items t*B .. (t+1)*B-1 of the endless concatenation of the
-    epochs' permutations (no picture is left out at an epoch's end). Pictures are padded at the
-    bottom and right to the crop, larger ones cropped at random, then mirrored at random; the
-    seed of both is streams.seed('augment', t) folded with the position in the batch.
+    epochs' permutations (no picture is left out at an epoch's end). Pictures are resized where that
+    is asked for, padded at the bottom and right to the crop, larger ones cropped at random, then
+    mirrored at random; the seed of all draws is streams.seed('augment', t) folded with the
+    position in the batch. The order is the official DeepLab code's.
 
     Args:
       records: a `RecordSet`.
@@ -66,6 +68,9 @@ def training_batches(records, ids, batch_size, crop_size, streams, first_step, n
       num_parallel_calls: pictures decoded at a time.
       prefetch: batches prepared ahead.
       stream, augment_stream: the names of the random streams.
+      random_scale: official_preprocessing.RandomScale, or None: not resized.
+      size_range: official_preprocessing.SizeRange that comes before it, or None.
+      pad_value: see `augment.pad_to`.
 
     Returns:
       tf.data.Dataset of dicts: 'image' float32 [B, h, w, 3] in 0..255, 'label' int32
@@ -87,7 +92,8 @@ def training_batches(records, ids, batch_size, crop_size, streams, first_step, n
 
     def prepare(payload, index, seed):
         example = record_format.decode(payload)
-        image, label = _pad_and_crop(example['image'], example['label'], crop_size, seed)
+        image, label = _resized(example['image'], example['label'], size_range, random_scale, seed)
+        image, label = _pad_and_crop(image, label, crop_size, seed, pad_value)
         if flip:
             image, label = augment.random_flip((image, label), seed)
         image.set_shape([*crop_size, 3])
@@ -110,10 +116,22 @@ def _require_ids(records, ids):
     return records.positions(ids)
 
 
-def _pad_and_crop(image, label, crop_size, seed):
+def _resized(image, label, size_range, random_scale, seed):
+    """The two resizes that come before padding; either may be None."""
+    if size_range is not None:
+        size = size_range.size(*tf.unstack(tf.shape(label)))
+        image, label = official_preprocessing.resized(image, label, size)
+    if random_scale is not None and random_scale.active:
+        size = official_preprocessing.scaled_size(*tf.unstack(tf.shape(label)),
+                                                  random_scale.draw(seed))
+        image, label = official_preprocessing.resized(image, label, size)
+    return image, label
+
+
+def _pad_and_crop(image, label, crop_size, seed, pad_value):
     """Pads to at least the crop, then cuts a random crop where the picture is larger."""
     size = tf.maximum(tf.shape(label), tf.constant(crop_size, tf.int32))
-    image, label = augment.pad_to(image, label, size[0], size[1])
+    image, label = augment.pad_to(image, label, size[0], size[1], pad_value)
     top, left = augment.random_crop_offsets(size[0], size[1], crop_size, seed)
     return augment.crop(image, top, left, crop_size), augment.crop(label, top, left, crop_size)
 
@@ -138,7 +156,8 @@ def padded_sizes(sizes, crop_size, multiple=16):
     return np.where(sizes <= crop, crop, larger).astype(np.int32)
 
 
-def whole_pictures(records, ids, crop_size, batch_size, num_parallel_calls=AUTOTUNE, prefetch=2):
+def whole_pictures(records, ids, crop_size, batch_size, num_parallel_calls=AUTOTUNE, prefetch=2,
+                   pad_value=augment.PAD_VALUE):
     """Every picture once, whole, unflipped, in order: for maps and evaluation.
 
     Pictures are padded at the bottom and right to `padded_sizes`; neighbours of one size form
@@ -159,7 +178,8 @@ def whole_pictures(records, ids, crop_size, batch_size, num_parallel_calls=AUTOT
     def run_of_one_size(start, stop, size):
         def prepare(payload, index):
             example = record_format.decode(payload)
-            image, label = augment.pad_to(example['image'], example['label'], size[0], size[1])
+            image, label = augment.pad_to(example['image'], example['label'], size[0], size[1],
+                                          pad_value)
             if len(starts) == 1:
                 image.set_shape([*targets[0], 3])
                 label.set_shape(targets[0])
@@ -198,20 +218,22 @@ def evaluation_arrays(records, ids, crop_size):
     return images, labels, sizes.copy()
 
 
-def padded_batch(images, labels, sizes):
+def padded_batch(images, labels, sizes, pad_value=augment.PAD_VALUE):
     """What the network sees of `evaluation_arrays`: exactly a batch of `whole_pictures`.
 
     Args:
       images: uint8 [B, h, w, 3].
       labels: uint8 [B, h, w].
       sizes: int32 [B, 2], (height, width) of the pictures proper.
+      pad_value: see `augment.pad_to`.
 
     Returns:
-      dict of 'image' float32 [B, h, w, 3] with 127.5 beyond the sizes, 'label' int32 [B, h, w].
+      dict of 'image' float32 [B, h, w, 3] with `pad_value` beyond the sizes, 'label' int32
+      [B, h, w].
     """
     shape = tf.shape(labels)
     rows = tf.range(shape[1])[None, :, None] < sizes[:, 0][:, None, None]
     columns = tf.range(shape[2])[None, None, :] < sizes[:, 1][:, None, None]
     inside = tf.logical_and(rows, columns)[..., None]
-    image = tf.where(inside, tf.cast(images, tf.float32), augment.PAD_VALUE)
+    image = tf.where(inside, tf.cast(images, tf.float32), tf.constant(pad_value, tf.float32))
     return {'image': image, 'label': tf.cast(labels, tf.int32)}

@@ -10,6 +10,8 @@ import tensorflow as tf
 from tf_advseg.core.errors import UserError
 from tf_advseg.data.pipeline import padded_batch
 from tf_advseg.data.spec import IGNORE_LABEL
+from tf_advseg.evaluation import multi_scale
+from tf_advseg.models import segmentor as segmentors
 from tf_advseg.models.resize import resize_bilinear
 
 
@@ -66,16 +68,21 @@ class Evaluator:
       num_classes: C.
       batch_size: pictures of a global batch (arrays only; a function's batches are its own).
       strategy: tf.distribute.Strategy in whose scope the segmentor was built, or None.
+      scales, flip: of the passes whose probabilities are averaged, see `multi_scale`; one pass at
+        scale 1 by default.
 
     Raises:
-      UserError: no pictures; on `run`, label ids outside 0..C-1, or another number of logits.
+      UserError: no pictures, or scales that are none; on `run`, label ids outside 0..C-1, or another number of logits.
     """
 
-    def __init__(self, segmentor, data, num_classes, batch_size=8, strategy=None):
+    def __init__(self, segmentor, data, num_classes, batch_size=8, strategy=None,
+                 scales=multi_scale.SINGLE, flip=False):
         self.segmentor = segmentor
         self.num_classes = num_classes
         self.batch_size = batch_size
         self.strategy = strategy
+        self.scales = multi_scale.require_scales(scales, segmentor)
+        self.flip = bool(flip)
         self._data = data
         self._channels = None  # of the logits, known once the step is traced
         if callable(data):
@@ -161,15 +168,17 @@ class Evaluator:
         return tf.function(summed, reduce_retracing=True)
 
     def _count_arrays(self, images, labels, sizes):
-        batch = padded_batch(images, labels, sizes)
+        batch = padded_batch(images, labels, sizes, segmentors.padding_colour(self.segmentor))
         return self._count_batch(batch['image'], batch['label'])
 
     def _count_batch(self, images, labels):
-        logits = self.segmentor(images, training=False)
-        self._channels = int(logits.shape[-1])
+        single = self.scales == multi_scale.SINGLE and not self.flip
+        scores = (self.segmentor(images, training=False) if single else
+                  multi_scale.probabilities(self.segmentor, images, self.scales, self.flip))
+        self._channels = int(scores.shape[-1])
         if self._channels != self.num_classes:
             return tf.zeros([self.num_classes ** 2 + 2], tf.int64)
         size = labels.shape[1:3]
         size = size if size.is_fully_defined() else tf.shape(labels)[1:3]
-        predictions = predicted_ids(logits, size)
+        predictions = predicted_ids(scores, size)
         return _counts(labels, predictions, self.num_classes)

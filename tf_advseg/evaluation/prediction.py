@@ -3,35 +3,40 @@ import numpy as np
 import tensorflow as tf
 
 from tf_advseg.core.errors import UserError
-from tf_advseg.data.augment import PAD_VALUE
 from tf_advseg.data.pipeline import padded_sizes
+from tf_advseg.evaluation import multi_scale
 from tf_advseg.evaluation.evaluator import predicted_ids
+from tf_advseg.models import segmentor as segmentors
 from tf_advseg.models.resize import resize_bilinear
 
 
-def _function(segmentor):
+def _function(segmentor, scales, flip):
     """The compiled prediction of one segmentor, made once and kept with it."""
-    function = segmentor.__dict__.get('_predict_whole')
-    if function is not None:
-        return function
+    kept = segmentor.__dict__.get('_predict_whole', {})
+    # Past Keras' __setattr__, which would make the functions a part of the checkpoint.
+    object.__setattr__(segmentor, '_predict_whole', kept)
+    if (scales, flip) in kept:
+        return kept[scales, flip]
 
     def predict_whole(image, size, with_probabilities):
-        logits = segmentor(image[None], training=False)
         inside = (slice(None), slice(size[0]), slice(size[1]))
         padded = tf.shape(image)[:2]
-        ids = tf.cast(predicted_ids(logits, padded)[inside][0], tf.uint8)
-        if not with_probabilities:
-            return ids
-        return ids, tf.nn.softmax(resize_bilinear(logits, padded)[inside][0])
+        if scales == multi_scale.SINGLE and not flip:
+            scores = segmentor(image[None], training=False)
+            chances = tf.nn.softmax(resize_bilinear(scores, padded)[inside][0])
+        else:
+            scores = multi_scale.probabilities(segmentor, image[None], scales, flip)
+            chances = scores[inside][0]
+        ids = tf.cast(predicted_ids(scores, padded)[inside][0], tf.uint8)
+        return (ids, chances) if with_probabilities else ids
 
-    function = tf.function(predict_whole, reduce_retracing=True)
-    # Past Keras' __setattr__, which would make the function a part of the checkpoint.
-    object.__setattr__(segmentor, '_predict_whole', function)
-    return function
+    kept[scales, flip] = tf.function(predict_whole, reduce_retracing=True)
+    return kept[scales, flip]
 
 
-def predict(segmentor, image, crop_size=None, probabilities=False):
-    """Predicts a whole picture in one pass; padding (mid-grey, bottom and right) is cropped off.
+def predict(segmentor, image, crop_size=None, probabilities=False, scales=multi_scale.SINGLE,
+            flip=False):
+    """Predicts a whole picture; padding (at the bottom and the right) is cropped off.
 
     Args:
       segmentor: model [B,h,w,3] RGB 0..255 -> logits [B,h',w',C], C <= 256.
@@ -39,13 +44,14 @@ def predict(segmentor, image, crop_size=None, probabilities=False):
       crop_size: int, (height, width) or None: the size the network was trained at. A side that
         fits it is padded to it, a longer one (or any, for None) to the next k * stride + 1, as
         `data.pipeline.padded_sizes` does for evaluation.
-      probabilities: also return the softmax of the upsampled logits.
+      probabilities: also return the softmax of the upsampled logits (its average over the passes).
+      scales, flip: of the passes, see `multi_scale`; one pass at scale 1 by default.
 
     Returns:
       class ids uint8 [H,W]; with `probabilities`, (ids, float32 [H,W,C]).
 
     Raises:
-      UserError: not an RGB uint8 picture.
+      UserError: not an RGB uint8 picture, or scales that are none.
     """
     image = np.asarray(image)
     if image.ndim != 3 or image.shape[-1] != 3 or image.dtype != np.uint8 or not image.size:
@@ -55,10 +61,11 @@ def predict(segmentor, image, crop_size=None, probabilities=False):
     stride = getattr(segmentor, 'output_stride', None) or 16
     crop_size = np.broadcast_to(1 if crop_size is None else crop_size, [2])
     size = padded_sizes([[height, width]], crop_size, stride)[0]
-    padded = np.full((*size, 3), PAD_VALUE, np.float32)
+    padded = np.full((*size, 3), segmentors.padding_colour(segmentor), np.float32)
     padded[:height, :width] = image
-    result = _function(segmentor)(tf.constant(padded), tf.constant([height, width]),
-                                  bool(probabilities))
+    scales = multi_scale.require_scales(scales, segmentor)
+    function = _function(segmentor, scales, bool(flip))
+    result = function(tf.constant(padded), tf.constant([height, width]), bool(probabilities))
     if probabilities:
         return result[0].numpy(), result[1].numpy()
     return result.numpy()

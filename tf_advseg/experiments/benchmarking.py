@@ -131,7 +131,7 @@ def measure(workdir, gin_files, bindings, strategy, cycles=1):
         context, segmentor = _context(run, data, strategy)
         checkpoint = _argument('checkpoint')
         if checkpoint:
-            networks.load_weights(datasets.find_data(checkpoint), segmentor)
+            networks.load_weights(networks.find_weights(checkpoint), segmentor)
         panel = outcome.panel_maker(context, segmentor)
         marks = []
 

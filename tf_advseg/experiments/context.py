@@ -8,6 +8,7 @@ from tf_advseg.core import journal
 from tf_advseg.data import pipeline
 from tf_advseg.evaluation import evaluator
 from tf_advseg.evaluation import metrics as figures
+from tf_advseg.models import segmentor as segmentors
 from tf_advseg.training import strategy as strategies
 
 
@@ -74,7 +75,9 @@ class Context:
         if key not in self._evaluators:  # an evaluator compiles: one for each split of a run
             self._evaluators[key] = evaluator.Evaluator(
                 segmentor,
-                lambda: pipeline.whole_pictures(self.data.records, ids, self.crop_size, 8),
+                lambda: pipeline.whole_pictures(
+                    self.data.records, ids, self.crop_size, 8,
+                    pad_value=segmentors.padding_colour(segmentor)),
                 segmentor.num_classes, strategy=self.several_replicas)
         counts = self._evaluators[key].run()
         names = self.data.spec.class_names

@@ -14,8 +14,11 @@ from tf_advseg.data import records as record_sets
 from tf_advseg.data import splits as splits_lib
 from tf_advseg.evaluation import evaluator
 from tf_advseg.evaluation import metrics as figures
+from tf_advseg.evaluation import multi_scale
 from tf_advseg.experiments import dataset as datasets
 from tf_advseg.experiments import networks
+from tf_advseg.models import segmentor as segmentors
+from tf_advseg.models import zoo
 from tf_advseg.reporting import tables
 
 BATCH_SIZE = 8
@@ -58,7 +61,7 @@ def load(checkpoint, which=None):
       UserError: there is no such path, or it holds no model.
     """
     path = pathlib.Path(checkpoint).expanduser()
-    if not path.exists():
+    if not zoo.is_source(path):
         raise errors.UserError(f'{checkpoint}: no such checkpoint; give a run directory or a '
                                'model folder with --checkpoint')
     return networks.load(path, WHICH.get(which, which))
@@ -145,7 +148,8 @@ def choose_pictures(records, split='test', run=None):
     return Pictures(records, split, list(choices[split]))
 
 
-def score(segmentor, spec, crop_size, pictures, strategy=None, show=True, description='pictures'):
+def score(segmentor, spec, crop_size, pictures, strategy=None, show=True, description='pictures',
+          scales=multi_scale.SINGLE, flip=False):
     """One model's figures on pictures at their own resolution; exact under any strategy.
 
     Args:
@@ -156,6 +160,7 @@ def score(segmentor, spec, crop_size, pictures, strategy=None, show=True, descri
       strategy: tf.distribute.Strategy or None.
       show: whether to show progress.
       description: what the progress bar is called.
+      scales, flip: see `evaluation.multi_scale`.
 
     Returns:
       evaluation.metrics.summary, with 'miou'.
@@ -168,16 +173,18 @@ def score(segmentor, spec, crop_size, pictures, strategy=None, show=True, descri
         raise errors.UserError(
             f'{pictures.records.folder}: has {theirs.num_classes} classes, the checkpoint was '
             f'trained on {spec.num_classes} ({spec.name}); evaluate it on data with those classes')
+    colour = segmentors.padding_colour(segmentor)
     several = strategy if strategy is not None and strategy.num_replicas_in_sync > 1 else None
     with progress.Progress(len(pictures.ids), description, enabled=show) as bar:
         def batches():
             for batch in pipeline.whole_pictures(pictures.records, pictures.ids,
-                                                 crop_size or (1, 1), BATCH_SIZE):
+                                                 crop_size or (1, 1), BATCH_SIZE,
+                                                 pad_value=colour):
                 yield batch
                 bar.update(len(batch['index']))
         with record_sets.data_errors():
             counts = evaluator.Evaluator(segmentor, batches, segmentor.num_classes,
-                                         strategy=several).run()
+                                         strategy=several, scales=scales, flip=flip).run()
     summary = figures.summary(counts, theirs.class_names)
     return {'miou': summary['mean_iou'], **summary}
 
@@ -193,7 +200,7 @@ def _names(checkpoints):
 
 
 def evaluate(checkpoint, compare=(), which=None, data_dir=None, reader=None, split='test',
-             strategy=None, show=True):
+             strategy=None, show=True, scales=multi_scale.SINGLE, flip=False):
     """Evaluates one checkpoint, and others beside it, on the same pictures.
 
     Args:
@@ -204,13 +211,15 @@ def evaluate(checkpoint, compare=(), which=None, data_dir=None, reader=None, spl
       split: see `choose_pictures`.
       strategy: tf.distribute.Strategy or None.
       show: whether to show progress.
+      scales, flip: of the passes that are averaged, see `evaluation.multi_scale`.
 
     Returns:
-      {'dataset', 'split', 'pictures', 'models': {name: summary}, 'checkpoints': {name: path}}.
+      {'dataset', 'split', 'pictures', 'scales', 'flip', 'models': {name: summary}, 'checkpoints': {name: path}}.
 
     Raises:
       UserError: see the functions above.
     """
+    scales = multi_scale.require_scales(scales)  # a mistake is told before anything is loaded
     checkpoints = [checkpoint, *compare]
     run = run_of(checkpoint)
     scope = strategy.scope() if strategy is not None else contextlib.nullcontext()
@@ -222,9 +231,10 @@ def evaluate(checkpoint, compare=(), which=None, data_dir=None, reader=None, spl
         results = {}
         for name, (segmentor, spec, content) in zip(names, models):
             results[name] = score(segmentor, spec, crop_size(content), pictures, strategy, show,
-                                  f'evaluating {name}')
+                                  f'evaluating {name}', scales, flip)
         return {'dataset': records.spec.name, 'split': pictures.split,
-                'pictures': len(pictures.ids), 'models': results,
+                'pictures': len(pictures.ids), 'scales': list(scales), 'flip': bool(flip),
+                'models': results,
                 'checkpoints': dict(zip(names, map(str, checkpoints)))}
 
 
@@ -237,10 +247,14 @@ def crop_size(content):
 def table(results):
     """tables.Table: per-class IoU, mIoU, pixel accuracy; gains of the first over the second."""
     names = list(results['models'])
+    passes = ''
+    if tuple(results['scales']) != multi_scale.SINGLE or results['flip']:
+        listed = ', '.join(f'{scale:g}' for scale in results['scales'])
+        passes = f'; scales {listed}{" and mirrored" if results["flip"] else ""}'
     return tables.class_table(
         results['models'], start=names[1] if len(names) > 1 else None, subject=names[0],
         title=f'IoU in percent, {results["split"]} of {results["dataset"]} '
-              f'({results["pictures"]} pictures)')
+              f'({results["pictures"]} pictures{passes})')
 
 
 def write(path, results):

@@ -4,15 +4,29 @@ import pathlib
 
 import gin
 
+from tf_advseg.core import configuration
 from tf_advseg.core import errors
 from tf_advseg.core import files
 from tf_advseg.data import spec as specs
 from tf_advseg.models import deeplab
+from tf_advseg.models import deeplab_residual
+from tf_advseg.models import deeplab_v2
+from tf_advseg.models import dilated8
+from tf_advseg.models import farabet
+from tf_advseg.models import layers
 from tf_advseg.models import zoo
+from tf_advseg.models.zoo import assignment
 from tf_advseg.training import checkpoints
 
 DESCRIPTION = 'model.json'
-NETWORKS = {'deeplab_mobilenet_v2': deeplab.deeplab_mobilenet_v2}
+WEIGHTS = 'weights'
+NETWORKS = {'deeplab_mobilenet_v2': deeplab.deeplab_mobilenet_v2,
+            'deeplab_xception': deeplab.deeplab_xception,
+            'deeplab_resnet': deeplab.deeplab_resnet,
+            'deeplab_v2_resnet': deeplab_v2.deeplab_v2_resnet,
+            'deeplab_residual': deeplab_residual.deeplab_residual,
+            'dilated8': dilated8.dilated8,
+            'farabet': farabet.farabet}
 WHICH = ('best', 'last', 'stage1', 'control')
 
 
@@ -52,7 +66,7 @@ def save(folder, segmentor, description, spec, chief=True, **fields):
     folder = pathlib.Path(folder)
     if chief:
         folder.mkdir(parents=True, exist_ok=True)
-    checkpoints.write_state(folder / 'weights', chief, network=segmentor)
+    checkpoints.write_state(folder / WEIGHTS, chief, network=segmentor)
     if chief:
         files.write_json(folder / DESCRIPTION, {
             'format': 'tf_advseg model', 'version': 1, 'model': description,
@@ -95,6 +109,11 @@ def load(path, which=None, **changes):
     """
     folder = find(path, which)
     if folder is None:
+        if zoo.is_weights(path):
+            raise errors.UserError(
+                f'{path}: holds weights, but not which network they are of; import them first: '
+                f'import_checkpoint --model=ZOO_NAME --source={path} --output=DIR, then '
+                '--checkpoint=DIR')
         raise errors.UserError(f'{path}: is neither a run directory nor a model folder (no '
                                f'{DESCRIPTION}); give --checkpoint=RUN_DIRECTORY')
     content = files.read_json(folder / DESCRIPTION)
@@ -102,11 +121,54 @@ def load(path, which=None, **changes):
         raise errors.UserError(f'{folder}: holds the weights of a network that is not of this '
                                'package; build it in Python and restore weights/ there')
     segmentor = build(content['model'], **changes)
-    checkpoints.read_state(folder / 'weights', network=segmentor)
+    _restore(folder, segmentor)
     return segmentor, specs.DatasetSpec.from_json(content['dataset']), content
 
 
-def load_weights(path, segmentor, which=None):
+def _restore(folder, segmentor):
+    """All weights of a model folder, or of a SavedModel of this package."""
+    if (folder / zoo.SAVED_MODEL).is_file() and not (folder / WEIGHTS).is_dir():
+        zoo.read(folder, segmentor)
+    else:
+        checkpoints.read_state(folder / WEIGHTS, network=segmentor)
+
+
+def _same_shapes(folder, segmentor):
+    """Whether a model folder holds variables of just the shapes that a network has.
+
+    TensorFlow finds another shape only while it restores, with half of the variables assigned.
+    """
+    if not (folder / WEIGHTS).is_dir():
+        return False
+    shapes = checkpoints.saved_shapes(folder / WEIGHTS, 'network')
+    return sorted(shapes) == sorted(tuple(v.shape) for v in segmentor.variables)
+
+
+def find_weights(path):
+    """Weights at a path as given, or relative to the checkout's root.
+
+    Args:
+      path: run directory, model folder, or what `models.zoo.read` takes; a checkpoint prefix is no
+        file, but counts.
+
+    Returns:
+      pathlib.Path.
+
+    Raises:
+      UserError: there is nothing.
+    """
+    candidates = [pathlib.Path(path).expanduser(), configuration.gin_root().parent / path]
+    for candidate in candidates:
+        if zoo.is_source(candidate):
+            return candidate
+    parent = candidates[0].parent
+    there = [p.name for p in parent.iterdir()] if parent.is_dir() else []
+    raise errors.UserError(f'{path}: no such checkpoint; give a run directory, a model folder, or '
+                           f'{zoo.KINDS} with --checkpoint=PATH.'
+                           f'{errors.suggest(candidates[0].name, there)}')
+
+
+def load_weights(path, segmentor, which=None, backbone_only=False):
     """Starts a network from any weights: a run, a model folder, a file of the model zoo.
 
     Where the number of classes differs, the last layer keeps its own initial values.
@@ -115,23 +177,23 @@ def load_weights(path, segmentor, which=None):
       path: run directory, model folder, or a weights file (`models.zoo.read`).
       segmentor: the network to fill.
       which: see `find`.
+      backbone_only: take the backbone, whatever head there is; the head starts anew.
 
     Returns:
-      One sentence: what was loaded and what was not.
+      What was loaded and what was not, as text.
+
+    Raises:
+      UserError: damaged, or of another network; nothing was assigned then.
     """
     path = pathlib.Path(path)
     folder = find(path, which) if path.is_dir() else None
     if folder is None:
-        return zoo.read(path, segmentor).text()
+        return zoo.read(path, segmentor, backbone_only).text()
     content = files.read_json(folder / DESCRIPTION)
-    if content['num_classes'] == segmentor.num_classes:
-        checkpoints.read_state(folder / 'weights', network=segmentor)
+    if not backbone_only and (content['model'] is None or _same_shapes(folder, segmentor)):
+        _restore(folder, segmentor)
         return f'{folder}: all weights'
     source, _, _ = load(folder)
-    taken = 0
-    for ours, theirs in zip(segmentor.variables, source.variables):
-        if ours.shape == theirs.shape:
-            ours.assign(theirs.value())
-            taken += 1
-    return (f'{folder}: {taken} of {len(segmentor.variables)} variables; the last layer starts '
-            f'anew ({content["num_classes"]} classes there, {segmentor.num_classes} here)')
+    arrays = {name: v.numpy() for name, v in layers.official_variables(source).items()}
+    return assignment.assign(folder, segmentor, assignment.Found('model folder', arrays),
+                             backbone_only).text()

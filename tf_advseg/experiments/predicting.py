@@ -7,6 +7,7 @@ from tf_advseg.core import errors
 from tf_advseg.core import files
 from tf_advseg.core import progress
 from tf_advseg.data.readers import base
+from tf_advseg.evaluation import multi_scale
 from tf_advseg.evaluation import prediction
 from tf_advseg.reporting import panels
 
@@ -58,7 +59,8 @@ def output_names(root, pictures):
     return names
 
 
-def predict(segmentor, spec, crop_size, source, output, show=True):
+def predict(segmentor, spec, crop_size, source, output, show=True, scales=multi_scale.SINGLE,
+            flip=False):
     """Writes a palette PNG and an overlay for every picture; broken ones are skipped.
 
     Args:
@@ -69,6 +71,7 @@ def predict(segmentor, spec, crop_size, source, output, show=True):
       output: folder for `<stem>.png` (mode P: pixel values are class ids) and
         `<stem>_overlay.png`; made if absent.
       show: whether to show progress.
+      scales, flip: of the passes that are averaged, see `evaluation.multi_scale`.
 
     Returns:
       Outcome.
@@ -77,6 +80,7 @@ def predict(segmentor, spec, crop_size, source, output, show=True):
       UserError: nothing to predict, or the output cannot be written or is the input folder.
     """
     root, pictures = find_pictures(source)
+    scales = multi_scale.require_scales(scales)
     output = pathlib.Path(output).expanduser()
     if output.exists() and not output.is_dir():
         raise errors.UserError(f'{output}: is a file; --output must name a folder')
@@ -91,14 +95,14 @@ def predict(segmentor, spec, crop_size, source, output, show=True):
             except errors.UserError as error:
                 skipped.append((path, str(error)))
             else:
-                written.append((path, *_write(segmentor, spec, crop_size, image, output / name)))
+                ids = prediction.predict(segmentor, image, crop_size, scales=scales, flip=flip)
+                written.append((path, *_write(spec, image, ids, output / name)))
             bar.update(1)
     return Outcome(tuple(written), tuple(skipped))
 
 
-def _write(segmentor, spec, crop_size, image, stem):
-    """Predicts one picture and writes its two files; returns their Paths."""
-    ids = prediction.predict(segmentor, image, crop_size)
+def _write(spec, image, ids, stem):
+    """Writes the two files of a picture and its map; returns their Paths."""
     paths = stem.with_name(f'{stem.name}.png'), stem.with_name(f'{stem.name}{OVERLAY}.png')
     with files.disk_errors(stem.parent):
         stem.parent.mkdir(parents=True, exist_ok=True)

@@ -1,21 +1,29 @@
 """Stage 1 (LoAd, section 2): cross-entropy "up to a reasonable performance"."""
 import gin
 
+from tf_advseg.data import official_preprocessing
 from tf_advseg.data import pipeline
 from tf_advseg.evaluation import metrics as figures
 from tf_advseg.experiments import context as contexts
 from tf_advseg.experiments import networks
 from tf_advseg.methods import cross_entropy
+from tf_advseg.models import segmentor as segmentors
 from tf_advseg.training import loop
 from tf_advseg.training import optimizers
+from tf_advseg.training import schedules
 from tf_advseg.training import stages
 
 NAME = 'stage1'
+# Settings that came later: at these values they are left out of what a stage is recognised by, so
+# that a run that was begun before them goes on.
+_LATER = {'optimizer': 'sgd', 'min_scale': 1.0, 'max_scale': 1.0, 'scale_step': 0.25,
+          'size_range': None}
 
 
 @gin.configurable
 def stage_one(weighted_epochs=4, epochs=8, batch_size=7, learning_rate=1e-4, schedule='constant',
-              momentum=0.9, fine_tune_batch_norm=False, flip=True, evaluate_every_epochs=1):
+              momentum=0.9, fine_tune_batch_norm=False, flip=True, evaluate_every_epochs=1,
+              optimizer='sgd', min_scale=1.0, max_scale=1.0, scale_step=0.25, size_range=None):
     """The settings of Stage 1; section 4 ("Stanford Background dataset") gives the defaults.
 
     Args:
@@ -24,11 +32,18 @@ def stage_one(weighted_epochs=4, epochs=8, batch_size=7, learning_rate=1e-4, sch
       batch_size: 7 in the paper.
       learning_rate: 1e-4 and constant in the paper. Not enough from the folded MobileNetV2 of the
         zoo: 5e-3 with schedule='poly' there.
-      schedule: 'constant' or 'poly' (power 0.9 over all epochs).
+      schedule: 'constant', 'poly' (power 0.9 over all epochs) or 'step'; the last two have settings
+        of their own, slow start included: `schedules.polynomial_decay`, `schedules.step_decay`.
       momentum: not printed; 0.9 is the official DeepLab code's.
       fine_tune_batch_norm: whether batch norm uses and updates batch statistics.
       flip: random horizontal flips.
       evaluate_every_epochs: hold-out evaluations for the curve; 0 for none.
+      optimizer: 'sgd' (Keras) or 'momentum' (TensorFlow 1's, the official DeepLab code's), or any
+        other of `optimizers.OPTIMIZERS`.
+      min_scale, max_scale, scale_step: random resizing before the crop, see
+        `official_preprocessing.RandomScale`; 0.5, 2.0 and 0.25 in the official code, none here.
+      size_range: (min_size, max_size, factor) of `official_preprocessing.SizeRange`, which resizes
+        every picture first; None for none. The hold-out's pictures are never resized.
 
     Returns:
       dict of the settings.
@@ -61,7 +76,7 @@ def run(context, segmentor, start):
         return {**result, 'epochs': epochs, 'holdout_miou': miou}
 
     result = stages.run_stage(context.run.stages, NAME, {
-        'settings': settings, 'start': start, 'model': context.description,
+        'settings': _identity(settings), 'start': start, 'model': context.description,
         'seed': context.streams.seed_value, 'crop_size': list(context.crop_size),
         'train': stages.settings_hash(context.data.train)}, work, context.chief)
     context.barrier()
@@ -70,19 +85,32 @@ def run(context, segmentor, start):
     return result
 
 
+def _identity(settings):
+    """The settings that a finished Stage 1 is recognised by."""
+    return {name: value for name, value in settings.items()
+            if name not in _LATER or value != _LATER[name]}
+
+
+def _resizing(settings):
+    """The arguments of `pipeline.training_batches` that resize pictures."""
+    size_range = settings['size_range']
+    return {'random_scale': official_preprocessing.RandomScale(
+                settings['min_scale'], settings['max_scale'], settings['scale_step']),
+            'size_range': size_range and official_preprocessing.SizeRange(*size_range)}
+
+
 def _train(context, segmentor, settings, folder):
     data = context.data
     # The last batch of an epoch runs into the next epoch: no picture is left out.
     weighted = round(settings['weighted_epochs'] * len(data.train) / settings['batch_size'])
     steps = weighted + round(settings['epochs'] * len(data.train) / settings['batch_size'])
-    rate = settings['learning_rate']
-    if settings['schedule'] == 'poly':
-        rate = optimizers.polynomial_decay(rate, steps)
+    rate = schedules.make_schedule(settings['schedule'], settings['learning_rate'], steps)
     frozen = segmentor.fine_tune_batch_norm
     segmentor.fine_tune_batch_norm = settings['fine_tune_batch_norm']
     with context.strategy.scope():
         method = cross_entropy.cross_entropy(
-            segmentor, optimizers.make_optimizer('sgd', rate, settings['momentum']),
+            segmentor, optimizers.make_optimizer(settings['optimizer'], rate,
+                                                 settings['momentum']),
             data.records.average_class_counts(data.train))
     stepper = loop.Stepper(method, context.strategy)
     evaluator = context.holdout_evaluator(segmentor)
@@ -93,10 +121,13 @@ def _train(context, segmentor, settings, folder):
         return {'hold_out/miou': float(figures.mean_iou(counts)),
                 'hold_out/pixel_accuracy': float(figures.pixel_accuracy(counts))}
 
+    resizing = _resizing(settings)
+
     def batches(first_step):
         return pipeline.training_batches(data.records, data.train, settings['batch_size'],
                                          context.crop_size, context.streams, first_step,
-                                         flip=settings['flip'])
+                                         flip=settings['flip'], **resizing,
+                                         pad_value=segmentors.padding_colour(segmentor))
 
     metrics = contexts.BoardedJournal(context.journal(context.run.metrics_path),
                                       context.board(NAME))

@@ -40,7 +40,8 @@ def experiment(workdir, strategy, dry_run=False, seed=0, method='load', control=
       method: 'load', or 'cross_entropy' for Stage 1 alone.
       control: whether the CE-only control runs too, with LoAd's total of propagations.
       data_dir: see `datasets.dataset`.
-      checkpoint: the weights to start from (a run, a model folder, a TFLite file), or None.
+      checkpoint: the weights to start from (a run, a model folder, a file of the model zoo: see
+        `networks.load_weights`), or None.
       network: one of networks.NETWORKS.
       crop_size: side of the crop in pixels, or (h, w); k * output_stride + 1.
       max_propagations: cap on LoAd's propagations, or None for the controller's.
@@ -52,7 +53,7 @@ def experiment(workdir, strategy, dry_run=False, seed=0, method='load', control=
     crop_size = (crop_size, crop_size) if isinstance(crop_size, int) else tuple(crop_size)
     start = str(checkpoint)  # as given: the same from any directory
     if checkpoint:  # before the data, whose conversion may take minutes
-        checkpoint = datasets.find_data(checkpoint, 'the weights to start from', '--checkpoint')
+        checkpoint = networks.find_weights(checkpoint)
     with contextlib.ExitStack() as stack:
         if dry_run:  # leaves nothing behind, and no configuration that another run is held to
             workdir = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory())) / 'run'

@@ -5,6 +5,7 @@ from tf_advseg.core import errors
 from tf_advseg.data import pipeline
 from tf_advseg.data import records as record_sets
 from tf_advseg.lookahead import discriminator_data
+from tf_advseg.models import segmentor as segmentors
 from tf_advseg.training import loop
 
 
@@ -31,6 +32,8 @@ class LookaheadData:
         self._settings = settings
         self._streams = streams
         self._strategy = strategy
+        self._pad_value = segmentors.padding_colour(segmentor)
+        self._random_scale = settings.random_scale
         self._stride = 1 if map_kind == 'hard' else segmentor.logits_stride
         self._check_crop()
         side = [(size - 1) // self._stride + 1 for size in self.crop_size]
@@ -40,11 +43,11 @@ class LookaheadData:
     def _check_crop(self):
         """Crops of larger pictures must fall on the grid of the maps of whole ones."""
         sizes = self.records.image_sizes(self.train_ids + self.holdout_ids)
-        fits = (sizes <= np.array(self.crop_size)).all()
+        fits = (sizes <= np.array(self.crop_size)).all() and not self._random_scale.active
         if not fits and (self._stride > 16 or any((side - 1) % self._stride
                                                   for side in self.crop_size)):
             raise errors.UserError(
-                f'{self.records.folder}: has pictures larger than the crop '
+                f'{self.records.folder}: has pictures larger than the crop (or scaled to be) '
                 f'{self.crop_size[0]}x{self.crop_size[1]}, and the maps\' stride is {self._stride}; '
                 'expected a crop of k * stride + 1 and a stride of at most 16, or a crop that '
                 'holds every picture')
@@ -54,7 +57,8 @@ class LookaheadData:
         return pipeline.training_batches(
             self.records, self.train_ids, self._settings.batch_size, self.crop_size,
             self._streams, first_step, num_steps, flip=self._settings.flip, stream=stream,
-            augment_stream=augment_stream)
+            augment_stream=augment_stream, random_scale=self._random_scale,
+            pad_value=self._pad_value)
 
     def upcoming_batches(self, first_step, num_steps):
         """The batches the next steps will see, distributed, without consuming them."""
@@ -98,7 +102,8 @@ class LookaheadData:
         function = stepper.local(method.maps)
         for part, part_ids in ids.items():
             batches = pipeline.whole_pictures(self.records, part_ids, self.crop_size,
-                                              self._settings.map_batch_size)
+                                              self._settings.map_batch_size,
+                                              pad_value=self._pad_value)
             with record_sets.data_errors():
                 for batch in batches:
                     maps = function(batch['image']).numpy()
@@ -109,4 +114,5 @@ class LookaheadData:
         """`DiscriminatorData` of these pictures and a buffer."""
         return discriminator_data.DiscriminatorData(
             self.records, self.train_ids, self.holdout_ids, buffer, self.map_shape,
-            self.map_dtype, self._stride, self._settings, self.crop_size, self._strategy)
+            self.map_dtype, self._stride, self._settings, self.crop_size, self._strategy,
+            self._pad_value)

@@ -1,12 +1,14 @@
 """What the discriminator is trained on: D_t and B joined, as tf.data.
 
 An item is (picture, truth) or (picture, a map from one slot). Maps are of the whole padded,
-unflipped picture; flip and crop are drawn once and applied to picture, truth and map together.
+unflipped picture; scale, crop and flip are drawn once and applied to picture, truth and map
+together.
 """
 import numpy as np
 import tensorflow as tf
 
 from tf_advseg.data import augment
+from tf_advseg.data import official_preprocessing
 from tf_advseg.data import pipeline
 from tf_advseg.training import loop
 
@@ -32,7 +34,8 @@ def items(num_images, num_slots, seen=None):
 
 
 def batches(records, ids, pairs, lookup, map_shape, map_dtype, batch_size, crop_size, stride,
-            seed, flip=True, drop_remainder=False):
+            seed, flip=True, drop_remainder=False, random_scale=None,
+            pad_value=augment.PAD_VALUE):
     """Batches for `methods.load.LoAd.adversary_step`, in the order of `pairs`.
 
     Args:
@@ -50,6 +53,8 @@ def batches(records, ids, pairs, lookup, map_shape, map_dtype, batch_size, crop_
       seed: int32[2] for flips and crops.
       flip: whether to flip at random.
       drop_remainder: leave out a last batch that is smaller.
+      random_scale: official_preprocessing.RandomScale, or None; see `_scale`.
+      pad_value: see `augment.pad_to`.
 
     Returns:
       tf.data.Dataset of {'image' float32 [B,h,w,3], 'label' int32 [B,h,w], 'map', 'is_real'
@@ -64,8 +69,13 @@ def batches(records, ids, pairs, lookup, map_shape, map_dtype, batch_size, crop_
         return picture, tf.ensure_shape(stored, [None] * len(map_shape)), slot, size, position
 
     def prepare(picture, stored, slot, size, position):
-        image, label = augment.pad_to(picture['image'], picture['label'], size[0], size[1])
+        image, label = augment.pad_to(picture['image'], picture['label'], size[0], size[1],
+                                      pad_value)
         item_seed = augment.example_seed(tf.constant(seed, tf.int32), position)
+        if random_scale is not None and random_scale.active:
+            image, label, stored, size = _scale(
+                image, label, stored, slot, random_scale.draw(item_seed), crop_size, map_shape,
+                stride, pad_value)
         image, label, stored = _crop(image, label, stored, slot, size, crop_size, map_shape,
                                      stride, item_seed)
         if flip:
@@ -83,6 +93,32 @@ def batches(records, ids, pairs, lookup, map_shape, map_dtype, batch_size, crop_
     dataset = dataset.map(read).map(prepare, num_parallel_calls=tf.data.AUTOTUNE,
                                     deterministic=True)
     return dataset.batch(batch_size, drop_remainder=drop_remainder).prefetch(2)
+
+
+def _scale(image, label, stored, slot, factor, crop_size, map_shape, stride, pad_value):
+    """Resizes picture, truth and map, and pads them to the crop where they have become smaller.
+
+    The new size is the multiple of the stride nearest to the factor's, plus 1: so each point of the
+    map stays on its pixel. Beyond the picture the map is 0; it is not looked at there, where the
+    truth is unlabelled.
+
+    Returns:
+      image, label, stored, int32 [2] (height, width) of the picture.
+    """
+    cells = tf.cast(tf.shape(label) - 1, tf.float32) * factor / float(stride)
+    cells = tf.maximum(tf.cast(tf.round(cells), tf.int32), 1)
+    size = cells * stride + 1
+    image, label = official_preprocessing.resized(image, label, size)
+    whole = tf.maximum(size, tf.constant(crop_size, tf.int32))
+    image, label = augment.pad_to(image, label, whole[0], whole[1], pad_value)
+
+    def of_the_buffer():
+        resized = official_preprocessing.resized_map(stored, cells + 1)
+        missing = tf.maximum(tf.constant(map_shape[:2], tf.int32) - cells - 1, 0)
+        paddings = [[0, missing[0]], [0, missing[1]]] + [[0, 0]] * (len(map_shape) - 2)
+        return tf.pad(resized, paddings)
+
+    return image, label, tf.cond(slot == REAL, lambda: stored, of_the_buffer), whole
 
 
 def _crop(image, label, stored, slot, size, crop_size, map_shape, stride, seed):
@@ -105,11 +141,12 @@ class DiscriminatorData:
       stride: picture pixels per map pixel.
       settings: LookaheadSettings.
       crop_size: (h, w).
+      pad_value: see `augment.pad_to`.
       strategy: batches of `training` and `hold_out` are distributed over it.
     """
 
     def __init__(self, records, train_ids, holdout_ids, buffer, map_shape, map_dtype, stride,
-                 settings, crop_size, strategy):
+                 settings, crop_size, strategy, pad_value=augment.PAD_VALUE):
         self._records = records
         self._ids = {'train': list(train_ids), 'hold_out': list(holdout_ids)}
         self._buffer = buffer
@@ -118,6 +155,7 @@ class DiscriminatorData:
         self._settings = settings
         self._crop_size = crop_size
         self._strategy = strategy
+        self._pad_value = pad_value
         self._kept_lookup = self._lookup  # one object for all data sets: see `batches`
 
     @property
@@ -161,4 +199,5 @@ class DiscriminatorData:
         return batches(
             self._records, self._ids[part], pairs, self._kept_lookup, *self._map,
             self._settings.discriminator_batch_size, self._crop_size, self._stride, seed, flip,
-            drop_remainder)
+            drop_remainder, self._settings.random_scale if part == 'train' else None,
+            self._pad_value)

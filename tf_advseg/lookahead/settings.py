@@ -4,6 +4,7 @@ import dataclasses
 import gin
 
 from tf_advseg.core import errors
+from tf_advseg.data import official_preprocessing
 
 BALANCED = 'balanced'
 OPTIMIZER_FATES = ('restore', 'reset', 'keep')
@@ -45,6 +46,8 @@ class LookaheadSettings:
         up); None for no cap. The one cap that makes a run's length depend on the machine.
       non_finite_limit: cycles that may end with a loss that is not finite.
       evaluation_batch_size: pictures per forward pass on the hold-out.
+      min_scale, max_scale, scale_step: random resizing before the crop, of the generator's and the
+        discriminator's pictures (data.official_preprocessing.RandomScale); none in the paper.
     """
     batch_size: int = 5
     propagation_steps: object = 1
@@ -67,6 +70,9 @@ class LookaheadSettings:
     max_hours: object = None
     non_finite_limit: int = 5
     evaluation_batch_size: int = 8
+    min_scale: float = 1.0
+    max_scale: float = 1.0
+    scale_step: float = 0.25
 
     def __post_init__(self):
         for name in ('batch_size', 'balance_batches', 'map_batch_size', 'min_epochs', 'max_epochs',
@@ -76,6 +82,7 @@ class LookaheadSettings:
             self._require_whole(name, 0)
         if not isinstance(self.propagation_steps, str):
             self._require_whole('propagation_steps', 1)
+        self.random_scale  # refuses what is out of range
         errors.require_one_of('optimizer_at_rewind', self.optimizer_at_rewind, OPTIMIZER_FATES)
         errors.require_one_of('discriminator_at_retrain', self.discriminator_at_retrain,
                               DISCRIMINATOR_FATES)
@@ -90,6 +97,11 @@ class LookaheadSettings:
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise errors.UserError(f'lookahead.{name} = {value!r}: expected a whole number of at '
                                    f'least {least}')
+
+    @property
+    def random_scale(self):
+        """official_preprocessing.RandomScale of these settings."""
+        return official_preprocessing.RandomScale(self.min_scale, self.max_scale, self.scale_step)
 
     def steps_per_propagation(self, training_images):
         """Mini-batches in one propagation."""

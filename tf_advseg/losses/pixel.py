@@ -15,13 +15,68 @@ def cross_entropy(logits, labels, ignore_label=255, pixel_weights=None):
     Returns:
       (sums float32 [B], counts float32 [B] of valid pixels).
     """
+    losses, valid = _losses(logits, labels, ignore_label, pixel_weights)
+    return tf.reduce_sum(losses, [1, 2]), tf.reduce_sum(tf.cast(valid, tf.float32), [1, 2])
+
+
+def _losses(logits, labels, ignore_label, pixel_weights):
+    """float32 [B, h, w], 0 at ignored pixels; bool [B, h, w], where a pixel is valid."""
     valid = tf.not_equal(labels, ignore_label)
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
         tf.where(valid, labels, 0), tf.cast(logits, tf.float32))
     if pixel_weights is not None:
         losses *= tf.cast(pixel_weights, tf.float32)
-    sums = tf.reduce_sum(tf.where(valid, losses, 0.0), [1, 2])
-    return sums, tf.reduce_sum(tf.cast(valid, tf.float32), [1, 2])
+    return tf.where(valid, losses, 0.0), valid
+
+
+def hard_example_cross_entropy(logits, labels, fraction, ignore_label=255, pixel_weights=None):
+    """Softmax cross-entropy of the pixels whose loss is largest (official hard-example mining).
+
+    The top `fraction` of all pixels of the batch, ignored ones counted in, taken out of the flat
+    batch: a hard picture gives more of them than an easy one.
+
+    Args:
+      logits, labels, ignore_label, pixel_weights: see `cross_entropy`.
+      fraction: float or float32 scalar, above 0 and up to 1.
+
+    Returns:
+      (sum, count): float32 scalars; the count is of the chosen pixels whose loss is not 0, by which
+      the official code divides.
+    """
+    losses, _ = _losses(logits, labels, ignore_label, pixel_weights)
+    losses = tf.reshape(losses, [-1])
+    chosen = tf.cast(tf.cast(fraction, tf.float32) * tf.cast(tf.size(losses), tf.float32), tf.int32)
+    hardest = tf.math.top_k(losses, chosen, sorted=False).values
+    return tf.reduce_sum(hardest), tf.reduce_sum(tf.cast(tf.not_equal(hardest, 0.0), tf.float32))
+
+
+def annealed_fraction(fraction, step, steps):
+    """The share of pixels to mine at a step: from 1 down to `fraction`, in a line over `steps`.
+
+    Args:
+      fraction: float, the share in the end.
+      step: integer scalar, from 0.
+      steps: int; 0 mines `fraction` from the start (official `hard_example_mining_step`).
+    """
+    if not steps:
+        return tf.constant(fraction, tf.float32)
+    ratio = tf.minimum(1.0, tf.cast(step, tf.float32) / float(steps))
+    return ratio * fraction + (1.0 - ratio)
+
+
+def class_weights(labels, weights, ignore_label=255):
+    """One weight a class, by pixel (the official code's label weights).
+
+    Args:
+      labels: int32 [B, h, w].
+      weights: float [C].
+      ignore_label: int.
+
+    Returns:
+      float32 [B, h, w]; 0 at ignored pixels.
+    """
+    valid = tf.not_equal(labels, ignore_label)
+    return tf.where(valid, tf.gather(tf.cast(weights, tf.float32), tf.where(valid, labels, 0)), 0.0)
 
 
 def image_class_weights(labels, num_classes, average_counts, reading='per_class', maximum=None,

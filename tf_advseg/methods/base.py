@@ -6,11 +6,17 @@ step over shards of 3 and 2 examples equals the step over 5 on one device.
 """
 import tensorflow as tf
 
+from tf_advseg.core import errors
 from tf_advseg.losses import pixel
+from tf_advseg.models import layers
 from tf_advseg.models import resize
 from tf_advseg.models import segmentor as segmentors
 
 REDUCTIONS = ('mean', 'sum')
+# The scopes of what the official code calls the last layers: what a new data set starts anew.
+LAST_LAYERS = ('logits', 'image_pooling', 'aspp', 'concat_projection', 'decoder',
+               'meta_architecture')
+LOGITS_ONLY = ('logits',)
 
 
 def global_sum(tensor):
@@ -78,7 +84,8 @@ def upsampled(logits, labels):
     return resize.resize_bilinear(logits, tf.shape(labels)[1:3])
 
 
-def pixel_loss(logits, labels, reduction='mean', pixel_weights=None):
+def pixel_loss(logits, labels, reduction='mean', pixel_weights=None, upsample=True,
+               hard_fraction=None):
     """A replica's share of the pixel-wise cross-entropy of the global batch.
 
     Args:
@@ -87,14 +94,30 @@ def pixel_loss(logits, labels, reduction='mean', pixel_weights=None):
       reduction: 'mean' divides by the valid pixels of the global batch (official DeepLab code);
         'sum' is the sum over pixels and pictures, as LoAd eq. 3 and Luc eq. 1 print it.
       pixel_weights: float32 [b, h, w] or None; the normaliser stays the count of valid pixels.
+      upsample: True brings the logits to the labels' size; False the labels (and weights) to the
+        logits' (official `upsample_logits`).
+      hard_fraction: float or scalar: only this share of a replica's pixels counts, those of the
+        largest loss; None for all. A replica's mean is its own then, and the loss the mean over
+        replicas: two replicas are not one device here.
 
     Returns:
       float32 scalar; summed over the replicas it is the loss of the global batch.
     """
     if reduction not in REDUCTIONS:
         raise ValueError(f'reduction {reduction!r}: expected one of {REDUCTIONS}')
-    sums, counts = pixel.cross_entropy(upsampled(logits, labels), labels,
-                                       pixel_weights=pixel_weights)
+    if upsample:
+        logits = upsampled(logits, labels)
+    else:
+        size = tf.shape(logits)[1:3]
+        labels = resize.resize_nearest(labels[..., None], size)[..., 0]
+        if pixel_weights is not None:
+            pixel_weights = resize.resize_nearest(pixel_weights[..., None], size)[..., 0]
+    if hard_fraction is not None:
+        total, count = pixel.hard_example_cross_entropy(logits, labels, hard_fraction,
+                                                        pixel_weights=pixel_weights)
+        replicas = tf.distribute.get_replica_context().num_replicas_in_sync
+        return total if reduction == 'sum' else tf.math.divide_no_nan(total, count) / replicas
+    sums, counts = pixel.cross_entropy(logits, labels, pixel_weights=pixel_weights)
     total = tf.reduce_sum(sums)
     if reduction == 'sum':
         return total
@@ -102,10 +125,64 @@ def pixel_loss(logits, labels, reduction='mean', pixel_weights=None):
     return tf.math.divide_no_nan(total, valid)
 
 
-def apply_gradients(optimizer, gradients, variables):
-    """Applies a replica's share of the gradients; the optimizer sums over replicas."""
-    optimizer.apply_gradients(
-        [(g, v) for g, v in zip(gradients, variables) if g is not None])
+def official_multipliers(names, last_layer=1.0, bias=2.0, last_layers=LAST_LAYERS):
+    """What the official DeepLab code multiplies gradients by (get_model_gradient_multipliers).
+
+    Biases by `bias`, variables of the last layers by `last_layer`, biases of these by both.
+
+    Args:
+      names: official variable names.
+      last_layer, bias: floats.
+      last_layers: parts of a name that mean a last layer; `LOGITS_ONLY` for the logits alone.
+
+    Returns:
+      dict name -> float of those variables that one of the two rules names.
+    """
+    multipliers = {}
+    for name in names:
+        is_bias, is_last = 'biases' in name, any(layer in name for layer in last_layers)
+        if is_bias or is_last:
+            multipliers[name] = (bias if is_bias else 1.0) * (last_layer if is_last else 1.0)
+    return multipliers
+
+
+def gradient_multipliers(segmentor, last_layer=1.0, bias=1.0, last_layers=LAST_LAYERS):
+    """`official_multipliers` of a segmentor's trainable variables, in their order.
+
+    Args:
+      segmentor: a network with official scopes; any other where both multipliers are 1.
+      last_layer, bias, last_layers: see `official_multipliers`.
+
+    Returns:
+      list of floats; None where all are 1.
+
+    Raises:
+      UserError: multipliers for a network without official scopes, or one that names no such layer.
+    """
+    if last_layer == 1.0 and bias == 1.0:
+        return None
+    named = layers.official_variables(segmentor)
+    found = official_multipliers(named, last_layer, bias, last_layers)
+    if not found:
+        raise errors.UserError(
+            f'gradient multipliers {last_layer} (last layers) and {bias} (biases): {segmentor.name} '
+            f'has neither biases nor layers called {", ".join(last_layers)}; set both to 1')
+    by_variable = {id(named[name]): value for name, value in found.items()}
+    return [by_variable.get(id(v), 1.0) for v in segmentor.trainable_variables]
+
+
+def apply_gradients(optimizer, gradients, variables, multipliers=None):
+    """Applies a replica's share of the gradients; the optimizer sums over replicas.
+
+    Args:
+      optimizer: a tf.keras optimizer.
+      gradients: of the whole loss, weight decay included, one a variable or None.
+      variables: what they are gradients of.
+      multipliers: from `gradient_multipliers`, or None.
+    """
+    multipliers = [1.0] * len(variables) if multipliers is None else multipliers
+    optimizer.apply_gradients([(g if m == 1.0 else g * m, v) for g, v, m in
+                               zip(gradients, variables, multipliers) if g is not None])
 
 
 def weights_norm(variables):

@@ -8,10 +8,14 @@ here (`class_weighting`): 'per_class' takes the average of each class by itself,
 average over all classes. The paper does not say which, nor whether the weight is bounded
 (`maximum_weight`). Pictures larger than the crop are counted on the crop, the average on whole
 pictures.
+
+What the official DeepLab code adds is off unless asked for (gin/methods/official_deeplab.gin):
+gradient multipliers, hard-example mining, fixed class weights, labels brought to the logits' size.
 """
 import gin
 import tensorflow as tf
 
+from tf_advseg.core import errors
 from tf_advseg.losses import pixel
 from tf_advseg.methods import base
 from tf_advseg.models import segmentor as segmentors
@@ -31,19 +35,43 @@ class CrossEntropy(base.Method):
         no phase 'weighted'.
       maximum_weight: an upper bound for a pixel's weight, or None.
       l2_weight: weight decay on convolution kernels that are not depthwise (slim convention).
+      last_layer_gradient_multiplier, bias_gradient_multiplier: see `base.gradient_multipliers`; the
+        gradient of the weight decay is multiplied as well.
+      last_layers: official scopes that count as last layers.
+      class_weights: float [C] that multiply a pixel's loss in every phase, or None.
+      upsample_logits: see `base.pixel_loss`.
+      hard_example_fraction: share of a replica's pixels that counts, see `base.pixel_loss`; 1.0
+        for all (official `top_k_percent_pixels`).
+      hard_example_steps: steps over which that share comes down from 1 (official
+        `hard_example_mining_step`).
+
+    Raises:
+      UserError: a share outside 0..1, negative steps, weights of another number of classes, or
+        multipliers that the network has no layers for.
     """
 
     def __init__(self, segmentor, optimizer, reduction='mean', class_weighting='per_class',
-                 average_counts=None, maximum_weight=None, l2_weight=0.0):
+                 average_counts=None, maximum_weight=None, l2_weight=0.0,
+                 last_layer_gradient_multiplier=1.0, bias_gradient_multiplier=1.0,
+                 last_layers=base.LAST_LAYERS, class_weights=None, upsample_logits=True,
+                 hard_example_fraction=1.0, hard_example_steps=0):
         super().__init__(segmentor, name='cross_entropy')
         if class_weighting not in CLASS_WEIGHTINGS:
             raise ValueError(f'class_weighting {class_weighting!r}: one of {CLASS_WEIGHTINGS}')
+        _check(segmentor, class_weights, hard_example_fraction, hard_example_steps)
         self.reduction = reduction
         self.class_weighting = class_weighting
         self.average_counts = None if average_counts is None else tf.constant(
             average_counts, tf.float32)
         self.maximum_weight = maximum_weight
         self.l2_weight = l2_weight
+        self.multipliers = base.gradient_multipliers(
+            segmentor, last_layer_gradient_multiplier, bias_gradient_multiplier, last_layers)
+        self.class_weights = None if class_weights is None else tf.constant(
+            class_weights, tf.float32)
+        self.upsample_logits = bool(upsample_logits)
+        self.hard_example_fraction = float(hard_example_fraction)
+        self.hard_example_steps = hard_example_steps
         self.optimizer = optimizer
         optimizer.build(segmentor.trainable_variables)
 
@@ -69,26 +97,55 @@ class CrossEntropy(base.Method):
             batch['label'], self.segmentor.num_classes, self.average_counts,
             reading=self.class_weighting, maximum=self.maximum_weight))
 
+    def losses(self, batch, seed, weights=None):
+        """(CE, CE + weight decay): a replica's shares, float32 scalars; see `base.pixel_loss`."""
+        logits = segmentors.apply(self.segmentor, batch['image'], training=True,
+                                  dropout_seed=seed)
+        if self.class_weights is not None:
+            fixed = pixel.class_weights(batch['label'], self.class_weights)
+            weights = fixed if weights is None else weights * fixed
+        fraction = None if self.hard_example_fraction == 1.0 else pixel.annealed_fraction(
+            self.hard_example_fraction, self.optimizer.iterations, self.hard_example_steps)
+        ce = base.pixel_loss(logits, batch['label'], self.reduction, weights,
+                             self.upsample_logits, fraction)
+        if not self.l2_weight:
+            return ce, ce
+        # Every replica holds all the kernels: each adds its share of the penalty.
+        replicas = tf.distribute.get_replica_context().num_replicas_in_sync
+        return ce, ce + base.l2_loss(segmentors.decayed_kernels(self.segmentor),
+                                     self.l2_weight) / replicas
+
     def _step(self, batch, seed, weights):
         variables = self.segmentor.trainable_variables
         with tf.GradientTape() as tape:
-            logits = segmentors.apply(self.segmentor, batch['image'], training=True,
-                                      dropout_seed=seed)
-            ce = base.pixel_loss(logits, batch['label'], self.reduction, weights)
-            loss = ce
-            if self.l2_weight:
-                # Every replica holds all the kernels: each adds its share of the penalty.
-                replicas = tf.distribute.get_replica_context().num_replicas_in_sync
-                loss += base.l2_loss(segmentors.decayed_kernels(self.segmentor),
-                                     self.l2_weight) / replicas
-        base.apply_gradients(self.optimizer, tape.gradient(loss, variables), variables)
+            ce, loss = self.losses(batch, seed, weights)
+        base.apply_gradients(self.optimizer, tape.gradient(loss, variables), variables,
+                             self.multipliers)
         return base.globally({'loss/ce': ce, 'loss/total': loss,
                               'weights/norm': base.weights_norm(variables)})
 
 
+def _check(segmentor, class_weights, fraction, steps):
+    """Raises UserError for settings out of range."""
+    if not 0.0 < fraction <= 1.0:
+        raise errors.UserError(f'cross_entropy.hard_example_fraction = {fraction!r}: expected a '
+                               'number above 0 and up to 1 (1: no hard-example mining)')
+    if steps < 0:
+        raise errors.UserError(f'cross_entropy.hard_example_steps = {steps!r}: expected at least 0')
+    if class_weights is not None and len(class_weights) != segmentor.num_classes:
+        raise errors.UserError(
+            f'cross_entropy.class_weights: {len(class_weights)} numbers for a network of '
+            f'{segmentor.num_classes} classes; give one for each class')
+
+
 @gin.configurable(denylist=['segmentor', 'optimizer', 'average_counts'])
 def cross_entropy(segmentor, optimizer, average_counts=None, reduction='mean',
-                  class_weighting='per_class', maximum_weight=None, l2_weight=4e-5):
+                  class_weighting='per_class', maximum_weight=None, l2_weight=4e-5,
+                  last_layer_gradient_multiplier=1.0, bias_gradient_multiplier=1.0,
+                  last_layers=base.LAST_LAYERS, class_weights=None, upsample_logits=True,
+                  hard_example_fraction=1.0, hard_example_steps=0):
     """Builds `CrossEntropy` with gin's settings."""
     return CrossEntropy(segmentor, optimizer, reduction, class_weighting, average_counts,
-                        maximum_weight, l2_weight)
+                        maximum_weight, l2_weight, last_layer_gradient_multiplier,
+                        bias_gradient_multiplier, last_layers, class_weights, upsample_logits,
+                        hard_example_fraction, hard_example_steps)

@@ -2,21 +2,21 @@
 
 Head: [image pooling, 1x1, atrous separable convolutions] -> concat projection -> dropout
 -> optional decoder at stride 4 -> 1x1 logits. The zoo's MobileNetV2 models use image pooling and
-the 1x1 branch only.
+the 1x1 branch only, its Xception models everything.
 """
-import numbers
-
 import gin
 import tensorflow as tf
 
-from tf_advseg.core.errors import UserError
-from tf_advseg.models import layers, mobilenet_v2
+from tf_advseg.core.errors import require_one_of
+from tf_advseg.models import arguments, layers, mobilenet_v2, resnet, xception
 from tf_advseg.models.resize import resize_bilinear, scale_dimension
 
 HEAD_NORM = layers.Norm(epsilon=1e-5, momentum=0.9997)
 HEAD_CHANNELS = 256
 SKIP_PROJECTION_CHANNELS = 48
 DECODER_STRIDE = 4
+OUTPUT_STRIDES = (8, 16, 32)
+RESNETS = ('resnet_v1_50', 'resnet_v1_50_beta', 'resnet_v1_101', 'resnet_v1_101_beta')
 
 
 class SeparableConvolution(tf.keras.layers.Layer):
@@ -70,6 +70,7 @@ class DeepLab(tf.keras.Model):
       fine_tune_batch_norm: whether training uses and updates batch statistics.
       batch_norm_momentum: of the head; None is the official 0.9997.
       seed: int, for the initial values.
+      normalisation: layer from RGB 0..255 to what the backbone takes; None is x * 2 / 255 - 1.
 
     Attributes:
       num_classes, output_stride, logits_stride, crop_size (pair or None).
@@ -79,7 +80,7 @@ class DeepLab(tf.keras.Model):
 
     def __init__(self, backbone, num_classes, atrous_rates=(), decoder=False, image_pooling=True,
                  crop_size=None, dropout_rate=0.1, fine_tune_batch_norm=False,
-                 batch_norm_momentum=None, seed=0, name='deeplab'):
+                 batch_norm_momentum=None, seed=0, name='deeplab', normalisation=None):
         super().__init__(name=name)
         norm = HEAD_NORM if batch_norm_momentum is None else HEAD_NORM._replace(
             momentum=batch_norm_momentum)
@@ -89,7 +90,7 @@ class DeepLab(tf.keras.Model):
         self.logits_stride = DECODER_STRIDE if decoder else backbone.output_stride
         self.crop_size = crop_size if crop_size is None else tuple(crop_size)
         self.fine_tune_batch_norm = bool(fine_tune_batch_norm)
-        self.normalisation = layers.SymmetricNormalisation(name='normalisation')
+        self.normalisation = normalisation or layers.SymmetricNormalisation(name='normalisation')
         self.backbone = backbone
         channels = backbone.channels
         self.image_pooling = layers.Convolution(
@@ -187,27 +188,93 @@ def deeplab_mobilenet_v2(num_classes, output_stride=16, depth_multiplier=1.0, at
     Raises:
       UserError: an argument is out of range.
     """
-    _check(_is_count(num_classes), 'num_classes', num_classes, 'an integer of at least 1')
-    _check(output_stride in mobilenet_v2.OUTPUT_STRIDES, 'output_stride', output_stride,
-           'one of ' + ', '.join(map(str, mobilenet_v2.OUTPUT_STRIDES)))
-    _check(depth_multiplier > 0, 'depth_multiplier', depth_multiplier, 'a number above 0')
-    _check(all(map(_is_count, atrous_rates)), 'atrous_rates', atrous_rates,
-           'integers of at least 1, such as (6, 12, 18)')
-    _check(0.0 <= dropout_rate < 1.0, 'dropout_rate', dropout_rate, '0 <= rate < 1')
-    if isinstance(crop_size, numbers.Integral):
-        crop_size = (crop_size, crop_size)
-    _check(crop_size is None or len(crop_size) == 2, 'crop_size', crop_size,
-           'a number of pixels, (height, width) or None')
+    name = 'deeplab_mobilenet_v2'
+    arguments.require(name, depth_multiplier > 0, 'depth_multiplier', depth_multiplier,
+                      'a number above 0')
+    crop_size = _checked(name, num_classes, output_stride, atrous_rates, dropout_rate, crop_size)
     backbone = mobilenet_v2.MobileNetV2(output_stride, depth_multiplier, batch_norm_momentum, seed)
     return DeepLab(backbone, num_classes, atrous_rates, decoder, image_pooling, crop_size,
-                   dropout_rate, fine_tune_batch_norm, batch_norm_momentum, seed,
-                   name='deeplab_mobilenet_v2')
+                   dropout_rate, fine_tune_batch_norm, batch_norm_momentum, seed, name=name)
 
 
-def _is_count(value):
-    return isinstance(value, numbers.Integral) and value >= 1
+@gin.configurable
+def deeplab_xception(num_classes, variant='xception_65', output_stride=16,
+                     atrous_rates=(6, 12, 18), decoder=True, crop_size=None, dropout_rate=0.1,
+                     seed=0, image_pooling=True, fine_tune_batch_norm=False,
+                     batch_norm_momentum=None, multi_grid=(1, 1, 1)):
+    """DeepLabv3+ on Xception; the defaults are the zoo's xception65_* networks.
+
+    The official rates are (6, 12, 18) at output stride 16 and (12, 24, 36) at 8.
+
+    Args:
+      num_classes: int, at least 1.
+      variant: 'xception_41', 'xception_65' or 'xception_71'.
+      output_stride: 8, 16 or 32.
+      multi_grid: three factors of the rates in the backbone's last block.
+      batch_norm_momentum: for all batch norms; None is the official 0.9997.
+      atrous_rates, decoder, crop_size, dropout_rate, seed, image_pooling, fine_tune_batch_norm:
+        see `DeepLab`.
+
+    Returns:
+      A `DeepLab` whose variables exist.
+
+    Raises:
+      UserError: an argument is out of range, or an unknown variant.
+    """
+    name = 'deeplab_xception'
+    require_one_of(f'{name}.variant', variant, xception.VARIANTS)
+    crop_size = _checked(name, num_classes, output_stride, atrous_rates, dropout_rate, crop_size,
+                         multi_grid)
+    backbone = xception.Xception(variant, output_stride, multi_grid, batch_norm_momentum, seed)
+    return DeepLab(backbone, num_classes, atrous_rates, decoder, image_pooling, crop_size,
+                   dropout_rate, fine_tune_batch_norm, batch_norm_momentum, seed, name=name)
 
 
-def _check(good, argument, value, expected):
-    if not good:
-        raise UserError(f'deeplab_mobilenet_v2: {argument} is {value!r}, expected {expected}')
+@gin.configurable
+def deeplab_resnet(num_classes, variant='resnet_v1_101_beta', output_stride=16,
+                   atrous_rates=(6, 12, 18), decoder=True, crop_size=None, dropout_rate=0.1,
+                   seed=0, image_pooling=True, fine_tune_batch_norm=False,
+                   batch_norm_momentum=None, multi_grid=(1, 2, 4)):
+    """DeepLabv3(+) on ResNet-v1, as the official code; multi-grid as in DeepLabv3, section 4.1.
+
+    The beta variants (three 3x3 convolutions for the 7x7 one) take x * 2 / 255 - 1, the plain
+    ones the picture minus the mean colour of ImageNet.
+
+    Args:
+      num_classes: int, at least 1.
+      variant: 'resnet_v1_50_beta', 'resnet_v1_101_beta', 'resnet_v1_50' or 'resnet_v1_101'.
+      output_stride: 8, 16 or 32.
+      multi_grid: three factors of the rates in the backbone's last block.
+      batch_norm_momentum: for all batch norms; None is the official 0.95 (backbone) and 0.9997.
+      atrous_rates, decoder, crop_size, dropout_rate, seed, image_pooling, fine_tune_batch_norm:
+        see `DeepLab`.
+
+    Returns:
+      A `DeepLab` whose variables exist.
+
+    Raises:
+      UserError: an argument is out of range, or an unknown variant.
+    """
+    name = 'deeplab_resnet'
+    require_one_of(f'{name}.variant', variant, RESNETS)
+    crop_size = _checked(name, num_classes, output_stride, atrous_rates, dropout_rate, crop_size,
+                         multi_grid)
+    backbone = resnet.ResNet(variant, output_stride, multi_grid, batch_norm_momentum, seed)
+    normalisation = None if variant.endswith('_beta') else layers.MeanSubtraction(
+        layers.IMAGENET_MEAN, name='normalisation')
+    return DeepLab(backbone, num_classes, atrous_rates, decoder, image_pooling, crop_size,
+                   dropout_rate, fine_tune_batch_norm, batch_norm_momentum, seed, name=name,
+                   normalisation=normalisation)
+
+
+def _checked(name, num_classes, output_stride, atrous_rates, dropout_rate, crop_size,
+             multi_grid=(1, 1, 1)):
+    """Raises UserError for an argument out of range; returns crop_size as a pair or None."""
+    arguments.require_classes(name, num_classes)
+    arguments.require(name, output_stride in OUTPUT_STRIDES, 'output_stride', output_stride,
+                      'one of ' + ', '.join(map(str, OUTPUT_STRIDES)))
+    arguments.require_rates(name, atrous_rates)
+    arguments.require_dropout(name, dropout_rate)
+    arguments.require(name, len(multi_grid) == 3 and all(map(arguments.is_count, multi_grid)),
+                      'multi_grid', multi_grid, 'three integers of at least 1, such as (1, 2, 4)')
+    return arguments.as_pair(name, crop_size)

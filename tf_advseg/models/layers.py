@@ -15,6 +15,12 @@ INFERENCE = 'inference'  # moving statistics; the batch norm is multiplied into 
 FROZEN = 'frozen'        # moving statistics, by the fused op: the cheaper one to differentiate
 LIVE = 'live'            # batch statistics, moving averages follow
 
+# The mean colours (R, G, B) of ImageNet as official DeepLab and as caffe's models have them.
+IMAGENET_MEAN = (123.15, 115.90, 103.06)
+CAFFE_MEAN = (123.68, 116.779, 103.939)
+
+SAME, FIXED, VALID = 'same', 'fixed', 'valid'  # paddings of a `Convolution`
+
 Norm = collections.namedtuple('Norm', ('epsilon', 'momentum'))
 Norm.__doc__ = 'Batch-norm settings: epsilon, and momentum = decay of the moving averages.'
 
@@ -51,6 +57,26 @@ class SymmetricNormalisation(tf.keras.layers.Layer):
     def call(self, image):
         """[B, h, w, 3] -> float32 of the same shape."""
         return tf.cast(image, tf.float32) * (2.0 / 255.0) - 1.0
+
+
+class MeanSubtraction(tf.keras.layers.Layer):
+    """RGB 0..255 of any type -> float32 minus a mean colour, in RGB or in caffe's BGR order.
+
+    Args:
+      mean: three numbers, R, G, B: official DeepLab for the plain ResNets, or caffe's ImageNet
+        mean for weights that caffe trained.
+      bgr: reverse the channels after the subtraction (keras-applications ResNet-101, VGG-16).
+    """
+
+    def __init__(self, mean=IMAGENET_MEAN, bgr=False, name=None):
+        super().__init__(name=name)
+        self.mean = tuple(float(value) for value in mean)
+        self.bgr = bool(bgr)
+
+    def call(self, image):
+        """[B, h, w, 3] -> float32 of the same shape."""
+        x = tf.cast(image, tf.float32) - tf.constant(self.mean)
+        return tf.reverse(x, [-1]) if self.bgr else x
 
 
 class StatelessDropout(tf.keras.layers.Layer):
@@ -173,7 +199,9 @@ class Convolution(tf.keras.layers.Layer):
       scope: official scope, such as 'MobilenetV2/expanded_conv_3/expand'.
       in_channels: int.
       filters: int; None makes a depthwise convolution.
-      kernel_size, stride, rate: int; padding is SAME; stride and rate not both above 1.
+      kernel_size, stride, rate: int; stride and rate not both above 1.
+      padding: SAME; FIXED, which pads (kernel_size - 1) // 2 zeros on every side whatever the
+        picture's size before a stride above 1 (slim's conv2d_same: Xception, ResNet); VALID.
       norm: `Norm`, or None for a bias.
       activation: None, 'relu' or 'relu6'.
       stddev: of the truncated normal that initialises the kernel; None is Glorot uniform.
@@ -181,13 +209,16 @@ class Convolution(tf.keras.layers.Layer):
     """
 
     def __init__(self, scope, in_channels, filters, kernel_size=1, stride=1, rate=1, norm=None,
-                 activation=None, stddev=None, seed=0):
+                 activation=None, stddev=None, seed=0, padding=SAME):
         super().__init__(name=scope.replace('/', '_'))
         if stride > 1 and rate > 1:
             raise ValueError(f'{scope}: stride {stride} and rate {rate} are not both possible')
         self.scope = scope
         self.depthwise = filters is None
         self.stride, self.rate, self.activation = stride, rate, activation
+        # With stride 1, symmetric padding is what SAME does.
+        self.margin = (kernel_size - 1) // 2 if padding == FIXED and stride > 1 else 0
+        self.padding = 'VALID' if padding == VALID or (padding == FIXED and stride > 1) else 'SAME'
         shape = [kernel_size, kernel_size, in_channels, 1 if self.depthwise else filters]
         self._initializer = _kernel_initializer(stddev, derived_seed(seed, f'{scope}/weights'))
         leaf = 'depthwise_weights' if self.depthwise else 'weights'
@@ -234,10 +265,13 @@ class Convolution(tf.keras.layers.Layer):
         return ACTIVATIONS[self.activation](y)
 
     def _convolve(self, x, kernel):
+        if self.margin:
+            side = [self.margin, self.margin]
+            x = tf.pad(x, [[0, 0], side, side, [0, 0]])
         if self.depthwise:
-            return tf.nn.depthwise_conv2d(x, kernel, [1, self.stride, self.stride, 1], 'SAME',
-                                          dilations=[self.rate, self.rate])
-        return tf.nn.conv2d(x, kernel, self.stride, 'SAME', dilations=self.rate)
+            return tf.nn.depthwise_conv2d(x, kernel, [1, self.stride, self.stride, 1],
+                                          self.padding, dilations=[self.rate, self.rate])
+        return tf.nn.conv2d(x, kernel, self.stride, self.padding, dilations=self.rate)
 
 
 def _kernel_initializer(stddev, seed):

@@ -7,7 +7,6 @@ import tensorflow as tf
 
 from tf_advseg.models import layers
 
-OUTPUT_STRIDES = (8, 16, 32)
 NORM = layers.Norm(epsilon=1e-3, momentum=0.997)
 STDDEV = 0.09
 

@@ -158,6 +158,17 @@ def decayed_kernels(segmentor):
             if v.shape.rank >= 2 and id(v) not in skipped]
 
 
+def padding_colour(segmentor):
+    """What pictures are padded with for a network: three numbers that its first layer makes 0.
+
+    (127.5,) * 3, and the mean colour for networks that subtract one (official plain ResNets, caffe).
+    """
+    normalisation = getattr(segmentor, 'normalisation', None)
+    if normalisation is None:
+        normalisation = getattr(segmentor, 'normalise', None)
+    return tuple(getattr(normalisation, 'mean', (127.5,) * 3))
+
+
 def parameter_count(segmentor):
     """(all, trainable): numbers of scalars in the variables."""
     def total(variables):

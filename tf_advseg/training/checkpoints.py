@@ -61,6 +61,29 @@ def read_state(folder, **trackables):
     status.expect_partial()  # an optimizer that is not asked for is left out on purpose
 
 
+def saved_shapes(folder, name):
+    """The shapes of the variables of one object that `write_state` wrote, in no order.
+
+    Args:
+      folder: the state's.
+      name: the object's name there.
+
+    Returns:
+      list of tuples.
+
+    Raises:
+      UserError: the folder is missing or damaged.
+    """
+    folder = pathlib.Path(folder)
+    files.check_manifest(folder, checksums=False)
+    try:
+        shapes = tf.train.load_checkpoint(str(folder / PREFIX)).get_variable_to_shape_map()
+    except (tf.errors.OpError, RuntimeError, ValueError, IndexError) as error:
+        raise errors.UserError(f'{folder}: damaged ({_first_line(error)})') from error
+    return [tuple(shape) for key, shape in shapes.items()
+            if key.startswith(f'{name}/') and key.endswith('/.ATTRIBUTES/VARIABLE_VALUE')]
+
+
 def assign(variables, values):
     """Puts NumPy values into variables."""
     for variable, value in zip(variables, values):

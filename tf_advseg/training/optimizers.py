@@ -1,17 +1,55 @@
 """Optimizers by name, for gin; `jit_compile` is off since XLA is about 10x slower on CPUs here."""
-import gin
 import tensorflow as tf
 
 from tf_advseg.core import errors
 
-OPTIMIZERS = ('sgd', 'adagrad', 'adam')
+OPTIMIZERS = ('sgd', 'momentum', 'adagrad', 'adam')
 
 
-@gin.configurable
-def polynomial_decay(learning_rate, steps, power=0.9, end=0.0):
-    """base * (1 - t/T)^0.9, as the official DeepLab code decays its rate."""
-    return tf.keras.optimizers.schedules.PolynomialDecay(
-        learning_rate, max(1, steps), end_learning_rate=end, power=power)
+class Momentum(tf.keras.optimizers.Optimizer):
+    """TensorFlow 1's MomentumOptimizer, which the official DeepLab code trains with.
+
+    v <- momentum * v + g, w <- w - rate * v. Keras SGD keeps rate * v as its velocity instead: the
+    same while the rate stands still, but after a jump of the rate (the end of a slow start) its
+    first steps go on with the old rate.
+
+    Args:
+      learning_rate: a float or a Keras schedule.
+      momentum: float, 0.9 in the official recipes.
+      nesterov: w <- w - rate * (g + momentum * v).
+    """
+
+    def __init__(self, learning_rate, momentum=0.9, nesterov=False, name='Momentum', **options):
+        # Not 0, the base class' own default: it would decay every variable by nothing.
+        options.setdefault('weight_decay', None)
+        super().__init__(name=name, **options)
+        self._learning_rate = self._build_learning_rate(learning_rate)
+        self.momentum = float(momentum)
+        self.nesterov = bool(nesterov)
+
+    def build(self, var_list):
+        """Makes one accumulator a variable, of zeros."""
+        super().build(var_list)
+        if getattr(self, '_built', False):
+            return
+        self.accumulators = [self.add_variable_from_reference(v, 'Momentum') for v in var_list]
+        self._built = True
+
+    def update_step(self, gradient, variable):
+        """Moves one variable by its dense or sparse gradient."""
+        rate = tf.cast(self.learning_rate, variable.dtype)
+        gradient = tf.convert_to_tensor(gradient)
+        accumulator = self.accumulators[self._index_dict[self._var_key(variable)]]
+        velocity = self.momentum * accumulator + gradient
+        accumulator.assign(velocity)
+        if self.nesterov:
+            velocity = gradient + self.momentum * velocity
+        variable.assign_sub(rate * velocity)
+
+    def get_config(self):
+        """dict: the arguments."""
+        return {**super().get_config(), 'momentum': self.momentum, 'nesterov': self.nesterov,
+                'learning_rate': self._serialize_hyperparameter(self._learning_rate)}
 
 
 def make_optimizer(name, learning_rate, momentum=0.0, nesterov=False,
@@ -19,19 +57,19 @@ def make_optimizer(name, learning_rate, momentum=0.0, nesterov=False,
     """Builds one optimizer.
 
     Args:
-      name: 'sgd', 'adagrad' or 'adam'.
-      learning_rate: a float or a Keras schedule.
-      momentum: of SGD; 0 for none.
-      nesterov: of SGD.
+      name: 'sgd' (Keras), 'momentum' (`Momentum`), 'adagrad' or 'adam'.
+      learning_rate: a float or a Keras schedule, see `schedules.make_schedule`.
+      momentum: of SGD and Momentum; 0 for none.
+      nesterov: of SGD and Momentum.
       initial_accumulator: of Adagrad.
 
     Raises:
       UserError: for an unknown name.
     """
     errors.require_one_of('optimizer', name, OPTIMIZERS)
-    if name == 'sgd':
-        return tf.keras.optimizers.SGD(learning_rate, momentum=momentum, nesterov=nesterov,
-                                       jit_compile=False)
+    if name in ('sgd', 'momentum'):
+        maker = tf.keras.optimizers.SGD if name == 'sgd' else Momentum
+        return maker(learning_rate, momentum=momentum, nesterov=nesterov, jit_compile=False)
     if name == 'adagrad':
         return tf.keras.optimizers.Adagrad(learning_rate, jit_compile=False,
                                            initial_accumulator_value=initial_accumulator)

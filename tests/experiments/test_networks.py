@@ -1,0 +1,101 @@
+"""Weights from anywhere into a network by name, and folders that can be built again."""
+import gzip
+import shutil
+
+import numpy as np
+import pytest
+
+from tf_advseg.core.errors import UserError
+from tf_advseg.data import spec as specs
+from tf_advseg.experiments import evaluating, networks
+from tf_advseg.models import layers
+from tf_advseg.models.zoo import tf1_checkpoint
+
+
+def description(num_classes=4, seed=0, **options):
+    return networks.describe('deeplab_mobilenet_v2', num_classes=num_classes, seed=seed,
+                             depth_multiplier=0.25, **options)
+
+
+def contents(model):
+    return {name: v.numpy() for name, v in layers.official_variables(model).items()}
+
+
+def assert_equal(ours, theirs, but=()):
+    theirs = contents(theirs)
+    for name, value in contents(ours).items():
+        assert np.array_equal(value, theirs[name]) != name.startswith(but or '-'), name
+
+
+@pytest.fixture(scope='module')
+def made(tmp_path_factory):
+    """(folder, model): a model folder and beside it its TF1 checkpoint."""
+    folder = tmp_path_factory.mktemp('made')
+    model = networks.build(description(seed=3))
+    spec = specs.DatasetSpec('four', 'abcd', specs.default_palette(4))
+    networks.save(folder / 'model', model, description(seed=3), spec)
+    tf1_checkpoint.write(folder / 'model.ckpt-1', model, 1)
+    return folder, model
+
+
+@pytest.mark.parametrize('name', ['model', 'model.ckpt-1'])
+def test_the_same_classes_give_all_weights(made, name):
+    model = networks.build(description(seed=5))
+    networks.load_weights(networks.find_weights(made[0] / name), model)
+    assert_equal(model, made[1])
+
+
+@pytest.mark.parametrize('name', ['model', 'model.ckpt-1'])
+def test_other_classes_start_the_logits_anew_and_say_so(made, name):
+    model = networks.build(description(7, seed=5))
+    fresh = model.logits.kernel.numpy()
+    said = networks.load_weights(made[0] / name, model)
+    assert 'logits/semantic/weights: 4 classes in the file, 7 in the network' in said
+    np.testing.assert_array_equal(model.logits.kernel, fresh)
+    np.testing.assert_array_equal(model.concat_projection.kernel, made[1].concat_projection.kernel)
+
+
+@pytest.mark.parametrize('name', ['model', 'model.ckpt-1'])
+def test_the_backbone_alone_goes_under_another_head(made, name):
+    model = networks.build(description(seed=5, atrous_rates=(6,), decoder=True))
+    before = contents(model)
+    with pytest.raises(UserError):
+        networks.load_weights(made[0] / name, model)
+    for key, value in contents(model).items():
+        np.testing.assert_array_equal(value, before[key])
+    networks.load_weights(made[0] / name, model, backbone_only=True)
+    np.testing.assert_array_equal(model.backbone.stem.kernel, made[1].backbone.stem.kernel)
+    np.testing.assert_array_equal(model.logits.kernel, before['logits/semantic/weights'])
+
+
+def test_a_network_is_not_guessed_from_bare_weights(made, tmp_path):
+    (tmp_path / 'x.tar.gz').write_bytes(gzip.compress(b''))
+    for path in (made[0] / 'model.ckpt-1', tmp_path / 'x.tar.gz'):
+        with pytest.raises(UserError, match='which network .* import_checkpoint --model') as caught:
+            evaluating.load(str(path))
+        assert str(path) in str(caught.value) and '\n' not in str(caught.value)
+
+
+def test_what_is_not_there_is_named_with_the_nearest(made):
+    with pytest.raises(UserError, match='no such checkpoint.*Did you mean "model.ckpt-1'):
+        networks.find_weights(made[0] / 'model.ckpt-2')
+    with pytest.raises(UserError, match='no such checkpoint'):
+        evaluating.load(made[0] / 'nowhere')
+
+
+def test_a_folder_is_built_again(made, tmp_path):
+    model, spec, content = networks.load(made[0] / 'model')
+    assert_equal(model, made[1])
+    assert spec.num_classes == 4 and content['model'] == {
+        **description(seed=3), 'arguments': {**description(seed=3)['arguments'],
+                                             'atrous_rates': []}}
+    shutil.copytree(made[0] / 'model', tmp_path / 'damaged')
+    data = next((tmp_path / 'damaged' / 'weights').glob('*.data-*'))
+    data.write_bytes(data.read_bytes()[:-100])
+    with pytest.raises(UserError, match='damaged'):
+        networks.load(tmp_path / 'damaged')
+
+
+def test_every_name_leads_to_a_builder_of_that_name():
+    for name, builder in networks.NETWORKS.items():
+        assert builder.__name__ == name

@@ -1,0 +1,162 @@
+"""tools/import_checkpoint.py: a folder that serves everywhere, its report, and refusals."""
+import json
+import tarfile
+
+import numpy as np
+import pytest
+
+from tf_advseg.core.errors import UserError
+from tf_advseg.experiments import importing, networks
+from tf_advseg.models import layers
+from tf_advseg.models.zoo import catalogue, tf1_checkpoint
+
+MODEL = 'mobilenetv2_dm05_coco_voc_trainaug'
+
+
+def contents(model):
+    return {name: v.numpy() for name, v in layers.official_variables(model).items()}
+
+
+@pytest.fixture(scope='module')
+def archive(tmp_path_factory):
+    """(path of an archive like MODEL's, the network in it)."""
+    folder = tmp_path_factory.mktemp('archive')
+    model = networks.build(networks.describe(
+        'deeplab_mobilenet_v2', **{**catalogue.entry(MODEL).arguments(), 'seed': 9}))
+    tf1_checkpoint.write(folder / 'model.ckpt-30000', model, 30000)
+    path = folder / 'zoo.tar.gz'
+    with tarfile.open(path, 'w:gz', compresslevel=0) as tar:
+        for part in sorted(folder.glob('model.ckpt*')):
+            tar.add(part, f'deeplabv3_mnv2_dm05/{part.name}')
+    return path, model
+
+
+def imported(call, archive, output, *words):
+    call('import_checkpoint', f'--model={MODEL}', f'--source={archive[0]}', f'--output={output}',
+         *words)
+    return networks.load(output)
+
+
+def test_the_folder_is_the_zoo_s_network_with_its_classes(call, archive, tmp_path, capsys):
+    model, spec, content = imported(call, archive, tmp_path / 'deep' / 'out', '--verify')
+    expected = contents(archive[1])
+    for name, value in contents(model).items():
+        np.testing.assert_array_equal(value, expected[name])
+    assert spec.name == 'pascal_voc_2012' and spec.class_names[15] == 'person'
+    assert content['model']['arguments']['crop_size'] == [513, 513]
+    assert content['origin']['model'] == MODEL and content['origin']['assigned'] == 272
+    said = capsys.readouterr().out
+    assert '272 variables assigned, 0 re-initialised' in said
+    assert 'no frozen graph or TFLite' in said and '--checkpoint=' in said
+    assert [path.name for path in (tmp_path / 'deep').iterdir()] == ['out']
+
+
+def test_stride_8_and_other_classes(call, archive, tmp_path, capsys):
+    model, spec, content = imported(call, archive, tmp_path / 'out', '--num_classes=4',
+                                    '--output_stride=8')
+    assert (model.output_stride, model.num_classes) == (8, 4)
+    assert spec.class_names == ('class 0', 'class 1', 'class 2', 'class 3')
+    assert 're-initialised: logits/semantic/biases: 21 classes' in capsys.readouterr().out
+    model, spec, _ = imported(call, archive, tmp_path / 'out', '--dataset=stanford_background')
+    assert spec.name == 'stanford_background' and model.num_classes == 8  # the folder is replaced
+    assert [path.name for path in tmp_path.iterdir()] == ['out']
+
+
+def test_the_folder_serves_predict_and_the_checkpoint_serves_training(call, archive, made_run,
+                                                                      tmp_path):
+    imported(call, archive, tmp_path / 'out')
+    from PIL import Image
+    image, _ = made_run.data.records.load(made_run.data.test[0])
+    Image.fromarray(image).save(tmp_path / 'a.png')
+    call('predict', f'--checkpoint={tmp_path}/out', f'--input={tmp_path}/a.png',
+         f'--output={tmp_path}/maps')
+    assert np.array(Image.open(tmp_path / 'maps' / 'a.png')).shape == image.shape[:2]
+    started = networks.build(networks.describe('deeplab_mobilenet_v2', num_classes=3,
+                                               depth_multiplier=0.5))
+    for source in (tmp_path / 'out', archive[0], archive[0].parent / 'model.ckpt-30000'):
+        said = networks.load_weights(networks.find_weights(source), started)
+        assert '270 variables assigned, 2 re-initialised' in said
+
+
+def test_any_other_network_is_spelt_by_gin(call, archive, tmp_path):
+    gin = ['--gin_param=experiment.network = "deeplab_mobilenet_v2"',
+           '--gin_param=deeplab_mobilenet_v2.depth_multiplier = 0.5',
+           '--gin_param=deeplab_mobilenet_v2.atrous_rates = (2,)']
+    words = [f'--source={archive[0].parent}/model.ckpt-30000', f'--output={tmp_path}/out']
+    with pytest.raises(UserError, match='how many classes'):
+        call('import_checkpoint', *gin, *words)
+    with pytest.raises(UserError, match='no weights for aspp1_depthwise.*backbone_only'):
+        call('import_checkpoint', *gin, *words, '--num_classes=21')
+    call('import_checkpoint', *gin, *words, '--num_classes=21', '--backbone_only')
+    model, _, content = networks.load(tmp_path / 'out')
+    assert content['model']['arguments']['atrous_rates'] == [2]
+    np.testing.assert_array_equal(model.backbone.stem.kernel, archive[1].backbone.stem.kernel)
+
+
+def test_verify_runs_the_tflite_file_and_bad_parity_writes_nothing(call, shared, tmp_path, capsys,
+                                                                  monkeypatch):
+    source = shared / 'zoo' / 'deeplabv3.tflite'
+    if not source.is_file():
+        pytest.skip(f'the zoo files are not here: {source}')
+    words = [f'--model={MODEL}', f'--source={source}', f'--output={tmp_path}/out', '--verify',
+             f'--input={shared}/zoo/images/bird_513.png']
+    call('import_checkpoint', *words)
+    assert 'same class at 100.000 %' in capsys.readouterr().out
+    origin = json.loads((tmp_path / 'out' / 'model.json').read_text())['origin']
+    assert len(origin['parity']) == 1
+    twins = importing._twins
+
+    def spoilt(description, segmentor):
+        segmentor.logits.bias.assign_add([5.0] * 10 + [-5.0] * 11)
+        return twins(description, segmentor)
+
+    monkeypatch.setattr(importing, '_twins', spoilt)
+    words[2] = f'--output={tmp_path}/bad'
+    with pytest.raises(UserError, match='parity is bad, nothing was written'):
+        call('import_checkpoint', *words)
+    assert not (tmp_path / 'bad').exists()
+
+
+def test_the_catalogue_is_printed(call, capsys):
+    call('import_checkpoint', '--list')
+    assert capsys.readouterr().out.strip() == catalogue.listing().strip()
+
+
+def test_mistakes_are_one_line_and_write_nothing(call, archive, made_run, tmp_path):
+    source, output = f'--source={archive[0]}', f'--output={tmp_path}/out'
+    (tmp_path / 'full').mkdir()
+    (tmp_path / 'full' / 'thesis.txt').write_text('mine')
+    (tmp_path / 'cut.tar.gz').write_bytes(archive[0].read_bytes()[:9000])
+    model = f'--model={MODEL}'
+    for words, text in (
+            (['--model=mobilenetv2_coco_voc_trainag', source, output],
+             'Did you mean "mobilenetv2_coco_voc_trainaug"'),
+            (['--model=xception71_dpc_cityscapes_trainval', source, output], 'not built here'),
+            ([source, output], 'no network was given'),
+            ([model, output], 'it was published as http://download.tensorflow.org/models/'),
+            ([model, source], 'no folder for the model'),
+            ([model, source, f'--output={tmp_path}/full'], 'exists and is no model folder'),
+            ([model, source, f'--output={tmp_path}/full/thesis.txt'], 'is a file'),
+            ([model, output, f'--source={tmp_path}/cut.tar.gz'], 'truncated or damaged archive'),
+            ([model, output, f'--source={tmp_path}/nothing'], 'no such checkpoint'),
+            ([model, output, f'--source={made_run.path}'], 'model folder or run directory already'),
+            ([model, source, output, '--dataset=citiscapes'], 'Did you mean "cityscapes"'),
+            ([model, source, output, '--dataset=cityscapes', '--num_classes=21'], '19 classes'),
+            (['--model=mobilenetv2_coco_cityscapes_trainfine', source, output], 'another depth'),
+            ([model, source, output, '--gin_file=gin/demo.gin'], 'give one of the two')):
+        with pytest.raises(UserError) as caught:
+            call('import_checkpoint', *words)
+        assert text in str(caught.value) and '\n' not in str(caught.value), words
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['cut.tar.gz', 'full']
+
+
+def test_another_entry_s_file_is_not_taken_for_this_one_s(call, archive, tmp_path, monkeypatch):
+    """As many channels, but Cityscapes' classes: the head would be lost unasked."""
+    entry = catalogue.entry(MODEL)
+    import dataclasses
+    other = dataclasses.replace(entry, num_classes=19, dataset='cityscapes')
+    monkeypatch.setitem(catalogue.ENTRIES, MODEL, other)
+    with pytest.raises(UserError, match='not the weights of .*21 classes in the file, 19'):
+        call('import_checkpoint', f'--model={MODEL}', f'--source={archive[0]}',
+             f'--output={tmp_path}/out')
+    assert not (tmp_path / 'out').exists()

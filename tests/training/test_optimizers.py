@@ -1,0 +1,78 @@
+"""The optimizer of the official code against TensorFlow 1's own."""
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tf_advseg.core.errors import UserError
+from tf_advseg.training import optimizers, schedules
+
+GRADIENTS = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
+
+
+def trained(optimizer, gradients, value=(1.0, 2.0, 3.0)):
+    """The values of a variable after each gradient."""
+    variable = tf.Variable(value)
+    optimizer.build([variable])
+    values = []
+    for gradient in gradients:
+        optimizer.apply_gradients([(tf.constant(gradient), variable)])
+        values.append(variable.numpy())
+    return np.stack(values)
+
+
+@pytest.mark.parametrize('nesterov', [False, True])
+def test_momentum_is_tensorflow_1s_while_the_rate_jumps(nesterov):
+    rate = schedules.step_decay(0.1, 20, decay_steps=3, factor=0.5, slow_start_steps=2,
+                                slow_start_rate=0.001)
+    ours = trained(optimizers.make_optimizer('momentum', rate, 0.9, nesterov), GRADIENTS)
+    variable, expected, step = tf.Variable([1.0, 2.0, 3.0]), [], 0
+    theirs = tf.compat.v1.train.MomentumOptimizer(lambda: rate(step), 0.9, use_nesterov=nesterov)
+    for step, gradient in enumerate(GRADIENTS):
+        theirs.apply_gradients([(tf.constant(gradient), variable)])
+        expected.append(variable.numpy())
+    np.testing.assert_allclose(ours, expected, rtol=1e-6)
+    keras = trained(optimizers.make_optimizer('sgd', rate, 0.9, nesterov), GRADIENTS)
+    assert np.abs(keras - expected).max() > 1e-3
+
+
+def test_at_a_constant_rate_momentum_is_keras_sgd():
+    ours = trained(optimizers.make_optimizer('momentum', 0.1, 0.9), GRADIENTS)
+    keras = trained(optimizers.make_optimizer('sgd', 0.1, 0.9), GRADIENTS)
+    np.testing.assert_allclose(ours, keras, rtol=1e-5)
+
+
+def test_momentum_goes_on_from_its_variables():
+    whole = trained(optimizers.Momentum(0.1), GRADIENTS)
+    first, resumed = optimizers.Momentum(0.1), optimizers.Momentum(0.1)
+    variable = tf.Variable(trained(first, GRADIENTS[:3])[-1])
+    resumed.build([variable])
+    assert len(first.variables) == 2  # the iterations and one accumulator
+    for mine, kept in zip(resumed.variables, first.variables):
+        mine.assign(kept)
+    for gradient in GRADIENTS[3:]:
+        resumed.apply_gradients([(tf.constant(gradient), variable)])
+    np.testing.assert_array_equal(variable, whole[-1])
+
+
+def test_two_replicas_sum_their_gradients(two_replicas):
+    with two_replicas.scope():
+        variable = tf.Variable([1.0, 2.0])
+        optimizer = optimizers.Momentum(0.1)
+        optimizer.build([variable])
+    gradient = two_replicas.experimental_distribute_values_from_function(
+        lambda context: tf.constant([1.0, 10.0]) * (context.replica_id_in_sync_group + 1.0))
+
+    @tf.function
+    def step(gradient):
+        two_replicas.run(lambda g: optimizer.apply_gradients([(g, variable)]), [gradient])
+
+    step(gradient)
+    np.testing.assert_allclose(variable.numpy(), [1.0 - 0.3, 2.0 - 3.0], rtol=1e-6)
+
+
+def test_its_config_makes_it_again_and_unknown_names_are_refused():
+    made = optimizers.make_optimizer('momentum', 0.25, 0.5, nesterov=True)
+    again = optimizers.Momentum.from_config(made.get_config())
+    assert again.momentum == 0.5 and again.nesterov and float(again.learning_rate) == 0.25
+    with pytest.raises(UserError, match='momentum'):
+        optimizers.make_optimizer('momentun', 0.1)

@@ -1,0 +1,231 @@
+"""Published weights -> a model folder: what tools/import_checkpoint.py does."""
+import contextlib
+import dataclasses
+import inspect
+import os
+import pathlib
+import shutil
+import uuid
+from typing import Tuple
+
+import gin
+import numpy as np
+
+from tf_advseg.core import errors
+from tf_advseg.core import files
+from tf_advseg.data import official_specs
+from tf_advseg.data import records as record_sets
+from tf_advseg.data import spec as specs
+from tf_advseg.data.readers import base
+from tf_advseg.data.readers import stanford_background
+from tf_advseg.experiments import networks
+from tf_advseg.experiments import training
+from tf_advseg.models import layers
+from tf_advseg.models import zoo
+from tf_advseg.models.zoo import archive
+from tf_advseg.models.zoo import catalogue
+from tf_advseg.models.zoo import parity
+
+SPECS = {**official_specs.SPECS, 'stanford_background': stanford_background.SPEC}
+
+
+@dataclasses.dataclass(frozen=True)
+class Imported:
+    """What an import did.
+
+    Attributes:
+      report: zoo.ImportReport.
+      parities: parity.Parity of each graph of the same weights that was at hand.
+      note: why there is none, where it was asked for and there is none; else ''.
+      folder: Path of the model folder.
+    """
+    report: zoo.ImportReport
+    parities: Tuple[parity.Parity, ...]
+    note: str
+    folder: pathlib.Path
+
+    def text(self):
+        """Lines for people."""
+        lines = [self.report.text(), *(f'parity: {p.text()}' for p in self.parities)]
+        return '\n'.join(lines + ([f'parity: {self.note}'] if self.note else []))
+
+
+def import_checkpoint(source, output, model=None, num_classes=None, output_stride=None,
+                      dataset=None, backbone_only=False, verify=False, picture=None):
+    """Reads published weights into a network and writes it as a model folder.
+
+    Args:
+      source: what `models.zoo.read` takes.
+      output: the folder to write: new, empty, or a model folder, which is replaced.
+      model: name in the catalogue; None for the network that gin names (`experiment.network`).
+      num_classes: None for the file's (or the data set's); another starts the logits anew.
+      output_stride: 8, 16 or 32; None is 16, or gin's.
+      dataset: whose class names the model bears: one of SPECS or a folder of records; None is the
+        catalogue's.
+      backbone_only: take the backbone and let the head start anew.
+      verify: also run the frozen graph or TFLite file that lies beside the weights.
+      picture: path of the picture to verify with; None is a synthetic one.
+
+    Returns:
+      Imported.
+
+    Raises:
+      UserError: one line; nothing is written then.
+    """
+    entry = catalogue.entry(model) if model is not None else None
+    output = _require_output(output)
+    image = base.read_picture(pathlib.Path(picture).expanduser()) if picture else None
+    if not source:
+        where = f'; it was published as {entry.address}' if entry else ''
+        raise errors.UserError(f'no weights were given: add --source=PATH{where}')
+    spec = _given_spec(dataset, num_classes)
+    if spec is not None:
+        num_classes = spec.num_classes
+    if entry is not None:
+        arguments = entry.arguments(num_classes, output_stride)
+        description = networks.describe(entry.network, **arguments)
+    else:
+        description = _gin_description(num_classes, output_stride)
+    source = networks.find_weights(source)
+    segmentor = networks.build(description)
+    report = _read(source, segmentor, backbone_only)
+    if entry is not None and segmentor.num_classes == entry.num_classes and not backbone_only:
+        _require_whole(entry, source, report)
+    parities, note = (), ''
+    if verify:
+        parities, note = _verified(source, description, segmentor, report, image)
+    bad = [p for p in parities if not p.good]
+    if bad:
+        raise errors.UserError(f'parity is bad, nothing was written: {bad[0].text()}; expected: '
+                               f'{bad[0].expected()}')
+    if spec is None:
+        spec = _default_spec(entry, segmentor.num_classes)
+    _write(output, segmentor, description, spec, origin={
+        'model': model, 'source': str(source), 'kind': report.kind,
+        'assigned': len(report.assigned), 'reinitialised': len(report.reinitialised),
+        'parity': [p.text() for p in parities]})
+    return Imported(report, parities, note, output)
+
+
+def _require_output(output):
+    """`output` as a Path that may be written: checked before the work."""
+    if not output:
+        raise errors.UserError('no folder for the model was given: add --output=DIR')
+    path = pathlib.Path(output).expanduser()
+    if path.exists() and not path.is_dir():
+        raise errors.UserError(f'{path}: is a file; --output must name a folder')
+    if path.is_dir() and any(path.iterdir()) and not (path / networks.DESCRIPTION).is_file():
+        raise errors.UserError(f'{path}: exists and is no model folder (no '
+                               f'{networks.DESCRIPTION}); choose another --output')
+    return path
+
+
+def _given_spec(dataset, num_classes):
+    """The DatasetSpec that --dataset names, or None."""
+    if dataset is None:
+        return None
+    folder = pathlib.Path(dataset).expanduser()
+    if dataset not in SPECS and (folder / files.MANIFEST).is_file():
+        spec = record_sets.RecordSet(folder).spec
+    else:
+        spec = SPECS[errors.require_one_of('data set (or folder of records)', dataset, SPECS)]
+    if num_classes not in (None, spec.num_classes):
+        raise errors.UserError(f'--num_classes={num_classes}, but {spec.name} has '
+                               f'{spec.num_classes} classes; leave one of the two out')
+    return spec
+
+
+def _default_spec(entry, num_classes):
+    """The catalogue's data set where the classes are as many, else classes by number."""
+    known = official_specs.SPECS.get(entry.dataset) if entry is not None else None
+    if known is not None and known.num_classes == num_classes:
+        return known
+    return specs.DatasetSpec('unnamed', [f'class {i}' for i in range(num_classes)],
+                             specs.default_palette(num_classes))
+
+
+def _gin_description(num_classes, output_stride):
+    """The network that gin names, described with what the command line says."""
+    bound = gin.get_bindings(training.experiment)
+    if 'network' not in bound:
+        raise errors.UserError('no network was given: add --model=ZOO_NAME (see --list), or spell '
+                               'it with --gin_file, as gin/models/deeplabv3_mobilenet_v2.gin')
+    network = errors.require_one_of('network', bound['network'], networks.NETWORKS)
+    builder = networks.NETWORKS[network]
+    given = {'num_classes': num_classes, 'output_stride': output_stride,
+             'crop_size': bound.get('crop_size')}
+    known = inspect.signature(builder).parameters
+    for name, value in given.items():
+        if value is not None and name not in known:
+            raise errors.UserError(f'{network} has no {name}')
+    given = {name: value for name, value in given.items() if value is not None}
+    if 'num_classes' not in {**gin.get_bindings(builder), **given}:
+        raise errors.UserError(f'{network}: for how many classes? Add --num_classes=N or --dataset')
+    return networks.describe(network, **given)
+
+
+def _read(source, segmentor, backbone_only):
+    """zoo.ImportReport of any weights; of a model folder or run, too."""
+    folder = networks.find(source) if source.is_dir() else None
+    if folder is None:
+        return zoo.read(source, segmentor, backbone_only)
+    raise errors.UserError(f'{source}: is a model folder or run directory already; give it as '
+                           '--checkpoint wherever it is to be used')
+
+
+def _require_whole(entry, source, report):
+    """Raises UserError where a network of the zoo would start with a new head unasked."""
+    for name, reason in report.reinitialised[:1]:
+        raise errors.UserError(f'{source}: not the weights of {entry.name}: {name} would start '
+                               f'anew ({reason}); give its own file, or another --num_classes')
+
+
+def _verified(source, description, segmentor, report, image):
+    """(parities, note): every graph at hand of the same weights, compared with the network."""
+    if report.reinitialised:
+        return (), 'not compared: a part of the network starts anew'
+    with contextlib.ExitStack() as stack:
+        graphs = archive.graphs(stack, source)
+        if not graphs:
+            return (), ('no frozen graph or TFLite file beside the weights: all variables were '
+                        'matched by name and shape, and no picture was compared')
+        return tuple(parity.compare(path, _twins(description, segmentor), image)
+                     for path in graphs), ''
+
+
+def _twins(description, segmentor):
+    """Function (output_stride, crop_size) -> the same network and weights at another stride."""
+    arguments = description['arguments']
+    ours = layers.official_variables(segmentor)
+
+    def build(output_stride, crop_size):
+        changes = {'output_stride': output_stride}
+        if crop_size is not None:
+            changes['crop_size'] = tuple(crop_size)
+        if arguments.get('atrous_rates'):
+            changes['atrous_rates'] = tuple(
+                int(np.ceil(rate * arguments['output_stride'] / output_stride))
+                for rate in arguments['atrous_rates'])
+        twin = networks.build(description, **changes)
+        for name, variable in layers.official_variables(twin).items():
+            variable.assign(ours[name].numpy())
+        return twin
+
+    return build
+
+
+def _write(output, segmentor, description, spec, **fields):
+    """Writes the model folder whole, in the place of an older one."""
+    with files.disk_errors(output):
+        output.parent.mkdir(parents=True, exist_ok=True)
+    mark = f'{os.getpid()}-{uuid.uuid4().hex[:8]}'
+    fresh, old = (output.with_name(f'{files.TEMPORARY}{output.name[:80]}-{word}-{mark}')
+                  for word in ('new', 'old'))
+    with files.atomic_folder(fresh) as folder:
+        networks.save(folder, segmentor, description, spec, **fields)
+    with files.disk_errors(output):
+        if output.exists():
+            os.rename(output, old)
+        os.rename(fresh, output)
+        files.sync_folder(output.parent)
+        shutil.rmtree(old, ignore_errors=True)

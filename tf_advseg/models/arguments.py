@@ -1,0 +1,46 @@
+"""Checks of what a network's builder was given: one line that names builder and argument."""
+import numbers
+
+from tf_advseg.core.errors import UserError
+
+
+def require(builder, good, argument, value, expected):
+    """Raises UserError '<builder>: <argument> is <value>, expected <expected>' unless `good`."""
+    if not good:
+        raise UserError(f'{builder}: {argument} is {value!r}, expected {expected}')
+
+
+def is_count(value):
+    """Whether `value` is an integer of at least 1."""
+    return isinstance(value, numbers.Integral) and value >= 1
+
+
+def require_classes(builder, num_classes):
+    """Raises UserError unless `num_classes` is an integer of at least 1."""
+    require(builder, is_count(num_classes), 'num_classes', num_classes, 'an integer of at least 1')
+
+
+def require_rates(builder, atrous_rates):
+    """Raises UserError unless `atrous_rates` is a sequence of integers of at least 1."""
+    require(builder, isinstance(atrous_rates, (list, tuple)) and all(map(is_count, atrous_rates)),
+            'atrous_rates', atrous_rates, 'integers of at least 1, such as (6, 12, 18)')
+
+
+def require_dropout(builder, dropout_rate):
+    """Raises UserError unless 0 <= dropout_rate < 1."""
+    require(builder, isinstance(dropout_rate, numbers.Real) and 0.0 <= dropout_rate < 1.0,
+            'dropout_rate', dropout_rate, '0 <= rate < 1')
+
+
+def as_pair(builder, crop_size):
+    """(height, width) in pixels from an int, a pair or None; None stays None.
+
+    Raises:
+      UserError: anything else.
+    """
+    if isinstance(crop_size, numbers.Integral):
+        crop_size = (crop_size, crop_size)
+    require(builder, crop_size is None or (isinstance(crop_size, (list, tuple)) and
+                                           len(crop_size) == 2 and all(map(is_count, crop_size))),
+            'crop_size', crop_size, 'a number of pixels, (height, width) or None')
+    return None if crop_size is None else tuple(crop_size)

@@ -1,0 +1,249 @@
+"""frozen_inference_graph.pb -> arrays under official names, by the graph's structure.
+
+Every convolution is found with its kernel and with what follows it: a batch norm, or the bias that
+is left of one that was folded. No node is run, no op is loaded.
+"""
+import dataclasses
+import pathlib
+
+import numpy as np
+import tensorflow as tf
+from google.protobuf.message import DecodeError
+
+from tf_advseg.core.errors import UserError
+from tf_advseg.models.zoo import assignment
+
+KIND = 'frozen graph'
+INPUT, OUTPUT = 'ImageTensor', 'SemanticPredictions'
+
+_CONVOLUTIONS = ('Conv2D', 'DepthwiseConv2dNative')
+_FUSED = ('FusedBatchNorm', 'FusedBatchNormV2', 'FusedBatchNormV3')
+_ADDITIONS = ('BiasAdd', 'BiasAddV1', 'Add', 'AddV2')
+_PASSING = ('Identity', 'Cast', 'StopGradient')  # between a constant and what takes it
+_SHAPING = ('BatchToSpaceND', 'Identity')  # between a convolution and its batch norm
+_LEAVES = ('weights', 'depthwise_weights', 'biases', 'BatchNorm/gamma', 'BatchNorm/beta',
+           'BatchNorm/moving_mean', 'BatchNorm/moving_variance')
+_DAMAGE = (DecodeError, ValueError, TypeError, KeyError, IndexError, AttributeError, MemoryError,
+           OverflowError, UnicodeDecodeError)
+
+
+@dataclasses.dataclass(frozen=True)
+class Convolution:
+    """One convolution of a graph.
+
+    Attributes:
+      name: of its node.
+      kernel: name of its constant.
+      values: leaf of an official name -> name of the constant.
+      epsilon: of the batch norm, or None.
+      stride, rate: int.
+      folded: whether an addition follows and no batch norm.
+    """
+    name: str
+    kernel: str
+    values: dict
+    epsilon: float
+    stride: int
+    rate: int
+    folded: bool
+
+
+def load(path):
+    """The GraphDef in a file.
+
+    Raises:
+      UserError: unreadable, truncated or foreign.
+    """
+    path = pathlib.Path(path)
+    graph = tf.compat.v1.GraphDef()
+    try:
+        graph.ParseFromString(path.read_bytes())
+    except OSError as error:
+        raise UserError(f'{path}: cannot be read: {error.strerror}') from error
+    except _DAMAGE as error:
+        raise UserError(f'{path}: a truncated or damaged frozen graph, or not one; fetch it '
+                        'again') from error
+    if not graph.node:
+        raise UserError(f'{path}: a graph without nodes, not a frozen inference graph')
+    return graph
+
+
+class Graph:
+    """A GraphDef's convolutions and constants.
+
+    Args:
+      graph: GraphDef.
+    """
+
+    def __init__(self, graph):
+        self.nodes = {node.name: node for node in graph.node}
+        self.consumers = {}
+        for node in graph.node:
+            for place, name in enumerate(_inputs(node)):
+                self.consumers.setdefault(name, []).append((node, place))
+
+    def constant(self, name):
+        """Name of the constant that feeds this input, or None."""
+        for _ in range(8):
+            node = self.nodes.get(name)
+            if node is None or node.op == 'Const':
+                return name if node is not None else None
+            if node.op not in _PASSING or not _inputs(node):
+                return None
+            name = _inputs(node)[0]
+        return None
+
+    def value(self, name):
+        """A constant's array, or None where it is no float."""
+        tensor = self.nodes[name].attr['value'].tensor
+        if not tf.as_dtype(tensor.dtype).is_floating:
+            return None
+        size = int(np.prod([side.size for side in tensor.tensor_shape.dim], dtype=np.float64))
+        if size > 1 << 28:  # one number can stand for any shape
+            raise ValueError(f'{name}: {size} values')
+        return np.asarray(tf.make_ndarray(tensor), np.float32)
+
+    def floats(self):
+        """Names of all float constants."""
+        return [name for name, node in self.nodes.items() if node.op == 'Const'
+                and tf.as_dtype(node.attr['dtype'].type).is_floating]
+
+    def convolutions(self):
+        """Every `Convolution` whose kernel is a constant, in the graph's order."""
+        return [self._convolution(node) for node in self.nodes.values()
+                if node.op in _CONVOLUTIONS and self.constant(_inputs(node)[1])]
+
+    def pooling_window(self):
+        """(height, width) of the graph's average pool in pixels of its map, or None."""
+        windows = {tuple(node.attr['ksize'].list.i[1:3]) for node in self.nodes.values()
+                   if node.op == 'AvgPool'}
+        return windows.pop() if len(windows) == 1 else None
+
+    def _convolution(self, node):
+        kernel = self.constant(_inputs(node)[1])
+        values = {'depthwise_weights' if node.op.startswith('Depthwise') else 'weights': kernel}
+        follower, place = self._follower(node.name)
+        epsilon = None
+        if follower is not None and follower.op in _FUSED and place == 0:
+            names = [self.constant(name) for name in _inputs(follower)[1:5]]
+            values.update(zip(_LEAVES[3:], names))
+            epsilon = follower.attr['epsilon'].f
+        elif follower is not None and follower.op in _ADDITIONS:
+            values['biases'] = self.constant(_inputs(follower)[1 - place])
+        values = {leaf: name for leaf, name in values.items() if name is not None}
+        return Convolution(node.name, kernel, values, epsilon, int(node.attr['strides'].list.i[1]),
+                           self._rate(node), 'biases' in values)
+
+    def _follower(self, name):
+        """The (node, place of its input) that makes something of a convolution's output."""
+        for _ in range(4):
+            users = [u for u in self.consumers.get(name, ()) if not u[0].op.startswith('Fake')]
+            for node, place in users:
+                if node.op in _FUSED or (node.op in _ADDITIONS and self.constant(
+                        _inputs(node)[1 - place])):
+                    return node, place
+            passing = [node for node, place in users if node.op in _SHAPING and place == 0]
+            if not passing:
+                break
+            name = passing[0].name
+        return None, 0
+
+    def _rate(self, node):
+        """The atrous rate: of a SpaceToBatchND before the convolution, else its dilations."""
+        before = self.nodes.get(_inputs(node)[0])
+        if before is not None and before.op == 'SpaceToBatchND':
+            block = self.constant(_inputs(before)[1])
+            if block is not None:
+                return int(tf.make_ndarray(self.nodes[block].attr['value'].tensor).reshape(-1)[0])
+        dilations = list(node.attr['dilations'].list.i)
+        return int(dilations[1]) if len(dilations) == 4 else 1
+
+
+def read(path, segmentor):
+    """Reads a frozen graph for a network, batch norm present or folded.
+
+    Args:
+      path: of the .pb.
+      segmentor: a network of `tf_advseg.models`.
+
+    Returns:
+      assignment.Found.
+
+    Raises:
+      UserError: damaged or foreign; two convolutions of one name with different kernels.
+    """
+    ours = assignment.official_layers(path, segmentor)
+    definition = load(path)
+    try:
+        return _read(path, Graph(definition), ours)
+    except _DAMAGE as error:
+        raise UserError(f'{path}: a damaged frozen graph ({error}); fetch it again') from error
+
+
+def _read(path, graph, ours):
+    by_scope = _by_scope(path, graph, list(ours))
+    arrays, origins, epsilons, used = {}, {}, {}, set()
+    for scope, convolution in by_scope.items():
+        layer = ours.get(scope)
+        values = {leaf: graph.value(name) for leaf, name in convolution.values.items()}
+        used.update(convolution.values.values())
+        if layer is not None and layer.norm is not None and convolution.folded:
+            kernel = values.get('depthwise_weights', values.get('weights'))
+            named = assignment.unfolded(layer, kernel, values['biases'])
+        else:
+            named = {f'{scope}/{leaf}': value for leaf, value in values.items()}
+        arrays.update(named)
+        origins.update({name: convolution.values.get(name[len(scope) + 1:], convolution.kernel)
+                        for name in named})
+        if convolution.epsilon is not None:
+            epsilons[scope] = convolution.epsilon
+    for name in graph.floats():  # batch norm spelt out in multiplications still has its names
+        plain = name.split(':')[0]
+        if scope_of_variable(plain) in ours and plain not in arrays and name not in used:
+            arrays[plain] = graph.value(name)
+            used.add(name)
+    unused = tuple((name, 'an argument of the graph, not a weight') for name in graph.floats()
+                   if name not in used)
+    return assignment.Found(KIND, arrays, origins, unused, epsilons)
+
+
+def scope_of_variable(name):
+    """The scope of an official variable's name, or None for another name."""
+    for leaf in _LEAVES:
+        if name.endswith('/' + leaf):
+            return name[:-len(leaf) - 1]
+    return None
+
+
+def _by_scope(path, graph, scopes):
+    """dict: scope -> Convolution; one that is run at several sizes counts once."""
+    found = {}
+    for convolution in graph.convolutions():
+        scope = (scope_of_variable(convolution.kernel)
+                 or assignment.scope_of(convolution.kernel, scopes)
+                 or assignment.scope_of(convolution.name, scopes) or convolution.name)
+        other = found.get(scope)
+        if other is not None and other.kernel != convolution.kernel:
+            raise UserError(f'{path}: two kernels claim {scope}: {other.kernel} and '
+                            f'{convolution.kernel}')
+        found.setdefault(scope, convolution)
+    return found
+
+
+def geometry(definition, scopes):
+    """(stride, rate) of each of our layers in a graph, by official scope.
+
+    Args:
+      definition: GraphDef.
+      scopes: official scopes.
+
+    Returns:
+      dict: scope -> (stride, rate).
+    """
+    return {scope: (convolution.stride, convolution.rate)
+            for scope, convolution in _by_scope('graph', Graph(definition), scopes).items()}
+
+
+def _inputs(node):
+    """Names of a node's inputs, without '^control' and ':0'."""
+    return [name.split(':')[0] for name in node.input if not name.startswith('^')]

@@ -1,0 +1,107 @@
+"""Learning rates of the official DeepLab code (utils/train_utils.py, get_model_learning_rate)."""
+import gin
+import tensorflow as tf
+
+from tf_advseg.core import errors
+
+POLICIES = ('poly', 'step')
+BURN_INS = ('none', 'linear')
+
+
+class DeepLabSchedule(tf.keras.optimizers.schedules.LearningRateSchedule):
+    """Polynomial or stepwise decay with a slow start, to the last bit as the official code.
+
+    During the first `slow_start_steps` the rate is `slow_start_rate` (burn_in 'none'), or rises in
+    a line from it to the base rate ('linear'). The decay counts from the slow start's end:
+      poly: (base - end) * (1 - t / T)^power + end, and `end` after T steps;
+      step: base * factor^floor(t / decay_steps).
+
+    Args:
+      base: float, the rate that decays.
+      steps: int, of the whole training, slow start included; T is what follows the slow start.
+      policy: 'poly' or 'step'.
+      power, end: of 'poly'; 0.9 and 0 in the official recipes.
+      decay_steps, factor: of 'step'; 2000 and 0.1 there.
+      slow_start_steps: int; 0 for no slow start.
+      slow_start_rate: float; 1e-4 there.
+      burn_in: 'none' or 'linear'.
+
+    Raises:
+      UserError: an unknown policy or burn-in, or a slow start that is as long as the training.
+    """
+
+    def __init__(self, base, steps, policy='poly', power=0.9, end=0.0, decay_steps=2000, factor=0.1,
+                 slow_start_steps=0, slow_start_rate=1e-4, burn_in='none'):
+        errors.require_one_of('learning rate policy', policy, POLICIES)
+        errors.require_one_of('slow start', burn_in, BURN_INS)
+        if not 0 <= slow_start_steps < max(1, steps):
+            raise errors.UserError(f'a slow start of {slow_start_steps} steps in a training of '
+                                   f'{steps}: expected at least 0 and fewer than the training has')
+        super().__init__()
+        self._config = {
+            'base': float(base), 'steps': int(steps), 'policy': policy, 'power': float(power),
+            'end': float(end), 'decay_steps': int(decay_steps), 'factor': float(factor),
+            'slow_start_steps': int(slow_start_steps), 'slow_start_rate': float(slow_start_rate),
+            'burn_in': burn_in}
+
+    def __call__(self, step):
+        """float32 scalar: the rate at a step (integer scalar, from 0)."""
+        given = self._config
+        step = tf.cast(step, tf.float32)
+        slow = float(given['slow_start_steps'])
+        rate = self._decayed(tf.maximum(step - slow, 0.0))
+        if not slow:
+            return rate
+        start = tf.constant(given['slow_start_rate'], tf.float32)
+        if given['burn_in'] == 'linear':
+            start += (given['base'] - given['slow_start_rate']) * step / slow
+        return tf.where(step < slow, start, rate)
+
+    def _decayed(self, step):
+        given = self._config
+        base = tf.constant(given['base'], tf.float32)
+        if given['policy'] == 'step':
+            return base * tf.pow(given['factor'], tf.floor(step / float(given['decay_steps'])))
+        steps = float(max(1, given['steps'] - given['slow_start_steps']))
+        done = tf.minimum(step, steps) / steps
+        return (base - given['end']) * tf.pow(1.0 - done, given['power']) + given['end']
+
+    def get_config(self):
+        """dict: the arguments."""
+        return dict(self._config)
+
+
+@gin.configurable
+def polynomial_decay(learning_rate, steps, power=0.9, end=0.0, slow_start_steps=0,
+                     slow_start_rate=1e-4, burn_in='none'):
+    """base * (1 - t/T)^0.9 with an optional slow start; see `DeepLabSchedule`."""
+    return DeepLabSchedule(learning_rate, max(1, steps), 'poly', power, end,
+                           slow_start_steps=slow_start_steps, slow_start_rate=slow_start_rate,
+                           burn_in=burn_in)
+
+
+@gin.configurable
+def step_decay(learning_rate, steps, decay_steps=2000, factor=0.1, slow_start_steps=0,
+               slow_start_rate=1e-4, burn_in='none'):
+    """base * factor^floor(t / decay_steps) with an optional slow start; see `DeepLabSchedule`."""
+    return DeepLabSchedule(learning_rate, max(1, steps), 'step', decay_steps=decay_steps,
+                           factor=factor, slow_start_steps=slow_start_steps,
+                           slow_start_rate=slow_start_rate, burn_in=burn_in)
+
+
+SCHEDULES = {'poly': polynomial_decay, 'step': step_decay}
+
+
+def make_schedule(name, learning_rate, steps):
+    """A rate for `make_optimizer`: a float for 'constant', else a schedule with gin's settings.
+
+    Args:
+      name: 'constant', 'poly' or 'step'.
+      learning_rate: float, the base rate.
+      steps: int, of the whole training.
+
+    Raises:
+      UserError: for an unknown name.
+    """
+    errors.require_one_of('schedule', name, ('constant', *SCHEDULES))
+    return learning_rate if name == 'constant' else SCHEDULES[name](learning_rate, steps)

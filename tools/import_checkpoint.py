@@ -1,0 +1,59 @@
+"""Turns published weights into a model folder that every --checkpoint takes.
+
+--source is a TF1 checkpoint (prefix, as model.ckpt-30000, or its folder), a .tar.gz of the model
+zoo as downloaded, a frozen graph (.pb), a TFLite file or keras weights (.h5). --model is a name of
+the official DeepLab zoo (--list shows them); any other network is spelt by gin. Another
+--num_classes starts the last layer anew. Nothing is downloaded, and nothing in a file is executed.
+
+Example:
+  python tools/import_checkpoint.py --list
+"""
+import pathlib
+import sys
+
+if not __package__:  # started as a script from a checkout, from any directory
+    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+from tf_advseg.core import command_line  # noqa: E402  before absl: it says what is missing
+from tf_advseg.core import runtime  # noqa: E402
+
+from absl import flags  # noqa: E402
+
+command_line.define_common_flags('model', 'source', 'output', 'num_classes', 'output_stride',
+                                 'dataset', 'verify', 'input', 'gin_file', 'gin_param')
+flags.DEFINE_boolean('backbone_only', False, 'Take the backbone and let the head start anew, '
+                     'whatever head the file has.')
+flags.DEFINE_boolean('list', False, 'Print the catalogue of the model zoo and end.')
+
+FLAGS = flags.FLAGS
+
+
+def main(argv):
+    """Flags, one call, what was assigned and what was not."""
+    del argv
+    from tf_advseg.core import configuration
+    from tf_advseg.core.errors import UserError
+    if FLAGS.model and FLAGS.gin_file:
+        raise UserError('--model names a network of the zoo, --gin_file spells another: give one '
+                        'of the two')
+    runtime.configure()
+    from tf_advseg.models.zoo import catalogue
+    if FLAGS.list:
+        print(catalogue.listing())
+        return
+    from tf_advseg.experiments import importing
+    configuration.parse(FLAGS.gin_file, FLAGS.gin_param)
+    outcome = importing.import_checkpoint(
+        FLAGS.source, FLAGS.output, FLAGS.model, FLAGS.num_classes, FLAGS.output_stride,
+        FLAGS.dataset, FLAGS.backbone_only, FLAGS.verify, FLAGS.input)
+    print(outcome.text())
+    print(f'written: {outcome.folder} (use it as --checkpoint={outcome.folder})')
+
+
+def run():
+    """Console script."""
+    command_line.run(main)
+
+
+if __name__ == '__main__':
+    run()
