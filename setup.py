@@ -33,6 +33,7 @@ setup(
         'numpy<2',
         'absl-py',
         'gin-config==0.5.0',
+        'h5py',  # comes with TensorFlow too; models/zoo/keras_h5.py reads with it
         'pillow',
         'matplotlib',
         'tqdm',

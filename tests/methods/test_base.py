@@ -1,4 +1,4 @@
-"""Gradient multipliers against those of the official DeepLab code; mining and resizing of labels."""
+"""Gradient multipliers against the official DeepLab code's; mining; labels at the logits' size."""
 import json
 
 import numpy as np

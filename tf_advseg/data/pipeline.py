@@ -78,7 +78,6 @@ def training_batches(records, ids, batch_size, crop_size, streams, first_step, n
       UserError for an empty `ids`. Wrap loops in `records.data_errors()`.
     """
     positions = _require_ids(records, ids)
-    crop_size = tuple(int(v) for v in crop_size)
     # The seed goes as text: a tensor has no room for every whole number.
     stream_arguments = [len(positions), batch_size, str(streams.seed_value), stream,
                         augment_stream]
@@ -93,11 +92,9 @@ def training_batches(records, ids, batch_size, crop_size, streams, first_step, n
     def prepare(payload, index, seed):
         example = record_format.decode(payload)
         image, label = _resized(example['image'], example['label'], size_range, random_scale, seed)
-        image, label = _pad_and_crop(image, label, crop_size, seed, pad_value)
+        image, label = _pad_and_crop(image, label, tuple(map(int, crop_size)), seed, pad_value)
         if flip:
             image, label = augment.random_flip((image, label), seed)
-        image.set_shape([*crop_size, 3])
-        label.set_shape(crop_size)
         return {'image': image, 'label': tf.cast(label, tf.int32),
                 'image_id': example['image_id'], 'index': index}
 
@@ -133,7 +130,8 @@ def _pad_and_crop(image, label, crop_size, seed, pad_value):
     size = tf.maximum(tf.shape(label), tf.constant(crop_size, tf.int32))
     image, label = augment.pad_to(image, label, size[0], size[1], pad_value)
     top, left = augment.random_crop_offsets(size[0], size[1], crop_size, seed)
-    return augment.crop(image, top, left, crop_size), augment.crop(label, top, left, crop_size)
+    image, label = (augment.crop(tensor, top, left, crop_size) for tensor in (image, label))
+    return tf.ensure_shape(image, [*crop_size, 3]), tf.ensure_shape(label, crop_size)
 
 
 def padded_sizes(sizes, crop_size, multiple=16):

@@ -72,7 +72,8 @@ class Evaluator:
         scale 1 by default.
 
     Raises:
-      UserError: no pictures, or scales that are none; on `run`, label ids outside 0..C-1, or another number of logits.
+      UserError: no pictures, or scales that are none; on `run`, label ids outside 0..C-1, or
+        another number of logits.
     """
 
     def __init__(self, segmentor, data, num_classes, batch_size=8, strategy=None,

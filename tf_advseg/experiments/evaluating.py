@@ -214,7 +214,8 @@ def evaluate(checkpoint, compare=(), which=None, data_dir=None, reader=None, spl
       scales, flip: of the passes that are averaged, see `evaluation.multi_scale`.
 
     Returns:
-      {'dataset', 'split', 'pictures', 'scales', 'flip', 'models': {name: summary}, 'checkpoints': {name: path}}.
+      {'dataset', 'split', 'pictures', 'scales', 'flip', 'models': {name: summary},
+      'checkpoints': {name: path}}.
 
     Raises:
       UserError: see the functions above.

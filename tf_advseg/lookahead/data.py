@@ -48,9 +48,9 @@ class LookaheadData:
                                                   for side in self.crop_size)):
             raise errors.UserError(
                 f'{self.records.folder}: has pictures larger than the crop (or scaled to be) '
-                f'{self.crop_size[0]}x{self.crop_size[1]}, and the maps\' stride is {self._stride}; '
-                'expected a crop of k * stride + 1 and a stride of at most 16, or a crop that '
-                'holds every picture')
+                f'{self.crop_size[0]}x{self.crop_size[1]}, and the maps\' stride is '
+                f'{self._stride}; expected a crop of k * stride + 1 and a stride of at most 16, or '
+                'a crop that holds every picture')
 
     def batches(self, first_step, num_steps=None, stream='data', augment_stream='augment'):
         """Global generator batches from a budget step on."""

@@ -34,8 +34,7 @@ def items(num_images, num_slots, seen=None):
 
 
 def batches(records, ids, pairs, lookup, map_shape, map_dtype, batch_size, crop_size, stride,
-            seed, flip=True, drop_remainder=False, random_scale=None,
-            pad_value=augment.PAD_VALUE):
+            seed, flip=True, drop_remainder=False, random_scale=None, pad_value=augment.PAD_VALUE):
     """Batches for `methods.load.LoAd.adversary_step`, in the order of `pairs`.
 
     Args:
@@ -87,9 +86,9 @@ def batches(records, ids, pairs, lookup, map_shape, map_dtype, batch_size, crop_
 
     chosen = [ids[position] for position in pairs[:, 0]]
     sizes = pipeline.padded_sizes(records.image_sizes(chosen), crop_size)
-    dataset = tf.data.Dataset.zip((
-        records.dataset(chosen), tf.data.Dataset.from_tensor_slices(pairs[:, 1]),
-        tf.data.Dataset.from_tensor_slices(sizes), tf.data.Dataset.range(len(pairs))))
+    slices = tf.data.Dataset.from_tensor_slices
+    dataset = tf.data.Dataset.zip((records.dataset(chosen), slices(pairs[:, 1]), slices(sizes),
+                                   tf.data.Dataset.range(len(pairs))))
     dataset = dataset.map(read).map(prepare, num_parallel_calls=tf.data.AUTOTUNE,
                                     deterministic=True)
     return dataset.batch(batch_size, drop_remainder=drop_remainder).prefetch(2)

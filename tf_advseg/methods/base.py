@@ -41,9 +41,10 @@ def globally(scalars):
 class Method(tf.keras.Model):
     """A segmentor, its adversaries and the steps that train them.
 
-    Subclasses define `phases`: a dict from phase name to step. A step takes (batch, seed, **tensors)
-    with batch as in DESIGN.md ("Batch"), seed int32[2] for stateless dropout, and returns a dict of
-    global float32 scalars under the project's common names (`loss/ce`, `loss/adv`, ...).
+    Subclasses define `phases`: a dict from phase name to step. A step takes (batch, seed,
+    **tensors) with batch as in DESIGN.md ("Batch"), seed int32[2] for stateless dropout, and
+    returns a dict of global float32 scalars under the project's common names (`loss/ce`,
+    `loss/adv`, ...).
 
     Attributes:
       segmentor: the network that is trained and, in the end, kept.
@@ -165,8 +166,9 @@ def gradient_multipliers(segmentor, last_layer=1.0, bias=1.0, last_layers=LAST_L
     found = official_multipliers(named, last_layer, bias, last_layers)
     if not found:
         raise errors.UserError(
-            f'gradient multipliers {last_layer} (last layers) and {bias} (biases): {segmentor.name} '
-            f'has neither biases nor layers called {", ".join(last_layers)}; set both to 1')
+            f'gradient multipliers {last_layer} (last layers) and {bias} (biases): '
+            f'{segmentor.name} has neither biases nor layers called {", ".join(last_layers)}; set '
+            'both to 1')
     by_variable = {id(named[name]): value for name, value in found.items()}
     return [by_variable.get(id(v), 1.0) for v in segmentor.trainable_variables]
 

@@ -161,7 +161,8 @@ def decayed_kernels(segmentor):
 def padding_colour(segmentor):
     """What pictures are padded with for a network: three numbers that its first layer makes 0.
 
-    (127.5,) * 3, and the mean colour for networks that subtract one (official plain ResNets, caffe).
+    (127.5,) * 3, and the mean colour for networks that subtract one (official plain ResNets, those
+    from caffe).
     """
     normalisation = getattr(segmentor, 'normalisation', None)
     if normalisation is None:

@@ -1,0 +1,65 @@
+"""Stage 1 with the official recipe's settings, on a small network and small scenes."""
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tf_advseg.core import configuration, errors, random_streams, run_directory
+from tf_advseg.experiments import context as contexts
+from tf_advseg.experiments import dataset as datasets
+from tf_advseg.experiments import networks, stage_one, training
+
+SIDE = 49
+OPTIONS = {'num_train': 6, 'num_val': 4, 'num_test': 1, 'size': (SIDE, SIDE),
+           'smallest': (40, 40)}
+SMALL = (f'experiment.crop_size = {SIDE}', "dataset.reader = 'shapes'",
+         f'dataset.options = {OPTIONS!r}', 'dataset.holdout_fraction = 0.5',
+         'stage_one.batch_size = 3', 'stage_one.epochs = 2',
+         'polynomial_decay.slow_start_steps = 1')
+
+
+def trained(path, *bindings):
+    """(result, weights, metrics) of Stage 1 with the official piece and further bindings."""
+    configuration.parse(['gin/methods/official_deeplab.gin'], [*SMALL, *bindings])
+    with run_directory.RunDirectory(path) as run:
+        run.open(configuration.config_text(), training.MAY_CHANGE)
+        description = networks.describe('deeplab_mobilenet_v2', num_classes=8, seed=1,
+                                        crop_size=(SIDE, SIDE), depth_multiplier=0.25)
+        segmentor = networks.build(description)
+        before = [v.numpy() for v in segmentor.trainable_variables]
+        context = contexts.Context(
+            run=run, data=datasets.dataset(run.path), strategy=tf.distribute.get_strategy(),
+            streams=random_streams.RandomStreams(0), crop_size=(SIDE, SIDE),
+            description=description)
+        result = stage_one.run(context, segmentor, 'nothing')
+        moved = [v.numpy() - b for v, b in zip(segmentor.trainable_variables, before)]
+        lines = [json.loads(line) for line in run.metrics_path.read_text().splitlines()]
+    configuration.parse([], [])
+    return result, moved, lines
+
+
+def test_the_official_recipe_trains_and_its_settings_matter(tmp_path):
+    result, moved, lines = trained(tmp_path / 'official')
+    assert result['steps'] == 4 and 0.0 <= result['holdout_miou'] <= 1.0
+    assert all(np.isfinite(m).all() for m in moved) and max(np.abs(m).max() for m in moved) > 0
+    assert lines
+    _, unscaled, _ = trained(tmp_path / 'unscaled', 'stage_one.max_scale = 1.0',
+                             'stage_one.min_scale = 1.0')
+    assert any(not np.allclose(a, b, atol=1e-7) for a, b in zip(moved, unscaled))
+
+
+def test_settings_that_came_later_leave_older_runs_alone():
+    settings = stage_one.stage_one()
+    assert not {'optimizer', 'min_scale', 'max_scale', 'scale_step',
+                'size_range'} & set(stage_one._identity(settings))
+    settings['min_scale'] = 0.5
+    assert stage_one._identity(settings)['min_scale'] == 0.5
+
+
+def test_scales_that_are_none_are_refused():
+    with pytest.raises(errors.UserError, match='0 < minimum <= maximum'):
+        stage_one._resizing({**stage_one.stage_one(), 'min_scale': 3.0})
+    resizing = stage_one._resizing({**stage_one.stage_one(), 'size_range': (33, 49, 16)})
+    assert resizing['size_range'].size(40, 49).numpy().tolist() == [33, 49]
+    assert not resizing['random_scale'].active
