@@ -120,6 +120,17 @@ def test_a_graph_for_any_size_gives_what_a_graph_for_one_size_gives():
         np.testing.assert_allclose(anything(pictures(*size)), model(pictures(*size)), atol=1e-4)
 
 
+def test_padding_far_away_changes_nothing():
+    model = small()
+    picture = pictures(65, 257, batch=1)
+    padded = np.pad(picture, [(0, 0), (0, 0), (0, 128), (0, 0)], constant_values=127.5)
+    # Out of reach of the padding: 92 pixels of the coarsest field, 30 of its window, 12 of pyramids.
+    far = np.s_[:, :, :(257 - 140) // 4]
+    np.testing.assert_allclose(model(padded)[far], model(picture)[far], atol=1e-5)
+    whole = small(contrast_floor=None)
+    assert np.abs(whole(padded)[far] - whole(picture)[far]).max() > 1e-3
+
+
 def test_initial_values_follow_the_seed():
     x = pictures(20, 20)
     np.testing.assert_array_equal(small(seed=3)(x), small(seed=3)(x))

@@ -23,20 +23,31 @@ FORWARD = (
     'xception65_pascal_os16__65x65', 'xception65_pascal_os16__129x129',
     'xception65_pascal_os16__257x257', 'xception65_pascal_os8__129x129',
     'xception65_cityscapes_os16__129x129')
-# Held against our code by tests/data, tests/training and the other files of tests/models.
-ELSEWHERE = (
-    'README.md', 'param_rule.py', 'colormaps.json', 'preprocess.npz', 'preprocess_sizes.json',
-    'train_schedules.json', 'train__mnv2_pascal_os16__65x65.npz',
-    'train__mnv2_aspp_decoder_os16__129x129.npz')
+# Held against our code by other tests: file of the reference -> (test, what is read there).
+ELSEWHERE = {
+    'colormaps.json': ('data/test_official_specs.py', 'colormaps.json'),
+    'preprocess.npz': ('data/test_official_preprocessing.py', "'preprocess'"),
+    'preprocess_sizes.json': ('data/test_official_preprocessing.py', 'preprocess_sizes.json'),
+    'train_schedules.json': ('training/test_schedules.py', 'train_schedules.json'),
+    'train__mnv2_pascal_os16__65x65.npz': (
+        'models/test_official_training_reference.py', 'mnv2_pascal_os16__65x65'),
+    'train__mnv2_aspp_decoder_os16__129x129.npz': (
+        'models/test_official_training_reference.py', 'mnv2_aspp_decoder_os16__129x129')}
+# Groups of numbers inside those files that have a test of their own.
+GROUPS = {'ms_': ('evaluation/test_multi_scale.py', 'ms_argmax'),
+          'export_': ('models/zoo/test_saved_model.py', "'export_"),
+          'gradient_multipliers': ('methods/test_base.py', 'gradient_multipliers')}
 ROUNDING = 1e-3  # of the largest value: the bound of every comparison here
 
 
-def test_every_file_of_the_reference_is_a_test(shared, official):
+def test_every_file_of_the_reference_is_a_test(shared, repository):
     there = {path.name for path in (shared / 'reference').iterdir()}
     configurations = {name.split('__')[0] for name in FORWARD}
-    tested = {f'{name}.npz' for name in FORWARD} | set(ELSEWHERE)
+    tested = {f'{name}.npz' for name in FORWARD} | set(ELSEWHERE) | {'README.md', 'param_rule.py'}
     tested |= {f'variables__{name}.json' for name in configurations}
     assert there <= tested
+    for test, word in [*ELSEWHERE.values(), *GROUPS.values()]:
+        assert word in (repository / 'tests' / test).read_text(encoding='utf-8'), (test, word)
 
 
 @pytest.mark.parametrize('configuration', sorted({name.split('__')[0] for name in FORWARD}))
@@ -99,15 +110,16 @@ def test_every_batch_norm_and_endpoint_is_the_official_one(official, name):
                          np.abs(output).max())
 
 
-@pytest.mark.parametrize('onednn', ['0', '1'])
-@pytest.mark.parametrize('selection', [
-    'mnv2_pascal_os16__97x161',
-    pytest.param('test_logits', marks=pytest.mark.slow)])
+@pytest.mark.parametrize('onednn, selection', [
+    # On is the default, so this session has it on.
+    ('0', 'mnv2_pascal_os16__97x161 or xception65_pascal_os16__65x65 or resnet101beta'),
+    pytest.param('0', 'test_logits', marks=pytest.mark.slow),
+    pytest.param('1', 'test_logits', marks=pytest.mark.slow)])
 def test_with_onednn_off_and_on(repository, onednn, selection):
     """The setting is read when TensorFlow starts: a process of its own."""
     result = subprocess.run(
         [sys.executable, '-m', 'pytest', '-q', '-x', '-p', 'no:cacheprovider', __file__, '-k',
-         f'test_logits and {selection}'],
+         f'test_logits and ({selection})'],
         cwd=repository, env={**os.environ, 'TF_ENABLE_ONEDNN_OPTS': onednn}, timeout=900,
         capture_output=True, text=True, check=False)
     assert result.returncode == 0 and ' passed' in result.stdout, result.stdout[-2000:]

@@ -3,7 +3,8 @@
 Luc et al. (2016), section 3.2, cite it, train it patch-wise from scratch, and feed it RGB pictures
 under local contrast normalisation (their supplement); Farabet et al. take YUV.
 
-From Farabet et al. (known to us from descriptions: their text was not at hand): a Laplacian pyramid of three scales, each locally
+Of Farabet et al. we had no text: what is attributed to them here is written from memory of it and
+from others' summaries, and may err in details. A Laplacian pyramid of three scales, each locally
 normalised over 15x15; one network with the same weights at every scale, of 7x7 filters, 16, tanh,
 2x2 max pooling, 64, tanh, 2x2 max pooling, 256 (a field of view of 46x46 pixels, so of 184x184 at
 the coarsest scale); the coarser scales' maps enlarged to the finest and joined; a classifier of
@@ -13,7 +14,8 @@ third 32 of the 64, drawn at random; with YUV, 10 of the first 16 see Y and 6 se
 Chosen here: SAME padding; pooling in steps of two, so maps are at stride 4 of the finest scale and
 logits are too; tanh in the hidden layer; align-corners enlargement; the pyramid's 5-tap filter
 (Burt & Adelson 1983); normal initial values of variance 1 / (inputs that are connected), cut at
-two deviations; the draw of the connections, which no seed changes.
+two deviations; the draw of the connections, which no seed changes; a constant floor of the local
+deviation (`contrast_floor`), so that logits do not depend on how much padding there is.
 """
 import gin
 import numpy as np
@@ -59,14 +61,16 @@ class ScaleInvariantFeatures(tf.keras.layers.Layer):
       colour: 'rgb' (Luc et al.) or 'yuv' (Farabet et al.).
       sparse: bool, whether filters see some of the maps only (see the module).
       seed: int.
+      contrast_floor: see `local_contrast.normalise`.
 
     Attributes:
       channels: 768, of what comes out.
     """
 
-    def __init__(self, colour='rgb', sparse=True, seed=0):
+    def __init__(self, colour='rgb', sparse=True, seed=0,
+                 contrast_floor=local_contrast.MEAN_DEVIATION):
         super().__init__(name='features')
-        self.colour = colour
+        self.colour, self.contrast_floor = colour, contrast_floor
         self.stages = []
         in_channels = 3
         for index, (filters, seen) in enumerate(STAGES, start=1):
@@ -86,7 +90,8 @@ class ScaleInvariantFeatures(tf.keras.layers.Layer):
         x = tf.cast(image, tf.float32)
         if self.colour == 'yuv':
             x = tf.image.rgb_to_yuv(x)
-        maps = [self.features(local_contrast.normalise(level)) for level in pyramid(x, SCALES)]
+        maps = [self.features(local_contrast.normalise(level, floor=self.contrast_floor))
+                for level in pyramid(x, SCALES)]
         size = _size(maps[0])
         return tf.concat([maps[0]] + [resize_bilinear(coarse, size) for coarse in maps[1:]], -1)
 
@@ -171,7 +176,8 @@ def pyramid(x, scales):
 
 
 @gin.configurable
-def farabet(num_classes, colour='rgb', hidden=1024, sparse=True, crop_size=None, seed=0):
+def farabet(num_classes, colour='rgb', hidden=1024, sparse=True, crop_size=None, seed=0,
+            contrast_floor=local_contrast.MEAN_DEVIATION):
     """The multi-scale network of Farabet et al.; the defaults are Luc et al.'s on Stanford.
 
     Args:
@@ -181,6 +187,8 @@ def farabet(num_classes, colour='rgb', hidden=1024, sparse=True, crop_size=None,
       sparse: bool; False connects every filter to every map.
       crop_size: int, (height, width) or None; see `Farabet`.
       seed: int, for the initial values.
+      contrast_floor: grey levels; a smaller local deviation is not divided by. None is the mean of
+        each picture's own deviations (Jarrett et al.), padding included.
 
     Returns:
       A `Farabet` whose variables exist.
@@ -193,7 +201,9 @@ def farabet(num_classes, colour='rgb', hidden=1024, sparse=True, crop_size=None,
     errors.require_one_of(f'{name}.colour', colour, COLOURS)
     arguments.require(name, hidden == 0 or arguments.is_count(hidden), 'hidden', hidden,
                       'an integer of at least 0')
-    backbone = ScaleInvariantFeatures(colour, bool(sparse), seed)
+    arguments.require(name, contrast_floor is None or contrast_floor > 0, 'contrast_floor',
+                      contrast_floor, 'a number above 0, or None')
+    backbone = ScaleInvariantFeatures(colour, bool(sparse), seed, contrast_floor)
     return Farabet(backbone, num_classes, hidden, arguments.as_pair(name, crop_size), seed,
                    name=name)
 

@@ -12,6 +12,9 @@ WINDOW = 15
 # In grey levels of 0..255: a constant picture has nothing but rounding in it, and keeps it small.
 SMALLEST = 0.1
 TINY = 1e-12
+# The mean local deviation of Stanford Background pictures, in grey levels (every fifteenth of them:
+# 17.1). As a floor it does not move with how much padding stands beside a picture.
+MEAN_DEVIATION = 17.0
 
 
 def normalise(x, window=WINDOW, floor=None):
@@ -22,7 +25,7 @@ def normalise(x, window=WINDOW, floor=None):
       window: odd int, side of the Gaussian window in pixels.
       floor: c, the smallest deviation divided by, in units of x. None is Jarrett et al.'s: for
         each picture and channel the mean of its local deviations, so that flat regions are not
-        blown up.
+        blown up; padding is then a part of the picture and moves it.
 
     Returns:
       float32 [B, h, w, C]; 0, but for rounding, where a picture is constant.
