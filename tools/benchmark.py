@@ -1,10 +1,12 @@
-"""Measures what LoAd costs: `load` seconds, `load_memory` memory and disk.
+"""Measures what things cost: `load`, `load_memory`, `determinism`, `inference`.
 
 load         a propagation and a cycle, broken into generator step, hold-out evaluation, map
              generation, discriminator training and the rest: of a run that exists (--workdir), or
              measured now on a configuration (--gin_file), after a cycle to warm up
 load_memory  peak memory and buffer at the paper's VOC size, on pictures made up for it
 determinism  what deterministic operations cost in each kind of step
+inference    milliseconds of exported networks, beside the same as plain TF1 graphs, in turns; of
+             MobileNetV2 at strides 16 and 8 and Xception-65 at 16, or of --model
 
 Example:
   python tools/benchmark.py load --gin_file=gin/demo_smallest.gin
@@ -21,16 +23,18 @@ from absl import flags  # noqa: E402
 from tf_advseg.core import command_line  # noqa: E402
 from tf_advseg.core import runtime  # noqa: E402
 
-KINDS = ('load', 'load_memory', 'determinism')
+KINDS = ('load', 'load_memory', 'determinism', 'inference')
 VOC = ('models/deeplabv3_mobilenet_v2.gin', 'methods/load.gin')
 
-command_line.define_common_flags('gin_file', 'gin_param', 'workdir', 'strategy')
+command_line.define_common_flags('gin_file', 'gin_param', 'workdir', 'strategy', 'model',
+                                 'output_stride', input_size='513')
 flags.DEFINE_integer('cycles', 1, 'load: cycles measured.', lower_bound=1)
 flags.DEFINE_integer('pictures', 1464, 'load_memory: training pictures.', lower_bound=8)
 flags.DEFINE_integer('side', 513, 'load_memory: height and width.', lower_bound=33)
 flags.DEFINE_integer('steps', 4, 'load_memory: steps of each network.', lower_bound=1)
 flags.DEFINE_integer('real_maps', 32, 'load_memory: maps of a slot that the network draws; the '
                      'others are random and compress worse.', lower_bound=0)
+flags.DEFINE_integer('repeats', 20, 'inference: runs of each.', lower_bound=1)
 
 FLAGS = flags.FLAGS
 
@@ -45,6 +49,9 @@ def main(argv):
         from tf_advseg.experiments import determinism
         from tf_advseg.reporting import tables
         print(tables.to_text(determinism.measure()))
+        return
+    if kind == 'inference':
+        _inference()
         return
     runtime.configure(deterministic=True)
     from tf_advseg.experiments import benchmarking
@@ -68,6 +75,18 @@ def main(argv):
     print(memory.text())
     if not memory.within:
         raise errors.UserError('a limit is not kept, see above')
+
+
+def _inference():
+    size = command_line.parse_size(FLAGS.input_size)
+    runtime.configure()
+    from tf_advseg.core import configuration
+    from tf_advseg.experiments import inference_benchmark
+    from tf_advseg.reporting import tables
+    configuration.parse(FLAGS.gin_file, FLAGS.gin_param)
+    timings = list(inference_benchmark.measure(FLAGS.model, FLAGS.output_stride, size,
+                                               FLAGS.repeats))
+    print(tables.to_text(inference_benchmark.table(timings, size, FLAGS.repeats)))
 
 
 def run():

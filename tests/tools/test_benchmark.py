@@ -99,3 +99,51 @@ def test_mistakes_are_one_line(call, tmp_path, own_folder):
         with pytest.raises(UserError) as caught:
             call('benchmark', *words)
         assert text in str(caught.value) and '\n' not in str(caught.value)
+
+
+def test_inference_beside_a_plain_graph(call, capsys):
+    call('benchmark', 'inference', '--model=deeplab_mobilenet_v2', '--output_stride=8',
+         '--input_size=65', '--repeats=2',
+         '--gin_param=deeplab_mobilenet_v2.depth_multiplier=0.25')
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith('65x65, medians of 2 runs in turns, float32, oneDNN o')
+    assert lines[1].split()[-1] == 'share'
+    name, figures = lines[3].split('stride 8')
+    assert name == 'deeplab_mobilenet_v2, '
+    plain, exported, ratio, verdict = figures.split()[:4]
+    assert float(plain) > 0 and float(exported) > 0
+    assert verdict == ('kept' if float(ratio) <= 1 else 'OVER') or ratio == '1.00'
+    configuration.parse([], [])
+
+
+def test_the_plain_graph_is_plain_and_computes_the_network():
+    from tf_advseg.experiments import inference_benchmark
+    from tf_advseg.models import deeplab, resize
+    model = inference_benchmark.randomise(deeplab.deeplab_mobilenet_v2(
+        5, 8, depth_multiplier=0.25, crop_size=65))
+    definition, feed, fetch = inference_benchmark.plain_graph(model, (65, 65))
+    kinds = [node.op for node in definition.node]
+    # A batch norm after each of the 54 convolutions but the logits, and no variable.
+    assert kinds.count('FusedBatchNormV3') == 54
+    assert kinds.count('Conv2D') + kinds.count('DepthwiseConv2dNative') == 55
+    assert 'SpaceToBatchND' in kinds and not {'VarHandleOp', 'ReadVariableOp'} & set(kinds)
+    assert kinds.count('ArgMax') == 1 and (feed, fetch) == ('image:0', 'Identity:0')
+    image = np.random.default_rng(0).integers(0, 256, (1, 65, 65, 3), np.uint8)
+    ids = inference_benchmark.plain_runner(model, (65, 65))(image)
+    expected = tf.argmax(resize.resize_bilinear(model(tf.constant(image)), [65, 65]), -1)
+    assert np.mean(ids == expected) > 0.999
+
+
+def test_turns_are_taken():
+    from tf_advseg.experiments import inference_benchmark
+    calls = []
+    seconds = inference_benchmark.interleaved([lambda i=i: calls.append(i) for i in range(3)], 4)
+    assert seconds.shape == (3, 4) and (seconds > 0).all()
+    timed = calls[3 * inference_benchmark.WARM_UP:]
+    assert sorted(timed) == sorted(4 * [0, 1, 2])
+    assert {first for first in timed[::3]} == {0, 1, 2}
+
+
+def test_no_such_network_to_time(call):
+    with pytest.raises(UserError, match='Did you mean "deeplab_xception"'):
+        call('benchmark', 'inference', '--model=deeplab_xcept')

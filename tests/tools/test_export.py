@@ -1,0 +1,143 @@
+"""tools/export.py: what it writes can be used, its proof, and what it refuses."""
+import json
+import re
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tf_advseg.core.errors import UserError
+from tf_advseg.evaluation import prediction
+from tf_advseg.experiments import exporting, networks
+from tf_advseg.models import layers, zoo
+
+SIDE = 49
+
+
+@pytest.fixture(scope='module')
+def pictures(made_run, tmp_path_factory):
+    from PIL import Image
+    folder = tmp_path_factory.mktemp('pictures')
+    for name in made_run.data.test[:2]:
+        Image.fromarray(made_run.data.records.load(name)[0]).save(folder / f'{name}.png')
+    return folder
+
+
+def test_saved_model_and_tf1_checkpoint_are_checkpoints(call, made_run, pictures, tmp_path, capsys):
+    output = tmp_path / 'out'
+    words = (f'--checkpoint={made_run.path}', f'--output={output}', f'--input={pictures}')
+    call('export', *words, '--format=saved_model,tf1')
+    printed = capsys.readouterr().out
+    assert f'{output / "saved_model.pb"}: ' in printed and f'2 pictures of {pictures}' in printed
+    report = json.loads((output / 'export.json').read_text())
+    assert report['files']['saved_model.pb']['agreement']['worst'] >= 0.999
+    names = {path.name for path in output.iterdir()}
+    assert names >= {'saved_model.pb', 'model.json', 'export.json', 'tf1'}
+    assert 'weights' not in names
+
+    image, _ = made_run.data.records.load(made_run.data.test[0])
+    expected = prediction.predict(made_run.segmentor, image, SIDE)
+    signature = tf.saved_model.load(str(output)).signatures['class_map']
+    assert np.mean(signature(image=tf.constant(image[None]))['class_map'][0] == expected) > 0.999
+    assert not any('disc' in v.name for v in networks.load(output)[0].variables)
+    again, spec, _ = networks.load(output)
+    assert np.mean(prediction.predict(again, image, SIDE) == expected) > 0.999
+    assert spec.class_names == made_run.data.spec.class_names
+    # A TF1 checkpoint keeps every bit, a SavedModel the function.
+    other = networks.build({'network': 'deeplab_mobilenet_v2', 'arguments': {
+        'num_classes': 8, 'depth_multiplier': 0.25}})
+    zoo.read(output / exporting.TF1_PREFIX, other)
+    theirs = layers.official_variables(made_run.segmentor)
+    for name, variable in layers.official_variables(other).items():
+        np.testing.assert_array_equal(variable, theirs[name])
+
+    call('evaluate', f'--checkpoint={output}', f'--data_dir={made_run.path / "records"}')
+    assert 'mIoU' in capsys.readouterr().out
+    call('export', *words)  # over an older export
+    assert not (output / 'tf1').exists() and (output / 'saved_model.pb').is_file()
+    assert [path.name for path in tmp_path.iterdir()] == ['out']
+
+
+def test_tflite_of_every_kind(call, made_run, tmp_path, capsys):
+    output = tmp_path / 'out'
+    call('export', f'--checkpoint={made_run.path}', f'--output={output}', '--input_size=33x49',
+         '--format=tflite_float32,tflite_float16,tflite_int8')
+    assert 'made-up pictures' in capsys.readouterr().out
+    report = json.loads((output / 'export.json').read_text())
+    sizes = {}
+    # Eight bits are too few for the logits of a network that has learnt nothing: that is reported
+    # (tests/models/zoo/test_tflite_export.py has real weights).
+    for kind, least in (('float32', 0.999), ('float16', 0.97), ('int8', 0.0)):
+        entry = report['files'][f'model_{kind}.tflite']
+        path = output / f'model_{kind}.tflite'
+        assert entry['bytes'] == path.stat().st_size and entry['agreement']['worst'] >= least
+        sizes[kind] = entry['bytes']
+        interpreter = tf.lite.Interpreter(str(path))
+        assert interpreter.get_signature_list()['class_map'] == {
+            'inputs': ['image'], 'outputs': ['class_map']}
+    assert sizes['int8'] < sizes['float16'] < sizes['float32']
+
+
+def test_resizing_first(call, made_run, tmp_path):
+    output = tmp_path / 'out'
+    call('export', f'--checkpoint={made_run.path}', f'--output={output}', '--large=resize')
+    image = np.random.default_rng(0).integers(0, 256, (1, 120, 70, 3), np.uint8)
+    ids = tf.saved_model.load(str(output)).signatures['class_map'](image=tf.constant(image))
+    assert ids['class_map'].shape == (1, 120, 70)
+    # 49 x 28 pixels enlarged by nearest neighbours: rows repeat.
+    rows = ids['class_map'][0].numpy()
+    assert len(np.unique(rows, axis=0)) <= SIDE
+
+
+def test_the_proof(call, made_run, capsys):
+    call('export', '--prove', f'--checkpoint={made_run.path}',
+         f'--compare={made_run.path / "checkpoints" / "control"}')
+    lines = capsys.readouterr().out.splitlines()
+    rows = {cells[0]: cells[1:] for cells in (re.split(r'  +', line) for line in lines[2:-1])}
+    assert rows['parameters'][0] == rows['parameters'][1] != '0'
+    assert rows['GFLOP at 49x49'][0] == rows['GFLOP at 49x49'][1]
+    assert rows['operations in the graph'][0] == rows['operations in the graph'][1]
+    assert rows['latency ratio'][0] == '1.00' and 0.2 < float(rows['latency ratio'][1]) < 5
+    assert lines[-1].startswith('the graphs are equal op by op')
+
+
+def test_a_proof_that_fails_is_said(made_run, tmp_path):
+    description = networks.describe('deeplab_mobilenet_v2', num_classes=8, crop_size=(49, 49),
+                                    depth_multiplier=0.25, image_pooling=False)
+    networks.save(tmp_path / 'other', networks.build(description), description,
+                  made_run.data.spec)
+    proof = exporting.prove(made_run.path, tmp_path / 'other', repeats=1)
+    assert 'NOT equal' in proof.text() and proof.difference
+
+
+@pytest.mark.parametrize('words, message', [
+    (['--format=savedmodel'], 'Did you mean "saved_model"'),
+    (['--format=,'], 'no format'),
+    (['--prove'], '--compare=BASELINE'),
+    (['--compare=x'], 'belongs to --prove'),
+    (['--input_size=3y'], '--input_size=3y'),
+    (['--input=/nowhere/at/all'], '/nowhere/at/all'),
+])
+def test_bad_words_in_one_line(call, made_run, tmp_path, words, message):
+    with pytest.raises(UserError) as caught:
+        call('export', f'--checkpoint={made_run.path}', f'--output={tmp_path / "out"}', *words)
+    assert message in str(caught.value) and '\n' not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_nothing_else_is_overwritten(call, made_run, tmp_path):
+    (tmp_path / 'mine.txt').write_text('mine')
+    with pytest.raises(UserError, match='is no export'):
+        call('export', f'--checkpoint={made_run.path}', f'--output={tmp_path}')
+    with pytest.raises(UserError, match='is a file'):
+        call('export', f'--checkpoint={made_run.path}', f'--output={tmp_path / "mine.txt"}')
+    with pytest.raises(UserError, match='is no export'):
+        call('export', f'--checkpoint={made_run.path}', f'--output={made_run.path}')
+    assert (tmp_path / 'mine.txt').read_text() == 'mine'
+
+
+def test_no_checkpoint(call, tmp_path):
+    with pytest.raises(UserError, match='no checkpoint was given'):
+        call('export', f'--output={tmp_path / "out"}')
+    with pytest.raises(UserError, match='no such checkpoint'):
+        call('export', f'--checkpoint={tmp_path / "none"}', f'--output={tmp_path / "out"}')

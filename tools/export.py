@@ -1,0 +1,62 @@
+"""Exports a checkpoint: SavedModel, TFLite, TF1 checkpoint; or proves that it costs no more.
+
+The SavedModel takes uint8 pictures of any size. A side below the crop size is padded to it, a
+longer one to the next k * stride + 1; image pooling keeps its window and slides (as the official
+evaluation). --large=resize: every picture is resized to the crop size first, its class map back by
+nearest neighbours (as the official export). --output is then a checkpoint itself. --format is a
+list with commas: saved_model, tf1, tflite_float32, tflite_float16, tflite_int8; the TFLite ones
+take uint8 pictures of --input_size and give the class map. --prove compares with --compare.
+
+Example:
+  python tools/export.py --checkpoint=demo_run --output=exported --format=saved_model,tf1
+"""
+import pathlib
+import sys
+
+if not __package__:  # started as a script from a checkout, from any directory
+    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+from tf_advseg.core import command_line  # noqa: E402  before absl: it says what is missing
+from tf_advseg.core import runtime  # noqa: E402
+
+from absl import flags  # noqa: E402
+
+command_line.define_common_flags('checkpoint', 'which', 'output', 'input_size', 'input', 'compare')
+flags.DEFINE_string('format', 'saved_model', 'What to write, see above.')
+flags.DEFINE_string('calibration', None, 'Pictures that give int8 its ranges; default: --input.')
+flags.DEFINE_enum('large', 'pad', ['pad', 'resize'], 'Pictures of another size than the crop.')
+flags.DEFINE_boolean('prove', False, 'Print parameters, FLOPs, file size and latency beside those '
+                     'of --compare; nothing is written.')
+
+FLAGS = flags.FLAGS
+
+
+def main(argv):
+    """Flags, one call, what was written or compared."""
+    del argv
+    from tf_advseg.core.errors import UserError
+    if not FLAGS.checkpoint:
+        raise UserError('no checkpoint was given: add --checkpoint=RUN_DIRECTORY')
+    size = command_line.parse_size(FLAGS.input_size) if FLAGS.input_size else None
+    if FLAGS.prove and len(FLAGS.compare) != 1:
+        raise UserError('--prove compares with one baseline: add --compare=BASELINE')
+    runtime.configure()
+    from tf_advseg.experiments import exporting
+    if FLAGS.prove:
+        print(exporting.prove(FLAGS.checkpoint, FLAGS.compare[0], FLAGS.which, size).text())
+        return
+    if FLAGS.compare:
+        raise UserError('--compare belongs to --prove')
+    exported = exporting.export(
+        FLAGS.checkpoint, FLAGS.output, exporting.require_formats(FLAGS.format), size, FLAGS.which,
+        FLAGS.input, FLAGS.calibration, FLAGS.large)
+    print(exported.text())
+
+
+def run():
+    """Console script."""
+    command_line.run(main)
+
+
+if __name__ == '__main__':
+    run()
