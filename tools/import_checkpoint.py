@@ -1,9 +1,13 @@
 """Turns published weights into a model folder that every --checkpoint takes.
 
 --source is a TF1 checkpoint (prefix, as model.ckpt-30000, or its folder), a .tar.gz of the model
-zoo as downloaded, a frozen graph (.pb), a TFLite file or keras weights (.h5). --model is a name of
-the official DeepLab zoo (--list shows them); any other network is spelt by gin. Another
---num_classes starts the last layer anew. Nothing is downloaded, and nothing in a file is executed.
+zoo as downloaded, a frozen graph (.pb), a TFLite file, keras weights (.h5), or a run or model
+folder of our own. --model is a name of the official DeepLab zoo (--list shows them); any other
+network is spelt by gin, and our folders know theirs. Another --num_classes starts the last layer
+anew; another --output_stride changes the atrous rates with it.
+
+Nothing is downloaded, and reading executes nothing in a file. --verify and --graph do run a graph;
+one with any operation that does more than compute is refused.
 
 Example:
   python tools/import_checkpoint.py --list
@@ -23,6 +27,8 @@ command_line.define_common_flags('model', 'source', 'output', 'num_classes', 'ou
                                  'dataset', 'verify', 'input', 'gin_file', 'gin_param')
 flags.DEFINE_boolean('backbone_only', False, 'Take the backbone and let the head start anew, '
                      'whatever head the file has.')
+flags.DEFINE_string('graph', None, 'Frozen graph (.pb) or TFLite file of the same weights to run '
+                    'and compare with; implies --verify.')
 flags.DEFINE_boolean('list', False, 'Print the catalogue of the model zoo and end.')
 
 FLAGS = flags.FLAGS
@@ -45,7 +51,7 @@ def main(argv):
     configuration.parse(FLAGS.gin_file, FLAGS.gin_param)
     outcome = importing.import_checkpoint(
         FLAGS.source, FLAGS.output, FLAGS.model, FLAGS.num_classes, FLAGS.output_stride,
-        FLAGS.dataset, FLAGS.backbone_only, FLAGS.verify, FLAGS.input)
+        FLAGS.dataset, FLAGS.backbone_only, FLAGS.verify, FLAGS.input, FLAGS.graph)
     print(outcome.text())
     print(f'written: {outcome.folder} (use it as --checkpoint={outcome.folder})')
 

@@ -1,9 +1,12 @@
 """Weights from anywhere into a network by name, and folders that can be built again."""
 import gzip
+import json
 import shutil
 
+import gin
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tf_advseg.core.errors import UserError
 from tf_advseg.data import spec as specs
@@ -66,6 +69,63 @@ def test_the_backbone_alone_goes_under_another_head(made, name):
     networks.load_weights(made[0] / name, model, backbone_only=True)
     np.testing.assert_array_equal(model.backbone.stem.kernel, made[1].backbone.stem.kernel)
     np.testing.assert_array_equal(model.logits.kernel, before['logits/semantic/weights'])
+
+
+def test_networks_of_the_same_shapes_are_told_apart_by_their_names(tmp_path):
+    """Caffe's and slim's ResNet-50 have the same variables and stride in other places."""
+    def describe(variant):
+        return networks.describe('deeplab_v2_resnet', num_classes=2, variant=variant,
+                                 atrous_rates=(6,))
+
+    model, other = (networks.build(describe(name)) for name in ('resnet_50', 'resnet_v1_50'))
+    assert [v.shape for v in model.variables] == [v.shape for v in other.variables]
+    spec = specs.DatasetSpec('two', 'ab', specs.default_palette(2))
+    networks.save(tmp_path / 'kept', model, describe('resnet_50'), spec)
+    before = contents(other)
+    with pytest.raises(UserError, match='resnet_v1_50/conv1/weights'):
+        networks.load_weights(tmp_path / 'kept', other)
+    for name, value in contents(other).items():
+        np.testing.assert_array_equal(value, before[name])
+
+
+def test_a_folder_of_before_there_were_names_is_read_by_name(made, tmp_path):
+    shutil.copytree(made[0] / 'model', tmp_path / 'old')
+    path = tmp_path / 'old' / 'model.json'
+    content = json.loads(path.read_text())
+    del content['names_sha256']
+    path.write_text(json.dumps(content))
+    model = networks.build(description(seed=5))
+    report = networks.read_weights(tmp_path / 'old', model)
+    assert len(report.assigned) == len(contents(model)) and not report.reinitialised
+    assert_equal(model, made[1])
+
+
+def test_a_run_may_take_the_backbone_alone(made, tmp_path, monkeypatch):
+    """`experiment.backbone_only` gets to where weights are read; without weights it is an error."""
+    from tf_advseg.experiments import training
+    with pytest.raises(UserError, match='backbone_only takes the backbone of a checkpoint'):
+        training.experiment(tmp_path / 'run', None, backbone_only=True)
+    seen = []
+
+    class Ended(Exception):
+        pass
+
+    def load_weights(path, segmentor, **options):
+        seen.append((path, options))
+        raise Ended
+
+    gin.parse_config(["dataset.reader = 'shapes'", 'dataset.options = {"num_train": 2, '
+                      '"num_val": 2, "num_test": 1, "size": (40, 40), "smallest": (33, 33)}',
+                      'dataset.holdout_fraction = 0.5',
+                      'deeplab_mobilenet_v2.depth_multiplier = 0.25'])
+    monkeypatch.setattr(networks, 'load_weights', load_weights)
+    try:
+        with pytest.raises(Ended):
+            training.experiment(tmp_path / 'run', tf.distribute.get_strategy(), crop_size=33,
+                                checkpoint=str(made[0] / 'model'), backbone_only=True)
+    finally:
+        gin.clear_config()
+    assert seen == [(made[0] / 'model', {'backbone_only': True})]
 
 
 def test_a_network_is_not_guessed_from_bare_weights(made, tmp_path):

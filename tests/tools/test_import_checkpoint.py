@@ -48,6 +48,9 @@ def test_the_folder_is_the_zoo_s_network_with_its_classes(call, archive, tmp_pat
     said = capsys.readouterr().out
     assert '272 variables assigned, 0 re-initialised' in said
     assert 'no frozen graph or TFLite' in said and '--checkpoint=' in said
+    whole = json.loads((tmp_path / 'deep' / 'out' / 'import_report.json').read_text())
+    assert sorted(whole['assigned']) == sorted(expected) and whole['kind'] == 'TF1 checkpoint'
+    assert [each['name'] for each in whole['unused']] == ['global_step']
     assert [path.name for path in (tmp_path / 'deep').iterdir()] == ['out']
 
 
@@ -91,6 +94,76 @@ def test_any_other_network_is_spelt_by_gin(call, archive, tmp_path):
     model, _, content = networks.load(tmp_path / 'out')
     assert content['model']['arguments']['atrous_rates'] == [2]
     np.testing.assert_array_equal(model.backbone.stem.kernel, archive[1].backbone.stem.kernel)
+
+
+def test_another_stride_takes_the_rates_of_gin_with_it(call, archive, tmp_path, capsys):
+    gin = ['--gin_param=experiment.network = "deeplab_mobilenet_v2"',
+           '--gin_param=deeplab_mobilenet_v2.depth_multiplier = 0.5',
+           '--gin_param=deeplab_mobilenet_v2.atrous_rates = (6, 12)']
+    words = [f'--source={archive[0]}', f'--output={tmp_path}/out', '--num_classes=21',
+             '--backbone_only']
+    bound = '--gin_param=deeplab_mobilenet_v2.output_stride = 8'
+    for more, stride, rates in (([], 16, [6, 12]), (['--output_stride=8'], 8, [12, 24]),
+                                ([bound, '--output_stride=32'], 32, [2, 3])):
+        call('import_checkpoint', *gin, *more, *words)
+        arguments = json.loads((tmp_path / 'out' / 'model.json').read_text())['model']['arguments']
+        assert (arguments['output_stride'], arguments['atrous_rates']) == (stride, rates)
+
+
+def test_our_own_folders_know_their_network(call, archive, made_run, tmp_path):
+    imported(call, archive, tmp_path / 'zoo')
+    call('import_checkpoint', f'--source={tmp_path}/zoo', f'--output={tmp_path}/again')
+    model, spec, content = networks.load(tmp_path / 'again')
+    assert spec.name == 'pascal_voc_2012' and content['origin']['kind'] == 'model folder'
+    for name, value in contents(archive[1]).items():
+        np.testing.assert_array_equal(contents(model)[name], value)
+    call('import_checkpoint', f'--source={made_run.path}', f'--output={tmp_path}/again',
+         '--num_classes=8', '--output_stride=8', '--verify')
+    model, spec, _ = networks.load(tmp_path / 'again')
+    kept, _, _ = networks.load(made_run.path)
+    assert (model.num_classes, model.output_stride, spec.num_classes) == (8, 8, 8)
+    ours, theirs = contents(model), contents(kept)
+    assert list(ours) == list(theirs)
+    for name, value in theirs.items():
+        assert name.startswith('logits/') or np.array_equal(ours[name], value), name
+
+
+def test_neighbours_are_not_taken_for_the_same_weights(call, archive, tmp_path, capsys):
+    """Two graphs of who knows what beside a prefix: said, not run, and no reason to fail."""
+    folder = tmp_path / 'mine'
+    folder.mkdir()
+    for part in archive[0].parent.glob('model.ckpt*'):
+        (folder / part.name).write_bytes(part.read_bytes())
+    for name in ('a.tflite', 'b.tflite', 'other.pb'):
+        (folder / name).write_bytes(b'of another network')
+    for source in (folder, folder / 'model.ckpt-30000'):
+        call('import_checkpoint', f'--model={MODEL}', f'--source={source}',
+             f'--output={tmp_path}/out', '--verify')
+        said = capsys.readouterr().out
+        for name in ('a.tflite', 'b.tflite', 'other.pb'):
+            assert f'{folder / name}: not compared: it may be of other weights' in said
+        assert '272 variables assigned' in said
+    with pytest.raises(UserError, match='a.tflite: not a TFLite model'):
+        call('import_checkpoint', f'--model={MODEL}', f'--source={folder}',
+             f'--output={tmp_path}/out', f'--graph={folder}/a.tflite')
+
+
+def test_a_graph_that_cannot_be_compared_is_a_note(call, archive, tmp_path, capsys):
+    import tensorflow as tf
+    definition = tf.compat.v1.GraphDef()
+    definition.node.add(name='a', op='NoOp')
+    (tmp_path / 'g.pb').write_bytes(definition.SerializeToString())
+    words = [f'--model={MODEL}', f'--source={archive[0]}', f'--output={tmp_path}/out',
+             f'--graph={tmp_path}/g.pb']
+    call('import_checkpoint', *words)
+    assert f'parity: not compared: {tmp_path}/g.pb: has no node ImageTensor' in (
+        capsys.readouterr().out)
+    definition.node.add(name='harm', op='WriteFile')
+    (tmp_path / 'g.pb').write_bytes(definition.SerializeToString())
+    words[2] = f'--output={tmp_path}/other'
+    with pytest.raises(UserError, match='not run: node harm is WriteFile'):
+        call('import_checkpoint', *words)
+    assert not (tmp_path / 'other').exists()
 
 
 def test_verify_runs_the_tflite_file_and_bad_parity_writes_nothing(call, shared, tmp_path, capsys,
@@ -139,7 +212,8 @@ def test_mistakes_are_one_line_and_write_nothing(call, archive, made_run, tmp_pa
             ([model, source, f'--output={tmp_path}/full/thesis.txt'], 'is a file'),
             ([model, output, f'--source={tmp_path}/cut.tar.gz'], 'truncated or damaged archive'),
             ([model, output, f'--source={tmp_path}/nothing'], 'no such checkpoint'),
-            ([model, output, f'--source={made_run.path}'], 'model folder or run directory already'),
+            ([model, output, f'--source={made_run.path}'], ' in the network'),
+            ([model, source, output, '--graph=nowhere.pb'], 'nowhere.pb: no such frozen graph'),
             ([model, source, output, '--dataset=citiscapes'], 'Did you mean "cityscapes"'),
             ([model, source, output, '--dataset=cityscapes', '--num_classes=21'], '19 classes'),
             (['--model=mobilenetv2_coco_cityscapes_trainfine', source, output], 'another depth'),

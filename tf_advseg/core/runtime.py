@@ -50,6 +50,9 @@ def import_tensorflow():
                         'and use .venv/bin/python, or pip install the package') from error
     if os.environ['TF_CPP_MIN_LOG_LEVEL'] == '3':
         tf.get_logger().setLevel(logging.ERROR)
+        # Parts of TensorFlow log through absl: where a SavedModel's fingerprint goes, for one.
+        from absl import logging as absl_logging
+        absl_logging.set_verbosity(absl_logging.WARNING)
     return tf
 
 

@@ -9,7 +9,6 @@ import uuid
 from typing import Tuple
 
 import gin
-import numpy as np
 
 from tf_advseg.core import errors
 from tf_advseg.core import files
@@ -21,11 +20,12 @@ from tf_advseg.data.readers import stanford_background
 from tf_advseg.experiments import networks
 from tf_advseg.experiments import training
 from tf_advseg.models import layers
-from tf_advseg.models import zoo
+from tf_advseg.models.zoo import ImportReport
 from tf_advseg.models.zoo import archive
 from tf_advseg.models.zoo import catalogue
 from tf_advseg.models.zoo import parity
 
+REPORT = 'import_report.json'  # beside model.json: every name, every reason
 SPECS = {**official_specs.SPECS, 'stanford_background': stanford_background.SPEC}
 
 
@@ -34,37 +34,41 @@ class Imported:
     """What an import did.
 
     Attributes:
-      report: zoo.ImportReport.
+      report: ImportReport.
       parities: parity.Parity of each graph of the same weights that was at hand.
-      note: why there is none, where it was asked for and there is none; else ''.
+      notes: which graphs at hand were not compared, and why.
       folder: Path of the model folder.
     """
-    report: zoo.ImportReport
+    report: ImportReport
     parities: Tuple[parity.Parity, ...]
-    note: str
+    notes: Tuple[str, ...]
     folder: pathlib.Path
 
     def text(self):
         """Lines for people."""
         lines = [self.report.text(), *(f'parity: {p.text()}' for p in self.parities)]
-        return '\n'.join(lines + ([f'parity: {self.note}'] if self.note else []))
+        return '\n'.join(lines + [f'parity: {note}' for note in self.notes])
 
 
 def import_checkpoint(source, output, model=None, num_classes=None, output_stride=None,
-                      dataset=None, backbone_only=False, verify=False, picture=None):
+                      dataset=None, backbone_only=False, verify=False, picture=None, graph=None):
     """Reads published weights into a network and writes it as a model folder.
 
     Args:
-      source: what `models.zoo.read` takes.
+      source: what `models.zoo.read` takes, or a run directory or model folder.
       output: the folder to write: new, empty, or a model folder, which is replaced.
-      model: name in the catalogue; None for the network that gin names (`experiment.network`).
+      model: name in the catalogue; None for the network that gin names (`experiment.network`), or
+        else that of the run or model folder.
       num_classes: None for the file's (or the data set's); another starts the logits anew.
-      output_stride: 8, 16 or 32; None is 16, or gin's.
+      output_stride: 8, 16 or 32; None is 16, gin's, or the folder's. At another stride than the
+        one that belongs to them, the atrous rates of the head change with it (`rates_at`).
       dataset: whose class names the model bears: one of SPECS or a folder of records; None is the
-        catalogue's.
+        catalogue's, or the folder's.
       backbone_only: take the backbone and let the head start anew.
-      verify: also run the frozen graph or TFLite file that lies beside the weights.
+      verify: also run the frozen graph or TFLite file of the same weights: what came in their
+        archive, or has the official name beside them.
       picture: path of the picture to verify with; None is a synthetic one.
+      graph: path of the graph to run, whatever lies beside the weights; implies `verify`.
 
     Returns:
       Imported.
@@ -75,36 +79,35 @@ def import_checkpoint(source, output, model=None, num_classes=None, output_strid
     entry = catalogue.entry(model) if model is not None else None
     output = _require_output(output)
     image = base.read_picture(pathlib.Path(picture).expanduser()) if picture else None
+    graph = _require_graph(graph) if graph else None
     if not source:
         where = f'; it was published as {entry.address}' if entry else ''
         raise errors.UserError(f'no weights were given: add --source=PATH{where}')
     spec = _given_spec(dataset, num_classes)
     if spec is not None:
         num_classes = spec.num_classes
-    if entry is not None:
-        arguments = entry.arguments(num_classes, output_stride)
-        description = networks.describe(entry.network, **arguments)
-    else:
-        description = _gin_description(num_classes, output_stride)
+    if entry is not None:  # what is not built is said before the file is looked for
+        entry.arguments(num_classes, output_stride)
     source = networks.find_weights(source)
+    own = networks.find(source) if source.is_dir() else None
+    description = _description(entry, own, num_classes, output_stride)
     segmentor = networks.build(description)
-    report = _read(source, segmentor, backbone_only)
+    report = networks.read_weights(source, segmentor, backbone_only=backbone_only)
     if entry is not None and segmentor.num_classes == entry.num_classes and not backbone_only:
         _require_whole(entry, source, report)
-    parities, note = (), ''
-    if verify:
-        parities, note = _verified(source, description, segmentor, report, image)
+    parities, notes = _verified(None if own else source, description, segmentor, report, image,
+                                graph) if verify or graph else ((), ())
     bad = [p for p in parities if not p.good]
     if bad:
         raise errors.UserError(f'parity is bad, nothing was written: {bad[0].text()}; expected: '
                                f'{bad[0].expected()}')
     if spec is None:
-        spec = _default_spec(entry, segmentor.num_classes)
-    _write(output, segmentor, description, spec, origin={
+        spec = _default_spec(entry, own, segmentor.num_classes)
+    _write(output, segmentor, description, spec, report, origin={
         'model': model, 'source': str(source), 'kind': report.kind,
         'assigned': len(report.assigned), 'reinitialised': len(report.reinitialised),
         'parity': [p.text() for p in parities]})
-    return Imported(report, parities, note, output)
+    return Imported(report, parities, notes, output)
 
 
 def _require_output(output):
@@ -117,6 +120,16 @@ def _require_output(output):
     if path.is_dir() and any(path.iterdir()) and not (path / networks.DESCRIPTION).is_file():
         raise errors.UserError(f'{path}: exists and is no model folder (no '
                                f'{networks.DESCRIPTION}); choose another --output')
+    return path
+
+
+def _require_graph(path):
+    """`path` as the Path of a graph that is there: checked before the work."""
+    path = pathlib.Path(path).expanduser()
+    if path.suffix not in archive.GRAPHS or not path.is_file():
+        there = [p.name for p in path.parent.glob('*')] if path.parent.is_dir() else []
+        raise errors.UserError(f'{path}: no such frozen graph (.pb) or TFLite model (.tflite); '
+                               f'--graph names one file.{errors.suggest(path.name, there)}')
     return path
 
 
@@ -135,13 +148,27 @@ def _given_spec(dataset, num_classes):
     return spec
 
 
-def _default_spec(entry, num_classes):
-    """The catalogue's data set where the classes are as many, else classes by number."""
+def _default_spec(entry, own, num_classes):
+    """The catalogue's or the model folder's data set where the classes are as many.
+
+    Otherwise classes by number.
+    """
     known = official_specs.SPECS.get(entry.dataset) if entry is not None else None
+    if known is None and own is not None:
+        known = specs.DatasetSpec.from_json(files.read_json(own / networks.DESCRIPTION)['dataset'])
     if known is not None and known.num_classes == num_classes:
         return known
     return specs.DatasetSpec('unnamed', [f'class {i}' for i in range(num_classes)],
                              specs.default_palette(num_classes))
+
+
+def _description(entry, own, num_classes, output_stride):
+    """The network: the catalogue's, else gin's, else that of our own model folder."""
+    if entry is not None:
+        return networks.describe(entry.network, **entry.arguments(num_classes, output_stride))
+    if own is not None and 'network' not in gin.get_bindings(training.experiment):
+        return _own_description(own, num_classes, output_stride)
+    return _gin_description(num_classes, output_stride)
 
 
 def _gin_description(num_classes, output_stride):
@@ -159,18 +186,36 @@ def _gin_description(num_classes, output_stride):
         if value is not None and name not in known:
             raise errors.UserError(f'{network} has no {name}')
     given = {name: value for name, value in given.items() if value is not None}
+    if output_stride is not None:
+        given.update(_rates(networks.describe(network)['arguments'], output_stride))
     if 'num_classes' not in {**gin.get_bindings(builder), **given}:
         raise errors.UserError(f'{network}: for how many classes? Add --num_classes=N or --dataset')
     return networks.describe(network, **given)
 
 
-def _read(source, segmentor, backbone_only):
-    """zoo.ImportReport of any weights; of a model folder or run, too."""
-    folder = networks.find(source) if source.is_dir() else None
-    if folder is None:
-        return zoo.read(source, segmentor, backbone_only)
-    raise errors.UserError(f'{source}: is a model folder or run directory already; give it as '
-                           '--checkpoint wherever it is to be used')
+def _own_description(folder, num_classes, output_stride):
+    """The network of a model folder, described with what the command line says."""
+    description = files.read_json(folder / networks.DESCRIPTION).get('model')
+    if description is None:
+        raise errors.UserError(f'{folder}: holds the weights of a network that is not of this '
+                               'package; it cannot be built here')
+    arguments = dict(description['arguments'])
+    for name, value in (('num_classes', num_classes), ('output_stride', output_stride)):
+        if value is not None and name not in arguments:
+            raise errors.UserError(f'{description["network"]} has no {name}')
+    if output_stride is not None:
+        arguments.update(_rates(arguments, output_stride), output_stride=output_stride)
+    if num_classes is not None:
+        arguments['num_classes'] = num_classes
+    return {**description, 'arguments': arguments}
+
+
+def _rates(arguments, output_stride):
+    """{'atrous_rates': ...} of a head at another output stride, {} for a head without any."""
+    rates = arguments.get('atrous_rates')
+    if not rates:
+        return {}
+    return {'atrous_rates': catalogue.rates_at(rates, arguments['output_stride'], output_stride)}
 
 
 def _require_whole(entry, source, report):
@@ -180,17 +225,27 @@ def _require_whole(entry, source, report):
                                f'anew ({reason}); give its own file, or another --num_classes')
 
 
-def _verified(source, description, segmentor, report, image):
-    """(parities, note): every graph at hand of the same weights, compared with the network."""
+def _verified(source, description, segmentor, report, image, graph):
+    """(parities, notes): every graph of the same weights at hand, compared with the network."""
     if report.reinitialised:
-        return (), 'not compared: a part of the network starts anew'
+        return (), ('not compared: a part of the network starts anew',)
+    parities, notes = [], []
     with contextlib.ExitStack() as stack:
-        graphs = archive.graphs(stack, source)
+        graphs, others = ([graph] if graph else []), []
+        if not graph and source is not None:
+            graphs, others = archive.graphs(stack, source)
+        for path in others:
+            notes.append(f'{path}: not compared: it may be of other weights; if it is of these, '
+                         f'say so with --graph={path}')
         if not graphs:
-            return (), ('no frozen graph or TFLite file beside the weights: all variables were '
-                        'matched by name and shape, and no picture was compared')
-        return tuple(parity.compare(path, _twins(description, segmentor), image)
-                     for path in graphs), ''
+            notes.append('no frozen graph or TFLite file of the same weights: all variables were '
+                         'matched by name and shape, and no picture was compared')
+        for path in graphs:
+            try:
+                parities.append(parity.compare(path, _twins(description, segmentor), image))
+            except parity.CannotCompareError as error:
+                notes.append(f'not compared: {error.message}')
+    return tuple(parities), tuple(notes)
 
 
 def _twins(description, segmentor):
@@ -202,10 +257,7 @@ def _twins(description, segmentor):
         changes = {'output_stride': output_stride}
         if crop_size is not None:
             changes['crop_size'] = tuple(crop_size)
-        if arguments.get('atrous_rates'):
-            changes['atrous_rates'] = tuple(
-                int(np.ceil(rate * arguments['output_stride'] / output_stride))
-                for rate in arguments['atrous_rates'])
+        changes.update(_rates(arguments, output_stride))
         twin = networks.build(description, **changes)
         for name, variable in layers.official_variables(twin).items():
             variable.assign(ours[name].numpy())
@@ -214,8 +266,8 @@ def _twins(description, segmentor):
     return build
 
 
-def _write(output, segmentor, description, spec, **fields):
-    """Writes the model folder whole, in the place of an older one."""
+def _write(output, segmentor, description, spec, report, **fields):
+    """Writes the model folder whole, its report in it, in the place of an older one."""
     with files.disk_errors(output):
         output.parent.mkdir(parents=True, exist_ok=True)
     mark = f'{os.getpid()}-{uuid.uuid4().hex[:8]}'
@@ -223,6 +275,7 @@ def _write(output, segmentor, description, spec, **fields):
                   for word in ('new', 'old'))
     with files.atomic_folder(fresh) as folder:
         networks.save(folder, segmentor, description, spec, **fields)
+        files.write_json(folder / REPORT, report.to_json())
     with files.disk_errors(output):
         if output.exists():
             os.rename(output, old)

@@ -1,4 +1,5 @@
 """Networks by name, and folders that hold a network with all it takes to build it again."""
+import hashlib
 import inspect
 import pathlib
 
@@ -20,6 +21,7 @@ from tf_advseg.training import checkpoints
 
 DESCRIPTION = 'model.json'
 WEIGHTS = 'weights'
+KIND = 'model folder'
 NETWORKS = {'deeplab_mobilenet_v2': deeplab.deeplab_mobilenet_v2,
             'deeplab_xception': deeplab.deeplab_xception,
             'deeplab_resnet': deeplab.deeplab_resnet,
@@ -70,7 +72,8 @@ def save(folder, segmentor, description, spec, chief=True, **fields):
     if chief:
         files.write_json(folder / DESCRIPTION, {
             'format': 'tf_advseg model', 'version': 1, 'model': description,
-            'num_classes': segmentor.num_classes, 'dataset': spec.to_json(), **fields})
+            'num_classes': segmentor.num_classes, 'dataset': spec.to_json(),
+            'names_sha256': _names_digest(segmentor), **fields})
 
 
 def find(path, which=None):
@@ -133,12 +136,19 @@ def _restore(folder, segmentor):
         checkpoints.read_state(folder / WEIGHTS, network=segmentor)
 
 
-def _same_shapes(folder, segmentor):
-    """Whether a model folder holds variables of just the shapes that a network has.
+def _names_digest(segmentor):
+    """SHA-256 of a network's official variable names in their order."""
+    names = '\n'.join(layers.official_variables(segmentor))
+    return hashlib.sha256(names.encode()).hexdigest()
 
-    TensorFlow finds another shape only while it restores, with half of the variables assigned.
+
+def _same_variables(folder, content, segmentor):
+    """Whether a model folder holds variables of just the names and shapes that a network has.
+
+    TensorFlow restores by the place in the object graph, which networks of other layers share
+    (ResNets that stride elsewhere), and finds another shape only with half of them assigned.
     """
-    if not (folder / WEIGHTS).is_dir():
+    if not (folder / WEIGHTS).is_dir() or content.get('names_sha256') != _names_digest(segmentor):
         return False
     shapes = checkpoints.saved_shapes(folder / WEIGHTS, 'network')
     return sorted(shapes) == sorted(tuple(v.shape) for v in segmentor.variables)
@@ -185,15 +195,21 @@ def load_weights(path, segmentor, which=None, backbone_only=False):
     Raises:
       UserError: damaged, or of another network; nothing was assigned then.
     """
+    return read_weights(path, segmentor, which, backbone_only).text()
+
+
+def read_weights(path, segmentor, which=None, backbone_only=False):
+    """`load_weights`, and what was loaded as a zoo.ImportReport."""
     path = pathlib.Path(path)
     folder = find(path, which) if path.is_dir() else None
     if folder is None:
-        return zoo.read(path, segmentor, backbone_only).text()
+        return zoo.read(path, segmentor, backbone_only)
     content = files.read_json(folder / DESCRIPTION)
-    if not backbone_only and (content['model'] is None or _same_shapes(folder, segmentor)):
+    if not backbone_only and (content['model'] is None
+                              or _same_variables(folder, content, segmentor)):
         _restore(folder, segmentor)
-        return f'{folder}: all weights'
+        names = list(layers.official_variables(segmentor)) or [v.name for v in segmentor.variables]
+        return zoo.ImportReport(str(folder), tuple(names), kind=KIND)
     source, _, _ = load(folder)
     arrays = {name: v.numpy() for name, v in layers.official_variables(source).items()}
-    return assignment.assign(folder, segmentor, assignment.Found('model folder', arrays),
-                             backbone_only).text()
+    return assignment.assign(folder, segmentor, assignment.Found(KIND, arrays), backbone_only)

@@ -29,7 +29,7 @@ MAY_CHANGE = ('max_propagations', 'max_total_cycles', 'max_cycles', 'diagnostics
 @gin.configurable(denylist=['workdir', 'strategy', 'dry_run'])
 def experiment(workdir, strategy, dry_run=False, seed=0, method='load', control=True,
                data_dir=None, checkpoint=None, network='deeplab_mobilenet_v2', crop_size=321,
-               max_propagations=None):
+               max_propagations=None, backbone_only=False):
     """Runs an experiment, or goes on with one that was stopped.
 
     Args:
@@ -45,6 +45,8 @@ def experiment(workdir, strategy, dry_run=False, seed=0, method='load', control=
       network: one of networks.NETWORKS.
       crop_size: side of the crop in pixels, or (h, w); k * output_stride + 1.
       max_propagations: cap on LoAd's propagations, or None for the controller's.
+      backbone_only: of `checkpoint`, take the backbone and let the head start anew, whatever head
+        it has.
 
     Returns:
       dict of the results, as in results.json; None for a dry run.
@@ -52,6 +54,9 @@ def experiment(workdir, strategy, dry_run=False, seed=0, method='load', control=
     errors.require_one_of('method', method, METHODS)
     crop_size = (crop_size, crop_size) if isinstance(crop_size, int) else tuple(crop_size)
     start = str(checkpoint)  # as given: the same from any directory
+    if backbone_only and not checkpoint:
+        raise errors.UserError('experiment.backbone_only takes the backbone of a checkpoint, and '
+                               'none was given; add --checkpoint=PATH')
     if checkpoint:  # before the data, whose conversion may take minutes
         checkpoint = networks.find_weights(checkpoint)
     with contextlib.ExitStack() as stack:
@@ -69,7 +74,7 @@ def experiment(workdir, strategy, dry_run=False, seed=0, method='load', control=
             return None
         started = 'random weights'
         if checkpoint and not (run.stages / stage_one.NAME / 'done.json').exists():
-            started = networks.load_weights(checkpoint, segmentor)
+            started = networks.load_weights(checkpoint, segmentor, backbone_only=backbone_only)
             print(f'starting weights: {started}', flush=True)
         return run_stages(context, segmentor, method, control, start, max_propagations)
 

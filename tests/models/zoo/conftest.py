@@ -105,6 +105,42 @@ def _frozen(make, values, side=SIDE):
             session, graph.as_graph_def(), ['SemanticPredictions'])
 
 
+def _faked(definition, kernel_bits=8):
+    """The graph with FakeQuant nodes behind every kernel and every activation."""
+    result = tf.compat.v1.GraphDef()
+    result.CopyFrom(definition)
+    nodes = {node.name: node for node in result.node}
+    behind = {}
+
+    def rounded(name, low, high, bits):
+        for side, value in (('min', low), ('max', high)):
+            node = result.node.add(name=f'{name}_quant/{side}', op='Const')
+            node.attr['dtype'].type = tf.float32.as_datatype_enum
+            node.attr['value'].tensor.CopyFrom(tf.make_tensor_proto(np.float32(value)))
+        node = result.node.add(name=f'{name}_quant/FakeQuantWithMinMaxVars',
+                               op='FakeQuantWithMinMaxVars',
+                               input=[name, f'{name}_quant/min', f'{name}_quant/max'])
+        node.attr['num_bits'].i = bits
+        return node.name
+
+    for node in list(result.node):
+        if node.op in ('Conv2D', 'DepthwiseConv2dNative'):
+            source = node.input[1]
+            constant = source
+            while nodes.get(constant) is not None and nodes[constant].op == 'Identity':
+                constant = nodes[constant].input[0]
+            value = nodes[constant]
+            value = tf.make_ndarray(value.attr['value'].tensor) if value.op == 'Const' else [-9, 9]
+            node.input[1] = rounded(source, np.min(value), np.max(value), kernel_bits)
+        elif node.op == 'Relu6':
+            behind[node.name] = rounded(node.name, 0.0, 6.0, 8)
+    for node in result.node:
+        if not node.name.endswith('/FakeQuantWithMinMaxVars'):
+            for place, name in enumerate(node.input):
+                node.input[place] = behind.get(name, name)
+    return result
+
+
 def _mobilenet(num_classes=5, **options):
     options = {'depth_multiplier': 0.25, 'crop_size': SIDE, 'dropout_rate': 0.0, **options}
     return deeplab.deeplab_mobilenet_v2(num_classes, **options)
@@ -119,7 +155,8 @@ def official_files():
     """Namespace of the functions above."""
     return types.SimpleNamespace(
         values=_values, fill=_fill, save=_save, training_checkpoint=_training_checkpoint,
-        archive=_archive, frozen=_frozen, mobilenet=_mobilenet, contents=_contents, side=SIDE)
+        archive=_archive, frozen=_frozen, faked=_faked,
+        mobilenet=_mobilenet, contents=_contents, side=SIDE)
 
 
 @pytest.fixture(scope='session')

@@ -1,4 +1,5 @@
 """Archives as downloaded, and archives that mean harm."""
+import contextlib
 import gzip
 import tarfile
 
@@ -96,6 +97,84 @@ def test_what_unpacks_to_too_much_is_refused(official_files, members, tmp_path, 
     monkeypatch.setattr(archive, 'LIMIT_MEMBERS', 2)
     with pytest.raises(UserError, match='more than 2 members'):
         zoo.read(path, official_files.mobilenet())
+
+
+@pytest.mark.parametrize('made', ['gnu', 'pax'])
+def test_a_sparse_member_is_refused(tmp_path, made):
+    """A kB that stands for any number of zeros: the stream itself never gets long."""
+    size = 1 << 26
+    info = tarfile.TarInfo('model.tflite')
+    if made == 'gnu':
+        info.type, info.size = tarfile.GNUTYPE_SPARSE, 512
+        block = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+        block[386:398], block[398:410] = b'%011o\0' % (size - 512), b'%011o\0' % 512
+        block[483:495] = b'%011o\0' % size
+        block[148:156] = b'        '
+        block[148:156] = b'%06o\0 ' % sum(block)
+        data = bytes(block) + b'x' * 512
+    else:
+        info.size = 1024
+        info.pax_headers = {'GNU.sparse.major': '1', 'GNU.sparse.minor': '0',
+                            'GNU.sparse.name': 'model.tflite', 'GNU.sparse.realsize': str(size)}
+        data = info.tobuf(tarfile.PAX_FORMAT) + (
+            f'1\n{size - 512}\n512\n'.encode().ljust(512, b'\0') + b'x' * 512)
+    path = tmp_path / 'zoo.tar.gz'
+    path.write_bytes(gzip.compress(data + bytes(1024)))
+    with pytest.raises(UserError, match=f"{path}: member 'model.tflite' is a sparse file"):
+        with archive.unpacked(path):
+            pass
+
+
+def test_sizes_are_added_up_before_anything_is_unpacked(tmp_path, monkeypatch):
+    taken = []
+    monkeypatch.setattr(archive, '_take', lambda *arguments: taken.append(arguments))
+    monkeypatch.setattr(archive, 'LIMIT_BYTES', 1 << 20)
+    info = tarfile.TarInfo('model.pb')
+    info.size = 1 << 40
+    path = tmp_path / 'zoo.tar'
+    path.write_bytes(info.tobuf() + bytes(1024))
+    with pytest.raises(UserError, match='unpacks to more than'):
+        with archive.unpacked(path):
+            pass
+    assert not taken
+
+
+def test_what_is_not_read_need_not_be_chosen_from(official_files, small, members, tmp_path):
+    folder = tmp_path / 'mine'
+    folder.mkdir()
+    for path in small.folder.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    for name in ('a.tflite', 'b.tflite', 'x.pb', 'y.pb'):
+        (folder / name).write_bytes(b'other')
+    model = official_files.mobilenet(seed=3)
+    assert len(zoo.read(folder, model).assigned) == len(small.values)
+
+
+def test_only_graphs_of_the_same_weights_are_run(small, members, official_files, tmp_path):
+    for path in small.folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    prefix = tmp_path / 'model.ckpt-30000'
+    other, official, lite = (tmp_path / name for name in (
+        'other.pb', archive.FROZEN_GRAPH, 'other.tflite'))
+    for path in (other, lite):
+        path.write_bytes(b'1')
+    with contextlib.ExitStack() as stack:
+        for source in (prefix, tmp_path, f'{prefix}.index'):
+            assert archive.graphs(stack, source) == ([], [other, lite])
+        official.write_bytes(b'1')
+        for source in (prefix, tmp_path):
+            assert archive.graphs(stack, source) == ([official], [other, lite])
+        assert archive.graphs(stack, other) == ([other], [])
+        keras = tmp_path / 'weights.h5'
+        keras.write_bytes(b'1')
+        assert archive.graphs(stack, keras)[0] == []
+        zipped = official_files.archive(tmp_path / 'zoo.tar.gz', members)
+        same, others = archive.graphs(stack, zipped)
+        assert [path.name for path in same] == [archive.FROZEN_GRAPH] and not others
+        alone = tmp_path / 'alone'
+        alone.mkdir()
+        (alone / 'any.pb').write_bytes(b'1')
+        assert archive.graphs(stack, alone) == ([alone / 'any.pb'], [])
 
 
 def test_two_of_a_kind_are_not_chosen_from(official_files, members, tmp_path):

@@ -83,6 +83,28 @@ def test_the_logits_may_be_several_layers(official_files, build, anew):
     assert list(report.assigned) == [n for n in names if not n.startswith(anew)]
 
 
+@pytest.mark.parametrize('build, logits', [
+    (None, ('logits/',)),
+    (lambda: deeplab_v2.deeplab_v2_resnet(4, 'resnet_18'), None),
+    (lambda: dilated8.dilated8(4, fc_channels=8), ('fc-final', 'ct_'))])
+def test_a_file_of_all_but_the_logits_starts_them_anew(official_files, small, build, logits):
+    model = build() if build else official_files.mobilenet(seed=4)
+    values = official_files.contents(build()) if build else small.values
+    names = list(layers.official_variables(model))
+    logits = logits or ('logits/',)
+    kept = {n: v for n, v in values.items() if not n.startswith(logits)}
+    report = assignment.assign('file', model, found(kept))
+    assert [n for n, _ in report.reinitialised] == [n for n in names if n.startswith(logits)]
+    assert 'file holds' in report.text() and sorted(report.assigned) == sorted(kept)
+
+
+def test_logits_under_another_name_are_not_given_up(official_files, small, unchanged):
+    values = {n.replace('logits/semantic', 'classifier2/here'): v for n, v in small.values.items()}
+    model = official_files.mobilenet(seed=4)
+    with unchanged(model), pytest.raises(UserError, match='no weights for logits/semantic/weights'):
+        assignment.assign('file', model, found(values))
+
+
 def imagenet(values):
     """What slim's classifier has in the place of the head."""
     kept = {n: v for n, v in values.items() if n.startswith('MobilenetV2/')}
@@ -139,6 +161,11 @@ def test_the_report_counts_what_is_many_and_names_what_is_few():
     report = assignment.ImportReport(
         'file', ('a', 'b'), (('c', 'anew'),),
         tuple((f'v{i}/Momentum', 'a slot') for i in range(7)) + (('step', 'a counter'),), 'kind')
+    told = report.to_json()
+    assert [each['name'] for each in told['unused']] == [
+        *(f'v{i}/Momentum' for i in range(7)), 'step']
+    assert told['reinitialised'] == [{'name': 'c', 'reason': 'anew'}]
+    assert told['assigned'] == ['a', 'b'] and (told['source'], told['kind']) == ('file', 'kind')
     assert report.text().splitlines() == [
         'file (kind): 2 variables assigned, 1 re-initialised, 8 constants of the file not used',
         '  re-initialised: c: anew', '  not used: 7 (v0/Momentum, ...): a slot',

@@ -61,6 +61,23 @@ def test_the_network_has_exactly_the_published_variables(official, name, configu
     assert len(ours) == listed['num_variables']
 
 
+def test_rates_belong_to_a_stride():
+    assert catalogue.rates_at((6, 12, 18), 16, 8) == (12, 24, 36)
+    assert catalogue.rates_at((12, 24, 36), 8, 32) == (3, 6, 9)
+    assert catalogue.rates_at((3, 1), 16, 32) == (2, 1)  # never 0
+    for stride in (0, 7, None, 64):
+        with pytest.raises(UserError, match='expected one of 8, 16, 32'):
+            catalogue.rates_at((6,), 16, stride)
+    with pytest.raises(UserError, match='output_stride is 0'):
+        catalogue.entry('mobilenetv2_coco_voc_trainaug').arguments(21, 0)
+
+
+def test_scores_that_cannot_be_had_here_say_why():
+    for name, entry in catalogue.ENTRIES.items():
+        if entry.dataset == 'ade20k':
+            assert 'out of reach' in entry.note and 'evaluate' in entry.note, name
+
+
 def test_what_is_not_built_says_so_and_typos_get_the_nearest():
     for name, entry in catalogue.ENTRIES.items():
         if name not in BUILT:

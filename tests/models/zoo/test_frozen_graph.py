@@ -85,10 +85,57 @@ def test_folded_batch_norm_gives_the_same_function(official_files, network, tmp_
 
 def test_strides_and_rates_are_read_off(official_files, network):
     _, definition = network
-    geometry = frozen_graph.geometry(definition, [])
+    geometry = frozen_graph.geometry('file', frozen_graph.Graph(definition), [])
     assert geometry['MobilenetV2/Conv'] == (2, 1)
     assert geometry['MobilenetV2/expanded_conv_16/depthwise'] == (1, 4)
     assert geometry['aspp1_depthwise'] == (1, 2)
+
+
+def test_nodes_without_what_they_need_are_one_line(network):
+    """A graph can be valid protobuf and no graph: what reads it off must not trip."""
+    bare, poolless = copy.deepcopy(network[1]), copy.deepcopy(network[1])
+    for node in bare.node:
+        if node.op == 'Conv2D':
+            del node.input[1:]
+    with pytest.raises(UserError, match='file: a damaged frozen graph'):
+        frozen_graph.geometry('file', frozen_graph.Graph(bare), [])
+    poolless.node.add(name='pool', op='AvgPool').attr['ksize'].list.i.append(1)
+    with pytest.raises(UserError, match='file: a damaged frozen graph'):
+        frozen_graph.pooling_window('file', frozen_graph.Graph(poolless))
+
+
+def test_graphs_trained_for_8_bits_are_looked_through(official_files, network, tmp_path):
+    values, definition = network
+    faked = official_files.faked(definition)
+    graph = frozen_graph.Graph(faked)
+    assert graph.quantised and not frozen_graph.Graph(definition).quantised
+    model = build(official_files, seed=2)
+    report = zoo.read(written(tmp_path / 'g.pb', faked), model)
+    assert report.kind == 'quantised frozen graph' and sorted(report.assigned) == sorted(values)
+    for name, value in official_files.contents(model).items():
+        assert value.tobytes() == values[name].tobytes(), name
+    assert frozen_graph.geometry('file', graph, []) == frozen_graph.geometry(
+        'file', frozen_graph.Graph(definition), [])
+
+
+def test_kernels_that_a_batch_norm_scales_are_found_with_it(official_files, network, tmp_path):
+    """Training for 8 bits spells batch norm out: kernel * scale, rounded, and an offset."""
+    values, definition = network
+    spelt = copy.deepcopy(definition)
+    convolutions = frozen_graph.Graph(definition).convolutions()
+    nodes = frozen_graph.Graph(spelt).nodes
+    for convolution in convolutions:
+        if convolution.epsilon is not None:
+            scale = spelt.node.add(name=f'{convolution.name}/scale', op='Rsqrt',
+                                   input=[convolution.values['BatchNorm/moving_variance']])
+            product = spelt.node.add(name=f'{convolution.name}/mul_fold', op='Mul',
+                                     input=[nodes[convolution.name].input[1], scale.name])
+            nodes[convolution.name].input[1] = product.name
+    report = zoo.read(written(tmp_path / 'g.pb', official_files.faked(spelt)),
+                      build(official_files, seed=2))
+    assert sorted(report.assigned) == sorted(values)
+    assert frozen_graph.geometry('file', frozen_graph.Graph(spelt), []) == frozen_graph.geometry(
+        'file', frozen_graph.Graph(definition), [])
 
 
 def test_a_network_at_several_scales_counts_once(official_files, network, tmp_path):

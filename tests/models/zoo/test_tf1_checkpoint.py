@@ -178,3 +178,11 @@ def test_a_checkpoint_of_tensorflow_2_is_told_apart(small, tmp_path):
     tf.train.Checkpoint(network=small.model).write(str(tmp_path / 'state'))
     with pytest.raises(UserError, match='object-based checkpoint.*model folder or run directory'):
         zoo.read(tmp_path / 'state', small.model)
+
+
+def test_a_file_that_is_only_a_suffix_is_no_prefix(tmp_path):
+    for name in ('.index', '.data-00000-of-00001', '.meta'):
+        (tmp_path / name).write_bytes(b'x')
+        assert tf1_checkpoint.resolve(tmp_path / name) is None
+    assert tf1_checkpoint.resolve(tmp_path) is None
+    assert tf1_checkpoint.resolve(tmp_path / 'absent' / '.index') is None

@@ -61,7 +61,7 @@ def read(path, segmentor, backbone_only=False):
     if path.is_dir():
         if (path / SAVED_MODEL).is_file():
             from tf_advseg.models.zoo import saved_model
-            return saved_model.load_saved_model(path, segmentor)
+            return saved_model.load_saved_model(path, segmentor, backbone_only)
         contents = archive.inspect(path)
         if not contents:
             raise UserError(f'{path}: is a folder without weights in it; expected {KINDS}')

@@ -16,12 +16,13 @@ from typing import Optional
 
 from tf_advseg.core import files
 from tf_advseg.core.errors import UserError
-from tf_advseg.models.zoo import tf1_checkpoint
+from tf_advseg.models.zoo import SAVED_MODEL, tf1_checkpoint
 
 # The largest archive of the zoo is below half a gigabyte, compressed by a few per cent.
 LIMIT_BYTES = 4 << 30
 LIMIT_MEMBERS = 10000
 FROZEN_GRAPH = 'frozen_inference_graph.pb'
+GRAPHS = ('.pb', '.tflite')
 GZIP_MAGIC = b'\x1f\x8b'
 _WANTED = re.compile(r'(\.index|\.data-\d{5}-of-\d{5}|\.ckpt|\.pb|\.tflite)$|^checkpoint$')
 _DAMAGE = (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile)
@@ -62,43 +63,59 @@ def inspect(folder):
       UserError: it cannot be told which of several is meant.
     """
     folder = pathlib.Path(folder)
-    return Contents(folder, tf1_checkpoint.resolve(folder) or _only(folder, '*.ckpt'),
-                    _only(folder, '*.pb', FROZEN_GRAPH),
-                    _only(folder, '*.tflite'))
+    checkpoint = tf1_checkpoint.resolve(folder) or _only(folder, '*.ckpt')
+    # What is not going to be read need not be chosen from.
+    graph = _only(folder, '*.pb', FROZEN_GRAPH, strict=not checkpoint)
+    return Contents(folder, checkpoint, graph,
+                    _only(folder, '*.tflite', strict=not (checkpoint or graph)))
 
 
 def graphs(stack, source):
-    """Paths of the frozen graph and the TFLite file that lie with some weights.
+    """The frozen graph and the TFLite file of the same weights.
+
+    What came in one archive belongs together. In a folder only a graph that the weights were read
+    from, and one of the official name, are taken for the same weights.
 
     Args:
       stack: contextlib.ExitStack; an archive stays unpacked as long as it is open.
       source: archive, folder, file or checkpoint prefix.
 
     Returns:
-      list of Paths; a graph that is itself the source is the only one.
+      (list of Paths, list of Paths that lie there and may be of other weights).
     """
     source = pathlib.Path(source)
-    if source.suffix in ('.pb', '.tflite') and source.is_file():
-        return [source]
+    if source.suffix in GRAPHS and source.is_file():
+        return [source], []
     if source.is_file() and is_archive(source):
-        folder = stack.enter_context(unpacked(source)).folder
-    else:
-        folder = source if source.is_dir() else source.parent
-    return [path for path in (_only(folder, '*.pb', FROZEN_GRAPH), _only(folder, '*.tflite'))
-            if path is not None]
+        contents = stack.enter_context(unpacked(source))
+        return [path for path in (contents.frozen_graph, contents.tflite) if path], []
+    folder = source if source.is_dir() else source.parent
+    there = sorted(path for path in folder.glob('*')
+                   if path.suffix in GRAPHS and path.is_file() and path.name != SAVED_MODEL)
+    ours = []
+    if tf1_checkpoint.resolve(source):
+        ours = [path for path in there if path.name == FROZEN_GRAPH]
+    elif there and source.is_dir() and not (folder / SAVED_MODEL).is_file():
+        contents = inspect(folder)
+        ours = [contents.frozen_graph or contents.tflite]
+    return ours, [path for path in there if path not in ours]
 
 
-def _only(folder, pattern, preferred=None):
-    """The file of a kind, or None; UserError where there are several and none is preferred."""
+def _only(folder, pattern, preferred=None, strict=True):
+    """The file of a kind, or None.
+
+    Raises:
+      UserError: there are several, none is preferred, and `strict`; otherwise it is None.
+    """
     there = sorted(path for path in folder.glob(pattern)
-                   if path.is_file() and path.name != 'saved_model.pb')
+                   if path.is_file() and path.name != SAVED_MODEL)
     for path in there:
         if path.name == preferred:
             return path
-    if len(there) > 1:
+    if len(there) > 1 and strict:
         raise UserError(f'{folder}: holds several {pattern} '
                         f'({", ".join(path.name for path in there[:4])}); name one of them')
-    return there[0] if there else None
+    return there[0] if len(there) == 1 else None
 
 
 @contextlib.contextmanager
@@ -137,10 +154,14 @@ def _extract(path, folder):
             raw.seek(0)
             stream = _Bounded(path, gzip.GzipFile(fileobj=raw) if compressed else raw)
             with tarfile.open(fileobj=stream, mode='r|') as tar:
+                size = 0
                 for count, member in enumerate(tar):
                     if count >= LIMIT_MEMBERS:
                         raise UserError(f'{path}: more than {LIMIT_MEMBERS} members: not an '
                                         'archive of the model zoo')
+                    size += member.size  # as it says: what is behind it need not be in the stream
+                    if size > LIMIT_BYTES:
+                        raise _too_large(path)
                     _take(path, tar, member, folder)
             while stream.read(1 << 20):  # the checksum stands at the end of a gzip
                 pass
@@ -157,6 +178,9 @@ def _take(path, tar, member, folder):
     if '..' in parts or member.name.startswith(('/', '\\')) or re.match(r'[A-Za-z]:', parts[0]):
         raise UserError(f'{path}: unsafe: member {member.name!r} would be written outside the '
                         "archive's folder; nothing was unpacked")
+    if member.issparse():  # a few bytes that stand for any number of zeros
+        raise UserError(f'{path}: member {member.name!r} is a sparse file: not an archive of the '
+                        'model zoo; unpack it and give the files')
     # '._x' is what macOS adds beside x.
     if not member.isreg() or not _WANTED.search(parts[-1]) or parts[-1].startswith('.'):
         return
@@ -181,6 +205,10 @@ class _Bounded:
         data = self.stream.read(min(size, 1 << 24))
         self.left -= len(data)
         if self.left < 0:
-            raise UserError(f'{self.path}: unpacks to more than {LIMIT_BYTES >> 30} GiB: not an '
-                            'archive of the model zoo')
+            raise _too_large(self.path)
         return data
+
+
+def _too_large(path):
+    return UserError(f'{path}: unpacks to more than {LIMIT_BYTES >> 30} GiB: not an archive of the '
+                     'model zoo')

@@ -23,7 +23,8 @@ _RANGE = re.compile(r'(^|/)[^/]*_quant(/|$)')
 # What stands behind the backbone in a classifier: slim's MobileNetV2 has a layer of 1280 there.
 _CLASSIFIER = re.compile(r'^([^/]+/)?(logits|Logits|predictions|Predictions|AuxLogits|Conv_1|'
                          r'fc[678]|fc1000|classifier)(/|$)')
-BACKBONE_HINT = '(backbone_only takes the backbone alone)'
+BACKBONE_HINT = ('(import_checkpoint --backbone_only, in train experiment.backbone_only = True, '
+                 'takes the backbone alone)')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,10 +44,18 @@ class ImportReport:
     unused: tuple = ()
     kind: str = ''
 
+    def to_json(self):
+        """JSON-able dict with every name and every reason."""
+        return {'source': self.source, 'kind': self.kind, 'assigned': list(self.assigned),
+                'reinitialised': [{'name': name, 'reason': reason}
+                                  for name, reason in self.reinitialised],
+                'unused': [{'name': name, 'reason': reason} for name, reason in self.unused]}
+
     def text(self):
         """A few lines for people: counts, then every exception with its reason.
 
-        More than four names under one reason are counted and the first one is named.
+        More than four names under one reason are counted and the first one is named; `to_json`
+        has them all.
         """
         kind = f' ({self.kind})' if self.kind else ''
         lines = [f'{self.source}{kind}: {len(self.assigned)} variables assigned, '
@@ -145,8 +154,9 @@ def unfolded(layer, kernel, bias):
 def assign(path, segmentor, found, backbone_only=False):
     """Gives a network the values of a file.
 
-    With another number of classes the logits alone start anew. A file that holds a backbone and
-    nothing of the head (slim's ImageNet checkpoints) fills the backbone; the head starts anew.
+    With another number of classes the logits alone start anew, and also where the file has all but
+    the logits. A file that holds a backbone and nothing of the head (slim's ImageNet checkpoints)
+    fills the backbone; the head starts anew.
 
     Args:
       path: for messages and the report.
@@ -172,7 +182,7 @@ def assign(path, segmentor, found, backbone_only=False):
     reason = _head_reason(segmentor, wanted, {*arrays, *fresh}, backbone_only)
     if reason:
         _leave_head(path, segmentor, wanted, arrays, found, reason, fresh, unused)
-    else:
+    elif not _leave_absent_logits(segmentor, wanted, arrays, fresh):
         _leave_other_classes(segmentor, arrays, found, fresh, unused)
     _require_fit(path, wanted, arrays, found, fresh)
     for name, (layer, _) in wanted.items():
@@ -220,6 +230,19 @@ def _leave_head(path, segmentor, wanted, arrays, found, reason, fresh, unused):
         else:
             continue  # in the backbone's own scope: another backbone, which is an error
         del arrays[name]
+
+
+def _leave_absent_logits(segmentor, wanted, arrays, fresh):
+    """Marks the logits as fresh where a file has everything else and nothing beside it.
+
+    Returns whether that is so. A file with other names beside it has its logits under them.
+    """
+    logits = {name for layer in _logits_layers(segmentor) for name in layer.official_variables()}
+    if not logits or set(wanted) - logits != set(arrays) | (set(fresh) - logits):
+        return False
+    fresh.update({name: 'the file holds everything but the logits' for name in wanted
+                  if name in logits})
+    return True
 
 
 def _leave_other_classes(segmentor, arrays, found, fresh, unused):

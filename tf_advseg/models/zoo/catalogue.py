@@ -14,6 +14,7 @@ _SLIM = 'https://storage.googleapis.com/mobilenet_v2/checkpoints/'
 LICENCE = ('tensorflow/models is under Apache-2.0; the pages name no licence of the weights '
            'themselves; the data sets have terms of their own')
 BASE_STRIDE = 16
+STRIDES = (8, 16, 32)
 _RATES = (6, 12, 18)  # at output stride 16; the official code doubles them at 8
 _VOC_SCALES, _CITYSCAPES_SCALES = '0.5:0.25:1.75', '0.75:0.25:1.25'
 
@@ -98,7 +99,8 @@ class Entry:
             16, doubled at 8 and halved at 32 as the official code does.
 
         Raises:
-          UserError: the network is not built; a backbone alone without num_classes.
+          UserError: the network is not built; a backbone alone without num_classes;
+            no such stride.
         """
         if self.network is None:
             raise UserError(f'{self.name}: not built here: {self.note}')
@@ -108,9 +110,28 @@ class Entry:
         stride = BASE_STRIDE if output_stride is None else output_stride
         arguments = {'num_classes': num_classes or self.num_classes, 'output_stride': stride,
                      'crop_size': self.crop_size, 'image_pooling': True, **dict(self.options)}
-        arguments['atrous_rates'] = tuple(rate * BASE_STRIDE // stride
-                                          for rate in self.atrous_rates)
+        arguments['atrous_rates'] = rates_at(self.atrous_rates, BASE_STRIDE, stride)
         return arguments
+
+
+def rates_at(rates, stride, wanted):
+    """Atrous rates of a head that sees as far at another output stride, as in the official code.
+
+    Args:
+      rates: ints, of the head at output stride `stride`.
+      stride, wanted: output strides, of STRIDES.
+
+    Returns:
+      tuple of ints: doubled where the stride is halved, halved (and rounded up) where it doubles.
+
+    Raises:
+      UserError: no such stride.
+    """
+    for value in (stride, wanted):
+        if value not in STRIDES:
+            raise UserError(f'output_stride is {value!r}, expected one of '
+                            f'{", ".join(map(str, STRIDES))}')
+    return tuple(-(-rate * stride // wanted) for rate in rates)
 
 
 def entry(name):
@@ -149,6 +170,11 @@ def _resnet(layers):
     return dict(network='deeplab_resnet', backbone=f'ResNet-v1-{layers}-beta',
                 options=(('variant', variant), ('atrous_rates', _RATES), ('decoder', True),
                          ('multi_grid', (1, 2, 4))))
+
+
+def _resized(side):
+    return (f'pictures are resized so that the longer side is {side}, and pixels of id 0 ignored: '
+            '`evaluate` does neither, so the score is out of reach here')
 
 
 _ON_VOC = dict(dataset='pascal_voc_2012', num_classes=21, crop_size=(513, 513))
@@ -221,11 +247,11 @@ _ENTRIES = (
     Entry('mobilenetv2_ade20k_train', 'deeplabv3_mnv2_ade20k_train_2018_12_03.tar.gz',
           **_mobilenet(decoder=True), **_ON_ADE20K, crop_size=(257, 257),
           pretrained='ImageNet, ADE20K training', scores=(_single(32.04),), megabytes=24.8,
-          note='pictures are resized so that the longer side is 257'),
+          note=_resized(257)),
     Entry('xception65_ade20k_train', 'deeplabv3_xception_ade20k_train_2018_05_29.tar.gz',
           **_xception(), **_ON_ADE20K, crop_size=(513, 513),
           pretrained='ImageNet, ADE20K training', scores=(_several(45.65, _VOC_SCALES),),
-          megabytes=439, note='pictures are resized so that the longer side is 513'),
+          megabytes=439, note=_resized(513)),
     Entry('xception_41_imagenet', 'xception_41_2018_05_09.tar.gz', **_xception(41),
           pretrained='ImageNet', megabytes=288),
     Entry('xception_65_imagenet', 'deeplabv3_xception_2018_01_04.tar.gz', **_xception(65),

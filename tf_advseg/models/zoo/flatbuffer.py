@@ -43,9 +43,16 @@ class Convolution:
 
 @dataclasses.dataclass(frozen=True)
 class Contents:
-    """The convolutions in the file's order, and (name, reason) of every other constant."""
+    """What a file holds.
+
+    Attributes:
+      convolutions: `Convolution`s in the file's order.
+      others: (name, reason) of every other constant.
+      custom: names of the operations that are not TFLite's own.
+    """
     convolutions: tuple
     others: tuple
+    custom: tuple = ()
 
 
 def read_convolutions(path):
@@ -85,7 +92,10 @@ class _Graph:
         if not all(0 < length < len(data) for length in lengths):
             raise ValueError(f'impossible lengths {lengths}')
         codes = [self.model.OperatorCodes(i) for i in range(lengths[3])]
+        customs = [(c.CustomCode() or b'?').decode() for c in codes]
         codes = [max(c.BuiltinCode(), c.DeprecatedBuiltinCode()) for c in codes]
+        self.custom = tuple(name for name, code in zip(customs, codes)
+                            if code == schema.BuiltinOperator.CUSTOM)
         self.operators = [self.graph.Operators(i) for i in range(lengths[1])]
         self.kinds = [OPERATORS[codes[op.OpcodeIndex()]] for op in self.operators]
         self.producer = {int(out): i for i, op in enumerate(self.operators)
@@ -105,7 +115,7 @@ class _Graph:
                 self.name(kernel), kind.startswith('DEPTHWISE'),
                 np.ascontiguousarray(self.value(kernel).transpose(1, 2, 3, 0)), self.value(bias),
                 source, self.kinds[self.producer.get(source, 0)] in ('AVERAGE_POOL_2D', 'MEAN')))
-        return Contents(tuple(convolutions), tuple(self.others(used)))
+        return Contents(tuple(convolutions), tuple(self.others(used)), self.custom)
 
     def behind_dequantize(self, index):
         """The constant that a DEQUANTIZE turns into this tensor (float16 files), or the tensor."""

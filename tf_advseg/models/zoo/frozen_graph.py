@@ -1,8 +1,10 @@
 """frozen_inference_graph.pb -> arrays under official names, by the graph's structure.
 
 Every convolution is found with its kernel and with what follows it: a batch norm, or the bias that
-is left of one that was folded. No node is run, no op is loaded.
+is left of one that was folded. The fake quantisation of a graph that was trained for 8 bits is
+looked through. No node is run, no op is loaded.
 """
+import contextlib
 import dataclasses
 import pathlib
 
@@ -13,7 +15,7 @@ from google.protobuf.message import DecodeError
 from tf_advseg.core.errors import UserError
 from tf_advseg.models.zoo import assignment
 
-KIND = 'frozen graph'
+KIND, QUANTISED_KIND = 'frozen graph', 'quantised frozen graph'
 INPUT, OUTPUT = 'ImageTensor', 'SemanticPredictions'
 
 _CONVOLUTIONS = ('Conv2D', 'DepthwiseConv2dNative')
@@ -21,6 +23,7 @@ _FUSED = ('FusedBatchNorm', 'FusedBatchNormV2', 'FusedBatchNormV3')
 _ADDITIONS = ('BiasAdd', 'BiasAddV1', 'Add', 'AddV2')
 _PASSING = ('Identity', 'Cast', 'StopGradient')  # between a constant and what takes it
 _SHAPING = ('BatchToSpaceND', 'Identity')  # between a convolution and its batch norm
+_FAKE = 'FakeQuant'  # how the names of the operations begin that round as 8 bits would
 _LEAVES = ('weights', 'depthwise_weights', 'biases', 'BatchNorm/gamma', 'BatchNorm/beta',
            'BatchNorm/moving_mean', 'BatchNorm/moving_variance')
 _DAMAGE = (DecodeError, ValueError, TypeError, KeyError, IndexError, AttributeError, MemoryError,
@@ -88,10 +91,35 @@ class Graph:
             node = self.nodes.get(name)
             if node is None or node.op == 'Const':
                 return name if node is not None else None
-            if node.op not in _PASSING or not _inputs(node):
+            if not _passes(node) or not _inputs(node):
                 return None
             name = _inputs(node)[0]
         return None
+
+    def kernel(self, name):
+        """(name of the constant behind a kernel's input or None, whether it is scaled on the way).
+
+        Training for 8 bits multiplies kernels with their batch norm before it rounds them.
+        """
+        plain = self.constant(name)
+        if plain is not None:
+            return plain, False
+        for _ in range(8):
+            node = self.nodes.get(name)
+            if node is None or node.op != 'Mul':
+                if node is None or not _passes(node) or not _inputs(node):
+                    return None, False
+                name = _inputs(node)[0]
+                continue
+            factors = [self.constant(factor) for factor in _inputs(node)]
+            kernels = [f for f in factors if f and f.endswith(_LEAVES[:2])]
+            return (kernels[0], True) if len(kernels) == 1 else (None, False)
+        return None, False
+
+    @property
+    def quantised(self):
+        """Whether it rounds as 8 bits would."""
+        return any(node.op.startswith(_FAKE) for node in self.nodes.values())
 
     def value(self, name):
         """A constant's array, or None where it is no float."""
@@ -111,18 +139,13 @@ class Graph:
     def convolutions(self):
         """Every `Convolution` whose kernel is a constant, in the graph's order."""
         return [self._convolution(node) for node in self.nodes.values()
-                if node.op in _CONVOLUTIONS and self.constant(_inputs(node)[1])]
-
-    def pooling_window(self):
-        """(height, width) of the graph's average pool in pixels of its map, or None."""
-        windows = {tuple(node.attr['ksize'].list.i[1:3]) for node in self.nodes.values()
-                   if node.op == 'AvgPool'}
-        return windows.pop() if len(windows) == 1 else None
+                if node.op in _CONVOLUTIONS and self.kernel(_inputs(node)[1])[0]]
 
     def _convolution(self, node):
-        kernel = self.constant(_inputs(node)[1])
+        kernel, scaled = self.kernel(_inputs(node)[1])
         values = {'depthwise_weights' if node.op.startswith('Depthwise') else 'weights': kernel}
-        follower, place = self._follower(node.name)
+        # Beside a scaled kernel its batch norm is spelt out: those constants have their names.
+        follower, place = (None, 0) if scaled else self._follower(node.name)
         epsilon = None
         if follower is not None and follower.op in _FUSED and place == 0:
             names = [self.constant(name) for name in _inputs(follower)[1:5]]
@@ -137,12 +160,13 @@ class Graph:
     def _follower(self, name):
         """The (node, place of its input) that makes something of a convolution's output."""
         for _ in range(4):
-            users = [u for u in self.consumers.get(name, ()) if not u[0].op.startswith('Fake')]
+            users = self.consumers.get(name, ())
             for node, place in users:
                 if node.op in _FUSED or (node.op in _ADDITIONS and self.constant(
                         _inputs(node)[1 - place])):
                     return node, place
-            passing = [node for node, place in users if node.op in _SHAPING and place == 0]
+            passing = [node for node, place in users if place == 0 and (
+                node.op in _SHAPING or node.op.startswith(_FAKE))]
             if not passing:
                 break
             name = passing[0].name
@@ -174,10 +198,8 @@ def read(path, segmentor):
     """
     ours = assignment.official_layers(path, segmentor)
     definition = load(path)
-    try:
+    with _damage(path):
         return _read(path, Graph(definition), ours)
-    except _DAMAGE as error:
-        raise UserError(f'{path}: a damaged frozen graph ({error}); fetch it again') from error
 
 
 def _read(path, graph, ours):
@@ -202,9 +224,11 @@ def _read(path, graph, ours):
         if scope_of_variable(plain) in ours and plain not in arrays and name not in used:
             arrays[plain] = graph.value(name)
             used.add(name)
-    unused = tuple((name, 'an argument of the graph, not a weight') for name in graph.floats()
-                   if name not in used)
-    return assignment.Found(KIND, arrays, origins, unused, epsilons)
+    unused = tuple((name, assignment.training_leftover(name)
+                    or 'an argument of the graph, not a weight')
+                   for name in graph.floats() if name not in used)
+    return assignment.Found(QUANTISED_KIND if graph.quantised else KIND, arrays, origins, unused,
+                            epsilons)
 
 
 def scope_of_variable(name):
@@ -230,18 +254,51 @@ def _by_scope(path, graph, scopes):
     return found
 
 
-def geometry(definition, scopes):
+def geometry(path, graph, scopes):
     """(stride, rate) of each of our layers in a graph, by official scope.
 
     Args:
-      definition: GraphDef.
+      path: for messages.
+      graph: `Graph`.
       scopes: official scopes.
 
     Returns:
       dict: scope -> (stride, rate).
+
+    Raises:
+      UserError: damaged; two convolutions of one name with different kernels.
     """
-    return {scope: (convolution.stride, convolution.rate)
-            for scope, convolution in _by_scope('graph', Graph(definition), scopes).items()}
+    with _damage(path):
+        return {scope: (convolution.stride, convolution.rate)
+                for scope, convolution in _by_scope(path, graph, scopes).items()}
+
+
+def pooling_window(path, graph):
+    """(height, width) of the graph's average pool in pixels of its map, or None.
+
+    Raises:
+      UserError: damaged.
+    """
+    with _damage(path):
+        windows = {tuple(node.attr['ksize'].list.i[1:3]) for node in graph.nodes.values()
+                   if node.op == 'AvgPool'}
+        if any(len(window) != 2 or min(window) < 1 for window in windows):
+            raise ValueError(f'a pool of {windows}')
+        return windows.pop() if len(windows) == 1 else None
+
+
+@contextlib.contextmanager
+def _damage(path):
+    """What nodes without their inputs or attributes raise, as one line."""
+    try:
+        yield
+    except _DAMAGE as error:
+        raise UserError(f'{path}: a damaged frozen graph ({error}); fetch it again') from error
+
+
+def _passes(node):
+    """Whether a node hands on the value of its first input, but for rounding."""
+    return node.op in _PASSING or node.op.startswith(_FAKE)
 
 
 def _inputs(node):

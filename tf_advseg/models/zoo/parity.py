@@ -1,7 +1,8 @@
 """How well a network agrees with a published graph of the same weights, run by TensorFlow itself.
 
-A frozen graph is imported and fed a picture; a TFLite file is run by its interpreter. The network
-is compared at the graph's own output stride and crop, which are read off the graph.
+A frozen graph is imported and fed a picture; a TFLite file is run by its interpreter; both only if
+all their operations are known to do nothing but compute (`harmless`). The network is compared at
+the graph's own output stride and crop, which are read off the graph.
 """
 import dataclasses
 import pathlib
@@ -13,7 +14,7 @@ import tensorflow as tf
 from tf_advseg.core.errors import UserError
 from tf_advseg.models import layers
 from tf_advseg.models.resize import resize_bilinear
-from tf_advseg.models.zoo import flatbuffer, frozen_graph
+from tf_advseg.models.zoo import flatbuffer, frozen_graph, harmless
 
 MARGIN = 1e-2  # where a network's two best classes are nearer, rounding decides
 FLOAT_AGREEMENT, QUANTISED_AGREEMENT = 0.999, 0.98
@@ -23,13 +24,17 @@ _LOGITS = ('logits/semantic/BiasAdd', 'logits/semantic/add', 'logits/semantic/Ad
 _USUAL_SIZE = 513
 
 
+class CannotCompareError(UserError):
+    """A sound graph that is of another form than what can be compared here: no proof, no harm."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Parity:
     """Agreement of a network with a graph on one picture.
 
     Attributes:
       reference: path of the graph.
-      kind: 'frozen graph', 'TFLite model' or 'quantised TFLite model'.
+      kind: 'frozen graph' or 'TFLite model', and 'quantised' before it where it rounds to 8 bits.
       size: (height, width) of the picture.
       output_stride: at which both ran.
       agreement: share of equal classes among all pixels.
@@ -52,16 +57,22 @@ class Parity:
     def good(self):
         """Whether classes, and logits where there are some, agree as this kind of graph allows."""
         return self.clear_agreement >= self._required() and (
-            self.max_delta is None or self.max_delta <= LOGITS_TOLERANCE * self.max_logit)
+            not self._bounds_logits() or self.max_delta <= LOGITS_TOLERANCE * self.max_logit)
 
     def expected(self):
         """What makes it good, for people."""
-        logits = '' if self.max_delta is None else (
-            f', and logits within {LOGITS_TOLERANCE:g} of the largest')
+        logits = (f', and logits within {LOGITS_TOLERANCE:g} of the largest'
+                  if self._bounds_logits() else '')
         return f'the same class at {100 * self._required():g} % of the clear pixels{logits}'
 
+    def _quantised(self):
+        return self.kind.startswith('quantised')
+
     def _required(self):
-        return QUANTISED_AGREEMENT if self.kind.startswith('quantised') else FLOAT_AGREEMENT
+        return QUANTISED_AGREEMENT if self._quantised() else FLOAT_AGREEMENT
+
+    def _bounds_logits(self):
+        return self.max_delta is not None and not self._quantised()
 
     def text(self):
         """One line for people."""
@@ -96,7 +107,8 @@ def compare(path, build, picture=None):
       Parity.
 
     Raises:
-      UserError: the graph is damaged, has other outputs, or no output stride gives its layers.
+      CannotCompareError: the graph has other outputs, or no output stride gives its layers.
+      UserError: it is damaged, or has operations that do more than compute; it was not run.
     """
     path = pathlib.Path(path)
     if path.suffix == '.tflite':
@@ -106,23 +118,25 @@ def compare(path, build, picture=None):
 
 def _compare_frozen(path, build, picture):
     definition = frozen_graph.load(path)
+    harmless.require_harmless(path, definition)
     graph = frozen_graph.Graph(definition)
     for name in (frozen_graph.INPUT, frozen_graph.OUTPUT):
         if name not in graph.nodes:
-            raise UserError(f'{path}: has no node {name}: not an inference graph of the official '
-                            'export; it cannot be run for comparison')
-    window = graph.pooling_window()
+            raise CannotCompareError(f'{path}: has no node {name}: not an inference graph of the '
+                                     'official export; it cannot be run for comparison')
+    window = frozen_graph.pooling_window(path, graph)
 
     def crop(stride):
         return None if window is None else tuple((side - 1) * stride + 1 for side in window)
 
     segmentor = _at_stride(path, build, crop, frozen_graph.geometry(
-        definition, [layer.scope for layer in layers.convolutions(build(16, None))]))
+        path, graph, [layer.scope for layer in layers.convolutions(build(16, None))]))
     size = segmentor.crop_size or (_USUAL_SIZE, _USUAL_SIZE)
     picture = _fitted(picture, size)
     logits_name = next((name for name in _LOGITS if name in graph.nodes), None)
     classes, logits = _run_frozen(path, definition, picture, logits_name)
-    return _parity(path, frozen_graph.KIND, segmentor, picture, classes, logits)
+    kind = frozen_graph.QUANTISED_KIND if graph.quantised else frozen_graph.KIND
+    return _parity(path, kind, segmentor, picture, classes, logits)
 
 
 def _at_stride(path, build, crop, geometry):
@@ -136,8 +150,8 @@ def _at_stride(path, build, crop, geometry):
                 if layer.kernel.shape[0] > 1]
         if all(geometry.get(scope) == ours[scope] for scope in wide):
             return segmentor
-    raise UserError(f'{path}: its strides and atrous rates are those of this network at no output '
-                    'stride (32, 16, 8); it cannot be run for comparison')
+    raise CannotCompareError(f'{path}: its strides and atrous rates are those of this network at '
+                             'no output stride (32, 16, 8); it cannot be run for comparison')
 
 
 def _run_frozen(path, definition, picture, logits_name):
@@ -152,13 +166,16 @@ def _run_frozen(path, definition, picture, logits_name):
         outputs = [output.numpy() for output in run(feed)]
     except (tf.errors.OpError, ValueError, KeyError, TypeError) as error:
         first = (str(error).strip().splitlines() or [''])[0][:200]
-        raise UserError(f'{path}: TensorFlow cannot run this graph ({first})') from error
+        raise CannotCompareError(f'{path}: TensorFlow cannot run this graph ({first})') from error
     return np.squeeze(outputs[0]), outputs[1][0] if len(outputs) > 1 else None
 
 
 def _compare_tflite(path, build, picture):
     # A damaged file crashes the interpreter's process: it is read in Python first.
     contents = flatbuffer.read_convolutions(path)
+    if contents.custom:  # TensorFlow's own come in this guise, those that write files, too
+        raise UserError(f'{path}: not run: has the custom operation {contents.custom[0]}, which '
+                        'may do more than compute; import without running the graph')
     # The delegate of the default resolver announces itself on stderr.
     interpreter = tf.lite.Interpreter(str(path), experimental_op_resolver_type=(
         tf.lite.experimental.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES))
@@ -189,8 +206,8 @@ def _tflite_stride(path, interpreter, contents, size):
     for stride in (16, 8, 32):
         if (size[0] - 1) // stride + 1 == height:
             return stride
-    raise UserError(f'{path}: no output stride of 32, 16 or 8 gives maps of {height} rows from '
-                    f'{size[0]}')
+    raise CannotCompareError(f'{path}: no output stride of 32, 16 or 8 gives maps of {height} rows '
+                             f'from {size[0]}')
 
 
 def _parity(path, kind, segmentor, picture, classes, logits):
@@ -198,8 +215,8 @@ def _parity(path, kind, segmentor, picture, classes, logits):
     size = picture.shape[:2]
     upsampled = resize_bilinear(ours, size).numpy()[0]
     if classes.shape != size:
-        raise UserError(f'{path}: gives a map of {classes.shape} for a picture of {size}; it '
-                        'cannot be compared')
+        raise CannotCompareError(f'{path}: gives a map of {classes.shape} for a picture of {size}; '
+                                 'it cannot be compared')
     equal = upsampled.argmax(-1) == classes
     best = np.partition(upsampled, -2, -1) if upsampled.shape[-1] > 1 else None
     clear = np.ones(size, bool) if best is None else best[..., -1] - best[..., -2] > MARGIN

@@ -42,9 +42,9 @@ def resolve(path):
         return _latest(path)
     if _has_index(path):
         return str(path)
-    bare = path.with_name(_SHARD.sub('', path.name))
-    if bare != path and _has_index(bare):
-        return str(bare)
+    bare = _SHARD.sub('', path.name)  # empty for a file that is called '.index'
+    if bare not in ('', path.name) and _has_index(path.with_name(bare)):
+        return str(path.with_name(bare))
     return str(path) if path.is_file() and _is_table(path) else None
 
 
@@ -63,7 +63,7 @@ def _is_table(path):
 
 def _latest(folder):
     """The prefix in a folder, by its state file or because there is no other; or None."""
-    there = sorted(p.with_name(p.name[:-len('.index')]) for p in folder.glob('*.index'))
+    there = sorted(p.with_name(p.name[:-len('.index')]) for p in folder.glob('?*.index'))
     state = folder / STATE
     if state.is_file():
         text = state.read_bytes()[:1 << 16].decode('utf-8', 'replace')
