@@ -8,7 +8,7 @@ import tensorflow as tf
 from tf_advseg.core.errors import UserError
 from tf_advseg.losses import pixel
 from tf_advseg.methods import base
-from tf_advseg.models import deeplab, layers, segmentor
+from tf_advseg.models import deeplab, dilated8, layers, segmentor
 from tf_advseg.training import optimizers
 
 RANDOM = np.random.default_rng(5)
@@ -51,6 +51,18 @@ def test_a_network_without_such_layers_is_refused():
     assert base.gradient_multipliers(foreign) is None
     with pytest.raises(UserError, match='set both to 1'):
         base.gradient_multipliers(foreign, 10.0)
+
+
+def test_last_layers_that_a_network_does_not_have_are_refused():
+    network = dilated8.dilated8(3, 'basic', fc_channels=2)
+    assert max(base.gradient_multipliers(network, bias=2.0)) == 2.0  # it has biases
+    with pytest.raises(UserError, match='last_layers') as error:
+        base.gradient_multipliers(network, 10.0, 2.0)
+    assert '\n' not in str(error.value) and 'dilated8' in str(error.value)
+    multipliers = base.gradient_multipliers(network, 10.0, 2.0, ('fc-final', 'ct_'))
+    of_logits = {id(v) for v in network.logits.trainable_variables}
+    assert {id(v) for v, value in zip(network.trainable_variables, multipliers)
+            if value >= 10.0} == of_logits
 
 
 def test_multiplied_gradients_are_applied():

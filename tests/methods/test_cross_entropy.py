@@ -13,12 +13,12 @@ from tf_advseg.training import optimizers
 CLASSES, CROP = 4, 65
 
 
-def build(strategy, **settings):
+def build(strategy, optimizer='sgd', **settings):
     with strategy.scope():
         segmentor = deeplab.deeplab_mobilenet_v2(CLASSES, depth_multiplier=0.25, dropout_rate=0.0,
                                                  crop_size=CROP, seed=1)
         return cross_entropy.CrossEntropy(
-            segmentor, optimizers.make_optimizer('sgd', 0.05, 0.9),
+            segmentor, optimizers.make_optimizer(optimizer, 0.05, 0.9),
             average_counts=[900.0, 1200.0, 1500.0, 400.0], l2_weight=1e-3, **settings)
 
 
@@ -30,8 +30,8 @@ def batch_of(size=5):
             'label': label}
 
 
-def step(strategy, phase):
-    method = build(strategy)
+def step(strategy, phase, **settings):
+    method = build(strategy, **settings)
     batch = batch_of()
     dataset = tf.data.Dataset.from_tensors(batch).unbatch().batch(5)
     shares = next(iter(loop.distribute(dataset, strategy)))
@@ -39,10 +39,14 @@ def step(strategy, phase):
     return scalars, [v.numpy() for v in method.segmentor.trainable_variables]
 
 
-@pytest.mark.parametrize('phase', ['segmentor', 'weighted'])
-def test_two_replicas_equal_one_device(two_replicas, phase):
-    scalars, variables = step(tf.distribute.OneDeviceStrategy('/cpu:0'), phase)
-    scalars_two, variables_two = step(two_replicas, phase)
+@pytest.mark.parametrize('phase, settings', [
+    ('segmentor', {}), ('weighted', {}),
+    ('segmentor', {'optimizer': 'momentum', 'last_layer_gradient_multiplier': 10.0,
+                   'bias_gradient_multiplier': 2.0}),
+    ('weighted', {'upsample_logits': False, 'class_weights': [1.0, 2.0, 0.5, 1.0]})])
+def test_two_replicas_equal_one_device(two_replicas, phase, settings):
+    scalars, variables = step(tf.distribute.OneDeviceStrategy('/cpu:0'), phase, **settings)
+    scalars_two, variables_two = step(two_replicas, phase, **settings)
     assert scalars['loss/total'] > scalars['loss/ce'] > 0
     for name in scalars:
         assert scalars[name] == pytest.approx(scalars_two[name], abs=1e-5)

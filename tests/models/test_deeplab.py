@@ -231,3 +231,14 @@ def test_bad_arguments_are_named_in_one_line(options, word):
     with pytest.raises(UserError, match=word) as error:
         small(**options)
     assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize('builder, variant', [(deeplab.deeplab_resnet, 'resnet_v1_50'),
+                                              (deeplab.deeplab_xception, 'xception_41')])
+def test_a_multi_grid_is_three_factors_or_none(builder, variant):
+    for grid in (2, (1, 2), (1, 2, 0), (1, 2, 1.5), '124'):
+        with pytest.raises(UserError, match=f'{builder.__name__}: multi_grid') as error:
+            builder(2, variant, multi_grid=grid)
+        assert '\n' not in str(error.value)
+    ones = layers.convolutions(builder(2, variant, multi_grid=None).backbone)
+    assert max(convolution.rate for convolution in ones) == 2  # output stride 16

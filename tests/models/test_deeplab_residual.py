@@ -55,3 +55,7 @@ def test_unknown_variants_and_bad_values_are_told_in_one_line():
         deeplab_residual.deeplab_residual(3, 'resnet18')
     with pytest.raises(UserError, match='dropout_rate is 1.5'):
         deeplab_residual.deeplab_residual(3, dropout_rate=1.5)
+    for grid in (2, (1, 2, 4), (1, 0), (1, 1.5), '12'):
+        with pytest.raises(UserError, match='deeplab_residual: multi_grid') as error:
+            deeplab_residual.deeplab_residual(3, multi_grid=grid)
+        assert '\n' not in str(error.value)

@@ -1,11 +1,10 @@
 """Losses, gradients, weight decay and batch norm of a training step, against the official code's.
 
-The reference was made with oneDNN off, and with oneDNN off ours agrees with it within 1e-5. It
-lies where gradients are not determined to 1e-3, though: at 129x129 an activation sits on a ReLU6's
-kink, and live image pooling normalises two values. There the reference itself differs from the same
-network in float64 by 2.5e-3 of a variable's norm (frozen) and by 1.1e-2 of the largest norm (live);
-half a unit in the last place of the weights moves it as far. With oneDNN on, ours differs by 2.5e-3
-and 4.5e-3, hence the wider bounds.
+The reference was made with oneDNN off. With oneDNN off, in a process of its own where this one has
+it on, every variable's gradient is held to 1e-3 of its own norm. With it on, so is every one of
+the 65x65 case with frozen batch norm. In the others the gradient is not determined to 1e-3 in
+float32 (the last test proves it against float64): at 129x129 an activation sits on a ReLU6's kink,
+and live image pooling normalises two values. `SHARES` says what is demanded there.
 """
 import os
 import subprocess
@@ -16,12 +15,18 @@ import pytest
 import tensorflow as tf
 
 from tf_advseg.methods import base, cross_entropy
-from tf_advseg.models import layers, segmentor
+from tf_advseg.models import deeplab, layers, resize, segmentor
 from tf_advseg.training import optimizers
 
 CASES = ('mnv2_pascal_os16__65x65', 'mnv2_aspp_decoder_os16__129x129')
 ONEDNN = os.environ.get('TF_ENABLE_ONEDNN_OPTS', '1') != '0'
 NO_SEED = np.zeros(2, np.int32)
+TOLERANCE = 1e-3
+# With oneDNN on: (share of the variables, within what part of their own norms) of those that are
+# not determined to 1e-3. Found on one machine: 94 % and 3.8e-3; 94 % within 1e-2, and 5.2e-2.
+SHARES = {'frozen': ((0.9, TOLERANCE), (1.0, 1e-2)), 'live': ((0.9, 1e-2), (1.0, 0.1))}
+# A shift that the next batch norm takes away has the gradient 0: nothing but rounding is left.
+NOTHING = 1e-6
 
 
 class Case:
@@ -67,6 +72,15 @@ def frozen(case):
     return case.method()
 
 
+def assert_close(case, kind, names, errors):
+    """Every error, in parts of the variable's own norm, is within what can be demanded."""
+    mode = 'live' if kind == 'batchstats' else 'frozen'
+    determined = not ONEDNN or (mode == 'frozen' and case.side == 65)
+    for share, tolerance in ((1.0, TOLERANCE),) if determined else SHARES[mode]:
+        beyond = [f'{name} {error:.1e}' for name, error in zip(names, errors) if error > tolerance]
+        assert len(beyond) <= (1.0 - share) * len(names), (tolerance, beyond)
+
+
 def reset(method, weights=None, fraction=1.0, upsample=True):
     """The method with these settings of its loss."""
     method.class_weights = None if weights is None else tf.constant(weights, tf.float32)
@@ -74,12 +88,18 @@ def reset(method, weights=None, fraction=1.0, upsample=True):
     return method
 
 
-def assert_norms(gradients, expected, kind, rtol, of_largest):
-    """Every variable's norm, relative to itself or to the largest."""
-    assert sorted(gradients) == sorted(expected['grad_names'])
-    wanted = expected[f'{kind}_grad_norm']
-    norms = [np.linalg.norm(gradients[str(name)]) for name in expected['grad_names']]
-    np.testing.assert_allclose(norms, wanted, rtol=rtol, atol=of_largest * wanted.max())
+def assert_norms(case, gradients, kind):
+    """Every variable's norm is within what can be demanded, see `assert_close`."""
+    names = case.expected['grad_names']
+    assert sorted(gradients) == sorted(names)
+    wanted = case.expected[f'{kind}_grad_norm']
+    norms = np.array([np.linalg.norm(gradients[str(name)]) for name in names])
+    nothing = wanted < NOTHING * wanted.max()
+    if kind != 'batchstats':
+        assert not nothing.any()
+    assert all(name.endswith('project/BatchNorm/beta') for name in names[nothing])
+    assert (norms[nothing] < NOTHING * wanted.max()).all()
+    assert_close(case, kind, names[~nothing], (np.abs(norms - wanted) / wanted)[~nothing])
 
 
 @pytest.mark.parametrize('kind', ['plain', 'weighted'])
@@ -88,11 +108,11 @@ def test_the_loss_and_its_gradients(case, frozen, kind):
     weights = expected['class_weights'] if kind == 'weighted' else None
     loss, gradients = case.gradients(reset(frozen, weights))
     assert loss == pytest.approx(float(expected[f'loss_{kind}']), rel=1e-4)
-    assert_norms(gradients, expected, kind, 1e-3, 1e-3 if ONEDNN else 0.0)
-    for name, norm, first in zip(expected['grad_names'], expected[f'{kind}_grad_norm'],
-                                 expected[f'{kind}_grad_first4']):
-        ours = gradients[str(name)].ravel()[:4]
-        assert np.abs(ours - first).max() < (1e-2 if ONEDNN else 1e-3) * norm, name
+    assert_norms(case, gradients, kind)
+    names = expected['grad_names']
+    firsts = [np.abs(gradients[str(name)].ravel()[:4] - first).max() / norm for name, norm, first in
+              zip(names, expected[f'{kind}_grad_norm'], expected[f'{kind}_grad_first4'])]
+    assert_close(case, kind, names, firsts)
 
 
 def test_hard_example_mining_and_downsampled_labels(case, frozen):
@@ -119,8 +139,7 @@ def test_live_batch_norm_and_its_moving_averages(case):
     before = {name: v.numpy() for name, v in ours.items()}
     loss, gradients = case.gradients(method)
     assert loss == pytest.approx(float(expected['loss_batchstats']), rel=1e-4)
-    # A shift that the next batch norm takes away has the gradient 0: nothing but rounding is left.
-    assert_norms(gradients, expected, 'batchstats', 1e-3, 2e-2 if ONEDNN else 1e-6)
+    assert_norms(case, gradients, 'batchstats')
     moved = [name for name in ours if 'moving' in name]
     assert sorted(moved) == sorted(expected['moving_names'])
     assert len(moved) == int(expected['num_update_ops'])
@@ -133,14 +152,56 @@ def test_live_batch_norm_and_its_moving_averages(case):
 
 
 @pytest.mark.skipif(not ONEDNN, reason='oneDNN is off: the other tests have tested it')
-@pytest.mark.parametrize('tests', [
-    pytest.param(f'::test_the_loss_and_its_gradients[{CASES[0]}-plain]', id='quick'),
-    pytest.param('', id='whole', marks=pytest.mark.slow)])
-def test_with_onednn_off(repository, official, tests):
-    """The setting is read when TensorFlow starts: a process of its own."""
+def test_with_onednn_off(repository, official):
+    """The whole file; the setting is read when TensorFlow starts: a process of its own."""
     official.path(f'train__{CASES[0]}.npz')
     result = subprocess.run(
-        [sys.executable, '-m', 'pytest', '-q', '-x', '-p', 'no:cacheprovider', __file__ + tests],
+        [sys.executable, '-m', 'pytest', '-q', '-x', '-p', 'no:cacheprovider', __file__],
         cwd=repository, env={**os.environ, 'TF_ENABLE_ONEDNN_OPTS': '0'}, timeout=900,
         capture_output=True, text=True, check=False)
     assert result.returncode == 0 and ' passed' in result.stdout, result.stdout[-2000:]
+
+
+@pytest.fixture
+def in_double(monkeypatch):
+    """Networks that are built from here on are float64 up to their logits."""
+    def normalise(self, x, mode=layers.INFERENCE):
+        mean, variance = self.moving_mean, self.moving_variance
+        if mode == layers.LIVE:
+            mean, variance = tf.nn.moments(x, list(range(x.shape.rank - 1)))
+        return tf.nn.batch_normalization(x, mean, variance, self.beta, self.gamma, self.epsilon)
+
+    def bilinear(x, size):
+        rows, columns = (tf.constant(hats(int(wanted), given), x.dtype)
+                         for wanted, given in zip(size, x.shape[1:3]))
+        return tf.einsum('ih,jw,bhwc->bijc', rows, columns, x)
+
+    tf.keras.backend.set_floatx('float64')
+    monkeypatch.setattr(layers.SymmetricNormalisation, 'call', lambda self, image: (
+        tf.cast(image, tf.float64) * (2.0 / 255.0) - 1.0))
+    monkeypatch.setattr(layers.BatchNorm, 'call', normalise)
+    monkeypatch.setattr(deeplab, 'resize_bilinear', bilinear)
+    monkeypatch.setattr(resize, 'resize_bilinear', bilinear)
+    yield
+    tf.keras.backend.set_floatx('float32')
+
+
+def hats(wanted, given):
+    """float64 [wanted, given]: linear interpolation with aligned corners."""
+    places = np.linspace(0, given - 1, wanted)[:, None]
+    return np.maximum(0.0, 1.0 - np.abs(places - np.arange(given)))
+
+
+def test_where_the_reference_is_not_exact_to_the_tolerance(case, in_double):
+    """Its float32 gradients against float64's: what `SHARES` loosens is loose in both."""
+    for kind, mode in (('plain', 'frozen'), ('batchstats', 'live')):
+        loss, gradients = case.gradients(case.method(live=mode == 'live'))
+        assert loss == pytest.approx(float(case.expected[f'loss_{kind}']), rel=1e-4)
+        exact = np.array([np.linalg.norm(gradients[str(name)])
+                          for name in case.expected['grad_names']])
+        errors = np.abs(case.expected[f'{kind}_grad_norm'] - exact) / exact
+        errors = errors[exact > NOTHING * exact.max()]
+        if mode == 'frozen' and case.side == 65:
+            assert errors.max() < 0.01 * TOLERANCE
+            continue
+        assert TOLERANCE < errors.max() < SHARES[mode][-1][1]

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tf_advseg.data import official_preprocessing
 from tf_advseg.models import resize
 
 MAP = np.random.default_rng(0).normal(size=(2, 4, 5, 3)).astype(np.float32)
@@ -31,6 +32,17 @@ def test_nearest_keeps_type_and_corners():
     ours = resize.resize_nearest(labels, (5, 7)).numpy()
     assert ours.dtype == np.uint8 and ours.shape == (1, 5, 7, 1)
     np.testing.assert_array_equal(ours[0, ::2, ::2, 0], labels[0, :, :, 0])
+
+
+@pytest.mark.parametrize('size', [(7, 9), (2, 3)])
+def test_pictures_and_labels_are_resized_by_the_same_rule(size):
+    """The room of the data, below this one, has the two ops for itself."""
+    np.testing.assert_array_equal(official_preprocessing.resized_map(tf.constant(MAP[0]), size),
+                                  resize.resize_bilinear(MAP, size)[0])
+    labels = np.arange(20, dtype=np.uint8).reshape(4, 5)
+    np.testing.assert_array_equal(
+        official_preprocessing.resized_map(tf.constant(labels), size),
+        resize.resize_nearest(labels[None, ..., None], size)[0, ..., 0])
 
 
 def test_same_size_is_free_and_a_size_may_be_a_tensor():

@@ -211,7 +211,9 @@ def test_a_layout_brings_the_input_its_weights_want():
 
 @pytest.mark.parametrize('arguments, told', [
     (('resnet_v1_10',), 'resnet_v1_101'), (('resnet_18', 12), 'output_stride is 12'),
-    (('resnet_18', 16, (1, 2, 4)), '2 rates'), (('resnet_101', 8, (1, 2)), '3 rates')])
+    (('resnet_18', 16, (1, 2, 4)), 'resnet_18: multi_grid is .* expected 2 integers'),
+    (('resnet_101', 8, (1, 2)), 'expected 3 integers'), (('resnet_50', 8, 2), 'multi_grid is 2,'),
+    (('resnet_34', 8, (1, 2, 0)), 'multi_grid')])
 def test_bad_arguments_are_told_in_one_line(arguments, told):
     with pytest.raises(UserError, match=told):
         resnet.ResNet(*arguments)

@@ -86,6 +86,17 @@ def test_sequential_two_classes_own_normalisation():
     np.testing.assert_allclose(model(picture()), inner(picture()), atol=1e-6)
 
 
+def test_only_a_mean_that_is_subtracted_from_the_picture_is_a_padding_colour():
+    mean = layers.MeanSubtraction(layers.CAFFE_MEAN, bgr=True)
+    keras = K.Normalization(mean=[1.0, 2.0, 3.0], variance=[1.0, 1.0, 1.0])
+    for normalise, colour in ((mean, layers.CAFFE_MEAN), (keras, (127.5,) * 3),
+                              (None, (127.5,) * 3), (lambda x: x / 255, (127.5,) * 3)):
+        model = segmentor.as_segmentor(functional(), normalise=normalise)
+        assert segmentor.padding_colour(model) == colour
+        model.normalisation = normalise
+        assert segmentor.padding_colour(model) == colour
+
+
 def test_normalise_and_pick_are_callables():
     inner = Subclassed()
     model = segmentor.as_segmentor(inner, normalise=lambda x: x / 127.5 - 1,

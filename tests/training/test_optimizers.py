@@ -4,6 +4,7 @@ import pytest
 import tensorflow as tf
 
 from tf_advseg.core.errors import UserError
+from tf_advseg.experiments import look_ahead
 from tf_advseg.training import optimizers, schedules
 
 GRADIENTS = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
@@ -76,3 +77,11 @@ def test_its_config_makes_it_again_and_unknown_names_are_refused():
     assert again.momentum == 0.5 and again.nesterov and float(again.learning_rate) == 0.25
     with pytest.raises(UserError, match='momentum'):
         optimizers.make_optimizer('momentun', 0.1)
+
+
+def test_nesterov_reaches_the_generators_optimizer_and_is_refused_where_there_is_none():
+    for name in ('sgd', 'momentum'):
+        assert look_ahead.generator_optimizer(name, nesterov=True).nesterov
+    assert not look_ahead.generator_optimizer().nesterov
+    with pytest.raises(UserError, match='nesterov'):
+        look_ahead.generator_optimizer('adam', nesterov=True)

@@ -56,6 +56,19 @@ def test_the_names_that_gin_knows():
         schedules.make_schedule('polly', 0.1, 10)
 
 
+def test_a_poly_decay_may_end_before_or_after_the_training():
+    def rates(**settings):
+        schedule = schedules.polynomial_decay(0.1, 30, slow_start_steps=4, **settings)
+        return [float(schedule(step)) for step in range(35)]
+
+    keras = tf.keras.optimizers.schedules.PolynomialDecay(0.1, 10, 0.0, 0.9)
+    assert rates(decay_steps=10)[4:] == [float(keras(step)) for step in range(31)]
+    assert rates(decay_steps=10)[14:] == [0.0] * 21 and min(rates(decay_steps=100)) > 0.0
+    assert rates(decay_steps=26) == rates() != rates(decay_steps=30)
+    with pytest.raises(UserError, match='poly decay over -1'):
+        rates(decay_steps=-1)
+
+
 @pytest.mark.parametrize('bad, text', [
     ({'policy': 'cosine'}, 'policy'), ({'burn_in': 'quadratic'}, 'slow start'),
     ({'slow_start_steps': 100}, 'fewer than'), ({'slow_start_steps': -1}, 'at least 0')])

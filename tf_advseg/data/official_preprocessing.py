@@ -126,7 +126,7 @@ def resized_map(values, size):
 
     Floats of less than 32 bits and integers keep their type, the latter rounded.
     """
-    # The raw ops: tf.image.resize has no align_corners, and models.resize stands above this room.
+    # The ops of models.resize, which stands above this room: tf.image.resize has no align_corners.
     if values.shape.rank == 2:
         return tf.raw_ops.ResizeNearestNeighbor(
             images=values[None, ..., None], size=size, align_corners=True)[0, ..., 0]

@@ -23,9 +23,9 @@ buffer = gin.external_configurable(map_buffer.MapBuffer, name='map_buffer',
 
 
 @gin.configurable
-def generator_optimizer(name='sgd', learning_rate=5e-6, momentum=0.95):
+def generator_optimizer(name='sgd', learning_rate=5e-6, momentum=0.95, nesterov=False):
     """The generator's optimizer in stage 2; section 4: lr 5e-6, momentum 0.95."""
-    return optimizers.make_optimizer(name, learning_rate, momentum)
+    return optimizers.make_optimizer(name, learning_rate, momentum, nesterov)
 
 
 @gin.configurable

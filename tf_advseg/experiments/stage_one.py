@@ -17,13 +17,14 @@ NAME = 'stage1'
 # Settings that came later: at these values they are left out of what a stage is recognised by, so
 # that a run that was begun before them goes on.
 _LATER = {'optimizer': 'sgd', 'min_scale': 1.0, 'max_scale': 1.0, 'scale_step': 0.25,
-          'size_range': None}
+          'size_range': None, 'nesterov': False}
 
 
 @gin.configurable
 def stage_one(weighted_epochs=4, epochs=8, batch_size=7, learning_rate=1e-4, schedule='constant',
-              momentum=0.9, fine_tune_batch_norm=False, flip=True, evaluate_every_epochs=1,
-              optimizer='sgd', min_scale=1.0, max_scale=1.0, scale_step=0.25, size_range=None):
+              momentum=0.9, fine_tune_batch_norm=None, flip=True, evaluate_every_epochs=1,
+              optimizer='sgd', min_scale=1.0, max_scale=1.0, scale_step=0.25, size_range=None,
+              nesterov=False):
     """The settings of Stage 1; section 4 ("Stanford Background dataset") gives the defaults.
 
     Args:
@@ -35,7 +36,8 @@ def stage_one(weighted_epochs=4, epochs=8, batch_size=7, learning_rate=1e-4, sch
       schedule: 'constant', 'poly' (power 0.9 over all epochs) or 'step'; the last two have settings
         of their own, slow start included: `schedules.polynomial_decay`, `schedules.step_decay`.
       momentum: not printed; 0.9 is the official DeepLab code's.
-      fine_tune_batch_norm: whether batch norm uses and updates batch statistics.
+      fine_tune_batch_norm: whether batch norm uses and updates batch statistics; None for what the
+        network was built with: False, but for `deeplab_residual`, which starts from nothing.
       flip: random horizontal flips.
       evaluate_every_epochs: hold-out evaluations for the curve; 0 for none.
       optimizer: 'sgd' (Keras) or 'momentum' (TensorFlow 1's, the official DeepLab code's), or any
@@ -44,6 +46,7 @@ def stage_one(weighted_epochs=4, epochs=8, batch_size=7, learning_rate=1e-4, sch
         `official_preprocessing.RandomScale`; 0.5, 2.0 and 0.25 in the official code, none here.
       size_range: (min_size, max_size, factor) of `official_preprocessing.SizeRange`, which resizes
         every picture first; None for none. The hold-out's pictures are never resized.
+      nesterov: of 'sgd' and 'momentum'; Hung et al. train their segmentor so.
 
     Returns:
       dict of the settings.
@@ -62,7 +65,7 @@ def run(context, segmentor, start):
     Returns:
       dict with 'epochs', 'steps', 'seconds' and the mIoU on the hold-out.
     """
-    settings = stage_one()
+    settings = _resolved(stage_one(), segmentor)
     epochs = settings['weighted_epochs'] + settings['epochs']
     ran = []
 
@@ -85,8 +88,15 @@ def run(context, segmentor, start):
     return result
 
 
+def _resolved(settings, segmentor):
+    """The settings with the network's own word on batch norm where they have none."""
+    live = settings['fine_tune_batch_norm']
+    return {**settings, 'fine_tune_batch_norm': bool(
+        segmentor.fine_tune_batch_norm if live is None else live)}
+
+
 def _identity(settings):
-    """The settings that a finished Stage 1 is recognised by."""
+    """The resolved settings that a finished Stage 1 is recognised by."""
     return {name: value for name, value in settings.items()
             if name not in _LATER or value != _LATER[name]}
 
@@ -110,7 +120,7 @@ def _train(context, segmentor, settings, folder):
     with context.strategy.scope():
         method = cross_entropy.cross_entropy(
             segmentor, optimizers.make_optimizer(settings['optimizer'], rate,
-                                                 settings['momentum']),
+                                                 settings['momentum'], settings['nesterov']),
             data.records.average_class_counts(data.train))
     stepper = loop.Stepper(method, context.strategy)
     evaluator = context.holdout_evaluator(segmentor)

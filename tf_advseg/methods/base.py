@@ -158,7 +158,8 @@ def gradient_multipliers(segmentor, last_layer=1.0, bias=1.0, last_layers=LAST_L
       list of floats; None where all are 1.
 
     Raises:
-      UserError: multipliers for a network without official scopes, or one that names no such layer.
+      UserError: multipliers for a network without official scopes, or `last_layer` for one where
+        `last_layers` names nothing.
     """
     if last_layer == 1.0 and bias == 1.0:
         return None
@@ -169,6 +170,11 @@ def gradient_multipliers(segmentor, last_layer=1.0, bias=1.0, last_layers=LAST_L
             f'gradient multipliers {last_layer} (last layers) and {bias} (biases): '
             f'{segmentor.name} has neither biases nor layers called {", ".join(last_layers)}; set '
             'both to 1')
+    if last_layer != 1.0 and not any(layer in name for name in named for layer in last_layers):
+        raise errors.UserError(
+            f'gradient multiplier {last_layer} for the last layers: {segmentor.name} has none '
+            f'called {", ".join(last_layers)}; say in cross_entropy.last_layers what they are '
+            'called there, or set the multiplier to 1')
     by_variable = {id(named[name]): value for name, value in found.items()}
     return [by_variable.get(id(v), 1.0) for v in segmentor.trainable_variables]
 

@@ -32,6 +32,24 @@ def require_dropout(builder, dropout_rate):
             'dropout_rate', dropout_rate, '0 <= rate < 1')
 
 
+def as_grid(builder, multi_grid, units):
+    """The factors of the rates in a backbone's last block, one for each unit; None is all ones.
+
+    Returns:
+      tuple of `units` ints.
+
+    Raises:
+      UserError: anything but `units` integers of at least 1, or None.
+    """
+    good = multi_grid is None or (isinstance(multi_grid, (list, tuple)) and
+                                  len(multi_grid) == units and all(map(is_count, multi_grid)))
+    example = ', '.join(str(2 ** unit) for unit in range(units))
+    require(builder, good, 'multi_grid', multi_grid,
+            f'{units} integers of at least 1, one for each unit of the last block, such as '
+            f'({example}), or None')
+    return (1,) * units if multi_grid is None else tuple(multi_grid)
+
+
 def as_pair(builder, crop_size):
     """(height, width) in pixels from an int, a pair or None; None stays None.
 

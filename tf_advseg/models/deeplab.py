@@ -16,6 +16,7 @@ HEAD_CHANNELS = 256
 SKIP_PROJECTION_CHANNELS = 48
 DECODER_STRIDE = 4
 OUTPUT_STRIDES = (8, 16, 32)
+BLOCK_UNITS = 3  # of the last block of Xception (its convolutions) and of slim's ResNets
 RESNETS = ('resnet_v1_50', 'resnet_v1_50_beta', 'resnet_v1_101', 'resnet_v1_101_beta')
 
 
@@ -210,7 +211,7 @@ def deeplab_xception(num_classes, variant='xception_65', output_stride=16,
       num_classes: int, at least 1.
       variant: 'xception_41', 'xception_65' or 'xception_71'.
       output_stride: 8, 16 or 32.
-      multi_grid: three factors of the rates in the backbone's last block.
+      multi_grid: three factors of the rates in the backbone's last block; None is all ones.
       batch_norm_momentum: for all batch norms; None is the official 0.9997.
       atrous_rates, decoder, crop_size, dropout_rate, seed, image_pooling, fine_tune_batch_norm:
         see `DeepLab`.
@@ -223,8 +224,8 @@ def deeplab_xception(num_classes, variant='xception_65', output_stride=16,
     """
     name = 'deeplab_xception'
     require_one_of(f'{name}.variant', variant, xception.VARIANTS)
-    crop_size = _checked(name, num_classes, output_stride, atrous_rates, dropout_rate, crop_size,
-                         multi_grid)
+    crop_size = _checked(name, num_classes, output_stride, atrous_rates, dropout_rate, crop_size)
+    multi_grid = arguments.as_grid(name, multi_grid, BLOCK_UNITS)
     backbone = xception.Xception(variant, output_stride, multi_grid, batch_norm_momentum, seed)
     return DeepLab(backbone, num_classes, atrous_rates, decoder, image_pooling, crop_size,
                    dropout_rate, fine_tune_batch_norm, batch_norm_momentum, seed, name=name)
@@ -235,7 +236,10 @@ def deeplab_resnet(num_classes, variant='resnet_v1_101_beta', output_stride=16,
                    atrous_rates=(6, 12, 18), decoder=True, crop_size=None, dropout_rate=0.1,
                    seed=0, image_pooling=True, fine_tune_batch_norm=False,
                    batch_norm_momentum=None, multi_grid=(1, 2, 4)):
-    """DeepLabv3(+) on ResNet-v1, as the official code; multi-grid as in DeepLabv3, section 4.1.
+    """DeepLabv3(+) on ResNet-v1, as the official code.
+
+    The multi-grid (1, 2, 4) is DeepLabv3's (section 4.2), by a flag of the official code, which has
+    (1, 1, 1) without it.
 
     The beta variants (three 3x3 convolutions for the 7x7 one) take x * 2 / 255 - 1, the plain
     ones the picture minus the mean colour of ImageNet.
@@ -244,7 +248,7 @@ def deeplab_resnet(num_classes, variant='resnet_v1_101_beta', output_stride=16,
       num_classes: int, at least 1.
       variant: 'resnet_v1_50_beta', 'resnet_v1_101_beta', 'resnet_v1_50' or 'resnet_v1_101'.
       output_stride: 8, 16 or 32.
-      multi_grid: three factors of the rates in the backbone's last block.
+      multi_grid: three factors of the rates in the backbone's last block; None is all ones.
       batch_norm_momentum: for all batch norms; None is the official 0.95 (backbone) and 0.9997.
       atrous_rates, decoder, crop_size, dropout_rate, seed, image_pooling, fine_tune_batch_norm:
         see `DeepLab`.
@@ -257,8 +261,8 @@ def deeplab_resnet(num_classes, variant='resnet_v1_101_beta', output_stride=16,
     """
     name = 'deeplab_resnet'
     require_one_of(f'{name}.variant', variant, RESNETS)
-    crop_size = _checked(name, num_classes, output_stride, atrous_rates, dropout_rate, crop_size,
-                         multi_grid)
+    crop_size = _checked(name, num_classes, output_stride, atrous_rates, dropout_rate, crop_size)
+    multi_grid = arguments.as_grid(name, multi_grid, BLOCK_UNITS)
     backbone = resnet.ResNet(variant, output_stride, multi_grid, batch_norm_momentum, seed)
     normalisation = None if variant.endswith('_beta') else layers.MeanSubtraction(
         layers.IMAGENET_MEAN, name='normalisation')
@@ -267,14 +271,11 @@ def deeplab_resnet(num_classes, variant='resnet_v1_101_beta', output_stride=16,
                    normalisation=normalisation)
 
 
-def _checked(name, num_classes, output_stride, atrous_rates, dropout_rate, crop_size,
-             multi_grid=(1, 1, 1)):
+def _checked(name, num_classes, output_stride, atrous_rates, dropout_rate, crop_size):
     """Raises UserError for an argument out of range; returns crop_size as a pair or None."""
     arguments.require_classes(name, num_classes)
     arguments.require(name, output_stride in OUTPUT_STRIDES, 'output_stride', output_stride,
                       'one of ' + ', '.join(map(str, OUTPUT_STRIDES)))
     arguments.require_rates(name, atrous_rates)
     arguments.require_dropout(name, dropout_rate)
-    arguments.require(name, len(multi_grid) == 3 and all(map(arguments.is_count, multi_grid)),
-                      'multi_grid', multi_grid, 'three integers of at least 1, such as (1, 2, 4)')
     return arguments.as_pair(name, crop_size)

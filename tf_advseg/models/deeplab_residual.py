@@ -24,7 +24,8 @@ def deeplab_residual(num_classes, variant='resnet_18', output_stride=16, atrous_
       variant: 'resnet_18' or 'resnet_34'.
       output_stride: 8, 16 or 32.
       batch_norm_momentum: for all batch norms; None is 0.99 (backbone) and 0.9997 (head).
-      multi_grid: rates of block 4's units (two in ResNet-18, three in ResNet-34), or None.
+      multi_grid: factors of the rates of block 4's units (two in ResNet-18, three in ResNet-34);
+        None is all ones.
       atrous_rates, decoder, crop_size, dropout_rate, seed, image_pooling, fine_tune_batch_norm:
         see `deeplab.DeepLab`.
 
@@ -39,6 +40,7 @@ def deeplab_residual(num_classes, variant='resnet_18', output_stride=16, atrous_
     arguments.require_classes(name, num_classes)
     arguments.require_rates(name, atrous_rates)
     arguments.require_dropout(name, dropout_rate)
+    multi_grid = arguments.as_grid(name, multi_grid, resnet.VARIANTS[variant].units[-1])
     backbone = resnet.ResNet(variant, output_stride, multi_grid, batch_norm_momentum, seed)
     return deeplab.DeepLab(
         backbone, num_classes, atrous_rates, decoder, image_pooling,

@@ -1,8 +1,9 @@
-"""The one place where tensors are resized: align-corners, as the official DeepLab does.
+"""How maps are resized in this room and all above it: align-corners, as the official DeepLab does.
 
 `tf.image.resize` has no align_corners (it samples at half-pixel centres), which shifts every
 prediction of the published weights; hence the raw ops (their compat.v1 names print a deprecation
-warning).
+warning). `data.official_preprocessing.resized_map`, in a room below, resizes pictures and labels by
+the same ops.
 """
 import tensorflow as tf
 

@@ -22,7 +22,7 @@ import re
 import tensorflow as tf
 
 from tf_advseg.core import errors
-from tf_advseg.models import layers
+from tf_advseg.models import arguments, layers
 
 OUTPUT_STRIDES = (8, 16, 32)
 SLIM_NORM = layers.Norm(epsilon=1e-5, momentum=0.95)
@@ -111,7 +111,7 @@ class ResNet(tf.keras.layers.Layer):
       channels, skip_channels: of the two maps that `call` returns; output_stride; units.
 
     Raises:
-      UserError: no such variant or stride, or multi_grid of another length than block 4.
+      UserError: no such variant or stride, or a multi_grid that is none for block 4.
     """
 
     def __init__(self, variant, output_stride=16, multi_grid=None, momentum=None, seed=0):
@@ -230,10 +230,7 @@ def _places(variant, output_stride, multi_grid):
     if output_stride not in OUTPUT_STRIDES:
         raise errors.UserError(f'{variant}: output_stride is {output_stride!r}, expected one of '
                                + ', '.join(map(str, OUTPUT_STRIDES)))
-    grid = (1,) * layout.units[-1] if multi_grid is None else tuple(multi_grid)
-    if len(grid) != layout.units[-1]:
-        raise errors.UserError(f'{variant}: multi_grid is {multi_grid!r}, expected '
-                               f'{layout.units[-1]} rates, one for each unit of block 4')
+    grid = arguments.as_grid(variant, multi_grid, layout.units[-1])
     reached, rate = STEM_STRIDE, 1
     for block, units in enumerate(layout.units, start=1):
         strided = (units if block < 4 else None) if layout.slim else (1 if block > 1 else None)

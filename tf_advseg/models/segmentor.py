@@ -159,15 +159,18 @@ def decayed_kernels(segmentor):
 
 
 def padding_colour(segmentor):
-    """What pictures are padded with for a network: three numbers that its first layer makes 0.
+    """What pictures are padded with for a network: three numbers.
 
-    (127.5,) * 3, and the mean colour for networks that subtract one (official plain ResNets, those
-    from caffe).
+    The mean colour where the first layer is `layers.MeanSubtraction` (official plain ResNets, those
+    from caffe), so that padding is 0 behind it; (127.5,) * 3 for every other network, whatever a
+    foreign one does to its pictures.
     """
     normalisation = getattr(segmentor, 'normalisation', None)
     if normalisation is None:
         normalisation = getattr(segmentor, 'normalise', None)
-    return tuple(getattr(normalisation, 'mean', (127.5,) * 3))
+    if isinstance(normalisation, layers.MeanSubtraction):
+        return normalisation.mean
+    return (127.5,) * 3
 
 
 def parameter_count(segmentor):

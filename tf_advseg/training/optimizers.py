@@ -60,16 +60,18 @@ def make_optimizer(name, learning_rate, momentum=0.0, nesterov=False,
       name: 'sgd' (Keras), 'momentum' (`Momentum`), 'adagrad' or 'adam'.
       learning_rate: a float or a Keras schedule, see `schedules.make_schedule`.
       momentum: of SGD and Momentum; 0 for none.
-      nesterov: of SGD and Momentum.
+      nesterov: of SGD and Momentum; no other has it.
       initial_accumulator: of Adagrad.
 
     Raises:
-      UserError: for an unknown name.
+      UserError: for an unknown name, and for nesterov where there is none.
     """
     errors.require_one_of('optimizer', name, OPTIMIZERS)
     if name in ('sgd', 'momentum'):
         maker = tf.keras.optimizers.SGD if name == 'sgd' else Momentum
         return maker(learning_rate, momentum=momentum, nesterov=nesterov, jit_compile=False)
+    if nesterov:
+        raise errors.UserError(f'nesterov: the optimizer {name} has none, only sgd and momentum do')
     if name == 'adagrad':
         return tf.keras.optimizers.Adagrad(learning_rate, jit_compile=False,
                                            initial_accumulator_value=initial_accumulator)

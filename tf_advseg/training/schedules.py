@@ -18,31 +18,36 @@ class DeepLabSchedule(tf.keras.optimizers.schedules.LearningRateSchedule):
 
     Args:
       base: float, the rate that decays.
-      steps: int, of the whole training, slow start included; T is what follows the slow start.
+      steps: int, of the whole training, slow start included.
       policy: 'poly' or 'step'.
       power, end: of 'poly'; 0.9 and 0 in the official recipes.
       decay_steps, factor: of 'step'; 2000 and 0.1 there.
       slow_start_steps: int; 0 for no slow start.
       slow_start_rate: float; 1e-4 there.
       burn_in: 'none' or 'linear'.
+      poly_steps: int, T of 'poly'; 0 for what follows the slow start.
 
     Raises:
-      UserError: an unknown policy or burn-in, or a slow start that is as long as the training.
+      UserError: an unknown policy or burn-in, a slow start that is as long as the training, or
+        negative poly_steps.
     """
 
     def __init__(self, base, steps, policy='poly', power=0.9, end=0.0, decay_steps=2000, factor=0.1,
-                 slow_start_steps=0, slow_start_rate=1e-4, burn_in='none'):
+                 slow_start_steps=0, slow_start_rate=1e-4, burn_in='none', poly_steps=0):
         errors.require_one_of('learning rate policy', policy, POLICIES)
         errors.require_one_of('slow start', burn_in, BURN_INS)
         if not 0 <= slow_start_steps < max(1, steps):
             raise errors.UserError(f'a slow start of {slow_start_steps} steps in a training of '
                                    f'{steps}: expected at least 0 and fewer than the training has')
+        if poly_steps < 0:
+            raise errors.UserError(f'a poly decay over {poly_steps} steps: expected at least 1, '
+                                   'or 0 for all that follow the slow start')
         super().__init__()
         self._config = {
             'base': float(base), 'steps': int(steps), 'policy': policy, 'power': float(power),
             'end': float(end), 'decay_steps': int(decay_steps), 'factor': float(factor),
             'slow_start_steps': int(slow_start_steps), 'slow_start_rate': float(slow_start_rate),
-            'burn_in': burn_in}
+            'burn_in': burn_in, 'poly_steps': int(poly_steps)}
 
     def __call__(self, step):
         """float32 scalar: the rate at a step (integer scalar, from 0)."""
@@ -62,7 +67,7 @@ class DeepLabSchedule(tf.keras.optimizers.schedules.LearningRateSchedule):
         base = tf.constant(given['base'], tf.float32)
         if given['policy'] == 'step':
             return base * tf.pow(given['factor'], tf.floor(step / float(given['decay_steps'])))
-        steps = float(max(1, given['steps'] - given['slow_start_steps']))
+        steps = float(given['poly_steps'] or max(1, given['steps'] - given['slow_start_steps']))
         done = tf.minimum(step, steps) / steps
         return (base - given['end']) * tf.pow(1.0 - done, given['power']) + given['end']
 
@@ -73,11 +78,15 @@ class DeepLabSchedule(tf.keras.optimizers.schedules.LearningRateSchedule):
 
 @gin.configurable
 def polynomial_decay(learning_rate, steps, power=0.9, end=0.0, slow_start_steps=0,
-                     slow_start_rate=1e-4, burn_in='none'):
-    """base * (1 - t/T)^0.9 with an optional slow start; see `DeepLabSchedule`."""
+                     slow_start_rate=1e-4, burn_in='none', decay_steps=0):
+    """base * (1 - t/T)^0.9 with an optional slow start; see `DeepLabSchedule`.
+
+    `decay_steps` is T, as the official flag of that name: the rate is at its end after so many
+    steps, however long the training; 0 for all that follow the slow start.
+    """
     return DeepLabSchedule(learning_rate, max(1, steps), 'poly', power, end,
                            slow_start_steps=slow_start_steps, slow_start_rate=slow_start_rate,
-                           burn_in=burn_in)
+                           burn_in=burn_in, poly_steps=decay_steps)
 
 
 @gin.configurable
