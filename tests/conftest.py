@@ -33,6 +33,15 @@ def pytest_collection_modifyitems(config, items):
             item.add_marker(skip)
 
 
+@pytest.fixture(autouse=True)
+def _no_gin_left_over():
+    """Tests begin without gin bindings, whichever ran before them (a run locks its own)."""
+    import gin
+    gin.clear_config()
+    yield
+    gin.clear_config()
+
+
 @pytest.fixture(scope='session')
 def repository():
     """The folder of this checkout."""
