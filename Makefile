@@ -1,5 +1,5 @@
 # make setup   the environment, in .venv (done once; again when constraints.txt or setup.py change)
-# make test    the tests                        (TEST_FLAGS="--slow" adds the slow ones)
+# make test    the tests, two at a time         (TEST_FLAGS="--slow" adds the slow ones)
 # make demo    LoAd from nothing to a report    (DEMO_FLAGS="--smallest" for a first look)
 # make clean   removes .venv and what was built
 #
@@ -21,7 +21,7 @@ all: setup
 setup: $(DONE)
 
 test: $(DONE)
-	@$(VENV)/bin/python -m pytest $(TEST_FLAGS)
+	@$(VENV)/bin/python -m pytest -n 2 --dist loadfile $(TEST_FLAGS)
 
 demo: $(DONE)
 	@$(VENV)/bin/python tools/demo.py $(DEMO_FLAGS)

@@ -23,7 +23,8 @@ setup(
     packages=[*find_packages(include=['tf_advseg', 'tf_advseg.*']),
               'tf_advseg.tools', 'tf_advseg._gin'],
     package_dir={'tf_advseg': 'tf_advseg', 'tf_advseg.tools': 'tools', 'tf_advseg._gin': 'gin'},
-    package_data={'tf_advseg._gin': ['*.gin', '**/*.gin']},
+    package_data={'tf_advseg._gin': ['*.gin', '**/*.gin'],
+                  'tf_advseg.data': ['split_lists/*.json']},
     install_requires=[
         'tensorflow==2.15.1',
         'tensorflow-addons==0.23.0',
@@ -36,11 +37,13 @@ setup(
         'h5py',  # comes with TensorFlow too; models/zoo/keras_h5.py reads with it
         'pillow',
         'matplotlib',
+        'scipy',  # SBD's .mat files; distance transforms and components of the measures
         'tqdm',
     ],
     extras_require={
         'gpu': ['tensorflow[and-cuda]==2.15.1'],
-        'test': ['pytest', 'hypothesis'],
+        # The last two are whom the measures are compared with.
+        'test': ['pytest', 'pytest-xdist', 'hypothesis', 'scikit-learn', 'cityscapesscripts'],
     },
     entry_points={'console_scripts': [
         f'tf-advseg-{tool.replace("_", "-")} = tf_advseg.tools.{tool}:run' for tool in TOOLS]},

@@ -41,7 +41,7 @@ def main(argv):
 
 def run():
     """Console script."""
-    command_line.run(main)
+    command_line.run(main, resumes=True)
 
 
 if __name__ == '__main__':

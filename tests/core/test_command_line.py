@@ -72,7 +72,7 @@ MISTAKES = {
     '--wordir=x': 'unknown flag --wordir. Did you mean --workdir? See --help.',
     '--stpes=3': 'unknown flag --stpes. Did you mean --steps? See --help.',
     '--qqqqqqqqq': 'unknown flag --qqqqqqqqq. See --help.',
-    '--steps=many': "flag --steps=many: invalid literal for int() with base 10: 'many'",
+    '--steps=many': 'flag --steps=many: must be a whole number',
     '--kind=sotf': 'flag --kind=sotf: value should be one of <soft|hard>. Did you mean "soft"?',
     '--output_stride=7': 'flag --output_stride=7: must be 8, 16 or 32',
     '--num_classes=1': 'flag --num_classes=1: 1 is not integer >= 2',

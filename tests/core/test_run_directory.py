@@ -64,6 +64,35 @@ def test_a_first_start_that_was_killed_early_is_started_afresh(run):
     assert not again.resumed and again.exists()
 
 
+def test_a_start_that_came_to_nothing_is_withdrawn(run, tmp_path):
+    run.open(CONFIG)
+    (run.path / 'split.json').write_text('{}')
+    run.withdraw()
+    assert not run.path.exists()
+    run.path.mkdir()  # the user's own: it stays, as do records, to be checked piece by piece
+    run.open(CONFIG)
+    (run.path / 'records').mkdir()
+    (run.path / 'records' / 'pictures').write_text('mine')
+    run.withdraw()
+    assert [path.name for path in run.path.iterdir()] == ['records.partial']
+    assert (run.path / 'records.partial' / 'pictures').read_text() == 'mine'
+    RunDirectory(run.path).open(CONFIG.replace('50', '60')).close()
+
+
+def test_a_run_that_has_begun_is_not_withdrawn(run):
+    other = RunDirectory(run.path)
+    other.withdraw()  # never opened
+    run.open(CONFIG)
+    (run.stages / 'stage1').mkdir()
+    run.withdraw()
+    run.close()
+    (run.stages / 'stage1').rmdir()
+    other.open(CONFIG)  # resumed
+    other.withdraw()
+    other.close()
+    assert run.exists() and run.stages.is_dir()
+
+
 def test_another_configuration_is_refused_and_named(run):
     run.open(CONFIG)
     run.close()

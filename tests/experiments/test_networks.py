@@ -1,7 +1,10 @@
 """Weights from anywhere into a network by name, and folders that can be built again."""
 import gzip
 import json
+import os
+import pathlib
 import shutil
+import tempfile
 
 import gin
 import numpy as np
@@ -141,6 +144,112 @@ def test_what_is_not_there_is_named_with_the_nearest(made):
         networks.find_weights(made[0] / 'model.ckpt-2')
     with pytest.raises(UserError, match='no such checkpoint'):
         evaluating.load(made[0] / 'nowhere')
+
+
+def test_what_is_missing_is_said_with_the_flag_it_was_given_by(made, tmp_path):
+    with pytest.raises(UserError, match=r'no such checkpoint.* with --source=PATH'):
+        networks.find_weights('nowhere.tflite', '--source')
+    shutil.copy(made[0] / 'model.ckpt-1.data-00000-of-00001', tmp_path)
+    with pytest.raises(UserError, match=r'model.ckpt-1.index is missing beside .*data-00000'):
+        networks.find_weights(tmp_path / 'model.ckpt-1')
+
+
+def test_which_belongs_to_a_run_directory(made, tmp_path):
+    with pytest.raises(UserError, match='--which=control belongs to a run directory') as caught:
+        networks.load(made[0] / 'model', 'control')
+    assert '\n' not in str(caught.value)
+    for name in ('best', 'control'):
+        shutil.copytree(made[0] / 'model', tmp_path / 'checkpoints' / name)
+    assert networks.find(tmp_path, 'control') == tmp_path / 'checkpoints' / 'control'
+    assert len(evaluating.load_each([tmp_path, made[0] / 'model'], 'control')) == 2
+    with pytest.raises(UserError, match='no checkpoint "last"'):
+        evaluating.load_each([tmp_path, made[0] / 'model'], 'last')
+    with pytest.raises(UserError, match='belongs to a run directory'):
+        evaluating.load_each([made[0] / 'model'], 'best')
+
+
+def edited(made, folder, change):
+    """A copy of the model folder, its description changed by a function of the dict."""
+    shutil.copytree(made[0] / 'model', folder)
+    path = folder / 'model.json'
+    path.write_text(json.dumps(change(json.loads(path.read_text()))))
+    return folder
+
+
+DESCRIPTIONS = {
+    'list': (lambda content: [], 'not a description that this package wrote'),
+    'other': (lambda content: {'a': 1}, 'not a description that this package wrote'),
+    'part': (lambda content: {'format': networks.FORMAT}, 'a part is missing'),
+    'flat': (lambda content: {**content, 'model': 'deeplab'}, 'a part is missing'),
+    'classes': (lambda content: {**content, 'model': description(7)},
+                'says 7 classes for the network and 4 for its data set'),
+    'network': (lambda content: {**content, 'model': {**description(), 'arguments': {
+        **description()['arguments'], 'depth_multiplier': 0.5}}},
+                'model.json describes another network'),
+}
+
+
+@pytest.mark.parametrize('case', DESCRIPTIONS)
+def test_a_description_that_does_not_belong_is_one_line(made, tmp_path, case):
+    change, message = DESCRIPTIONS[case]
+    folder = edited(made, tmp_path / 'kept', change)
+    model = networks.build(description(seed=5))
+    for read in (networks.load, lambda path: networks.read_weights(path, model)):
+        if read is not networks.load and case in ('classes', 'network'):
+            continue  # whatever is written there, the weights are this network's by their names
+        with pytest.raises(UserError, match=message) as caught:
+            read(folder)
+        assert str(folder) in str(caught.value) and '\n' not in str(caught.value)
+
+
+def test_a_description_of_other_classes_than_the_weights_is_one_line(made, tmp_path):
+    spec = specs.DatasetSpec('seven', 'abcdefg', specs.default_palette(7))
+    folder = edited(made, tmp_path / 'kept', lambda content: {
+        **content, 'model': description(7), 'num_classes': 7, 'dataset': spec.to_json()})
+    model = networks.build(description(7, seed=5))
+    for read in (networks.load, lambda path: networks.read_weights(path, model)):
+        with pytest.raises(UserError, match=r'describes another network .*7 classes. than weights'):
+            read(folder)
+
+
+def test_a_description_without_weights_says_what_to_do(made, tmp_path):
+    shutil.copytree(made[0] / 'model', tmp_path / 'bare')
+    shutil.rmtree(tmp_path / 'bare' / 'weights')
+    with pytest.raises(UserError, match='no weights/ beside it; copy the whole folder'):
+        networks.load(tmp_path / 'bare')
+
+
+@pytest.fixture
+def locked():
+    """Function (mode) -> a folder of that mode, seen without root's rights."""
+    folder = pathlib.Path(tempfile.mkdtemp())  # pytest's own lie where root alone may look
+    folder.chmod(0o755)
+    inner = folder / 'locked'
+    inner.mkdir()
+
+    def lock(mode):
+        inner.chmod(mode)
+        if os.getuid() == 0:
+            os.seteuid(65534)
+        return inner
+
+    yield lock
+    os.seteuid(os.getuid())
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize('mode', [0o000, 0o111, 0o444])
+def test_a_folder_without_permission_is_one_line(locked, mode):
+    folder = locked(mode)
+    for look in (networks.find_weights, networks.find, networks.load, evaluating.load,
+                 evaluating.run_of, lambda path: networks.read_weights(path, None)):
+        if look is evaluating.run_of and mode == 0o111:
+            continue  # names that are known may be looked for
+        with pytest.raises(UserError, match='permission denied') as caught:
+            look(folder)
+        assert str(folder) in str(caught.value)
+    with pytest.raises(UserError, match='permission denied|no such checkpoint'):
+        networks.find_weights(folder / 'model.ckpt-1')
 
 
 def test_a_folder_is_built_again(made, tmp_path):

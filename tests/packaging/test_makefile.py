@@ -69,7 +69,8 @@ def test_targets_call_the_environment_s_python(clone):
     done.parent.mkdir()
     done.touch()
     os.utime(done, (2e9, 2e9))
-    assert make(clone, '-n', 'test', 'TEST_FLAGS=-x')[1] == '.venv/bin/python -m pytest -x\n'
+    assert make(clone, '-n', 'test', 'TEST_FLAGS=-x')[1] == \
+        '.venv/bin/python -m pytest -n 2 --dist loadfile -x\n'
     assert make(clone, '-n', 'demo', 'DEMO_FLAGS=--smallest --workdir /tmp/a')[1] == \
         '.venv/bin/python tools/demo.py --smallest --workdir /tmp/a\n'
     (clone / 'build').mkdir()

@@ -95,7 +95,7 @@ def test_the_proof(call, made_run, capsys):
     lines = capsys.readouterr().out.splitlines()
     rows = {cells[0]: cells[1:] for cells in (re.split(r'  +', line) for line in lines[2:-1])}
     assert rows['parameters'][0] == rows['parameters'][1] != '0'
-    assert rows['GFLOP at 49x49'][0] == rows['GFLOP at 49x49'][1]
+    assert rows['GFLOP of a 49x49 picture'][0] == rows['GFLOP of a 49x49 picture'][1]
     assert rows['operations in the graph'][0] == rows['operations in the graph'][1]
     assert rows['latency ratio'][0] == '1.00' and 0.2 < float(rows['latency ratio'][1]) < 5
     assert lines[-1].startswith('the graphs are equal op by op')
@@ -127,11 +127,11 @@ def test_bad_words_in_one_line(call, made_run, tmp_path, words, message):
 
 def test_nothing_else_is_overwritten(call, made_run, tmp_path):
     (tmp_path / 'mine.txt').write_text('mine')
-    with pytest.raises(UserError, match='is no export'):
+    with pytest.raises(UserError, match='mine.txt, which was not written as an export'):
         call('export', f'--checkpoint={made_run.path}', f'--output={tmp_path}')
     with pytest.raises(UserError, match='is a file'):
         call('export', f'--checkpoint={made_run.path}', f'--output={tmp_path / "mine.txt"}')
-    with pytest.raises(UserError, match='is no export'):
+    with pytest.raises(UserError, match='would be lost'):
         call('export', f'--checkpoint={made_run.path}', f'--output={made_run.path}')
     assert (tmp_path / 'mine.txt').read_text() == 'mine'
 

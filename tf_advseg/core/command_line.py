@@ -35,7 +35,8 @@ _FLAGS = {
     'gin_param': (flags.DEFINE_multi_string, [],
                   'Gin binding, as "controller.patience=20"; repeatable, overrides files.', {}),
     'workdir': (flags.DEFINE_string, None, 'Run directory; the same command resumes in it.', {}),
-    'data_dir': (flags.DEFINE_string, None, 'Records made by prepare_data, or raw data: a folder or an archive.', {}),
+    'data_dir': (flags.DEFINE_string, None, 'Records made by prepare_data, or raw data: a folder '
+                 'or an archive.', {}),
     'dataset': (flags.DEFINE_string, None, 'Name of the data set or its reader.', {}),
     'split': (flags.DEFINE_string, None, 'Split of the data set (train, val, test, …).', {}),
     'checkpoint': (flags.DEFINE_string, None, 'Run directory or model folder; to train '
@@ -101,7 +102,7 @@ def parse_size(text, flag='input_size'):
       UserError: the text is neither.
     """
     parts = str(text).lower().split('x')
-    if len(parts) > 2 or not all(part.strip().isdigit() and int(part) > 0 for part in parts):
+    if len(parts) > 2 or not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
         raise UserError(f'--{flag}={text}: must be a side in pixels, as 513, or HEIGHTxWIDTH, as '
                         '321x513')
     sizes = [int(part) for part in parts]
@@ -159,6 +160,8 @@ def _answer_help(main, argv):
 def _flag_error(error):
     """Returns absl's message on one line, with the nearest of the values it lists."""
     text = ' '.join(str(error).split())
+    text = re.sub(r'invalid literal for int.*', 'must be a whole number', text)
+    text = re.sub(r'could not convert string to float.*', 'must be a number', text)
     match = re.search(r'flag --?\w+=(\S+): value should be one of <([^>]+)>', text)
     return text + ('.' + suggest(match[1], match[2].split('|')) if match else '')
 
@@ -183,7 +186,15 @@ def _parser(main, positional):
     return parse
 
 
-def _guarded(main):
+def _interrupted(resumes):
+    """Says what Ctrl-C has left behind; returns the exit code."""
+    print('error: interrupted; ' + ('the same command goes on where it stopped' if resumes else
+                                    'nothing half-written was left; the same command starts anew'),
+          file=sys.stderr)
+    return 130
+
+
+def _guarded(main, resumes):
     """Returns `main` with its user errors as one line and its exit codes as the house has them."""
     def call(argv):
         try:
@@ -192,9 +203,7 @@ def _guarded(main):
             print(f'error: {error}', file=sys.stderr)
             return 1
         except KeyboardInterrupt:
-            print('error: interrupted; the same command goes on where it stopped',
-                  file=sys.stderr)
-            return 130
+            return _interrupted(resumes)
         except BrokenPipeError:
             # `tool | head`: the reader has gone. Python would complain again while it exits.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -202,19 +211,20 @@ def _guarded(main):
     return call
 
 
-def run(main, positional=0):
+def run(main, positional=0, resumes=False):
     """Runs a tool and exits: 0, or 1 with one line `error: …` on stderr; 130 after Ctrl-C.
 
     Args:
       main: function of argv (program name, then words that are no flags); its module's
         docstring is the tool's --help and ends with an example that works.
       positional: how many words that are no flags the tool takes.
+      resumes: whether the tool, stopped, goes on where it was.
 
     Raises:
       SystemExit: always.
     """
     runtime.silence_tensorflow()
     try:
-        app.run(_guarded(main), flags_parser=_parser(main, positional))
+        app.run(_guarded(main, resumes), flags_parser=_parser(main, positional))
     except KeyboardInterrupt:  # while flags are parsed
-        raise SystemExit(130) from None
+        raise SystemExit(_interrupted(resumes)) from None

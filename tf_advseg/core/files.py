@@ -17,10 +17,12 @@ _ADVICE = {
     errno.ENOSPC: 'the disk is full; free some space and start again',
     errno.EDQUOT: 'the disk quota is used up; free some space and start again',
     errno.EFBIG: 'the file is larger than the system allows',
-    errno.EACCES: 'permission denied',
-    errno.EPERM: 'operation not permitted',
-    errno.EROFS: 'the file system is read-only',
+    errno.EACCES: 'permission denied; change the permissions or choose another place',
+    errno.EPERM: 'operation not permitted; choose another place',
+    errno.EROFS: 'the file system is read-only; choose another place',
     errno.ENOTDIR: 'a part of this path is a file, not a folder',
+    errno.EEXIST: 'something of that name is in the way; remove it or choose another place',
+    errno.EBUSY: 'in use by the system (a mount point?); choose another place',
 }
 
 
@@ -32,8 +34,8 @@ def disk_errors(path):
       path: the file named where the error itself names none.
 
     Raises:
-      UserError: for ENOSPC, EDQUOT, EFBIG, EACCES, EPERM, EROFS and ENOTDIR; any other
-        OSError passes unchanged.
+      UserError: for ENOSPC, EDQUOT, EFBIG, EACCES, EPERM, EROFS, ENOTDIR, EEXIST and EBUSY; any
+        other OSError passes unchanged.
     """
     try:
         yield
@@ -43,8 +45,15 @@ def disk_errors(path):
         # A temporary name says nothing to the user: name the file it stands for.
         named = error.filename if isinstance(error.filename, str) else None
         if named is None or TEMPORARY in named:
-            named = path
+            named = without_temporary(path)
         raise UserError(f'{named}: {_ADVICE[error.errno]}') from error
+
+
+def without_temporary(path):
+    """A path as a Path, up to its first part with a temporary name."""
+    path = pathlib.Path(path)
+    parts = [part.startswith(TEMPORARY) for part in path.parts]
+    return pathlib.Path(*path.parts[:parts.index(True)]) if any(parts) else path
 
 
 def _temporary(path):

@@ -1,9 +1,11 @@
 """The folder of a run: its layout, the configuration it was made with, and its lock."""
+import contextlib
 import fcntl
 import importlib.metadata
 import os
 import pathlib
 import platform
+import shutil
 import sys
 import time
 
@@ -13,6 +15,7 @@ from tf_advseg.core.errors import UserError
 CONFIG = 'config.gin'
 OPERATIVE = 'operative_config.gin'
 ENVIRONMENT = 'environment.json'
+PARTIAL_RECORDS = 'records.partial'  # the data set's: checked piece by piece when gone on with
 _FOLDERS = ('stages', 'checkpoints', 'lookahead', 'lookahead/snapshots', 'lookahead/buffer',
             'figures', 'tensorboard')
 _PACKAGES = ('tensorflow', 'keras', 'tensorflow-addons', 'keras-cv', 'numpy', 'gin-config',
@@ -56,6 +59,7 @@ class RunDirectory:
         self.resumed = False  # after open(): whether the run had been started before
         self.removed = []  # after open(): temporaries of a killed process, deleted
         self._lock = None
+        self._new_folder = False
 
     @property
     def config_path(self):
@@ -148,6 +152,7 @@ class RunDirectory:
             if self.path.is_dir() and not self.exists() and self._foreign():
                 raise UserError(f'{self.path}: holds other files ({self._foreign()[0]}, …) and '
                                 f'no {CONFIG}; choose a new or empty --workdir')
+            self._new_folder = not self.path.exists()
             self.path.mkdir(parents=True, exist_ok=True)
             self._take_lock()
             try:
@@ -159,7 +164,7 @@ class RunDirectory:
 
     def _foreign(self):
         """Returns the names in the folder that no unfinished start of ours has left."""
-        ours = {name.split('/')[0] for name in _FOLDERS} | {'.lock', ENVIRONMENT}
+        ours = {name.split('/')[0] for name in _FOLDERS} | {'.lock', ENVIRONMENT, PARTIAL_RECORDS}
         return sorted(entry.name for entry in self.path.iterdir()
                       if entry.name not in ours and not entry.name.startswith(files.TEMPORARY))
 
@@ -217,6 +222,30 @@ class RunDirectory:
         """Writes operative_config.gin; call it after the first step, when all has been called."""
         with files.atomic_file(self.operative_config_path, 'w') as file:
             file.write(configuration.operative_text())
+
+    def withdraw(self):
+        """Takes back a start that came to nothing, so that no later one is held to its settings.
+
+        What `open` and its caller made is deleted, and the folder if `open` made it; records that
+        are being written stay, and whole ones become such again: whose they are is checked before
+        they are gone on with. A run that had been started before, or one in which a stage has
+        begun, stays as it is.
+        """
+        begun = any(self.stages.glob('*')) or any(self.checkpoints.glob('*'))
+        if self._lock is None or self.resumed or begun:
+            return
+        with contextlib.suppress(OSError):  # why the start failed is what must be told
+            self.config_path.unlink(missing_ok=True)  # first: without it the folder is no run
+            if (self.path / 'records').is_dir():
+                os.rename(self.path / 'records', self.path / PARTIAL_RECORDS)
+            for path in self.path.iterdir():
+                if path.is_dir() and path.name != PARTIAL_RECORDS:
+                    shutil.rmtree(path)
+                elif not path.is_dir():
+                    path.unlink()
+            if self._new_folder:
+                self.path.rmdir()
+        self.close()
 
     def close(self):
         """Gives the lock back."""

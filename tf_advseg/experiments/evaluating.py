@@ -29,10 +29,11 @@ WHICH = {'start': 'stage1'}
 
 @dataclasses.dataclass(frozen=True)
 class Pictures:
-    """What is evaluated on: `ids` of `records`, called `split`."""
+    """What is evaluated on: `ids` of `records`, called `split`; `source` is their user's name."""
     records: object
     split: str
     ids: list
+    source: object = None
 
 
 def require_output(path):
@@ -61,18 +62,34 @@ def load(checkpoint, which=None):
       UserError: there is no such path, or it holds no model.
     """
     path = pathlib.Path(checkpoint).expanduser()
-    if not zoo.is_source(path):
+    with files.disk_errors(path):
+        there = zoo.is_source(path)
+    if not there:
         raise errors.UserError(f'{checkpoint}: no such checkpoint; give a run directory or a '
                                'model folder with --checkpoint')
     return networks.load(path, WHICH.get(which, which))
 
 
+def load_each(checkpoints, which=None):
+    """`load` for several: `which` is for the run directories among them, one at least.
+
+    Returns:
+      list of what `load` gives.
+    """
+    paths = [pathlib.Path(path).expanduser() for path in checkpoints]
+    with files.disk_errors(paths[0]):
+        single = [networks.is_model_folder(path) for path in paths]
+    return [load(path, None if alone and not all(single) else which)
+            for path, alone in zip(checkpoints, single)]
+
+
 def run_of(checkpoint):
     """The run directory that a checkpoint belongs to (itself, or two above), or None."""
     path = pathlib.Path(checkpoint).expanduser().resolve()
-    for candidate in (path, path.parent.parent):
-        if (candidate / 'config.gin').is_file() and (candidate / 'checkpoints').is_dir():
-            return candidate
+    with files.disk_errors(path):
+        for candidate in (path, path.parent.parent):
+            if (candidate / 'config.gin').is_file() and (candidate / 'checkpoints').is_dir():
+                return candidate
     return None
 
 
@@ -127,13 +144,14 @@ def open_records(data_dir=None, reader=None, run=None):
                                hint='--data_dir')
 
 
-def choose_pictures(records, split='test', run=None):
+def choose_pictures(records, split='test', run=None, source=None):
     """The pictures of a split: one of the records', or one of the run's (its hold-out, too).
 
     Args:
       records: RecordSet.
       split: name; the run's split.json comes first where its pictures are in these records.
       run: Path of a run directory, or None.
+      source: what the user calls the records, for messages; None is their folder.
 
     Raises:
       UserError: no such split; names those there are.
@@ -145,7 +163,7 @@ def choose_pictures(records, split='test', run=None):
         choices.update({name: ids for name, ids in splits_lib.read_split(path).items()
                         if known.issuperset(ids)})
     errors.require_one_of('split', split, choices)
-    return Pictures(records, split, list(choices[split]))
+    return Pictures(records, split, list(choices[split]), source or records.folder)
 
 
 def score(segmentor, spec, crop_size, pictures, strategy=None, show=True, description='pictures',
@@ -171,8 +189,9 @@ def score(segmentor, spec, crop_size, pictures, strategy=None, show=True, descri
     theirs = pictures.records.spec
     if theirs.num_classes != spec.num_classes:
         raise errors.UserError(
-            f'{pictures.records.folder}: has {theirs.num_classes} classes, the checkpoint was '
-            f'trained on {spec.num_classes} ({spec.name}); evaluate it on data with those classes')
+            f'{pictures.source or pictures.records.folder}: has {theirs.num_classes} classes, the '
+            f'checkpoint was trained on {spec.num_classes} ({spec.name}); evaluate it on data with '
+            'those classes')
     colour = segmentors.padding_colour(segmentor)
     several = strategy if strategy is not None and strategy.num_replicas_in_sync > 1 else None
     with progress.Progress(len(pictures.ids), description, enabled=show) as bar:
@@ -206,7 +225,7 @@ def evaluate(checkpoint, compare=(), which=None, data_dir=None, reader=None, spl
     Args:
       checkpoint: run directory or model folder.
       compare: further ones; gains are told against the first.
-      which: which checkpoint of each run.
+      which: which checkpoint of each run among them.
       data_dir, reader: see `open_records`; the default is the first checkpoint's own data.
       split: see `choose_pictures`.
       strategy: tf.distribute.Strategy or None.
@@ -225,10 +244,10 @@ def evaluate(checkpoint, compare=(), which=None, data_dir=None, reader=None, spl
     run = run_of(checkpoint)
     scope = strategy.scope() if strategy is not None else contextlib.nullcontext()
     with scope:
-        models = [load(path, which) for path in checkpoints]
+        models = load_each(checkpoints, which)
     names = _names(checkpoints)
     with open_records(data_dir, reader, run) as records:
-        pictures = choose_pictures(records, split, run)
+        pictures = choose_pictures(records, split, run, data_dir)
         results = {}
         for name, (segmentor, spec, content) in zip(names, models):
             results[name] = score(segmentor, spec, crop_size(content), pictures, strategy, show,

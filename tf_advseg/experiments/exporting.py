@@ -1,13 +1,9 @@
 """Checkpoints as what others can run: what tools/export.py does, and the proof of its cost."""
-import contextlib
 import dataclasses
-import os
 import pathlib
 import re
-import shutil
 import statistics
 import tempfile
-import uuid
 
 import numpy as np
 import tensorflow as tf
@@ -15,6 +11,8 @@ from PIL import Image
 
 from tf_advseg.core import errors
 from tf_advseg.core import files
+from tf_advseg.core import output_folder
+from tf_advseg.data import pipeline
 from tf_advseg.data.official_preprocessing import SizeRange
 from tf_advseg.data.readers import base
 from tf_advseg.evaluation import prediction
@@ -57,7 +55,9 @@ class Exported:
                          f'pixels of {found["pictures"]} pictures '
                          f'(least: {100 * found["worst"]:.3f} %)')
             lines.append(line)
-        return '\n'.join([*lines, f'compared on: {self.report["compared_on"]}'])
+        if any(entry.get('agreement') for entry in self.report['files'].values()):
+            lines.append(f'compared on: {self.report["compared_on"]}')
+        return '\n'.join(lines)
 
 
 def require_formats(text):
@@ -68,32 +68,13 @@ def require_formats(text):
     return tuple(dict.fromkeys(errors.require_one_of('format', name, FORMATS) for name in names))
 
 
-def require_output(path):
-    """`path` as a Path that an export may take: new, empty, or an older export.
-
-    Raises:
-      UserError: no path, a file, or a folder that holds something else.
-    """
-    if not path:
-        raise errors.UserError('no folder for the export was given: add --output=DIR')
-    path = pathlib.Path(path).expanduser()
-    if path.exists() and not path.is_dir():
-        raise errors.UserError(f'{path}: is a file; --output must name a folder')
-    if path.is_dir() and any(path.iterdir()):
-        report = path / REPORT
-        if not report.is_file() or files.read_json(report).get('format') != REPORT_FORMAT:
-            raise errors.UserError(f'{path}: exists and is no export (no {REPORT} of one); choose '
-                                   'another --output')
-    return path
-
-
 def export(checkpoint, output, formats=('saved_model',), input_size=None, which=None,
            pictures=None, calibration=None, large='pad'):
     """Writes a checkpoint in one or several formats.
 
     Args:
       checkpoint: run directory or model folder, see `evaluating.load`.
-      output: folder, see `require_output`; saved_model.pb and model.json stand in it, so that it
+      output: folder, see `output_folder`; saved_model.pb and model.json stand in it, so that it
         can be used as a checkpoint; beside them model_<kind>.tflite, tf1/model.ckpt-0, export.json.
       formats: of `FORMATS`.
       input_size: (height, width) of TFLite's picture; None is the crop size.
@@ -110,7 +91,8 @@ def export(checkpoint, output, formats=('saved_model',), input_size=None, which=
     """
     for name in formats:
         errors.require_one_of('format', name, FORMATS)
-    output = require_output(output)
+    output = output_folder.require_replaceable(
+        output, REPORT, 'an export', [p for p in (checkpoint, pictures, calibration) if p])
     segmentor, _, content = evaluating.load(checkpoint, which)
     sizes = _sizes(segmentor, large)
     size = _input_size(segmentor, input_size, formats)
@@ -119,7 +101,7 @@ def export(checkpoint, output, formats=('saved_model',), input_size=None, which=
     report = {'format': REPORT_FORMAT, 'version': 1, 'checkpoint': str(checkpoint),
               'model': content['model'], 'num_classes': content['num_classes'],
               'large': large, 'input_size': list(size), 'compared_on': compared_on, 'files': {}}
-    with _replaced(output) as folder:
+    with output_folder.written(output, REPORT) as folder:
         for name in formats:
             if name == 'saved_model':
                 entry = _write_saved_model(folder, segmentor, content, sizes, images)
@@ -172,24 +154,6 @@ def _fitted(image, size):
     fitted = np.full((*size, 3), 127, np.uint8)
     fitted[:image.shape[0], :image.shape[1]] = image
     return fitted
-
-
-@contextlib.contextmanager
-def _replaced(output):
-    """Yields a new folder that takes the place of an older one when the block ends well."""
-    with files.disk_errors(output):
-        output.parent.mkdir(parents=True, exist_ok=True)
-    mark = f'{os.getpid()}-{uuid.uuid4().hex[:8]}'
-    fresh, old = (output.with_name(f'{files.TEMPORARY}{output.name[:80]}-{word}-{mark}')
-                  for word in ('new', 'old'))
-    with files.atomic_folder(fresh) as folder:
-        yield folder
-    with files.disk_errors(output):
-        if output.exists():
-            os.rename(output, old)
-        os.rename(fresh, output)
-        files.sync_folder(output.parent)
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def _write_saved_model(folder, segmentor, content, sizes, images):
@@ -263,8 +227,7 @@ def prove(checkpoint, baseline, which=None, input_size=None, repeats=PROOF_REPEA
     """
     size = input_size
     facts, runners, graphs = [], [], []
-    for path in (baseline, checkpoint):
-        segmentor = evaluating.load(path, which)[0]
+    for segmentor, _, _ in evaluating.load_each((baseline, checkpoint), which):
         size = size or segmentor.crop_size or (513, 513)
         with tempfile.TemporaryDirectory(prefix='tf_advseg-') as folder:
             saved_model.write(pathlib.Path(folder), segmentor)
@@ -274,17 +237,25 @@ def prove(checkpoint, baseline, which=None, input_size=None, repeats=PROOF_REPEA
             saved_model.CLASS_MAP].graph.as_graph_def()
         graphs.append(structure(graph))
         facts.append((f'{segmentors.parameter_count(segmentor)[0]:,}',
-                      f'{flops.total(segmentor, size) / 1e9:.3f}', f'{len(graphs[-1]):,}',
-                      f'{written:,}'))
+                      f'{flops.total(segmentor, _computed(segmentor, size)) / 1e9:.3f}',
+                      f'{len(graphs[-1]):,}', f'{written:,}'))
     image = np.random.default_rng(0).integers(0, 256, (1, *size, 3), np.uint8)
     times = benchmark.interleaved([lambda run=run: run(image) for run in runners], repeats)
     where = f'{size[0]}x{size[1]}'
     rows = [(what, *values) for what, values in zip(
-        ('parameters', f'GFLOP at {where}', 'operations in the graph', 'bytes on disk'),
+        ('parameters', f'GFLOP of a {where} picture', 'operations in the graph', 'bytes on disk'),
         zip(*facts))]
-    rows.append((f'ms at {where}', *(f'{1e3 * statistics.median(t):.1f}' for t in times)))
+    rows.append((f'ms of a {where} picture', *(f'{1e3 * statistics.median(t):.1f}' for t in times)))
     rows.append(('latency ratio', '1.00', f'{np.median(times[1] / times[0]):.2f}'))
     return Proof((str(baseline), str(checkpoint)), tuple(rows), _first_difference(*graphs))
+
+
+def _computed(segmentor, size):
+    """The size that a picture is padded to before the exported network sees it."""
+    stride = getattr(segmentor, 'output_stride', None) or 16
+    crop = segmentor.crop_size or 1
+    padded = pipeline.padded_sizes([size], np.broadcast_to(crop, [2]), stride)[0]
+    return tuple(int(side) for side in padded)
 
 
 def structure(graph):
@@ -316,10 +287,15 @@ def _lines(function, nodes):
 
 
 def _first_difference(first, second):
+    """Where two graphs part: an operation and the words that differ in it, or their lengths."""
     for ours, theirs in zip(first, second):
         if ours != theirs:
-            return ' and '.join(' '.join(line.split(' ')[:3]).strip() for line in (
-                ours, theirs))
+            ours, theirs = ours.split(), theirs.split()
+            if ours[:2] != theirs[:2]:
+                return f'{" ".join(ours[:2])} and {" ".join(theirs[:2])}'
+            words = [' '.join(w for w in a if w not in b)[:80] or 'nothing more'
+                     for a, b in ((ours, theirs), (theirs, ours))]
+            return f'{" ".join(ours[:2])} has {words[0]} in one, {words[1]} in the other'
     if len(first) != len(second):
         return f'{len(first)} operations and {len(second)}'
     return None

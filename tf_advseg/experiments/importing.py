@@ -2,22 +2,21 @@
 import contextlib
 import dataclasses
 import inspect
-import os
 import pathlib
-import shutil
-import uuid
 from typing import Tuple
 
 import gin
 
 from tf_advseg.core import errors
 from tf_advseg.core import files
+from tf_advseg.core import output_folder
 from tf_advseg.data import official_specs
 from tf_advseg.data import records as record_sets
 from tf_advseg.data import spec as specs
 from tf_advseg.data.readers import base
 from tf_advseg.data.readers import stanford_background
 from tf_advseg.experiments import networks
+from tf_advseg.experiments import predicting
 from tf_advseg.experiments import training
 from tf_advseg.models import layers
 from tf_advseg.models.zoo import ImportReport
@@ -67,7 +66,8 @@ def import_checkpoint(source, output, model=None, num_classes=None, output_strid
       backbone_only: take the backbone and let the head start anew.
       verify: also run the frozen graph or TFLite file of the same weights: what came in their
         archive, or has the official name beside them.
-      picture: path of the picture to verify with; None is a synthetic one.
+      picture: path of the picture to verify with, or of a folder, whose first is taken; None is a
+        synthetic one.
       graph: path of the graph to run, whatever lies beside the weights; implies `verify`.
 
     Returns:
@@ -77,8 +77,9 @@ def import_checkpoint(source, output, model=None, num_classes=None, output_strid
       UserError: one line; nothing is written then.
     """
     entry = catalogue.entry(model) if model is not None else None
-    output = _require_output(output)
-    image = base.read_picture(pathlib.Path(picture).expanduser()) if picture else None
+    output = output_folder.require_replaceable(
+        output, REPORT, 'a model', [p for p in (source, picture, graph) if p])
+    image = base.read_picture(predicting.find_pictures(picture)[1][0]) if picture else None
     graph = _require_graph(graph) if graph else None
     if not source:
         where = f'; it was published as {entry.address}' if entry else ''
@@ -88,7 +89,7 @@ def import_checkpoint(source, output, model=None, num_classes=None, output_strid
         num_classes = spec.num_classes
     if entry is not None:  # what is not built is said before the file is looked for
         entry.arguments(num_classes, output_stride)
-    source = networks.find_weights(source)
+    source = networks.find_weights(source, '--source')
     own = networks.find(source) if source.is_dir() else None
     description = _description(entry, own, num_classes, output_stride)
     segmentor = networks.build(description)
@@ -108,19 +109,6 @@ def import_checkpoint(source, output, model=None, num_classes=None, output_strid
         'assigned': len(report.assigned), 'reinitialised': len(report.reinitialised),
         'parity': [p.text() for p in parities]})
     return Imported(report, parities, notes, output)
-
-
-def _require_output(output):
-    """`output` as a Path that may be written: checked before the work."""
-    if not output:
-        raise errors.UserError('no folder for the model was given: add --output=DIR')
-    path = pathlib.Path(output).expanduser()
-    if path.exists() and not path.is_dir():
-        raise errors.UserError(f'{path}: is a file; --output must name a folder')
-    if path.is_dir() and any(path.iterdir()) and not (path / networks.DESCRIPTION).is_file():
-        raise errors.UserError(f'{path}: exists and is no model folder (no '
-                               f'{networks.DESCRIPTION}); choose another --output')
-    return path
 
 
 def _require_graph(path):
@@ -155,7 +143,7 @@ def _default_spec(entry, own, num_classes):
     """
     known = official_specs.SPECS.get(entry.dataset) if entry is not None else None
     if known is None and own is not None:
-        known = specs.DatasetSpec.from_json(files.read_json(own / networks.DESCRIPTION)['dataset'])
+        known = specs.DatasetSpec.from_json(networks.read_description(own)['dataset'])
     if known is not None and known.num_classes == num_classes:
         return known
     return specs.DatasetSpec('unnamed', [f'class {i}' for i in range(num_classes)],
@@ -195,7 +183,7 @@ def _gin_description(num_classes, output_stride):
 
 def _own_description(folder, num_classes, output_stride):
     """The network of a model folder, described with what the command line says."""
-    description = files.read_json(folder / networks.DESCRIPTION).get('model')
+    description = networks.read_description(folder)['model']
     if description is None:
         raise errors.UserError(f'{folder}: holds the weights of a network that is not of this '
                                'package; it cannot be built here')
@@ -268,17 +256,6 @@ def _twins(description, segmentor):
 
 def _write(output, segmentor, description, spec, report, **fields):
     """Writes the model folder whole, its report in it, in the place of an older one."""
-    with files.disk_errors(output):
-        output.parent.mkdir(parents=True, exist_ok=True)
-    mark = f'{os.getpid()}-{uuid.uuid4().hex[:8]}'
-    fresh, old = (output.with_name(f'{files.TEMPORARY}{output.name[:80]}-{word}-{mark}')
-                  for word in ('new', 'old'))
-    with files.atomic_folder(fresh) as folder:
+    with output_folder.written(output, REPORT) as folder:
         networks.save(folder, segmentor, description, spec, **fields)
         files.write_json(folder / REPORT, report.to_json())
-    with files.disk_errors(output):
-        if output.exists():
-            os.rename(output, old)
-        os.rename(fresh, output)
-        files.sync_folder(output.parent)
-        shutil.rmtree(old, ignore_errors=True)

@@ -1,6 +1,7 @@
 """Networks by name, and folders that hold a network with all it takes to build it again."""
 import hashlib
 import inspect
+import os
 import pathlib
 
 import gin
@@ -22,6 +23,7 @@ from tf_advseg.training import checkpoints
 DESCRIPTION = 'model.json'
 WEIGHTS = 'weights'
 KIND = 'model folder'
+FORMAT = 'tf_advseg model'
 NETWORKS = {'deeplab_mobilenet_v2': deeplab.deeplab_mobilenet_v2,
             'deeplab_xception': deeplab.deeplab_xception,
             'deeplab_resnet': deeplab.deeplab_resnet,
@@ -71,7 +73,7 @@ def save(folder, segmentor, description, spec, chief=True, **fields):
     checkpoints.write_state(folder / WEIGHTS, chief, network=segmentor)
     if chief:
         files.write_json(folder / DESCRIPTION, {
-            'format': 'tf_advseg model', 'version': 1, 'model': description,
+            'format': FORMAT, 'version': 1, 'model': description,
             'num_classes': segmentor.num_classes, 'dataset': spec.to_json(),
             'names_sha256': _names_digest(segmentor), **fields})
 
@@ -85,20 +87,71 @@ def find(path, which=None):
 
     Returns:
       pathlib.Path of the folder that holds model.json, or None if `path` is of another kind.
+
+    Raises:
+      UserError: `which` for a model folder, no such checkpoint in the run, no permission.
     """
     path = pathlib.Path(path)
-    if (path / DESCRIPTION).is_file():
-        return path
-    folder = path / 'checkpoints'
-    if not folder.is_dir():
-        return None
-    names = [which] if which else ['best', 'last', 'stage1']
-    for name in names:
-        if (folder / name / DESCRIPTION).is_file():
-            return folder / name
-    there = sorted(p.name for p in folder.iterdir() if (p / DESCRIPTION).is_file())
+    with files.disk_errors(path):
+        _require_listable(path)
+        if is_model_folder(path):
+            if which:
+                raise errors.UserError(f'{path}: --which={which} belongs to a run directory, and '
+                                       'this is one model folder: leave --which out, or give '
+                                       '--checkpoint=RUN_DIRECTORY')
+            return path
+        folder = path / 'checkpoints'
+        if not folder.is_dir():
+            return None
+        names = [which] if which else ['best', 'last', 'stage1']
+        for name in names:
+            if (folder / name / DESCRIPTION).is_file():
+                return folder / name
+        there = sorted(p.name for p in folder.iterdir() if (p / DESCRIPTION).is_file())
     raise errors.UserError(f'{path}: has no checkpoint "{which or names[0]}"; there is '
                            f'{", ".join(there) or "none yet"}; choose with --which')
+
+
+def is_model_folder(path):
+    """Whether a folder holds one model, so that there is no choice among several."""
+    return (pathlib.Path(path) / DESCRIPTION).is_file()
+
+
+def _require_listable(path):
+    """Raises PermissionError for a folder that may not be looked into; glob() passes over it."""
+    if path.is_dir():
+        os.scandir(path).close()
+        os.stat(os.path.join(path, os.curdir))
+
+
+def read_description(folder):
+    """What model.json of a model folder says.
+
+    Args:
+      folder: Path.
+
+    Returns:
+      dict with 'model' (as from `describe`, or None), 'num_classes' and 'dataset', and what else
+      was kept there.
+
+    Raises:
+      UserError: it is not what `save` wrote.
+    """
+    path = folder / DESCRIPTION
+    content = files.read_json(path)
+    if not isinstance(content, dict) or content.get('format') != FORMAT:
+        raise errors.UserError(f'{path}: not a description that this package wrote (its "format" '
+                               f'is not "{FORMAT}"); copy the whole folder anew from where it was '
+                               'made')
+    model = content.get('model')
+    whole = 'model' in content and isinstance(content.get('dataset'), dict) and (
+        model is None or isinstance(model, dict) and isinstance(model.get('arguments'), dict)
+        and isinstance(model.get('network'), str))
+    if not whole:
+        raise errors.UserError(f'{path}: a part is missing ("model", with "network" and '
+                               '"arguments", or "dataset"); copy the whole folder anew from where '
+                               'it was made')
+    return content
 
 
 def load(path, which=None, **changes):
@@ -119,21 +172,35 @@ def load(path, which=None, **changes):
                 '--checkpoint=DIR')
         raise errors.UserError(f'{path}: is neither a run directory nor a model folder (no '
                                f'{DESCRIPTION}); give --checkpoint=RUN_DIRECTORY')
-    content = files.read_json(folder / DESCRIPTION)
-    if content.get('model') is None:
+    content = read_description(folder)
+    if content['model'] is None:
         raise errors.UserError(f'{folder}: holds the weights of a network that is not of this '
                                'package; build it in Python and restore weights/ there')
     segmentor = build(content['model'], **changes)
+    spec = specs.DatasetSpec.from_json(content['dataset'])
+    if spec.num_classes != segmentor.num_classes:
+        raise errors.UserError(f'{folder / DESCRIPTION}: says {segmentor.num_classes} classes for '
+                               f'the network and {spec.num_classes} for its data set '
+                               f'({spec.name}); copy the whole folder anew from where it was made')
+    if (folder / WEIGHTS).is_dir() and not _same_shapes(folder, segmentor):
+        raise errors.UserError(f'{folder}: {DESCRIPTION} describes another network '
+                               f'({content["model"]["network"]}, {segmentor.num_classes} classes) '
+                               f'than {WEIGHTS}/ holds; copy the whole folder anew from where it '
+                               'was made')
     _restore(folder, segmentor)
-    return segmentor, specs.DatasetSpec.from_json(content['dataset']), content
+    return segmentor, spec, content
 
 
 def _restore(folder, segmentor):
     """All weights of a model folder, or of a SavedModel of this package."""
-    if (folder / zoo.SAVED_MODEL).is_file() and not (folder / WEIGHTS).is_dir():
+    if (folder / WEIGHTS).is_dir():
+        checkpoints.read_state(folder / WEIGHTS, network=segmentor)
+    elif (folder / zoo.SAVED_MODEL).is_file():
         zoo.read(folder, segmentor)
     else:
-        checkpoints.read_state(folder / WEIGHTS, network=segmentor)
+        raise errors.UserError(f'{folder}: has {DESCRIPTION}, but no {WEIGHTS}/ beside it; copy '
+                               'the whole folder from where it was made, or make it anew '
+                               '(import_checkpoint, train)')
 
 
 def _names_digest(segmentor):
@@ -150,31 +217,40 @@ def _same_variables(folder, content, segmentor):
     """
     if not (folder / WEIGHTS).is_dir() or content.get('names_sha256') != _names_digest(segmentor):
         return False
+    return _same_shapes(folder, segmentor)
+
+
+def _same_shapes(folder, segmentor):
+    """Whether the weights of a model folder have just the shapes of a network's."""
     shapes = checkpoints.saved_shapes(folder / WEIGHTS, 'network')
     return sorted(shapes) == sorted(tuple(v.shape) for v in segmentor.variables)
 
 
-def find_weights(path):
+def find_weights(path, flag='--checkpoint'):
     """Weights at a path as given, or relative to the checkout's root.
 
     Args:
       path: run directory, model folder, or what `models.zoo.read` takes; a checkpoint prefix is no
         file, but counts.
+      flag: for the message.
 
     Returns:
       pathlib.Path.
 
     Raises:
-      UserError: there is nothing.
+      UserError: there is nothing, or no permission to look.
     """
     candidates = [pathlib.Path(path).expanduser(), configuration.gin_root().parent / path]
-    for candidate in candidates:
-        if zoo.is_source(candidate):
-            return candidate
-    parent = candidates[0].parent
-    there = [p.name for p in parent.iterdir()] if parent.is_dir() else []
+    with files.disk_errors(path):
+        for candidate in candidates:
+            if zoo.is_source(candidate):
+                _require_listable(candidate)
+                return candidate
+        zoo.require_index(candidates[0])
+        parent = candidates[0].parent
+        there = [p.name for p in parent.iterdir()] if parent.is_dir() else []
     raise errors.UserError(f'{path}: no such checkpoint; give a run directory, a model folder, or '
-                           f'{zoo.KINDS} with --checkpoint=PATH.'
+                           f'{zoo.KINDS} with {flag}=PATH.'
                            f'{errors.suggest(candidates[0].name, there)}')
 
 
@@ -201,10 +277,11 @@ def load_weights(path, segmentor, which=None, backbone_only=False):
 def read_weights(path, segmentor, which=None, backbone_only=False):
     """`load_weights`, and what was loaded as a zoo.ImportReport."""
     path = pathlib.Path(path)
-    folder = find(path, which) if path.is_dir() else None
-    if folder is None:
-        return zoo.read(path, segmentor, backbone_only)
-    content = files.read_json(folder / DESCRIPTION)
+    with files.disk_errors(path):
+        folder = find(path, which) if path.is_dir() else None
+        if folder is None:
+            return zoo.read(path, segmentor, backbone_only)
+    content = read_description(folder)
     if not backbone_only and (content['model'] is None
                               or _same_variables(folder, content, segmentor)):
         _restore(folder, segmentor)

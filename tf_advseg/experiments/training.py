@@ -17,6 +17,7 @@ from tf_advseg.experiments import networks
 from tf_advseg.experiments import outcome
 from tf_advseg.experiments import stage_one
 from tf_advseg.reporting import tables
+from tf_advseg.training import stages
 from tf_advseg.training import strategy as strategies
 
 METHODS = ('load', 'cross_entropy')
@@ -35,7 +36,7 @@ def experiment(workdir, strategy, dry_run=False, seed=0, method='load', control=
     Args:
       workdir: the run directory.
       strategy: tf.distribute.Strategy.
-      dry_run: build everything, take no step, print what it will take.
+      dry_run: build everything, read the weights, take no step, print what it will take.
       seed: of everything drawn in this run but the splits; recorded in the run.
       method: 'load', or 'cross_entropy' for Stage 1 alone.
       control: whether the CE-only control runs too, with LoAd's total of propagations.
@@ -69,13 +70,12 @@ def experiment(workdir, strategy, dry_run=False, seed=0, method='load', control=
             segmentor = networks.build(description)
         context = contexts.Context(run, data, strategy, random_streams.RandomStreams(seed),
                                    crop_size, description)
+        if checkpoint and not (run.stages / stage_one.NAME / stages.DONE).exists():
+            started = networks.load_weights(checkpoint, segmentor, backbone_only=backbone_only)
+            print(f'starting weights: {started}', flush=True)
         if dry_run:
             outcome.print_dry_run(context, segmentor, method)
             return None
-        started = 'random weights'
-        if checkpoint and not (run.stages / stage_one.NAME / 'done.json').exists():
-            started = networks.load_weights(checkpoint, segmentor, backbone_only=backbone_only)
-            print(f'starting weights: {started}', flush=True)
         return run_stages(context, segmentor, method, control, start, max_propagations)
 
 
@@ -133,6 +133,9 @@ def _keep_operative_config(context):
 def opened(workdir, strategy, data_dir):
     """Opens a run directory and its data on every worker; the chief alone writes.
 
+    A new run that fails before its first stage is withdrawn: the corrected command finds no
+    configuration that it would be refused for.
+
     Yields:
       (RunDirectory, ExperimentData).
 
@@ -140,15 +143,19 @@ def opened(workdir, strategy, data_dir):
       UserError: see `RunDirectory.open` and `datasets.dataset`; fewer than two classes.
     """
     with run_directory.RunDirectory(workdir) as run:
-        chief = strategies.is_chief(strategy)
-        if chief:
-            run.open(configuration.config_text(), may_change=MAY_CHANGE)
-            data = datasets.dataset(run.path, data_dir)
-        strategies.barrier(strategy)
-        if not chief:
-            data = datasets.dataset(run.path, data_dir, chief_writes=False)
-        datasets.require_classes(data)
-        yield run, data
+        try:
+            chief = strategies.is_chief(strategy)
+            if chief:
+                run.open(configuration.config_text(), may_change=MAY_CHANGE)
+                data = datasets.dataset(run.path, data_dir)
+            strategies.barrier(strategy)
+            if not chief:
+                data = datasets.dataset(run.path, data_dir, chief_writes=False)
+            datasets.require_classes(data)
+            yield run, data
+        except Exception:  # not Ctrl-C: the same command goes on
+            run.withdraw()
+            raise
 
 
 def print_summary(results, workdir):

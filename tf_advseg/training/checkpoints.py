@@ -1,5 +1,6 @@
 """States on disk: folders that are whole or not there, with checksums, strictly restored."""
 import pathlib
+import re
 import shutil
 import tempfile
 
@@ -9,6 +10,12 @@ from tf_advseg.core import errors
 from tf_advseg.core import files
 
 PREFIX = 'state'
+_REASONS = {  # what the system says inside TensorFlow's messages -> for people
+    'no space left': 'the disk is full; free some space and start the same command again',
+    'quota exceeded': 'the disk quota is used up; free some space and start the same command again',
+    'file too large': 'the file is larger than the system allows',
+    'permission denied': 'permission denied',
+    'read-only file system': 'the file system is read-only'}
 
 
 def write_state(folder, chief=True, **trackables):
@@ -39,8 +46,8 @@ def write_state(folder, chief=True, **trackables):
             checkpoint.write(str(temporary / PREFIX))
         except (tf.errors.OpError, OSError) as error:
             raise errors.UserError(
-                f'{folder}: a snapshot could not be written ({_first_line(error)}); free some '
-                'space or choose another --workdir, then start the same command again') from error
+                f'{files.without_temporary(folder)}: weights could not be written: '
+                f'{_reason(error)}') from error
         files.write_manifest(temporary, objects=sorted(trackables))
 
 
@@ -52,10 +59,10 @@ def read_state(folder, **trackables):
     """
     folder = pathlib.Path(folder)
     files.check_manifest(folder)
-    status = tf.train.Checkpoint(**trackables).read(str(folder / PREFIX))
-    try:
+    try:  # another shape is a ValueError of the reading itself
+        status = tf.train.Checkpoint(**trackables).read(str(folder / PREFIX))
         status.assert_existing_objects_matched()
-    except AssertionError as error:
+    except (AssertionError, ValueError) as error:
         raise errors.UserError(f'{folder}: does not fit this network ({_first_line(error)}); was '
                                'it made with other settings?') from error
     status.expect_partial()  # an optimizer that is not asked for is left out on purpose
@@ -88,6 +95,17 @@ def assign(variables, values):
     """Puts NumPy values into variables."""
     for variable, value in zip(variables, values):
         variable.assign(value)
+
+
+def _reason(error):
+    """Why TensorFlow could not write, without its internals and names that nobody has given."""
+    text = ' '.join(str(error).split())  # the whole: a long path comes before the reason
+    for words, said in _REASONS.items():
+        if words in text.lower():
+            return said
+    text = re.sub(r'\{\{.*?\}\}|\[Op:\w+\]', '', text)
+    text = re.sub(rf'\S*{re.escape(files.TEMPORARY)}\S*', '', text)
+    return ' '.join(text.split()).strip(' ;:')[:200] or type(error).__name__
 
 
 def _first_line(error):

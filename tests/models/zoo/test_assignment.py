@@ -132,6 +132,23 @@ def test_an_imagenet_backbone_leaves_the_head_anew(official_files, small, tmp_pa
     np.testing.assert_array_equal(model.backbone.stem.kernel, values['MobilenetV2/Conv/weights'])
 
 
+def test_another_architecture_is_said_and_no_backbone_advised(official_files, small, unchanged):
+    stranger = {name.replace('MobilenetV2/', 'xception_65/'): value
+                for name, value in small.values.items()}
+    model = official_files.mobilenet()
+    for alone in (False, True):
+        with unchanged(model), pytest.raises(UserError, match='of another architecture') as caught:
+            assignment.assign('file', model, found(stranger), backbone_only=alone)
+        message = str(caught.value)
+        assert 'xception_65/Conv/weights' in message and 'MobilenetV2/Conv/weights' in message
+        assert 'backbone_only' not in message and '\n' not in message
+    # A backbone that is there under a head of other names altogether is worth taking alone.
+    heads = {name if name.startswith('MobilenetV2/') else f'other/{name}': value
+             for name, value in small.values.items()}
+    with pytest.raises(UserError, match='no weights for image_pooling/weights.*backbone_only'):
+        assignment.assign('file', model, found(heads))
+
+
 def test_half_a_head_is_no_backbone(official_files, small):
     values = {**imagenet(small.values), 'aspp0/weights': small.values['aspp0/weights']}
     model = official_files.mobilenet()

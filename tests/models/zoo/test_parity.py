@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from tf_advseg.core.errors import UserError
 from tf_advseg.models import deeplab, zoo
-from tf_advseg.models.zoo import frozen_graph, harmless, parity
+from tf_advseg.models.zoo import frozen_graph, harmless, parity, tflite_export
 
 
 def builder(official_files, values):
@@ -179,6 +179,23 @@ def test_real_tflite_files_agree(shared, name, depth, stride, kind):
     result = parity.compare(path, build, picture)
     assert result.good and result.kind == kind and result.output_stride == stride
     assert (result.max_delta is None) == kind.startswith('quantised')
+
+
+@pytest.mark.parametrize('rounded, kind', [(False, 'TFLite model'),
+                                           (True, 'quantised TFLite model')])
+def test_kernels_and_not_the_input_tell_what_is_quantised(official_files, graph, tmp_path, rounded,
+                                                          kind):
+    """Our own files take bytes whatever their kernels are."""
+    values, _ = graph
+    build = builder(official_files, values)
+    pictures = [parity.synthetic_picture(65, 65)]
+    content = tflite_export.convert(build(16, (65, 65)), (65, 65),
+                                    'int8' if rounded else 'float32', pictures)
+    path = tmp_path / 'm.tflite'
+    path.write_bytes(content)
+    result = parity.compare(path, build)
+    assert result.kind == kind and result.output_stride == 16
+    assert rounded or result.good and '99.9 %' in result.expected()
 
 
 def test_the_synthetic_picture_is_one_and_has_many_colours():

@@ -174,6 +174,29 @@ def test_damaged_checkpoints_are_one_line(official_files, small, tmp_path, uncha
         assert 'checkpoint' in str(caught.value), name
 
 
+def test_a_missing_file_of_a_checkpoint_is_named(small, official_files, tmp_path):
+    index, data = 'model.ckpt-30000.index', 'model.ckpt-30000.data-00000-of-00001'
+    model = official_files.mobilenet(seed=5)
+    for there, missing in ((index, data), (data, index)):
+        folder = tmp_path / there
+        folder.mkdir()
+        shutil.copy(small.folder / there, folder)
+        for path in (folder / 'model.ckpt-30000', folder / there):
+            with pytest.raises(UserError, match=f'{missing} is missing beside .*{there}'):
+                zoo.read(path, model)
+    first = tmp_path / index / 'model.ckpt-30000.data-00000-of-00002'
+    shutil.copy(small.folder / data, first)
+    with pytest.raises(UserError, match='data-00001-of-00002 is missing'):
+        zoo.read(tmp_path / index / 'model.ckpt-30000', model)
+
+
+def test_a_part_of_a_saved_model_is_no_source(official_files, tmp_path):
+    path = tmp_path / 'saved_model.pb'
+    path.write_bytes(b'\x08\x01')
+    with pytest.raises(UserError, match=f'a part of a SavedModel; give its folder, {tmp_path}'):
+        zoo.read(path, official_files.mobilenet())
+
+
 def test_a_checkpoint_of_tensorflow_2_is_told_apart(small, tmp_path):
     tf.train.Checkpoint(network=small.model).write(str(tmp_path / 'state'))
     with pytest.raises(UserError, match='object-based checkpoint.*model folder or run directory'):

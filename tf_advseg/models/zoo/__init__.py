@@ -9,7 +9,7 @@ import pathlib
 from tf_advseg.core.errors import UserError, suggest
 from tf_advseg.models.zoo.assignment import ImportReport
 
-__all__ = ['ImportReport', 'KINDS', 'is_source', 'is_weights', 'read']
+__all__ = ['ImportReport', 'KINDS', 'is_source', 'is_weights', 'read', 'require_index']
 
 KINDS = ('a TF1 checkpoint (prefix, as model.ckpt-30000, or its folder), a .tar.gz of the model '
          'zoo, a frozen graph (.pb), a TFLite model (.tflite) or keras weights (.h5)')
@@ -23,6 +23,12 @@ def is_source(path):
     from tf_advseg.models.zoo import tf1_checkpoint
     path = pathlib.Path(path)
     return path.exists() or tf1_checkpoint.resolve(path) is not None
+
+
+def require_index(path):
+    """Raises UserError where a path means a TF1 checkpoint whose .index is not there."""
+    from tf_advseg.models.zoo import tf1_checkpoint
+    tf1_checkpoint.require_index(path)
 
 
 def is_weights(path):
@@ -92,12 +98,15 @@ def _read_best(path, contents, segmentor, backbone_only):
 
 def _read_file(path, segmentor):
     """`assignment.Found` of a single file, by its first bytes."""
+    require_index(path)
     if not path.is_file():
         near = ''
         if path.parent.is_dir():
             near = suggest(path.name, [p.name for p in path.parent.iterdir()])
         raise UserError(f'{path}: does not exist; expected {KINDS}.{near}')
     kind = _kind(path)
+    if kind is None and path.name == SAVED_MODEL:
+        raise UserError(f'{path}: is a part of a SavedModel; give its folder, {path.parent}')
     if kind is None:
         raise UserError(f'{path}: not a model file of a known kind, or a truncated one; expected '
                         f'{KINDS}')

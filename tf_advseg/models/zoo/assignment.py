@@ -184,7 +184,10 @@ def assign(path, segmentor, found, backbone_only=False):
         _leave_head(path, segmentor, wanted, arrays, found, reason, fresh, unused)
     elif not _leave_absent_logits(segmentor, wanted, arrays, fresh):
         _leave_other_classes(segmentor, arrays, found, fresh, unused)
-    _require_fit(path, wanted, arrays, found, fresh)
+    # Advised where it can help: the file has all of the backbone.
+    hint = '' if backbone_only or not backbone_names(segmentor) <= {*arrays, *fresh} else (
+        f' {BACKBONE_HINT}')
+    _require_fit(path, wanted, arrays, found, fresh, hint)
     for name, (layer, _) in wanted.items():
         if name not in fresh:
             layer.official_variables()[name].assign(np.asarray(arrays[name], np.float32))
@@ -276,19 +279,29 @@ def _logits_layers(segmentor):
             for layer in layers.convolutions(part)]
 
 
-def _require_fit(path, wanted, arrays, found, fresh):
-    """Raises UserError unless both sides have the same names, shapes and sane values."""
+def _require_fit(path, wanted, arrays, found, fresh, hint):
+    """Raises UserError unless both sides have the same names, shapes and sane values.
+
+    `hint` is what to do about a head that is another.
+    """
     expected = [name for name in wanted if name not in fresh]
     extra = [name for name in arrays if name not in wanted]
+    missing = [name for name in expected if name not in arrays]
+    theirs = [name for name in found.arrays if not training_leftover(name)]
+    foreign = [name for name in theirs if name not in wanted]
+    if not hint and 2 * len(missing) > len(expected) and 2 * len(foreign) > len(theirs):
+        raise UserError(f'{path}: of another architecture: {len(foreign)} of the {len(theirs)} '
+                        f'names in the file ({found.origin(foreign[0])}, …) are not in the '
+                        f'network, and {len(missing)} of its {len(expected)} ({missing[0]}, …) are '
+                        'not in the file; choose the network that the file is of')
     for name in expected:
         if name not in arrays:
             near = suggest(name, [found.origin(n) for n in extra])
             raise UserError(f'{path}: no weights for {name} {_shape(wanted[name][1])}, which the '
-                            'network has; the file is of a network without it '
-                            f'{BACKBONE_HINT}.{near}')
+                            f'network has; the file is of a network without it{hint}.{near}')
     for name in extra:
         raise UserError(f'{path}: {found.origin(name)} {_shape(arrays[name].shape)} has no place '
-                        f'in the network {BACKBONE_HINT}.{suggest(name, wanted)}')
+                        f'in the network{hint}.{suggest(name, wanted)}')
     for name in expected:
         layer, shape = wanted[name]
         array = arrays[name]

@@ -32,6 +32,7 @@ class Convolution:
       bias: float32 [out].
       source: index of the tensor it reads.
       pooled: whether an average pool made that tensor.
+      quantised: whether the file holds the kernel as integers.
     """
     name: str
     depthwise: bool
@@ -39,6 +40,7 @@ class Convolution:
     bias: np.ndarray
     source: int
     pooled: bool = False
+    quantised: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,7 +116,8 @@ class _Graph:
             convolutions.append(Convolution(
                 self.name(kernel), kind.startswith('DEPTHWISE'),
                 np.ascontiguousarray(self.value(kernel).transpose(1, 2, 3, 0)), self.value(bias),
-                source, self.kinds[self.producer.get(source, 0)] in ('AVERAGE_POOL_2D', 'MEAN')))
+                source, self.kinds[self.producer.get(source, 0)] in ('AVERAGE_POOL_2D', 'MEAN'),
+                np.dtype(TYPES[self.graph.Tensors(kernel).Type()]).kind != 'f'))
         return Contents(tuple(convolutions), tuple(self.others(used)), self.custom)
 
     def behind_dequantize(self, index):

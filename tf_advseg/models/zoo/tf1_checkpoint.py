@@ -48,6 +48,20 @@ def resolve(path):
     return str(path) if path.is_file() and _is_table(path) else None
 
 
+def require_index(path):
+    """Raises UserError where data files of a checkpoint lie without its .index.
+
+    Args:
+      path: a prefix, or one of its files.
+    """
+    path = pathlib.Path(path)
+    prefix = path.with_name(_SHARD.sub('', path.name) or path.name)
+    shards = list(prefix.parent.glob(f'{_literal(prefix.name)}.data-*-of-*'))
+    if shards and not _has_index(prefix):
+        raise UserError(f'{path}: a checkpoint without its index: {prefix.name}.index is missing '
+                        f'beside {min(shards).name}; fetch or copy it, too')
+
+
 def _has_index(prefix):
     return prefix.with_name(f'{prefix.name}.index').is_file()
 
@@ -116,12 +130,25 @@ def _require_plausible(prefix, shapes, types):
         raise UserError(f'{prefix}: an object-based checkpoint of TensorFlow 2, whose names say '
                         'nothing; of this package give the model folder or run directory above it')
     path = pathlib.Path(prefix)
-    there = sum(p.stat().st_size for p in path.parent.glob(f'{_literal(path.name)}.data-*'))
+    shards = list(path.parent.glob(f'{_literal(path.name)}.data-*'))
+    if _has_index(path):
+        _require_shards(path, [shard.name for shard in shards])
+    there = sum(shard.stat().st_size for shard in shards)
     said = sum(int(np.prod(shape, dtype=np.float64)) * types[name].size
                for name, shape in shapes.items())
     if _has_index(path) and said > there:
         raise UserError(f'{prefix}: the data files have {there} bytes, the index says at least '
                         f'{said}: a truncated checkpoint, fetch it again')
+
+
+def _require_shards(prefix, names):
+    """Raises UserError unless all data files of a checkpoint are there, as their names count."""
+    count = int(max(names)[-5:]) if names and _SHARD.search(max(names)) else 1
+    for number in range(count):
+        name = f'{prefix.name}.data-{number:05d}-of-{count:05d}'
+        if name not in names:
+            raise UserError(f'{prefix}: a checkpoint without its data: {name} is missing beside '
+                            f'{prefix.name}.index; fetch or copy it, too')
 
 
 def _literal(name):
