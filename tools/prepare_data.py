@@ -1,16 +1,20 @@
 """Turns a data set into records: checked files that training reads in any order.
 
---dataset is one of
+--dataset is one of (nothing is downloaded: get the official files and agree to their terms)
   folder               your own: images/*.jpg|png and labels/*.png of class ids under one name,
-                       255 = ignore; splits/*.txt, sub-folders or chance say train, val, test;
-                       names in classes.txt
+                       255 = ignore; splits/*.txt, sub-folders or chance say train, val, test
+  shapes               generated
   stanford_background  dags.stanford.edu/projects/scenedataset.html: iccv09Data.tar.gz
-  shapes               generated; nothing to download
---source is a folder or an archive (.tar, .tar.gz, .tgz, .tar.xz, .zip). Done again, it checks
-what is there; stopped, it goes on.
+  pascal_voc_2012      host.robots.ox.ac.uk/pascal/VOC/voc2012: VOCtrainval_11-May-2012.tar; SBD:
+                       eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_contours
+  cityscapes           cityscapes-dataset.com: leftImg8bit_trainvaltest.zip, gtFine_...
+  ade20k               sceneparsing.csail.mit.edu: ADEChallengeData2016.zip
+  cmp_facades          cmp.felk.cvut.cz/~tylecr1/facade: CMP_facade_DB_base.zip, ..._extended.zip
+  segtrack_v2          web.engr.oregonstate.edu/~lif/SegTrack2: SegTrackv2.zip
+--source is an archive (.tar, .tar.gz, .tgz, .tar.xz, .zip), or a folder with all that belongs
+together, unpacked. Stopped, it goes on; done again, it checks. Options: see the reader's class.
 
-Example:
-  python tools/prepare_data.py --dataset=shapes --output=records --option=num_train=20
+Example: python tools/prepare_data.py --dataset=shapes --output=records --option=num_train=20
 """
 import pathlib
 import sys
@@ -24,8 +28,7 @@ from tf_advseg.core import command_line  # noqa: E402
 from tf_advseg.core import runtime  # noqa: E402
 
 command_line.define_common_flags('source', 'output', dataset='folder')
-flags.DEFINE_multi_string('option', [], 'Option of the reader, as seed=1 or '
-                          'class_names=["sky","sea"]; repeatable.')
+flags.DEFINE_multi_string('option', [], 'Option of the reader, as seed=1; repeatable.')
 
 FLAGS = flags.FLAGS
 

@@ -150,6 +150,21 @@ def test_manifest_names_what_is_bad(manifest_folder):
         files.check_manifest(manifest_folder / 'nowhere')
 
 
+def test_spared_files_only_have_to_be_there(tmp_path):
+    for name in ('a.bin', 'a.json'):
+        (tmp_path / name).write_bytes(b'hello')
+    files.write_manifest(tmp_path)
+    (tmp_path / 'a.bin').write_bytes(b'damaged')
+    assert set(files.check_manifest(tmp_path, spared=('.bin',))['files']) == {'a.bin', 'a.json'}
+    (tmp_path / 'a.bin').unlink()
+    with pytest.raises(UserError, match='a.bin: missing'):
+        files.check_manifest(tmp_path, spared=('.bin',))
+    (tmp_path / 'a.bin').write_bytes(b'')
+    (tmp_path / 'a.json').write_bytes(b'hellO')
+    with pytest.raises(UserError, match='a.json: its checksum'):
+        files.check_manifest(tmp_path, spared=('.bin',))
+
+
 def test_folder_bytes_and_remove_temporaries(tmp_path):
     (tmp_path / '.tmp-x' / '.tmp-inner').mkdir(parents=True)
     (tmp_path / '.tmp-x' / 'y').write_bytes(b'123')

@@ -5,7 +5,7 @@ import pytest
 
 from tf_advseg.data import official_specs
 
-SIZES = {'pascal_voc_2012': 21, 'cityscapes': 19, 'ade20k': 151}
+SIZES = {'pascal_voc_2012': 21, 'cityscapes': 19, 'ade20k': 150, 'ade20k_151': 151}
 
 
 def test_each_has_its_number_of_classes():

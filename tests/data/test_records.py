@@ -238,6 +238,83 @@ def test_damaged_files_are_found_and_named(folder):
         RecordSet(folder)
 
 
+def flip_byte(folder, image_id):
+    """Flips one byte of a picture's record; returns the name of its file."""
+    records = RecordSet(folder, verify=False)
+    shard, number = records._places[records.positions([image_id])[0]]
+    path = folder / (records.manifest['shards'][shard] + '.tfrecord')
+    offset, length, _ = records._indices[shard][number]
+    content = bytearray(path.read_bytes())
+    content[offset + length // 2] ^= 1
+    path.write_bytes(content)
+    return path.name
+
+
+@pytest.mark.parametrize('image_id', ['p0', 'p5', 'p9'])
+def test_one_flipped_byte_is_named_with_file_and_picture(folder, image_id):
+    name = flip_byte(folder, image_id)
+    words = f'{name}: its checksum .*; 1 damaged picture: "{image_id}" in {name} '
+    with pytest.raises(UserError, match=words):
+        RecordSet(folder)
+    records = RecordSet(folder, verify=False)
+    with pytest.raises(UserError, match=f'{name}: record .* \\(picture "{image_id}"; .*skip'):
+        records.load(image_id)
+    with pytest.raises(UserError, match=f'picture "{image_id}"'), data_errors():
+        for _ in records.dataset(records.ids):
+            pass
+
+
+@pytest.mark.parametrize('verify', [True, False])
+def test_damaged_pictures_are_skipped_by_choice(reader, folder, verify, caplog):
+    whole = RecordSet(folder)
+    gone = {image_id: flip_byte(folder, image_id) for image_id in ('p2', 'p7')}
+    records = RecordSet(folder, verify=verify, damaged='skip')
+    assert sorted(records.damaged) == sorted(gone.items())
+    assert records.ids == [i for i in whole.ids if i not in gone] and len(records) == 8
+    assert records.splits == {name: [i for i in ids if i not in gone]
+                              for name, ids in whole.splits.items()}
+    for example in records.dataset(records.ids).as_numpy_iterator():
+        image_id = example['image_id'].decode()
+        np.testing.assert_array_equal(example['label'], reader.load(image_id)[1])
+        assert records.image_size(image_id) == whole.image_size(image_id)
+        np.testing.assert_array_equal(records.class_counts(image_id),
+                                      whole.class_counts(image_id))
+    with pytest.raises(UserError, match='no picture "p2"'):
+        records.load('p2')
+    said = [r.getMessage() for r in caplog.records if 'left out' in r.getMessage()]
+    assert len(said) == 1 and '2 damaged of 10 pictures left out: ' in said[0]
+    assert all(f'"{image_id}" in {name}' in said[0] for image_id, name in gone.items())
+
+
+def test_a_file_cut_short_costs_only_the_pictures_cut_off(folder):
+    path = folder / 'pictures-00001-of-00003.tfrecord'
+    ids = files.read_json(path.with_suffix('.json'))['ids']
+    path.write_bytes(path.read_bytes()[:-30])
+    records = RecordSet(folder, damaged='skip')
+    assert records.damaged == [(ids[-1], path.name)]
+
+
+def test_skipping_undamaged_records_changes_nothing(folder):
+    records, whole = RecordSet(folder, damaged='skip'), RecordSet(folder)
+    assert (records.ids, records.splits, records.damaged) == (whole.ids, whole.splits, [])
+
+
+def test_what_cannot_be_skipped_is_refused(folder):
+    with pytest.raises(UserError, match='way with damaged records "skp".*"skip"'):
+        RecordSet(folder, damaged='skp')
+    for image_id in RecordSet(folder, verify=False).split('test'):
+        flip_byte(folder, image_id)
+    with pytest.raises(UserError, match='every picture of split "test" is damaged'):
+        RecordSet(folder, damaged='skip')
+    index = folder / 'pictures-00001-of-00003.json'
+    index.write_text(index.read_text().replace('p', 'q'))
+    with pytest.raises(UserError, match='pictures-00001-of-00003.json: its checksum'):
+        RecordSet(folder, damaged='skip')
+    (folder / 'pictures-00000-of-00003.tfrecord').unlink()
+    with pytest.raises(UserError, match='pictures-00000-of-00003.tfrecord: missing'):
+        RecordSet(folder, damaged='skip')
+
+
 def test_other_errors_inside_tf_data_pass_unchanged():
     with pytest.raises(tf.errors.InvalidArgumentError):
         with data_errors():

@@ -88,6 +88,45 @@ def test_hold_out_refuses_what_leaves_a_part_empty():
         splits.hold_out(IDS, 0.3, 0, {i: set() for i in IDS[:-1]})
 
 
+@hypothesis.given(st.integers(8, 300), st.integers(0, 10 ** 6))
+@hypothesis.settings(max_examples=50, deadline=None)
+def test_smaller_labelled_fractions_lie_in_larger_ones(count, seed):
+    ids = [f'{i:04d}' for i in range(count)]
+    inside = set()
+    for fraction in (1 / 8, 1 / 4, 1 / 2, 1):
+        labelled, unlabelled = splits.labelled_fraction(ids, fraction, seed)
+        assert len(labelled) == round(fraction * count)
+        assert sorted(labelled + unlabelled) == ids and labelled == sorted(labelled)
+        assert inside <= set(labelled)
+        inside = set(labelled)
+    shuffled = ids[::-1]
+    assert splits.labelled_fraction(shuffled, 1 / 4, seed)[0] == splits.labelled_fraction(
+        ids, 1 / 4, seed)[0][::-1]
+
+
+def test_labelled_fractions_depend_on_the_seed_and_take_any_picture():
+    drawn = [splits.labelled_fraction(IDS, 1 / 4, seed)[0] for seed in range(40)]
+    assert len({tuple(ids) for ids in drawn}) == 40
+    assert {i for ids in drawn for i in ids} == set(IDS)
+
+
+def test_labelled_fraction_as_a_file(tmp_path):
+    path = tmp_path / 'labelled.json'
+    labelled, unlabelled = splits.write_labelled_fraction(path, IDS, 1 / 8, 3, dataset='toy')
+    assert splits.read_split(path) == {'labelled': labelled, 'unlabelled': unlabelled}
+    assert json.loads(path.read_text())['labelled_fraction'] == 0.125
+    splits.write_labelled_fraction(path, IDS, 1.0)
+    assert splits.read_split(path) == {'labelled': IDS}
+
+
+def test_labelled_fractions_of_nothing_are_refused():
+    for fraction in (0, -0.5, 1.5, float('nan')):
+        with pytest.raises(UserError, match='expected above 0 and at most 1'):
+            splits.labelled_fraction(IDS, fraction)
+    with pytest.raises(UserError, match='of 60 pictures is none'):
+        splits.labelled_fraction(IDS, 0.001)
+
+
 def test_split_file_round_trip_with_fields(tmp_path):
     path = tmp_path / 'splits.json'
     splits.write_split(path, {'train': ['a', 'b'], 'val': ['c']}, seed=5)

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from tf_advseg.core.errors import UserError
+from tf_advseg.data import splits as splits_lib
 from tf_advseg.data.readers import make_reader
 
 MINI = {'train': 3, 'val': 2, 'test': 1}
@@ -18,6 +19,40 @@ def test_papers_split_of_the_real_data(stanford):
     assert splits == make_reader('stanford_background', stanford, seed=0).splits()
     assert splits != make_reader('stanford_background', stanford, seed=1).splits()
     assert reader.spec.num_classes == 8 and reader.spec.class_names[0] == 'sky'
+
+
+def test_the_list_of_the_package_is_what_seed_0_always_drew(stanford):
+    ids = [path.stem for path in (stanford / 'images').glob('*.jpg')]
+    sizes = {'train': 400, 'val': 172, 'test': 143}
+    reader = make_reader('stanford_background', stanford)
+    assert reader.splits() == splits_lib.make_split(ids, sizes, 0)
+    assert reader.description == {'reader': 'stanford_background', 'options': {}}
+
+
+def test_lucs_sizes_of_the_real_data(stanford):
+    found = [make_reader('stanford_background', stanford, split='luc', fold=fold).splits()
+             for fold in (0, 7)]
+    assert [[len(ids) for ids in parts.values()] for parts in found] == [
+        [501, 72, 142], [502, 71, 142]]
+    assert found[0]['test'] == found[1]['test']
+
+
+def test_a_split_file_of_one_s_own(mini_stanford, tmp_path):
+    parts = {'train': ['0000000', '0000003'], 'val': ['0000001']}
+    splits_lib.write_split(tmp_path / 'mine.json', parts)
+    assert make_reader('stanford_background', mini_stanford,
+                       split=str(tmp_path / 'mine.json')).splits() == parts
+
+
+@pytest.mark.parametrize('options, words', [
+    ({'sizes': MINI, 'split': 'luc'}, 'either sizes or split'),
+    ({'split': 'luc', 'seed': 1}, 'leave out the seed'),
+    ({'split': 'luk'}, 'Did you mean "luc"'),
+    ({'split': 'luc'}, 'lists 715 pictures, but 715 of them are missing'),
+])
+def test_options_that_do_not_fit_are_refused(mini_stanford, options, words):
+    with pytest.raises(UserError, match=words):
+        make_reader('stanford_background', mini_stanford, **options).splits()
 
 
 def test_real_pictures_and_labels(stanford):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tf_advseg.core.errors import UserError
 from tf_advseg.evaluation import metrics
 
 
@@ -85,7 +86,8 @@ def test_summary_is_strict_json():
 
 
 @pytest.mark.parametrize('matrix, word', [
-    (np.zeros([2, 3], np.int64), 'square'), (np.zeros([2, 2]), 'counts'),
+    (np.zeros([2, 4], np.int64), 'square'), (np.zeros([3, 2], np.int64), 'square'),
+    (np.zeros([2, 2]), 'counts'),
     (-np.eye(2, dtype=np.int64), 'negative')])
 def test_what_is_no_confusion_matrix_is_refused(matrix, word):
     with pytest.raises(ValueError, match=word):
@@ -95,3 +97,88 @@ def test_what_is_no_confusion_matrix_is_refused(matrix, word):
 def test_summary_needs_a_name_for_each_class():
     with pytest.raises(ValueError, match='2 class names'):
         metrics.summary(np.eye(3, dtype=np.int64), ('a', 'b'))
+
+
+def test_absent_classes_left_out_or_as_zero():
+    matrix = np.int64([[8, 2, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0], [1, 0, 0, 9]])
+    there = [8 / 11, 0.0, 9 / 10]  # class 1 is only predicted, class 2 nowhere
+    assert metrics.mean_iou(matrix) == pytest.approx(np.mean(there))
+    assert metrics.mean_iou(matrix, absent='zero') == pytest.approx(np.sum(there) / 4)
+    assert math.isnan(metrics.mean_iou(np.zeros([3, 3], np.int64), absent='zero'))
+    with pytest.raises(UserError, match='Did you mean "zero"'):
+        metrics.mean_iou(matrix, absent='zeros')
+
+
+def test_zero_is_what_scene_parsing_averages():
+    """Its evaluation divides every class's sum of intersections by eps + the sum of unions."""
+    truth, prediction = pixels(3, 9, absent=(4, 6))
+    matrix = matrix_of(truth, prediction, 9)
+    intersection, union = np.zeros(9), np.zeros(9)
+    for c in range(9):
+        intersection[c] = np.logical_and(truth == c, prediction == c).sum()
+        union[c] = np.logical_or(truth == c, prediction == c).sum()
+    expected = np.mean(intersection / (np.spacing(1) + union))
+    assert math.isclose(metrics.mean_iou(matrix, absent='zero'), expected, rel_tol=1e-12)
+
+
+def test_a_stack_of_ious_is_averaged_row_by_row():
+    iou = np.array([[0.5, np.nan, 1.0], [np.nan] * 3, [0.0, 0.2, 0.4]])
+    for absent in metrics.ABSENT:
+        rows = [metrics.mean_over_classes(row, absent) for row in iou]
+        np.testing.assert_allclose(metrics.mean_over_classes(iou, absent), rows, rtol=1e-15)
+    assert math.isnan(metrics.mean_over_classes(iou)[1])
+
+
+def test_further_column_is_wrong_for_the_truth_alone():
+    square = np.int64([[6, 1], [2, 7]])
+    wider = np.concatenate([square, np.int64([[3], [0]])], axis=1)
+    assert metrics.class_iou(wider).tolist() == [6 / 12, 7 / 10]
+    assert metrics.class_accuracy(wider).tolist() == [6 / 10, 7 / 9]
+    assert metrics.pixel_accuracy(wider) == 13 / 19
+    nothing = np.concatenate([square, np.zeros([2, 1], np.int64)], axis=1)
+    assert {**metrics.summary(nothing, 'ab'), 'confusion_matrix': 0} == {
+        **metrics.summary(square, 'ab'), 'confusion_matrix': 0}
+
+
+def test_categories_are_the_classes_of_pixels_renamed():
+    truth, prediction = pixels(5, 6)
+    categories = ('x', 'y', 'x', 'z', 'y', 'x')
+    place = np.int64([0, 1, 0, 2, 1, 0])
+    names, grouped = metrics.category_matrix(matrix_of(truth, prediction, 6), categories)
+    assert names == ('x', 'y', 'z')
+    expected = matrix_of(place[truth], place[prediction], 3)
+    np.testing.assert_array_equal(grouped, expected)
+    wider = np.concatenate([matrix_of(truth, prediction, 6), np.full([6, 1], 2)], axis=1)
+    np.testing.assert_array_equal(metrics.category_matrix(wider, categories)[1][:, -1], [6, 4, 2])
+    figures = metrics.summary(matrix_of(truth, prediction, 6), 'abcdef', categories=categories)
+    assert figures['category_iou'] == dict(zip(names, metrics.class_iou(expected)))
+    assert figures['mean_category_iou'] == metrics.mean_iou(expected)
+
+
+def test_durall_equation_8_in_both_readings():
+    hits, truth, predicted = np.int64([
+        [[2, 0, 0], [3, 1, 0], [0, 0, 0]],
+        [[3, 1, 0], [3, 1, 0], [0, 0, 0]],
+        [[2, 0, 2], [3, 1, 0], [0, 0, 0]]])
+    by_classes = metrics.picture_miou(hits, truth, predicted)
+    # The first picture: classes 0, 1 (never predicted) and 2 (only predicted); the second is right.
+    np.testing.assert_allclose(by_classes, [(2 / 3 + 0 + 0) / 3, 1.0, np.nan])
+    literal = metrics.picture_miou(hits, truth, predicted, 'pixels')
+    np.testing.assert_allclose(literal, [2 / 6, 1.0, np.nan])
+    assert metrics.per_picture_miou(hits, truth, predicted) == pytest.approx(11 / 18)
+    assert metrics.per_picture_miou(hits, truth, predicted, 'pixels') == pytest.approx(4 / 6)
+    with pytest.raises(UserError, match='unknown reading'):
+        metrics.picture_miou(hits, truth, predicted, 'literal')
+
+
+@pytest.mark.parametrize('scale', [2 ** 31, 2 ** 33 + 1])
+def test_counts_beyond_int32_change_no_figure(scale):
+    truth, prediction = pixels(11, 5)
+    matrix = matrix_of(truth, prediction, 5)
+    large, small = metrics.summary(matrix * scale, 'abcde'), metrics.summary(matrix, 'abcde')
+    assert large['pixels'] == {name: count * scale for name, count in small['pixels'].items()}
+    for name in ('mean_iou', 'pixel_accuracy', 'class_iou', 'class_accuracy'):
+        assert large[name] == small[name]  # one correctly rounded division each
+    with_one_more = matrix * scale
+    with_one_more[0, 0] += 1
+    assert metrics.summary(with_one_more, 'abcde')['pixels']['a'] == large['pixels']['a'] + 1

@@ -72,6 +72,8 @@ def test_wheel_holds_gin_files_and_tools_under_the_package_s_name(wheel, source)
         assert f'tf_advseg/tools/{path.relative_to(source / "tools").as_posix()}' in names
     for path in (source / 'tf_advseg').rglob('*.py'):
         assert path.relative_to(source).as_posix() in names, 'a folder without __init__.py?'
+    for path in (source / 'tf_advseg').rglob('*.json'):
+        assert path.relative_to(source).as_posix() in names, 'not in package_data?'
     assert {name.split('/')[0] for name in names if '.dist-info/' not in name} == {'tf_advseg'}
     assert not any(name.endswith('_gin/__init__.py') for name in names)
 

@@ -1,11 +1,17 @@
 """tools/prepare_data.py: any reader's data into records, again and again the same."""
+import pathlib
+import subprocess
+import sys
 import tarfile
 
 import pytest
 
 from tf_advseg.core.errors import UserError
+from tf_advseg.data import readers
 from tf_advseg.data import records as record_sets
 from tf_advseg.experiments import preparing
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 def test_generated_data_with_options_twice(call, tmp_path, capsys):
@@ -36,6 +42,35 @@ def test_a_folder_of_one_s_own_and_its_archive(call, own_folder, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ['a', 'b', 'mine.tar.gz']
 
 
+def test_help_names_every_data_set_on_one_screen():
+    # Away from pytest's own flags, as a user calls it.
+    shown = subprocess.run([sys.executable, 'tools/prepare_data.py', '--help'], cwd=ROOT, text=True,
+                           capture_output=True, check=True).stdout
+    lines = shown.splitlines()
+    assert len(lines) <= 24 and max(map(len, lines)) <= 100
+    for name in readers.READERS:
+        assert any(line.startswith(f'  {name} ') for line in lines), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('dataset, archive, sizes', [
+    ('cmp_facades', 'cmp_facades.tar', {'train': 400, 'val': 100, 'test': 106}),
+    ('stanford_background', 'stanford_background.tar.xz', {'train': 400, 'val': 172,
+                                                           'test': 143})])
+def test_official_archives_whole(call, shared, tmp_path, capsys, dataset, archive, sizes):
+    words = [f'--dataset={dataset}', f'--source={shared / "data" / archive}',
+             f'--output={tmp_path}/records']
+    call('prepare_data', *words)
+    records = record_sets.RecordSet(tmp_path / 'records')
+    assert {name: len(ids) for name, ids in records.splits.items()} == sizes
+    assert sum(records.class_counts(i).sum() > 0 for i in records.ids) == len(records)
+    assert f'{dataset}: train 400' in capsys.readouterr().out
+    stamp = (tmp_path / 'records' / 'manifest.json').stat().st_mtime_ns
+    call('prepare_data', *words)
+    assert (tmp_path / 'records' / 'manifest.json').stat().st_mtime_ns == stamp
+    assert [path.name for path in tmp_path.iterdir()] == ['records']
+
+
 def test_mistakes_are_one_line_and_leave_nothing(call, own_folder, tmp_path):
     (tmp_path / 'x.tar').write_text('no archive')
     out = f'--output={tmp_path}/out'
@@ -45,6 +80,11 @@ def test_mistakes_are_one_line_and_leave_nothing(call, own_folder, tmp_path):
             ([out, '--source=nowhere'], 'nowhere: no such file or folder'),
             ([out, f'--source={tmp_path}/x.tar'], 'x.tar: cannot be unpacked'),
             ([out, '--dataset=shape'], 'unknown data set reader "shape". Did you mean "shapes"?'),
+            ([out, '--dataset=ade20k', f'--source={own_folder}'],
+             'no folder images and annotations in it or below'),
+            ([out, '--dataset=cmp_facades', f'--source={own_folder}'], 'no folder base in it'),
+            ([out, '--dataset=segtrack_v2', f'--source={own_folder}'],
+             'no folder JPEGImages and GroundTruth'),
             ([out, '--dataset=shapes', '--option=sed=1'], 'Did you mean "seed"?'),
             ([out, '--dataset=shapes', '--option=seed'], '--option=seed: expected NAME=VALUE'),
             ([out, f'--source={own_folder}', '--option=num_classes=3'],

@@ -1,6 +1,7 @@
 """Classes and colours of the data sets that the official model zoo was trained on.
 
-Train ids are those of the official DeepLab code: what its logits' channels mean.
+Train ids are those of the official DeepLab code: what its logits' channels mean. ADE20K is here
+twice: 'ade20k' are its 150 classes, 'ade20k_151' the 151 outputs of the zoo's networks.
 """
 from tf_advseg.data.spec import DatasetSpec
 
@@ -10,6 +11,9 @@ _VOC = (
 _CITYSCAPES = (
     'road,sidewalk,building,wall,fence,pole,traffic light,traffic sign,vegetation,terrain,sky,'
     'person,rider,car,truck,bus,train,motorcycle,bicycle')
+_CITYSCAPES_CATEGORIES = (
+    'flat,flat,construction,construction,construction,object,object,object,nature,nature,sky,'
+    'human,human,vehicle,vehicle,vehicle,vehicle,vehicle,vehicle')
 _CITYSCAPES_COLOURS = (
     (128, 64, 128), (244, 35, 232), (70, 70, 70), (102, 102, 156), (190, 153, 153),
     (153, 153, 153), (250, 170, 30), (220, 220, 0), (107, 142, 35), (152, 251, 152),
@@ -17,9 +21,11 @@ _CITYSCAPES_COLOURS = (
     (0, 80, 100), (0, 0, 230), (119, 11, 32))
 # The data set's own id (labelIds) of each train id.
 _CITYSCAPES_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
-# SceneParse150 by the first word of its list; id 0, which the official code ignores, comes first.
+# Ids the data set's evaluator ignores: void, and classes too rare or not labelled as such; -1 is
+# "license plate".
+_CITYSCAPES_VOID = (-1, 0, 1, 2, 3, 4, 5, 6, 9, 10, 14, 15, 16, 18, 29, 30)
+# SceneParse150 by the first word of its list; its ids are 1 to 150.
 _ADE20K = (
-    'unlabelled,'
     'wall,building,sky,floor,tree,ceiling,road,bed,windowpane,grass,cabinet,sidewalk,person,'
     'earth,door,table,mountain,plant,curtain,chair,car,water,painting,sofa,shelf,house,sea,'
     'mirror,rug,field,armchair,seat,fence,desk,rock,wardrobe,lamp,bathtub,railing,cushion,base,'
@@ -78,10 +84,23 @@ def ade20k_palette():
     return tuple(zip(data[0::3], data[1::3], data[2::3]))
 
 
+# How the official evaluators average a class that is in neither truth nor prediction:
+# - VOC's VOCevalseg.m divides 0 by 0 there, and its mean is no number; it never happens on val.
+#   tf.metrics.mean_iou, with which the official DeepLab code scores, leaves it out: so do we.
+# - Cityscapes' getScoreAverage leaves it out.
+# - ADE20K's evaluationCode adds a tiny number to the union and averages over all 150: it is 0.
+# - In the official zoo's numbering of ADE20K, 0 is an output of its own that no labelled pixel has
+#   (0 is the label to ignore), and the score is tf.metrics.mean_iou's: left out. Where a network
+#   says 0 on a labelled pixel, it is wrong, and class 0 is averaged as 0, as there.
 SPECS = {spec.name: spec for spec in (
     DatasetSpec('pascal_voc_2012', _VOC.split(','), pascal_voc_palette(),
                 citation='Everingham et al., IJCV 2015'),
     DatasetSpec('cityscapes', _CITYSCAPES.split(','), cityscapes_palette(),
-                official_ids=_CITYSCAPES_IDS, citation='Cordts et al., CVPR 2016'),
-    DatasetSpec('ade20k', _ADE20K.split(','), ade20k_palette(),
+                official_ids=_CITYSCAPES_IDS, categories=_CITYSCAPES_CATEGORIES.split(','),
+                instance_classes=range(11, 19), official_ignore=0,
+                official_void=_CITYSCAPES_VOID, citation='Cordts et al., CVPR 2016'),
+    DatasetSpec('ade20k', _ADE20K.split(','), ade20k_palette()[1:], official_ids=range(1, 151),
+                official_ignore=0, absent='zero', citation='Zhou et al., CVPR 2017'),
+    DatasetSpec('ade20k_151', ('unlabelled', *_ADE20K.split(',')), ade20k_palette(),
+                official_ids=range(151), official_ignore=0, numbering='ade20k',
                 citation='Zhou et al., CVPR 2017'))}

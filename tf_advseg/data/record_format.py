@@ -1,13 +1,10 @@
 """One record: a picture and its label as a tf.train.Example, in and out.
 
 The picture stays in the JPEG or PNG bytes it was published in, the label is a grey PNG of
-train ids, so that records are about as large as the files they come from.
+train ids, so that records are about as large as the files they come from. Where the data set
+tells objects apart, a 16-bit PNG of instance ids comes along; training never decodes it.
 """
-import io
-
-import numpy as np
 import tensorflow as tf
-from PIL import Image
 
 FORMAT_VERSION = 1
 
@@ -17,26 +14,16 @@ _FEATURES = {
     'image/format': tf.io.FixedLenFeature([], tf.string),
     'label/encoded': tf.io.FixedLenFeature([], tf.string),
 }
+# Optional, and so no reason for another FORMAT_VERSION: older records do not have it.
+_INSTANCES = {'instance/encoded': tf.io.FixedLenFeature([], tf.string, default_value='')}
 
 
-def encode(image_id, image, label, original=None):
-    """A record's bytes.
-
-    Args:
-      image_id: string.
-      image: uint8 [H, W, 3] RGB.
-      label: uint8 [H, W] train ids.
-      original: the picture's JPEG or PNG bytes, or None. They are kept where TensorFlow
-        decodes them to the picture's size; else the picture is stored as PNG.
-
-    Returns:
-      The serialised tf.train.Example.
-    """
-    if original is None or not _decodes(original, image.shape):
-        original = _png(image)
-    picture_format = b'png' if original.startswith(b'\x89PNG') else b'jpeg'
-    values = {'image_id': image_id.encode('utf-8'), 'image/encoded': original,
-              'image/format': picture_format, 'label/encoded': _png(label)}
+def encode(parts):
+    """A record's bytes: `record_parts.RecordParts` as a serialised tf.train.Example."""
+    values = {'image_id': parts.image_id.encode('utf-8'), 'image/encoded': parts.picture,
+              'image/format': _format(parts.picture), 'label/encoded': parts.label}
+    if parts.instances is not None:
+        values['instance/encoded'] = parts.instances
     return tf.train.Example(features=tf.train.Features(feature={
         name: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
         for name, value in values.items()})).SerializeToString()
@@ -57,6 +44,14 @@ def decode(serialized):
             'label': label, 'image_id': parsed['image_id']}
 
 
+def decode_instances(serialized):
+    """uint16 [H, W]: a record's instance ids, or None where it has none. Eager only."""
+    encoded = tf.io.parse_single_example(serialized, _INSTANCES)['instance/encoded']
+    if not encoded.numpy():
+        return None
+    return tf.io.decode_png(encoded, channels=1, dtype=tf.uint16)[..., 0]
+
+
 def _decode_picture(encoded, picture_format):
     """uint8 [H, W, 3] RGB. The accurate DCT is the one whose result no build option changes."""
     image = tf.cond(
@@ -67,18 +62,20 @@ def _decode_picture(encoded, picture_format):
     return image
 
 
-def _decodes(original, shape):
-    """Whether TensorFlow's decoder, stricter than Pillow's in places, gives this shape."""
-    picture_format = b'png' if original.startswith(b'\x89PNG') else b'jpeg'
+def decodes(picture, size):
+    """Whether TensorFlow's decoder, stricter than Pillow's in places, takes JPEG or PNG bytes.
+
+    Args:
+      picture: bytes.
+      size: (height, width) that it has to find.
+    """
     try:
         with tf.device('/cpu:0'):
-            return tuple(_decode_picture(original, picture_format).shape) == tuple(shape)
+            return tuple(_decode_picture(picture, _format(picture)).shape) == (*size, 3)
     except tf.errors.InvalidArgumentError:
         return False
 
 
-def _png(array):
-    """uint8 [H, W] or [H, W, 3] as PNG bytes."""
-    buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(array)).save(buffer, 'PNG')
-    return buffer.getvalue()
+def _format(picture):
+    """b'png' or b'jpeg'."""
+    return b'png' if picture.startswith(b'\x89PNG') else b'jpeg'

@@ -14,14 +14,11 @@ import os
 import pathlib
 import shutil
 
-import numpy as np
-
 from tf_advseg.core import files
 from tf_advseg.core.errors import UserError
 from tf_advseg.core.indexed_records import IndexedRecordWriter
 from tf_advseg.core.progress import Progress
-from tf_advseg.data import record_format, splits as splits_lib
-from tf_advseg.data.spec import IGNORE_LABEL
+from tf_advseg.data import record_format, record_workers, splits as splits_lib
 
 KIND = 'tf_advseg records'
 
@@ -30,7 +27,7 @@ _SAME = {'format': 'format of the records', 'reader': 'reader or other options o
          'sources': 'state of the source files (some have changed since)'}
 
 
-def write_records(reader, splits, output, shard_size=64, progress=None, workers=2):
+def write_records(reader, splits, output, shard_size=64, progress=None, workers=None):
     """Writes the pictures and labels of `splits` as records.
 
     Args:
@@ -39,7 +36,8 @@ def write_records(reader, splits, output, shard_size=64, progress=None, workers=
       output: the folder to be made.
       shard_size: pictures in a file.
       progress: False shows no progress bar.
-      workers: threads that read and encode.
+      workers: how many pictures are read and encoded at a time, by processes of their own where
+        there are enough pictures; None for one a core.
 
     Returns:
       The Path `output`. If it holds the same records already (same reader, options, split and
@@ -50,6 +48,7 @@ def write_records(reader, splits, output, shard_size=64, progress=None, workers=
         `output` holds something else. Nothing called `output` is left behind then.
     """
     output = pathlib.Path(os.path.abspath(output))
+    workers = workers or record_workers.default_workers()
     splits = {name: list(ids) for name, ids in (splits or reader.splits()).items()}
     _check_splits(splits)
     if shard_size < 1:
@@ -169,16 +168,21 @@ def _write_shards(reader, sources, folder, shard_size, progress, workers):
     for path in list(folder.iterdir()):
         if path.stem not in names:  # of an earlier attempt with other pictures
             path.unlink()
+    shards = []
+    for number, name in enumerate(names):
+        part = ids[number * shard_size:(number + 1) * shard_size]
+        shards.append((name, part, _digest([
+            record_format.FORMAT_VERSION, reader.description, reader.spec.to_json(), part,
+            [sources[i] for i in part]])))
+    missing = [shard for shard in shards if not _is_finished(folder, shard[0], shard[2])]
+    count = sum(len(part) for _, part, _ in missing)
     with Progress(len(ids), f'records of {reader.spec.name}', enabled=progress) as bar, \
+            record_workers.part_source(reader, workers, count) as read, \
             concurrent.futures.ThreadPoolExecutor(workers) as pool:
-        for number, name in enumerate(names):
-            part = ids[number * shard_size:(number + 1) * shard_size]
-            plan = _digest([record_format.FORMAT_VERSION, reader.description,
-                            reader.spec.to_json(), part, [sources[i] for i in part]])
-            if _is_finished(folder, name, plan):
-                bar.update(len(part))
-            else:
-                _write_shard(reader, part, folder, name, plan, pool, bar)
+        if count < len(ids):
+            bar.update(len(ids) - count)
+        for name, part, plan in missing:
+            _write_shard(read, part, folder, name, plan, pool, bar)
     return names
 
 
@@ -194,7 +198,7 @@ def _is_finished(folder, name, plan):
     return index.get('plan') == plan and index.get('sha256') == files.sha256(path)
 
 
-def _write_shard(reader, ids, folder, name, plan, pool, bar):
+def _write_shard(read, ids, folder, name, plan, pool, bar):
     """Writes one shard under a temporary name, renames it, then writes its index."""
     path = folder / (name + '.tfrecord')
     temporary = folder / (files.TEMPORARY + path.name)
@@ -202,7 +206,7 @@ def _write_shard(reader, ids, folder, name, plan, pool, bar):
     try:
         with files.disk_errors(path):
             with IndexedRecordWriter(temporary) as writer:
-                for payload, size, count in pool.map(lambda i: _encode(reader, i), ids):
+                for payload, size, count in pool.map(lambda i: _encode(read, i), ids):
                     writer.write(payload)
                     sizes.append(size)
                     counts.append(count)
@@ -221,22 +225,12 @@ def _write_shard(reader, ids, folder, name, plan, pool, bar):
             'class_counts': counts, 'index': writer.index}) + '\n')
 
 
-def _encode(reader, image_id):
+def _encode(read, image_id):
     """(record bytes, [height, width], pixels of each class) of one picture."""
-    image, label = reader.load(image_id)
-    classes = reader.spec.num_classes
-    if (image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3
-            or label.dtype != np.uint8 or label.shape != image.shape[:2]):
-        raise UserError(f'picture "{image_id}": the reader gives {image.dtype} '
-                        f'{list(image.shape)} and {label.dtype} {list(label.shape)}, expected '
-                        'uint8 [H, W, 3] and uint8 [H, W]')
-    histogram = np.bincount(label.ravel(), minlength=256)
-    if histogram[classes:IGNORE_LABEL].any():
-        outside = classes + int(np.flatnonzero(histogram[classes:IGNORE_LABEL])[0])
-        raise UserError(f'picture "{image_id}": label id {outside} is out of range; expected 0 '
-                        f'to {classes - 1}, or {IGNORE_LABEL} for pixels to ignore')
-    payload = record_format.encode(image_id, image, label, reader.encoded_image(image_id))
-    return payload, list(label.shape), histogram[:classes].tolist()
+    parts = read(image_id)
+    if parts.published and not record_format.decodes(parts.picture, parts.size):
+        parts = read(image_id, published=False)
+    return record_format.encode(parts), list(parts.size), parts.class_counts
 
 
 def _finish(partial, output, splits, identity, shards):

@@ -12,9 +12,10 @@ import weakref
 
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
 from tf_advseg.core import files
-from tf_advseg.core.errors import UserError
+from tf_advseg.core.errors import UserError, require_one_of
 from tf_advseg.core.indexed_records import IndexedRecordReader
 from tf_advseg.data import record_format, splits as splits_lib
 from tf_advseg.data.record_writing import KIND, write_records
@@ -23,6 +24,7 @@ from tf_advseg.data.spec import DatasetSpec
 __all__ = ['RecordSet', 'data_errors', 'write_records']
 
 AUTOTUNE = tf.data.AUTOTUNE
+DAMAGED = ('refuse', 'skip')
 OPEN_FILES = 64  # a process may have 1024 or fewer, and large data sets have more shards
 
 
@@ -36,24 +38,34 @@ class RecordSet:
       spec: the `DatasetSpec`.
       splits: dict split name -> list of image ids.
       ids: every image id, in the order they are stored.
+      damaged: [(image id, name of its file)] of the pictures left out for damage.
     """
 
-    def __init__(self, folder, verify=True):
+    def __init__(self, folder, verify=True, damaged='refuse'):
         """Opens the folder.
 
         Args:
           folder: what `write_records` made.
           verify: compare every file's checksum first (reads all bytes once); False compares
             sizes only, and a damaged record is found when it is read.
+          damaged: 'refuse' raises for damage; 'skip' reads every record once, leaves those whose
+            checksum is wrong out of `ids` and `splits`, and logs how many and which.
 
         Raises:
-          UserError: no records there, or a file is damaged or missing; names it.
+          UserError: no records there, or a file is damaged or missing; names it and, where it
+            can be told, the pictures. With 'skip': an index is damaged, a file is missing, or a
+            split would be empty.
         """
+        skip = require_one_of('way with damaged records', damaged, DAMAGED) == 'skip'
         self.folder = pathlib.Path(folder)
         if not (self.folder / files.MANIFEST).is_file():
             raise UserError(f'{self.folder}: no records here ({files.MANIFEST} is missing); make '
                             'them with prepare_data')
-        self.manifest = files.check_manifest(self.folder, checksums=verify)
+        try:
+            self.manifest = files.check_manifest(self.folder, verify or skip,
+                                                 spared=('.tfrecord',) if skip else ())
+        except UserError as error:
+            raise UserError(f'{error}{_which_pictures(self.folder)}') from error
         if self.manifest.get('kind') != KIND:
             raise UserError(f'{self.folder}: not a folder of records; make them with '
                             'prepare_data')
@@ -64,6 +76,9 @@ class RecordSet:
         self.spec = DatasetSpec.from_json(self.manifest['identity']['spec'])
         self.splits = splits_lib.read_split(self.folder / 'splits.json')
         self._read_index()
+        self.damaged = []
+        if skip:
+            self._leave_out_damaged()
         self._readers = collections.OrderedDict()
         self._lock = threading.Lock()
         # TensorFlow keeps every function given to tf.numpy_function for the process's life.
@@ -85,6 +100,27 @@ class RecordSet:
         self._sizes = np.array(sizes, np.int32).reshape(-1, 2)
         self._counts = np.array(counts, np.int64).reshape(-1, self.spec.num_classes)
         self._position = {image_id: i for i, image_id in enumerate(self.ids)}
+
+    def _leave_out_damaged(self):
+        """Takes pictures whose record cannot be read out of everything; says which."""
+        hurt = list(find_damaged(self.folder, self.manifest['shards']))
+        if not hurt:
+            return
+        self.damaged = [(image_id, name) for _, image_id, name in hurt]
+        positions = [position for position, _, _ in hurt]
+        gone = {self.ids[position] for position in positions}
+        self.ids = [image_id for image_id in self.ids if image_id not in gone]
+        for name in ('_places', '_sizes', '_counts'):
+            setattr(self, name, np.delete(getattr(self, name), positions, axis=0))
+        self._position = {image_id: i for i, image_id in enumerate(self.ids)}
+        self.splits = {name: [i for i in ids if i not in gone]
+                       for name, ids in self.splits.items()}
+        for name, ids in self.splits.items():
+            if not ids:
+                raise UserError(f'{self.folder}: every picture of split "{name}" is damaged; make '
+                                'the records anew')
+        logging.warning('%s: %d damaged of %d pictures left out: %s', self.folder, len(hurt),
+                        len(hurt) + len(self.ids), _listed(self.damaged))
 
     def __len__(self):
         return len(self.ids)
@@ -139,7 +175,11 @@ class RecordSet:
             # The file closes when the last thread that reads from it lets it go.
             if len(self._readers) > OPEN_FILES:
                 self._readers.popitem(last=False)
-        return reader.read(number)
+        try:
+            return reader.read(number)
+        except UserError as error:
+            raise UserError(f'{error} (picture "{self.ids[int(position)]}"; dataset.damaged="skip" '
+                            'goes on without it)') from error
 
     def read_tensor(self, position):
         """`read` as a TensorFlow operation: int64 scalar -> string scalar. It calls Python."""
@@ -152,6 +192,15 @@ class RecordSet:
         with tf.device('/cpu:0'), data_errors():
             record = record_format.decode(self.read(self.positions([image_id])[0]))
         return record['image'].numpy(), record['label'].numpy()
+
+    def load_instances(self, image_id):
+        """int32 [H, W]: the picture's objects as `readers.base.Reader.instances` codes them.
+
+        None where the data set, or records made before this, have none.
+        """
+        with tf.device('/cpu:0'), data_errors():
+            ids = record_format.decode_instances(self.read(self.positions([image_id])[0]))
+        return None if ids is None else ids.numpy().astype(np.int32)
 
     def dataset(self, ids, parallel=AUTOTUNE):
         """The pictures in exactly this order (any order, repeats allowed).
@@ -174,6 +223,50 @@ class RecordSet:
 
     def __repr__(self):
         return f'RecordSet({str(self.folder)!r}, {len(self)} pictures of {self.spec.name})'
+
+
+def find_damaged(folder, shards):
+    """The pictures whose record cannot be read as it was written.
+
+    Args:
+      folder: the records; their index files have to be whole.
+      shards: the shards' names, as in the manifest.
+
+    Yields:
+      (position among all records, image id, name of the file). Reads every byte once.
+    """
+    position = 0
+    for shard in shards:
+        index = files.read_json(folder / (shard + '.json'))
+        with IndexedRecordReader(folder / (shard + '.tfrecord'), index['index']) as reader:
+            for number, image_id in enumerate(index['ids']):
+                try:
+                    reader.read(number)
+                except UserError:
+                    yield position, image_id, reader.path.name
+                position += 1
+
+
+def _which_pictures(folder):
+    """'; damaged pictures: …' for a folder whose files are not as written, '' if it can't be told.
+
+    It is told where the manifest and all index files are whole.
+    """
+    try:
+        manifest = files.check_manifest(folder, spared=('.tfrecord',))
+        hurt = [entry[1:] for entry in find_damaged(folder, manifest['shards'])]
+    except (UserError, KeyError, TypeError):
+        return ''
+    if not hurt:
+        return ''
+    return (f'; {len(hurt)} damaged picture{"s" if len(hurt) > 1 else ""}: {_listed(hurt)} '
+            '(dataset.damaged="skip" goes on without)')
+
+
+def _listed(damaged, most=10):
+    """'"p5" in pictures-….tfrecord, …' of (image id, file) pairs, a few of them."""
+    text = ', '.join(f'"{image_id}" in {name}' for image_id, name in damaged[:most])
+    return text + (f' and {len(damaged) - most} more' if len(damaged) > most else '')
 
 
 def dataset_options():

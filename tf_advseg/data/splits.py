@@ -92,6 +92,42 @@ def hold_out(ids, fraction=0.3, seed=0, presence=None):
     return [i for i in ids if i in chosen], [i for i in ids if i not in chosen]
 
 
+def labelled_fraction(ids, fraction, seed=0):
+    """The pictures whose labels are used, e.g. an eighth of them (Hung et al., section 4).
+
+    With one seed, the smaller of two fractions lies in the larger one: 1/8 in 1/4 in 1/2.
+
+    Args:
+      ids: image ids; the result does not depend on their order.
+      fraction: share of the pictures, above 0 and at most 1; round(fraction * len(ids)) are
+        labelled.
+      seed: of the random choice.
+
+    Returns:
+      (labelled ids, unlabelled ids), both in the order of `ids`. UserError for no labelled one.
+    """
+    ids = list(ids)
+    _require_unique(ids)
+    if not 0 < fraction <= 1:
+        raise UserError(f'labelled fraction is {fraction:g}, expected above 0 and at most 1')
+    size = int(round(float(fraction * len(ids))))
+    if not size:
+        raise UserError(f'a labelled fraction of {float(fraction):g} of {len(ids)} pictures is '
+                        'none; give a larger one')
+    ordered = sorted(ids)
+    order = RandomStreams(seed).generator('split', 2).permutation(len(ordered))
+    chosen = {ordered[i] for i in order[:size]}
+    return [i for i in ids if i in chosen], [i for i in ids if i not in chosen]
+
+
+def write_labelled_fraction(path, ids, fraction, seed=0, **fields):
+    """Writes `labelled_fraction` as a split file of `labelled` and `unlabelled`; returns them."""
+    labelled, unlabelled = labelled_fraction(ids, fraction, seed)
+    parts = {'labelled': labelled, **({'unlabelled': unlabelled} if unlabelled else {})}
+    write_split(path, parts, labelled_fraction=float(fraction), seed=seed, **fields)
+    return labelled, unlabelled
+
+
 def _stratified(shuffled, size, fraction, presence):
     """The ids chosen by iterative stratification; `shuffled` breaks all ties."""
     missing = [i for i in shuffled if i not in presence]

@@ -80,8 +80,8 @@ class Context:
                     pad_value=segmentors.padding_colour(segmentor)),
                 segmentor.num_classes, strategy=self.several_replicas)
         counts = self._evaluators[key].run()
-        names = self.data.spec.class_names
-        summary = figures.summary(counts, names)
+        spec = self.data.spec
+        summary = figures.summary(counts, spec.class_names, absent=spec.absent)
         return {'miou': summary['mean_iou'], **summary}
 
 

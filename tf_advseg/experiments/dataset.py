@@ -6,6 +6,7 @@ import tarfile
 import zipfile
 
 import gin
+from absl import logging
 
 from tf_advseg.core import configuration
 from tf_advseg.core import errors
@@ -133,7 +134,7 @@ def prepare(reader_name, source, output, options=None, show=True, hint='--source
 @gin.configurable(denylist=['workdir', 'chief_writes'])
 def dataset(workdir, data_dir=None, reader='folder', options=None, holdout_fraction=0.3,
             holdout_seed=0, holdout_stratified=False, train_split='train', val_split='val',
-            test_split='test', chief_writes=True):
+            test_split='test', damaged='refuse', chief_writes=True):
     """Opens the data of an experiment; converts it into `workdir`/records if it is raw.
 
     Args:
@@ -146,6 +147,7 @@ def dataset(workdir, data_dir=None, reader='folder', options=None, holdout_fract
       holdout_seed: of that choice.
       holdout_stratified: keep every class's share of pictures in the hold-out.
       train_split, val_split, test_split: names of the splits.
+      damaged: 'refuse' or 'skip', see data.records.RecordSet.
       chief_writes: False on the other workers of several.
 
     Returns:
@@ -154,9 +156,9 @@ def dataset(workdir, data_dir=None, reader='folder', options=None, holdout_fract
     workdir = pathlib.Path(workdir)
     folder = pathlib.Path(data_dir) if data_dir else None
     if folder is not None and (folder / files.MANIFEST).is_file():
-        records = record_sets.RecordSet(folder, verify=False)
+        records = record_sets.RecordSet(folder, verify=False, damaged=damaged)
     elif (workdir / 'records' / files.MANIFEST).is_file():
-        records = record_sets.RecordSet(workdir / 'records', verify=False)
+        records = record_sets.RecordSet(workdir / 'records', verify=False, damaged=damaged)
     else:
         records = prepare(reader, data_dir, workdir / 'records', options, hint='--data_dir')
     val = records.split(val_split)
@@ -165,11 +167,22 @@ def dataset(workdir, data_dir=None, reader='folder', options=None, holdout_fract
     data = ExperimentData(records, records.split(train_split), holdout, rest,
                           records.split(test_split))
     if chief_writes:
+        _warn_of_overlaps(data)
         splits.write_split(workdir / 'split.json', {
             'train': data.train, 'holdout': holdout, 'val_without_holdout': rest,
             'test': data.test}, dataset=records.spec.name, holdout_seed=holdout_seed,
             holdout_stratified=holdout_stratified)
     return data
+
+
+def _warn_of_overlaps(data):
+    """Logs which pictures serve two ends: scores on them are not what they seem."""
+    test = set(data.test)
+    for ids, what in ((data.train, 'trained on'), (data.holdout, 'chosen by (the hold-out)')):
+        both = len(test.intersection(ids))
+        if both:
+            logging.warning('%s: %d of the %d test pictures are also %s; scores on them are no '
+                            'scores on unseen data', data.records.folder, both, len(test), what)
 
 
 def require_classes(data):

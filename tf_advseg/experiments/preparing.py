@@ -45,7 +45,7 @@ def prepare(reader, source, output, options=(), show=True):
     Raises:
       UserError: bad input; names the file. Nothing half-written stays behind.
     """
-    errors.require_one_of('data set reader', reader, readers.READERS)
+    readers.reader_class(reader)  # a typo is told before any work
     return datasets.prepare(reader, source, output, reader_options(options), show)
 
 

@@ -37,6 +37,15 @@ class Reader(abc.ABC):
         UserError, one line naming the file, for whatever is wrong with either.
         """
 
+    def instances(self, image_id):
+        """The picture's objects: integers [H, W] in the data set's own coding, or None.
+
+        The coding is Cityscapes': `official id * 1000 + k` for pixels of the k-th object of an
+        instance class, the official id alone where objects are not told apart; at most 65535.
+        """
+        del image_id
+        return None
+
     def encoded_image(self, image_id):
         """The picture's own JPEG or PNG bytes where they are 8-bit RGB, else None."""
         del image_id
@@ -97,6 +106,39 @@ def require_folder(path, what):
     return path
 
 
+def find_root(source, parts, what, depth=3):
+    """The folder at `source`, or up to `depth` levels below it, that holds the folders `parts`.
+
+    The nearest one, by name where there are several. UserError, which says `what` was expected,
+    where there is none.
+    """
+    level = [require_folder(source, what)]
+    for _ in range(depth + 1):
+        for folder in level:
+            if all((folder / part).is_dir() for part in parts):
+                return folder
+        level = [pathlib.Path(entry.path) for folder in level for entry in
+                 sorted(os.scandir(folder), key=lambda entry: entry.name)
+                 if entry.is_dir() and not entry.name.startswith('.')
+                 and os.access(entry.path, os.R_OK | os.X_OK)]
+    raise UserError(f'{source}: no folder {" and ".join(parts)} in it or below; expected {what}')
+
+
+def pair_up(pictures, labels, picture_of, label_of):
+    """UserError, naming the file, unless the two sets of ids are the same.
+
+    Args:
+      pictures, labels: collections of image ids.
+      picture_of, label_of: functions id -> the file that belongs there.
+    """
+    for image_id in sorted(set(pictures) - set(labels)):
+        raise UserError(f'{picture_of(image_id)}: picture without label; expected '
+                        f'{label_of(image_id)}')
+    for image_id in sorted(set(labels) - set(pictures)):
+        raise UserError(f'{label_of(image_id)}: label without picture; expected '
+                        f'{picture_of(image_id)}')
+
+
 def read_picture(path):
     """A picture as uint8 [H, W, 3] RGB, decoded whole; EXIF orientation is not applied.
 
@@ -144,6 +186,31 @@ def read_id_png(path):
                             'fetch the file again') from None
         grey = image.mode == 'L'
     return ids // _grey_scale(path) if grey else ids
+
+
+def read_instance_png(path):
+    """The numbers of a grey PNG of 16 or 8 bits as int32 [H, W].
+
+    UserError for a missing or damaged file, or one that is no grey PNG.
+    """
+    with _open(path, 'instance') as image:
+        if image.format != 'PNG' or not (image.mode == 'L' or image.mode.startswith('I')):
+            raise UserError(f'{path}: a {image.format} of mode {image.mode}, expected a 16-bit '
+                            'grey PNG of instance ids')
+        try:
+            image.load()
+            return np.array(image).astype(np.int32)
+        except _DAMAGED as error:
+            raise UserError(f'{path}: truncated or damaged instance file ({_line(error)}); '
+                            'fetch the file again') from None
+
+
+def as_train_ids(ids, path, spec):
+    """The data set's own ids as train ids uint8; UserError naming the file for an unknown one."""
+    try:
+        return spec.from_official(ids)
+    except UserError as error:
+        raise UserError(f'{path}: {error}') from None
 
 
 def check_ids(ids, path, num_classes, ignore_label):

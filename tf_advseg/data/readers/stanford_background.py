@@ -2,6 +2,7 @@
 import numpy as np
 
 from tf_advseg.core.errors import UserError
+from tf_advseg.data import split_files
 from tf_advseg.data import splits as splits_lib
 from tf_advseg.data.readers import base
 from tf_advseg.data.spec import DatasetSpec
@@ -26,19 +27,30 @@ class StanfordBackgroundReader(base.FileReader):
 
     Args:
       source: the folder that holds `images` and `labels`.
-      seed: of the split.
-      sizes: dict split name -> number of pictures; None for the paper's 400/172/143, which
-        needs all 715 pictures.
+      seed: of the split 'load' (0 is the list that comes with the package) or of `sizes`.
+      sizes: dict split name -> number of pictures, for a random split of your own sizes.
+      split: 'load' (400/172/143), 'luc' (Luc et al., section 4: 573 to train, 142 to test; of the
+        573 "eight subsets, and we train on all subsets but one, which we use as our validation
+        set"; no list was published, so ours is seeded), or a split file of your own. The lists
+        need all 715 pictures.
+      fold: which of the eight subsets of 'luc' is val, 0 to 7.
 
-    Raises UserError for a missing folder and for pictures and labels that do not pair up.
+    Raises UserError for a missing folder, for pictures and labels that do not pair up, and for
+    options that contradict.
     """
 
-    def __init__(self, source, seed=0, sizes=None):
+    def __init__(self, source, seed=0, sizes=None, split='load', fold=None):
         self.spec = SPEC
         source = base.require_folder(source, 'the official folder iccv09Data')
         self._images = base.require_folder(source / 'images', 'the pictures *.jpg')
         self._labels = base.require_folder(source / 'labels', 'the labels *.regions.txt')
-        self._seed, self._sizes = seed, sizes
+        self._seed, self._sizes, self._split, self._fold = seed, sizes, split, fold
+        if sizes is not None and (split != 'load' or fold is not None):
+            raise UserError('stanford_background: sizes makes a random split of its own; leave '
+                            'out either sizes or split and fold')
+        if seed != 0 and split != 'load':
+            raise UserError(f'stanford_background: seed {seed} draws no split "{split}", which is '
+                            'a list; leave out the seed')
         self._ids = sorted(p.name[:-len(_PICTURE)] for p in self._images.glob('*' + _PICTURE))
         labels = {p.name[:-len(_LABEL)] for p in self._labels.glob('*' + _LABEL)}
         if not self._ids:
@@ -52,12 +64,18 @@ class StanfordBackgroundReader(base.FileReader):
                             f'{self.picture_path(image_id)}')
 
     def splits(self):
-        """The seeded train/val/test split; UserError if the sizes do not fit the pictures."""
-        if self._sizes is None and len(self._ids) != sum(PAPER_SIZES.values()):
-            raise UserError(
-                f'{self._images}: {len(self._ids)} pictures, but the 400/172/143 split needs all '
-                '715; complete the data set or give the reader its own sizes')
-        return splits_lib.make_split(self._ids, self._sizes or PAPER_SIZES, self._seed)
+        """The train/val/test split; UserError if it does not fit the pictures."""
+        if self._sizes is not None:
+            return splits_lib.make_split(self._ids, self._sizes, self._seed)
+        if self._split == 'load':
+            if len(self._ids) != sum(PAPER_SIZES.values()):
+                raise UserError(
+                    f'{self._images}: {len(self._ids)} pictures, but the 400/172/143 split needs '
+                    'all 715; complete the data set or give the reader its own sizes')
+            if self._seed != 0:
+                return splits_lib.make_split(self._ids, PAPER_SIZES, self._seed)
+        return split_files.chosen_split(self._split, self._ids, self._images, SPEC.name,
+                                        fold=self._fold)
 
     def picture_path(self, image_id):
         """See `FileReader.picture_path`."""

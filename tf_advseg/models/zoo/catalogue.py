@@ -180,7 +180,7 @@ def _resized(side):
 _ON_VOC = dict(dataset='pascal_voc_2012', num_classes=21, crop_size=(513, 513))
 _CITYSCAPES = dict(dataset='cityscapes', num_classes=19)
 _ON_CITYSCAPES = dict(crop_size=(1025, 2049), **_CITYSCAPES)
-_ON_ADE20K = dict(dataset='ade20k', num_classes=151)
+_ON_ADE20K = dict(dataset='ade20k_151', num_classes=151)
 _AUG, _TRAINVAL = 'VOC 2012 train_aug', 'VOC 2012 train_aug + trainval'
 _COCO = 'ImageNet, MS-COCO'
 _SEEN = 'has seen val: its scores on val mean nothing'

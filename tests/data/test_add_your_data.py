@@ -1,0 +1,68 @@
+"""The page "add your own data set": its reader runs, and readers from elsewhere are found."""
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tf_advseg.core.errors import UserError
+from tf_advseg.data import readers, records
+
+
+@pytest.fixture(scope='module')
+def aerial(repository, tmp_path_factory):
+    """(aerial.py as the page has it, a folder in its layout)."""
+    page = (repository / 'tf_advseg/data/ADD_YOUR_DATA.md').read_text()
+    folder = tmp_path_factory.mktemp('aerial')
+    (folder / 'aerial.py').write_text(re.search(r'```python\n(.*?)```', page, re.S)[1])
+    (folder / 'tiles').mkdir()
+    random = np.random.default_rng(0)
+    for number in range(6):
+        picture = random.integers(0, 256, (9, 12, 3), np.uint8)
+        Image.fromarray(picture).save(folder / 'tiles' / f'{number}_rgb.png')
+        label = random.integers(0, 4, (9, 12), np.uint8)
+        Image.fromarray(label).save(folder / 'tiles' / f'{number}_seg.png')
+    return folder / 'aerial.py', folder
+
+
+def test_the_reader_of_the_page_makes_records(aerial, tmp_path):
+    script, folder = aerial
+    assert len(script.read_text().split('\n\n\n', 1)[1].splitlines()) <= 40
+    reader = readers.make_reader(f'{script}:AerialReader', folder, seed=1)
+    output = records.write_records(reader, None, tmp_path / 'records', progress=False)
+    made = records.RecordSet(output)
+    assert {name: len(ids) for name, ids in made.splits.items()} == {
+        'train': 4, 'val': 1, 'test': 1}
+    label = np.array(Image.open(folder / 'tiles' / '3_seg.png'))
+    expected = np.where(label == 0, 255, label - 1)
+    np.testing.assert_array_equal(made.load('3')[1], expected)
+    np.testing.assert_array_equal(made.spec.to_official(made.load('3')[1]), label)
+
+
+def test_an_id_that_the_page_s_classes_have_not_is_named(aerial, tmp_path):
+    script, folder = aerial
+    (tmp_path / 'tiles').mkdir()
+    for name in ('0_rgb.png', '0_seg.png'):
+        (tmp_path / 'tiles' / name).write_bytes((folder / 'tiles' / name).read_bytes())
+    Image.fromarray(np.full((9, 12), 7, np.uint8)).save(tmp_path / 'tiles' / '0_seg.png')
+    reader = readers.make_reader(f'{script}:AerialReader', tmp_path)
+    with pytest.raises(UserError, match='0_seg.png: .*7'):
+        reader.load('0')
+
+
+def test_a_module_s_reader_is_found(aerial, monkeypatch):
+    script, folder = aerial
+    monkeypatch.syspath_prepend(str(folder))
+    assert readers.make_reader('aerial:AerialReader', folder).spec.name == 'aerial'
+
+
+@pytest.mark.parametrize('name, message', [
+    ('{}:AerialReadr', 'no reader "AerialReadr"; readers there: AerialReader.*Did you mean'),
+    ('{}:FileReader', 'no reader "FileReader"'),
+    ('nowhere.py:Reader', 'nowhere.py: no such file'),
+    ('no_such_module_here:Reader', 'no_such_module_here cannot be imported'),
+    ('cityscape', 'Did you mean "cityscapes"')])
+def test_a_mistake_is_one_line(aerial, name, message):
+    with pytest.raises(UserError, match=message) as caught:
+        readers.reader_class(name.format(aerial[0]))
+    assert '\n' not in str(caught.value)

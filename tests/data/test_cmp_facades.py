@@ -1,0 +1,111 @@
+"""CMP Facades: the real archive, a miniature of its layout, bad files."""
+import shutil
+import tarfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data_layouts import draw_pair
+from official_layouts_ade_cmp_segtrack import CMP_NAMES, save, write_cmp
+from tf_advseg.core.errors import UserError
+from tf_advseg.data import splits as splits_lib
+from tf_advseg.data.readers import make_reader
+from tf_advseg.data.records import RecordSet, write_records
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_cmp(tmp_path / 'cmp')
+
+
+@pytest.fixture
+def split(tmp_path):
+    parts = {'train': ['cmp_b0001', 'cmp_b0002', 'cmp_x0001'], 'val': ['cmp_b0003'],
+             'test': ['cmp_x0002']}
+    splits_lib.write_split(tmp_path / 'mine.json', parts, dataset='cmp_facades')
+    return tmp_path / 'mine.json', parts
+
+
+@pytest.fixture(scope='module')
+def real(shared, tmp_path_factory):
+    folder = tmp_path_factory.mktemp('cmp')
+    with tarfile.open(shared / 'data' / 'cmp_facades.tar') as tar:
+        tar.extractall(folder, filter='data')
+    return folder
+
+
+def test_real_archive_has_all_pictures_in_both_splits(real):
+    reader = make_reader('cmp_facades', real)
+    parts = reader.splits()
+    assert {name: len(ids) for name, ids in parts.items()} == {
+        'train': 400, 'val': 100, 'test': 106}
+    assert len({i for ids in parts.values() for i in ids}) == 606
+    parts = make_reader('cmp_facades', real, split='base_extended').splits()
+    assert {name: len(ids) for name, ids in parts.items()} == {
+        'train': 302, 'val': 76, 'test': 228}
+    assert all(i.startswith('cmp_x') == (name == 'test')
+               for name, ids in parts.items() for i in ids)
+
+
+def test_real_labels_are_the_palette_s_indices_less_one(real):
+    reader = make_reader('cmp_facades', real)
+    for image_id in (*reader.splits()['val'][:3], *reader.splits()['test'][-3:]):
+        image, label = reader.load(image_id)
+        picture = Image.open(reader.label_path(image_id))
+        official = np.array(picture)
+        np.testing.assert_array_equal(label, official - 1)
+        assert label.max() < 12 and image.shape == (*label.shape, 3)
+        colours = np.array(picture.getpalette()).reshape(-1, 3)[1:13]
+        np.testing.assert_array_equal(colours, reader.spec.palette)
+        assert reader.encoded_image(image_id)[:2] == b'\xff\xd8'
+    text = (real / 'label_names.txt').read_text().split()
+    assert tuple(text[1::3]) == reader.spec.class_names == CMP_NAMES
+
+
+def test_miniature_to_records(folder, split, tmp_path):
+    reader = make_reader('cmp_facades', folder, split=str(split[0]))
+    assert reader.splits() == split[1]
+    records = RecordSet(write_records(reader, None, tmp_path / 'records', progress=False))
+    drawn = draw_pair(1, classes=12)[1]
+    np.testing.assert_array_equal(records.load('cmp_b0002')[1], np.where(drawn == 255, 0, drawn))
+    assert records.spec.class_names == CMP_NAMES and len(records) == 5
+    np.testing.assert_array_equal(reader.spec.to_official(np.arange(12)), np.arange(1, 13))
+
+
+def test_parts_may_lie_in_folders_of_their_own(folder, split, tmp_path):
+    for part in ('base', 'extended'):
+        (tmp_path / 'apart' / f'CMP_facade_DB_{part}').mkdir(parents=True)
+        shutil.move(folder / part, tmp_path / 'apart' / f'CMP_facade_DB_{part}' / part)
+    reader = make_reader('cmp_facades', tmp_path / 'apart', split=str(split[0]))
+    assert reader.load('cmp_x0001')[1].max() == 11
+
+
+@pytest.mark.parametrize('damage, words', [
+    (lambda f: shutil.rmtree(f / 'extended'), 'no folder extended in it or below'),
+    (lambda f: (f / 'base' / 'cmp_b0002.png').unlink(),
+     'base/cmp_b0002.jpg: picture without label'),
+    (lambda f: (f / 'extended' / 'cmp_x0002.jpg').unlink(),
+     'extended/cmp_x0002.png: label without picture'),
+    (lambda f: save(f / 'base' / 'cmp_b0002.png', np.full([33, 48], 13, np.uint8)),
+     'cmp_b0002.png: label id 13 is out of range; expected 1 to 12'),
+    (lambda f: save(f / 'base' / 'cmp_b0002.png', np.zeros([33, 48], np.uint8)),
+     'cmp_b0002.png: label id 0 is out of range'),
+    (lambda f: (f / 'label_names.txt').write_text('1 facade 1\n'),
+     'label_names.txt: class 1 is "facade", expected "background"'),
+    (lambda f: shutil.copy(f / 'base' / 'cmp_b0001.jpg', f / 'extended' / 'cmp_b0001.jpg'),
+     'lies in both'),
+])
+def test_bad_input_is_named_in_one_line(folder, damage, words):
+    damage(folder)
+    with pytest.raises(UserError) as error:
+        make_reader('cmp_facades', folder).load('cmp_b0002')
+    assert words in str(error.value) and str(folder) in str(error.value)
+
+
+def test_incomplete_data_and_unknown_splits_are_named(folder):
+    with pytest.raises(UserError, match='split list "cmp" lists 606 pictures, but 599 of them '
+                                        'are missing, the first is "cmp_b0005"'):
+        make_reader('cmp_facades', folder).splits()
+    with pytest.raises(UserError, match='Did you mean "base_extended"'):
+        make_reader('cmp_facades', folder, split='base_extnded').splits()

@@ -1,0 +1,25 @@
+"""Lists of pictures as data sets publish them."""
+import pytest
+
+from tf_advseg.core.errors import UserError
+from tf_advseg.data.readers import lists
+
+
+def test_ids_and_paths(tmp_path):
+    path = tmp_path / 'train.txt'
+    path.write_text('2007_000032\r\n\n /JPEGImages/2008_000001.jpg /labels/2008_000001.png\n')
+    assert lists.read_ids(path) == ['2007_000032', '2008_000001']
+
+
+@pytest.mark.parametrize('content, words', [
+    (b'', 'empty list'), (b'\n \n', 'empty list'), (b'a\nb\n/x/a.jpg\n', 'lists "a" twice'),
+    (b'\xff\xfe\x00', 'cannot be read (not a text file)'),
+    (None, 'cannot be read (No such file or directory)')])
+def test_bad_lists_are_named_in_one_line(tmp_path, content, words):
+    path = tmp_path / 'train.txt'
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError) as error:
+        lists.read_ids(path)
+    assert words in str(error.value) and str(path) in str(error.value)
+    assert '\n' not in str(error.value)

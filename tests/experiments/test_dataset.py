@@ -1,0 +1,120 @@
+"""Data of an experiment: archives, damage by choice, splits that serve two ends."""
+import json
+import tarfile
+import zipfile
+
+import gin
+import pytest
+
+from tf_advseg.core import files
+from tf_advseg.core.errors import UserError
+from tf_advseg.data import splits as splits_lib
+from tf_advseg.data.records import RecordSet
+from tf_advseg.experiments import dataset as datasets
+
+OPTIONS = {'num_train': 6, 'num_val': 4, 'num_test': 3, 'size': (49, 49), 'smallest': (40, 40)}
+
+
+@pytest.fixture
+def records(tmp_path):
+    return datasets.prepare('shapes', None, tmp_path / 'records', OPTIONS, show=False)
+
+
+@pytest.fixture
+def run(tmp_path):
+    (tmp_path / 'run').mkdir()
+    return tmp_path / 'run'
+
+
+def damage(records, image_id):
+    """Flips a byte in the picture's record."""
+    shard, number = records._places[records.positions([image_id])[0]]
+    path = records.folder / (records.manifest['shards'][shard] + '.tfrecord')
+    content = bytearray(path.read_bytes())
+    content[records._indices[shard][number][0]] ^= 1
+    path.write_bytes(content)
+
+
+def test_splits_are_those_of_the_records_and_written_into_the_run(records, run):
+    data = datasets.dataset(run, records.folder, holdout_fraction=0.5)
+    assert data.train == records.splits['train'] and data.test == records.splits['test']
+    assert sorted(data.holdout + data.rest) == sorted(records.splits['val'])
+    written = splits_lib.read_split(run / 'split.json')
+    assert written == {'train': data.train, 'holdout': data.holdout,
+                       'val_without_holdout': data.rest, 'test': data.test}
+
+
+def test_a_damaged_picture_is_refused_or_left_out_by_gin(records, run):
+    gone = records.splits['train'][2]
+    damage(records, gone)
+    data = datasets.dataset(run, records.folder, holdout_fraction=0.5)
+    with pytest.raises(UserError, match=f'picture "{gone}"; dataset.damaged="skip"'):
+        data.records.load(gone)
+    gin.parse_config("dataset.damaged = 'skip'")
+    data = datasets.dataset(run, records.folder, holdout_fraction=0.5)
+    assert data.train == [i for i in records.splits['train'] if i != gone]
+    assert [image_id for image_id, _ in data.records.damaged] == [gone]
+    assert gone not in splits_lib.read_split(run / 'split.json')['train']
+    for image_id in data.train:
+        data.records.load(image_id)
+
+
+def test_test_pictures_that_choose_or_train_are_said(records, run, caplog):
+    def said(**options):
+        caplog.clear()
+        datasets.dataset(run, records.folder, holdout_fraction=0.5, **options)
+        return [r.getMessage() for r in caplog.records]
+
+    assert said() == []
+    assert '2 of the 4 test pictures are also chosen by' in said(test_split='val')[0]
+    assert '6 of the 6 test pictures are also trained on' in said(test_split='train')[0]
+
+
+def pack(folder, archive):
+    if archive.suffix == '.zip':
+        with zipfile.ZipFile(archive, 'w') as file:
+            for path in sorted(folder.rglob('*')):
+                file.write(path, path.relative_to(folder.parent))
+        return
+    with tarfile.open(archive, 'w') as tar:
+        tar.add(folder, folder.name)
+
+
+@pytest.mark.parametrize('suffix', ['.zip', '.tar'])
+def test_every_archive_gives_the_same_records(tmp_path, suffix):
+    from PIL import Image
+    own = tmp_path / 'own'
+    for kind in ('images', 'labels'):
+        (own / kind).mkdir(parents=True)
+        for number in range(5):
+            mode = 'RGB' if kind == 'images' else 'L'
+            Image.new(mode, (9, 7), number if mode == 'L' else (number, 0, 0)).save(
+                own / kind / f'{number}.png')
+    pack(own, tmp_path / f'own{suffix}')
+    options = {'num_classes': 5, 'dataset_name': 'own'}
+    made = [datasets.prepare('folder', source, tmp_path / f'out{i}', options, show=False)
+            for i, source in enumerate((own, tmp_path / f'own{suffix}'))]
+    assert made[0].manifest == made[1].manifest
+    assert not (tmp_path / 'out1.unpacked').exists()
+
+
+def test_archives_that_would_write_elsewhere_are_refused(tmp_path):
+    archive = tmp_path / 'evil.tar'
+    (tmp_path / 'x').write_text('x')
+    with tarfile.open(archive, 'w') as tar:
+        tar.add(tmp_path / 'x', '../../escaped')
+    with pytest.raises(UserError, match='evil.tar: cannot be unpacked'):
+        datasets.prepare('folder', archive, tmp_path / 'deep' / 'out', show=False)
+    assert not (tmp_path / 'escaped').exists()
+    assert not list((tmp_path / 'deep').iterdir())
+
+
+def test_data_in_a_run_is_used_again(run, caplog):
+    options = {**OPTIONS, 'num_train': 3}
+    first = datasets.dataset(run, reader='shapes', options=options, holdout_fraction=0.5)
+    stamp = (run / 'records' / files.MANIFEST).stat().st_mtime_ns
+    second = datasets.dataset(run, reader='shapes', options=options, holdout_fraction=0.5)
+    assert (run / 'records' / files.MANIFEST).stat().st_mtime_ns == stamp
+    assert first.train == second.train and len(first.train) == 3
+    assert json.loads((run / 'split.json').read_text())['dataset'] == 'shapes'
+    assert isinstance(first.records, RecordSet)

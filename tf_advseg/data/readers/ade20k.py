@@ -1,0 +1,81 @@
+"""ADE20K SceneParsing: 22,210 scenes in 150 classes (Zhou et al., CVPR 2017)."""
+from tf_advseg.core.errors import UserError
+from tf_advseg.data.official_specs import SPECS
+from tf_advseg.data.readers import base
+
+# split name -> folder; the test pictures were published without labels.
+_FOLDERS = {'train': 'training', 'val': 'validation'}
+_NUMBERINGS = {150: 'ade20k', 151: 'ade20k_151'}
+
+
+class Ade20kReader(base.FileReader):
+    """Reads the official folder ADEChallengeData2016: `images` and `annotations`.
+
+    Both hold `training` (20,210 pairs) and `validation` (2,000). A label's 0 is "other objects",
+    which the official evaluator ignores; 1 to 150 are the classes. Splits are train and val: the
+    labels of the test set are not public.
+
+    Args:
+      source: ADEChallengeData2016, or a folder above it.
+      numbering: 150: train ids 0..149 are the official 1..150. 151: train ids are the official
+        ids, as the outputs of the official zoo's networks; no label has 0. Unlabelled is 255 in
+        both. A network of either is evaluated on records of the other by
+        `DatasetSpec.translation`.
+      test_is_val: also call val `test`, for experiments that need a split of this name. What is
+        chosen on val and then reported on this test is not an unseen score.
+
+    Raises UserError for a missing folder, pictures and labels that do not pair up, another
+    numbering.
+    """
+
+    def __init__(self, source, numbering=150, test_is_val=False):
+        if numbering not in _NUMBERINGS:
+            raise UserError(f'ade20k: numbering is {numbering!r}, expected 150 (the classes) or '
+                            '151 (the outputs of the official zoo\'s networks)')
+        self.spec = SPECS[_NUMBERINGS[numbering]]
+        what = 'the official folder ADEChallengeData2016'
+        root = base.find_root(source, ('images', 'annotations'), what)
+        self._images, self._labels = root / 'images', root / 'annotations'
+        self._splits, self._folder = {}, {}
+        for split, name in _FOLDERS.items():
+            pictures = _stems(base.require_folder(self._images / name, what), '.jpg')
+            labels = _stems(base.require_folder(self._labels / name, what), '.png')
+            if not pictures:
+                raise UserError(f'{self._images / name}: no picture *.jpg in this folder')
+            for image_id in (*pictures, *labels):
+                if self._folder.setdefault(image_id, name) != name:
+                    raise UserError(f'{self._images}: "{image_id}" is both in '
+                                    f'{self._folder[image_id]} and in {name}')
+            base.pair_up(pictures, labels, self.picture_path, self.label_path)
+            self._splits[split] = pictures
+        if test_is_val:
+            self._splits['test'] = self._splits['val']
+
+    def splits(self):
+        """See `Reader.splits`: the official train and val."""
+        return {name: list(ids) for name, ids in self._splits.items()}
+
+    def picture_path(self, image_id):
+        """See `FileReader.picture_path`."""
+        return self._images / self._of(image_id) / (image_id + '.jpg')
+
+    def label_path(self, image_id):
+        """See `FileReader.label_path`."""
+        return self._labels / self._of(image_id) / (image_id + '.png')
+
+    def read_label(self, image_id):
+        """See `FileReader.read_label`."""
+        path = self.label_path(image_id)
+        return base.as_train_ids(base.read_id_png(path), path, self.spec)
+
+    def _of(self, image_id):
+        """The folder a picture lies in."""
+        if image_id not in self._folder:
+            raise UserError(f'{self._images}: no picture "{image_id}"')
+        return self._folder[image_id]
+
+
+def _stems(folder, suffix):
+    """Names without suffix of the files in a folder, sorted."""
+    return sorted(p.name[:-len(suffix)] for p in folder.iterdir()
+                  if p.suffix == suffix and not p.name.startswith('.'))

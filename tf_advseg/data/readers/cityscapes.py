@@ -1,0 +1,127 @@
+"""Cityscapes fine: 5,000 street scenes in 19 classes (Cordts et al., CVPR 2016)."""
+from tf_advseg.core.errors import UserError
+from tf_advseg.data.official_specs import SPECS
+from tf_advseg.data.readers import base
+
+SPEC = SPECS['cityscapes']
+_PICTURE = '_leftImg8bit.png'
+_IDS, _TRAIN_IDS = '_gtFine_labelIds.png', '_gtFine_labelTrainIds.png'
+_INSTANCES = '_gtFine_instanceIds.png'
+_WHAT = 'the official folder leftImg8bit, with gtFine beside it'
+
+
+class CityscapesReader(base.FileReader):
+    """Reads the official folders `leftImg8bit` and `gtFine`, each `<split>/<city>/<id>_*.png`.
+
+    A label is `<id>_gtFine_labelIds.png`, turned into the 19 train ids by the official table (all
+    else is 255), or `<id>_gtFine_labelTrainIds.png` where only that is there. Objects come from
+    `<id>_gtFine_instanceIds.png` where it is there: only iIoU needs them. Ids are the pictures'
+    names without `_leftImg8bit.png`, as the evaluation server has them. Splits are train (2,975)
+    and val (500).
+
+    Args:
+      source: the folder that leftImg8bit and gtFine lie in, or one above.
+      dummy_test: also read test (1,525 pictures), whose published labels are dummies: every pixel
+        is ignored. It can be predicted, not scored.
+      test_is_val: also call val `test`, for experiments that need a split of this name. What is
+        chosen on val and then reported on this test is not an unseen score.
+
+    Raises:
+      UserError: a folder is missing, pictures and labels do not pair up, both options are given.
+    """
+
+    def __init__(self, source, dummy_test=False, test_is_val=False):
+        self.spec = SPEC
+        if dummy_test and test_is_val:
+            raise UserError('cityscapes: dummy_test and test_is_val both make a split "test"; '
+                            'leave one out')
+        self._images = base.find_root(source, ('leftImg8bit',), _WHAT) / 'leftImg8bit'
+        self._labels = base.find_root(source, ('gtFine',), _WHAT) / 'gtFine'
+        self._place = {}  # id -> <split>/<city>
+        self._splits = {}
+        for split in ('train', 'val') + (('test',) if dummy_test else ()):
+            if (self._images / split).is_dir() or (self._labels / split).is_dir() \
+                    or split == 'test':
+                self._splits[split] = self._read_split(split)
+        if not self._splits:
+            raise UserError(f'{self._images}: no folder train or val in it; expected {_WHAT}')
+        if test_is_val:
+            if 'val' not in self._splits:
+                raise UserError(f'{self._images / "val"}: no such folder, so it cannot be test')
+            self._splits['test'] = list(self._splits['val'])
+
+    def splits(self):
+        """See `Reader.splits`."""
+        return {name: list(ids) for name, ids in self._splits.items()}
+
+    def picture_path(self, image_id):
+        """See `FileReader.picture_path`."""
+        return self._images / self._of(image_id) / (image_id + _PICTURE)
+
+    def label_path(self, image_id):
+        """See `FileReader.label_path`."""
+        path = self._labels / self._of(image_id) / (image_id + _IDS)
+        other = path.with_name(image_id + _TRAIN_IDS)
+        return other if not path.exists() and other.exists() else path
+
+    def read_label(self, image_id):
+        """See `FileReader.read_label`."""
+        path = self.label_path(image_id)
+        ids = base.read_id_png(path)
+        if path.name.endswith(_TRAIN_IDS):
+            return base.check_ids(ids, path, SPEC.num_classes, SPEC.ignore_label)
+        return base.as_train_ids(ids, path, SPEC)
+
+    def instances(self, image_id):
+        """See `Reader.instances`: int32 [H, W] of labelId * 1000 + k, or labelId alone.
+
+        UserError where its size is not the label's.
+        """
+        path = self._instance_path(image_id)
+        if not path.exists():
+            return None
+        ids = base.read_instance_png(path)
+        shape = base.read_id_png(self.label_path(image_id)).shape
+        if ids.shape != shape:
+            raise UserError(f'{path}: {ids.shape[1]}x{ids.shape[0]}, but the label of this picture '
+                            f'is {shape[1]}x{shape[0]}; both need the same width and height')
+        return ids
+
+    def files(self, image_id):
+        """See `Reader.files`."""
+        path = self._instance_path(image_id)
+        return super().files(image_id) + ((path,) if path.exists() else ())
+
+    def _instance_path(self, image_id):
+        """Where the picture's objects are, if anywhere."""
+        return self._labels / self._of(image_id) / (image_id + _INSTANCES)
+
+    def _read_split(self, split):
+        """The ids of a split, by city and name; UserError unless pictures and labels pair up."""
+        pictures = self._files(self._images / split, 'the pictures', (_PICTURE,))
+        labels = self._files(self._labels / split, 'the labels', (_IDS, _TRAIN_IDS))
+        if not pictures:
+            raise UserError(f'{self._images / split}: no picture *{_PICTURE} in the folders of the '
+                            'cities')
+        for image_id, place in (*pictures.items(), *labels.items()):
+            if self._place.setdefault(image_id, place) != place:
+                raise UserError(f'{self._images}: "{image_id}" lies in {self._place[image_id]} '
+                                f'and in {place}; a picture belongs in one split and city')
+        base.pair_up(pictures, labels, self.picture_path, self.label_path)
+        return list(pictures)
+
+    def _files(self, folder, what, suffixes):
+        """dict id -> `<split>/<city>` of the files with one of these endings."""
+        base.require_folder(folder, f'{what} of split "{folder.name}", a folder a city')
+        found = {}
+        for path in sorted(folder.glob('*/*.png')):
+            for suffix in suffixes:
+                if path.name.endswith(suffix) and not path.name.startswith('.'):
+                    found[path.name[:-len(suffix)]] = f'{folder.name}/{path.parent.name}'
+        return found
+
+    def _of(self, image_id):
+        """`<split>/<city>` of a picture."""
+        if image_id not in self._place:
+            raise UserError(f'{self._images}: no picture "{image_id}"')
+        return self._place[image_id]

@@ -1,0 +1,166 @@
+"""PASCAL VOC 2012: 21 classes (Everingham et al., IJCV 2015); with SBD's labels train_aug."""
+import os
+
+from absl import logging
+
+from tf_advseg.core.errors import UserError
+from tf_advseg.data.official_specs import SPECS
+from tf_advseg.data.readers import base, lists, sbd as sbd_lib
+
+SPEC = SPECS['pascal_voc_2012']
+# Pictures of each split, by the data set's documentation, DeepLab's papers (train_aug), and Luc et
+# al., section 4 (val_sbd: "the 1,103 images out of 1,449 images of the validation set which were
+# annotated on all pixels" by SBD).
+PUBLISHED_SIZES = {'train': 1464, 'val': 1449, 'trainval': 2913, 'train_aug': 10582,
+                   'val_sbd': 1103}
+SBD_PREFIX = 'sbd/'
+_AUG_LISTS = ('train_aug.txt', 'trainaug.txt')
+
+
+class PascalVocReader(base.FileReader):
+    """Reads the official folder VOCdevkit/VOC2012, and SBD beside it.
+
+    `JPEGImages/*.jpg`, `SegmentationClass/*.png` (palette indices, 255 on borders) and the lists
+    `ImageSets/Segmentation/{train,val,trainval}.txt`. Splits are those three, of which trainval
+    is the union of the others, and with `sbd` or `aug` also train_aug: VOC's train and every
+    further picture with such a label that is not in VOC's val. Where both label a picture of
+    train, VOC's own label counts, as usual. With `sbd` there is val_sbd too: the pictures of VOC's
+    val that SBD labels, with SBD's labels, which have no ignored borders; their ids are
+    `sbd/<id>`, so that one picture can have two labels. The test set's labels are not public: its
+    server scores predictions.
+
+    Args:
+      source: VOCdevkit/VOC2012, or a folder above it.
+      sbd: folder benchmark_RELEASE/dataset of SBD (`cls/*.mat`), or one above it.
+      aug: folder SegmentationClassAug (PNGs of ids, 255 ignored), the other form in which SBD's
+        labels go round. A list train_aug.txt in it, beside it or among VOC's lists is followed;
+        else every PNG that is not in val counts. Give one of `sbd` and `aug`.
+      test_is_val: also call val `test`, for experiments that need a split of this name. What is
+        chosen on val and then reported on this test is not an unseen score.
+
+    Raises:
+      UserError: a folder, list, picture or label is missing; the list of train_aug names a
+        picture of val.
+    """
+
+    def __init__(self, source, sbd=None, aug=None, test_is_val=False):
+        self.spec = SPEC
+        if sbd is not None and aug is not None:
+            raise UserError('pascal_voc_2012: both sbd and aug are given; they hold the same '
+                            'labels, leave one out')
+        self._root = _find(source)
+        self._pictures = _stems(self._root / 'JPEGImages', '.jpg')
+        self._labels = _stems(self._root / 'SegmentationClass', '.png')
+        self._sbd = None if sbd is None else sbd_lib.SemanticBoundaries(sbd)
+        self._aug = None if aug is None else base.require_folder(
+            aug, 'SegmentationClassAug (PNGs of class ids)')
+        self._splits = self._official_splits()
+        # What VOC lists it has to label itself: SBD must not stand in for a lost file.
+        self._own = {i for ids in self._splits.values() for i in ids}
+        if self._sbd is not None or self._aug is not None:
+            self._add_splits()
+        if test_is_val:
+            self._splits['test'] = list(self._splits['val'])
+        for image_id in dict.fromkeys(i for ids in self._splits.values() for i in ids):
+            self._require_pair(image_id)
+        for name, size in PUBLISHED_SIZES.items():
+            found = len(self._splits.get(name, ()))
+            if found not in (0, size):
+                logging.warning('%s: %d pictures in split "%s", published with %d: scores do not '
+                                'compare with published ones', self._root, found, name, size)
+
+    def splits(self):
+        """See `Reader.splits`; trainval, train_aug and val_sbd share pictures with train or val."""
+        return {name: list(ids) for name, ids in self._splits.items()}
+
+    def picture_path(self, image_id):
+        """See `FileReader.picture_path`; SBD's copy where VOC's folder is incomplete."""
+        name = image_id[len(SBD_PREFIX):] if image_id.startswith(SBD_PREFIX) else image_id
+        if name not in self._pictures and self._sbd is not None:
+            path = self._sbd.picture_path(name)
+            if path.is_file():
+                return path
+        return self._root / 'JPEGImages' / (name + '.jpg')
+
+    def label_path(self, image_id):
+        """See `FileReader.label_path`."""
+        if image_id.startswith(SBD_PREFIX) and self._sbd is not None:
+            return self._sbd.label_path(image_id[len(SBD_PREFIX):])
+        if image_id not in self._own and self._sbd is not None:
+            return self._sbd.label_path(image_id)
+        if image_id not in self._own and self._aug is not None:
+            return self._aug / (image_id + '.png')
+        return self._root / 'SegmentationClass' / (image_id + '.png')
+
+    def read_label(self, image_id):
+        """See `FileReader.read_label`."""
+        path = self.label_path(image_id)
+        read = sbd_lib.read_classes if path.suffix == '.mat' else base.read_id_png
+        return base.as_train_ids(read(path), path, SPEC)
+
+    def _official_splits(self):
+        """dict split -> ids, from VOC's lists."""
+        folder = self._lists()
+        splits = {name: lists.read_ids(folder / f'{name}.txt') for name in ('train', 'val')}
+        if (folder / 'trainval.txt').is_file():
+            splits['trainval'] = lists.read_ids(folder / 'trainval.txt')
+        return splits
+
+    def _add_splits(self):
+        """Adds to the splits what SBD, in the form given, makes possible."""
+        val = set(self._splits['val'])
+        more = self._augmenting(val)
+        self._splits['train_aug'] = list(dict.fromkeys(self._splits['train'] + more))
+        if self._sbd is not None:
+            named = set(self._sbd.ids)
+            both = [SBD_PREFIX + i for i in self._splits['val'] if i in named]
+            if both:
+                self._splits['val_sbd'] = both
+
+    def _lists(self):
+        """The folder of VOC's lists."""
+        return base.require_folder(self._root / 'ImageSets' / 'Segmentation', 'the lists')
+
+    def _augmenting(self, val):
+        """The ids outside val that SBD, in the form given, has labels for."""
+        if self._sbd is not None:
+            return [i for i in self._sbd.ids if i not in val]
+        for place in (self._aug, self._aug.parent, self._lists()):
+            for path in (place / name for name in _AUG_LISTS):
+                if path.is_file():
+                    ids = lists.read_ids(path)
+                    leak = next((i for i in ids if i in val), None)
+                    if leak is not None:
+                        raise UserError(f'{path}: lists "{leak}" to train on, which is in val; '
+                                        'use another list or remove this one')
+                    return ids
+        ids = sorted(_stems(self._aug, '.png') - val)
+        if not ids:
+            raise UserError(f'{self._aug}: no label *.png of a picture outside val')
+        return ids
+
+    def _require_pair(self, image_id):
+        """UserError unless a listed picture and its label are there."""
+        picture, label = self.picture_path(image_id), self.label_path(image_id)
+        if picture.stem not in self._pictures and not picture.is_file():
+            raise UserError(f'{picture}: no such picture file, though the lists name it')
+        if label.parent == self._root / 'SegmentationClass' and image_id in self._labels:
+            return
+        if not label.is_file():
+            raise UserError(f'{label}: no such label file, though the lists name it')
+
+
+def _find(source):
+    """The folder VOC2012 at or below `source`; another year's only if there is no VOC2012."""
+    what = 'the official folder VOCdevkit/VOC2012'
+    parts = ('JPEGImages', 'SegmentationClass', 'ImageSets')
+    try:
+        return base.find_root(source, [f'VOC2012/{part}' for part in parts], what) / 'VOC2012'
+    except UserError:
+        return base.find_root(source, parts, what)
+
+
+def _stems(folder, suffix):
+    """The set of names without suffix of the files in a folder."""
+    return {name[:-len(suffix)] for name in os.listdir(base.require_folder(folder, 'VOC 2012'))
+            if name.endswith(suffix) and not name.startswith('.')}

@@ -1,0 +1,157 @@
+"""Processes that read and encode pictures beside this one, so that every core has work.
+
+Pillow keeps Python's global lock while it decodes and encodes: threads alone do not help. The
+processes are plain children that talk over pipes. multiprocessing would either import the user's
+main script again (spawn) or copy a process in which TensorFlow has threads (fork).
+"""
+import collections
+import json
+import os
+import pickle
+import subprocess
+import sys
+import threading
+import traceback
+
+from tf_advseg.core.errors import UserError
+from tf_advseg.data import record_parts
+
+_CHILD = ('import json, sys; sys.path[:] = json.loads(sys.argv[1]); '
+          'from tf_advseg.data import record_workers; record_workers.serve()')
+_OUR_READERS = 'tf_advseg.data.readers.'
+# A child needs a third of a second before it reads its first picture.
+WORTH_WHILE = 100
+_MOST = 16
+
+
+def default_workers():
+    """How many processes read at a time: one for each core this process may use, up to 16."""
+    try:
+        cores = len(os.sched_getaffinity(0))
+    except AttributeError:  # not Linux
+        cores = os.cpu_count() or 1
+    return min(cores, _MOST)
+
+
+def part_source(reader, workers, pictures):
+    """A context manager that gives a function (image_id, published) -> RecordParts.
+
+    The function may be called from `workers` threads at a time.
+
+    Args:
+      reader: a `readers.base.Reader`.
+      workers: how many pictures are read at a time.
+      pictures: how many there are to read; for a few, no process is started. Neither is one for
+        readers from outside this package, which a child could not import for certain.
+    """
+    if (workers > 1 and pictures >= WORTH_WHILE and sys.executable
+            and type(reader).__module__.startswith(_OUR_READERS)):
+        return _Workers(reader, workers)
+    return _InProcess(reader)
+
+
+class _InProcess:
+    """Reads in the calling thread."""
+
+    def __init__(self, reader):
+        self._reader = reader
+
+    def __enter__(self):
+        return lambda image_id, published=True: record_parts.read_parts(
+            self._reader, image_id, published)
+
+    def __exit__(self, *_):
+        pass
+
+
+class _Workers:
+    """Hands every call to a child that is free."""
+
+    def __init__(self, reader, count):
+        self._first = pickle.dumps(reader)
+        self._count = count
+        self._children, self._new, self._free = [], set(), collections.deque()
+        self._some_free = threading.Semaphore(0)
+
+    def __enter__(self):
+        try:
+            for _ in range(self._count):
+                # A session of its own: Ctrl-C ends the parent alone, and its end that of a child.
+                child = subprocess.Popen(
+                    [sys.executable, '-c', _CHILD, json.dumps(sys.path)], stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE, start_new_session=True)
+                self._children.append(child)
+                self._new.add(child)
+                self._give_back(child)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self._read
+
+    def __exit__(self, *_):
+        for child in self._children:
+            try:
+                child.stdin.close()  # the end of its input ends it
+            except BrokenPipeError:
+                pass
+        for child in self._children:
+            child.stdout.close()
+            child.wait()
+
+    def _give_back(self, child):
+        self._free.append(child)
+        self._some_free.release()
+
+    def _read(self, image_id, published=True):
+        """RecordParts from a child; UserError as there, or if the child has died."""
+        self._some_free.acquire()
+        child = self._free.popleft()
+        try:
+            if child in self._new:
+                self._new.discard(child)
+                child.stdin.write(self._first)
+            pickle.dump((image_id, published), child.stdin)
+            child.stdin.flush()
+            kind, answer = pickle.load(child.stdout)
+        except (OSError, EOFError, pickle.UnpicklingError) as error:
+            raise UserError(f'the process that read picture "{image_id}" has ended '
+                            f'({_how_it_ended(child)}); is there memory left? The same command '
+                            'goes on where it stopped') from error
+        finally:
+            self._give_back(child)
+        if kind == 'parts':
+            return answer
+        if kind == 'user error':
+            raise UserError(answer)
+        raise RuntimeError(f'reading picture "{image_id}" failed:\n{answer}')
+
+
+def _how_it_ended(child):
+    """'signal 9' or 'exit code 1' of a child whose pipe is closed."""
+    try:
+        code = child.wait(timeout=10)
+    except subprocess.TimeoutExpired:
+        return 'it hangs'
+    return f'signal {-code}' if code < 0 else f'exit code {code}'
+
+
+def serve():
+    """What a child does: reads pictures by request until its input ends."""
+    requests, answers = sys.stdin.buffer, os.fdopen(os.dup(sys.stdout.fileno()), 'wb')
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # nothing else may write between answers
+    reader = None
+    while True:
+        try:
+            if reader is None:
+                reader = pickle.load(requests)
+            image_id, published = pickle.load(requests)
+        except EOFError:
+            return
+        try:
+            answer = 'parts', record_parts.read_parts(reader, image_id, published)
+        except UserError as error:
+            answer = 'user error', str(error)
+        except Exception:  # a mistake of ours: told where it can be seen
+            answer = 'error', traceback.format_exc()
+        pickle.dump(answer, answers)
+        answers.flush()

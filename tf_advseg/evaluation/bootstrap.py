@@ -1,0 +1,103 @@
+"""How sure a difference of two evaluations is: a paired bootstrap over pictures.
+
+Two networks are scored on the same pictures. Pictures are drawn anew with replacement, as many as
+there are, the same ones for both networks, and the difference of the figures is computed again
+from the integer counts of the drawn pictures; the middle `level` of the differences is the
+interval (Efron and Tibshirani 1993, ch. 13, percentile interval). It says how far the difference
+hangs on which pictures were in the split. It says nothing about another training run: a method's
+run-to-run spread takes several seeds.
+"""
+import numpy as np
+
+from tf_advseg.core import errors
+from tf_advseg.evaluation import metrics
+
+_CHUNK = 250  # samples at a time: weights of 250 x N pictures in memory, whatever `samples` is
+
+
+def paired_bootstrap(counts_a, counts_b, samples=2000, seed=0, level=0.95, class_names=None,
+                     absent='left_out'):
+    """Differences B - A with intervals, of mIoU and of each class's IoU.
+
+    Args:
+      counts_a, counts_b: `PictureCounts` of the same pictures in the same order.
+      samples: how many times pictures are drawn.
+      seed: of the draws; the same seed draws the same pictures.
+      level: share of the drawn differences in the interval.
+      class_names: C strings; None: '0', '1', …
+      absent: what mIoU makes of absent classes, see `metrics.mean_iou`.
+
+    Returns:
+      {'miou': {'delta', 'low', 'high'}, 'class_iou': {name: {'delta', 'low', 'high'}},
+      'pictures': N, 'samples', 'level'}; fractions. 'delta' is of the pictures as they are. A
+      class that one of the two has no IoU for has None; draws in which that is so do not count.
+
+    Raises:
+      UserError: other pictures or classes in A than in B, no pictures, or a level not in (0, 1).
+      ValueError: another number of names than of classes.
+    """
+    _check(counts_a, counts_b, samples, level)
+    names = class_names or [str(number) for number in range(counts_a.num_classes)]
+    if len(names) != counts_a.num_classes:
+        raise ValueError(f'{len(names)} class names for {counts_a.num_classes} classes')
+    table = np.concatenate([_columns(counts_a), _columns(counts_b)], axis=1)
+    number = len(counts_a.ids)
+    actual = _differences(table.sum(axis=0, keepdims=True), absent)[0]
+    rng = np.random.default_rng(seed)
+    drawn = []
+    for start in range(0, samples, _CHUNK):
+        weights = _draw(rng, min(_CHUNK, samples - start), number)
+        # Integers below 2**53 are exact in float64, and its matrix product is the fast one.
+        drawn.append(_differences(weights @ table, absent))
+    drawn = np.concatenate(drawn)
+    figures = [_interval(delta, values, level) for delta, values in zip(actual, drawn.T)]
+    return {'miou': figures[0], 'class_iou': dict(zip(names, figures[1:])), 'pictures': number,
+            'samples': int(samples), 'level': float(level)}
+
+
+def _check(counts_a, counts_b, samples, level):
+    if tuple(counts_a.ids) != tuple(counts_b.ids):
+        raise errors.UserError(
+            f'{len(counts_a.ids)} and {len(counts_b.ids)} pictures were evaluated, and they are '
+            'not the same in the same order; compare evaluations of one split')
+    if counts_a.num_classes != counts_b.num_classes:
+        raise errors.UserError(f'evaluations of {counts_a.num_classes} and of '
+                               f'{counts_b.num_classes} classes cannot be compared')
+    if not counts_a.ids:
+        raise errors.UserError('no pictures were evaluated; there is nothing to compare')
+    if samples < 1 or not 0 < level < 1:
+        raise errors.UserError(f'a bootstrap of {samples} samples at level {level}: expected at '
+                               'least one sample and a level between 0 and 1')
+
+
+def _columns(counts):
+    """float64 [N,2C]: hits, and unions (t_i + sum_j n_ji - n_ii), of each picture."""
+    union = counts.truth + counts.predicted - counts.hits
+    return np.concatenate([counts.hits, union], axis=1).astype(np.float64)
+
+
+def _draw(rng, samples, number):
+    """How often each picture is drawn: float64 [samples,number], rows sum to `number`."""
+    picks = rng.integers(number, size=[samples, number])
+    picks += np.arange(samples)[:, None] * number
+    counts = np.bincount(picks.ravel(), minlength=samples * number)
+    return counts.reshape(samples, number).astype(np.float64)
+
+
+def _differences(sums, absent):
+    """Sums [S,4C] of hits and unions of A, then of B → B - A: [S,1+C], mIoU first."""
+    hits_a, union_a, hits_b, union_b = np.split(sums, 4, axis=1)
+    iou_a, iou_b = metrics.ratio(hits_a, union_a), metrics.ratio(hits_b, union_b)
+    means = metrics.mean_over_classes(iou_b, absent) - metrics.mean_over_classes(iou_a, absent)
+    return np.concatenate([means[:, None], iou_b - iou_a], axis=1)
+
+
+def _interval(delta, values, level):
+    """One figure's {'delta', 'low', 'high'}, None for what does not exist."""
+    if np.isnan(delta):
+        return {'delta': None, 'low': None, 'high': None}
+    values = values[~np.isnan(values)]
+    if not values.size:  # possible only where a class is in so few pictures that none was drawn
+        return {'delta': float(delta), 'low': None, 'high': None}
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return {'delta': float(delta), 'low': float(low), 'high': float(high)}
