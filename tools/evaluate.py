@@ -1,9 +1,8 @@
-"""Evaluates a checkpoint: per-class IoU, mIoU and pixel accuracy on a split.
+"""Evaluates checkpoints on a split: per-class IoU, mIoU, further measures, gains with intervals.
 
 Without --data_dir it is the data of the run itself; its splits are train, holdout,
-val_without_holdout and test. Raw data (a folder of images/ and labels/, or --dataset's official
-folder or archive) will do as well as records. --eval_scales and --flip average over several
-passes, as the official DeepLab evaluates (0.5, 0.75, 1, 1.25, 1.5, 1.75 and mirrored).
+val_without_holdout and test. Raw data (--dataset names its reader) will do as well as records.
+--output takes a name.json, a name.csv, or a folder for scores, confusion matrix, panels and page.
 
 Example:
   python tools/evaluate.py --checkpoint=demo_run --compare=demo_run/checkpoints/control
@@ -20,38 +19,44 @@ from tf_advseg.core import command_line  # noqa: E402
 from tf_advseg.core import runtime  # noqa: E402
 
 command_line.define_common_flags('checkpoint', 'which', 'data_dir', 'dataset', 'output',
-                                 'compare', 'strategy', 'eval_scales', 'flip', split='test')
+                                 'compare', 'strategy', 'eval_scales', 'flip', 'window',
+                                 'padding', split='test')
+flags.DEFINE_list('measures', [], 'Also boundary, trimap, components, instances (Cityscapes).')
 
 FLAGS = flags.FLAGS
+MODELS = 9  # words that may follow --compare
 
 
 def main(argv):
     """Flags, one call, the table."""
-    del argv
     from tf_advseg.core.errors import UserError
-    if not FLAGS.checkpoint:
+    if argv[1:] and not FLAGS.compare:
+        raise UserError(f'unexpected argument "{argv[1]}"; a flag is written --name=value, see '
+                        '--help')
+    checkpoints = [*([FLAGS.checkpoint] if FLAGS.checkpoint else []), *FLAGS.compare, *argv[1:]]
+    if not checkpoints:
         raise UserError('no checkpoint was given: add --checkpoint=RUN_DIRECTORY')
     if FLAGS.strategy == 'multi_worker':
         raise UserError('--strategy=multi_worker: one process evaluates; use one_device or '
                         'mirrored')
+    window = command_line.parse_size(FLAGS.window, 'window') if FLAGS.window else None
     # Two replicas where there is no GPU to replicate on: else mirrored would be one device.
     runtime.configure(logical_cpus=2 if FLAGS.strategy == 'mirrored' else 1)
     from tf_advseg.experiments import evaluating
-    from tf_advseg.reporting import tables
     from tf_advseg.training import strategy
-    output = evaluating.require_output(FLAGS.output) if FLAGS.output else None
+    output = evaluating.require_output(FLAGS.output, checkpoints) if FLAGS.output else None
     results = evaluating.evaluate(
-        FLAGS.checkpoint, FLAGS.compare, FLAGS.which, FLAGS.data_dir, FLAGS.dataset, FLAGS.split,
-        strategy.make_strategy(FLAGS.strategy), scales=FLAGS.eval_scales, flip=FLAGS.flip)
-    print(tables.to_text(evaluating.table(results)))
+        checkpoints[0], checkpoints[1:], FLAGS.which, FLAGS.data_dir, FLAGS.dataset, FLAGS.split,
+        strategy.make_strategy(FLAGS.strategy), measures=FLAGS.measures, output=output,
+        scales=FLAGS.eval_scales, flip=FLAGS.flip, padding=FLAGS.padding, window=window)
+    print(evaluating.text(results))
     if output is not None:
-        evaluating.write(output, results)
-        print(f'\nwritten: {output}')
+        print(f'\nwritten: {FLAGS.output}')
 
 
 def run():
     """Console script."""
-    command_line.run(main)
+    command_line.run(main, positional=MODELS)
 
 
 if __name__ == '__main__':

@@ -49,7 +49,7 @@ def main(argv):
         raise UserError('--compare belongs to --prove')
     exported = exporting.export(
         FLAGS.checkpoint, FLAGS.output, exporting.require_formats(FLAGS.format), size, FLAGS.which,
-        FLAGS.input, FLAGS.calibration, FLAGS.large)
+        command_line.single(FLAGS.input, 'input'), FLAGS.calibration, FLAGS.large)
     print(exported.text())
 
 

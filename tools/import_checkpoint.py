@@ -51,7 +51,8 @@ def main(argv):
     configuration.parse(FLAGS.gin_file, FLAGS.gin_param)
     outcome = importing.import_checkpoint(
         FLAGS.source, FLAGS.output, FLAGS.model, FLAGS.num_classes, FLAGS.output_stride,
-        FLAGS.dataset, FLAGS.backbone_only, FLAGS.verify, FLAGS.input, FLAGS.graph)
+        FLAGS.dataset, FLAGS.backbone_only, FLAGS.verify,
+        command_line.single(FLAGS.input, 'input'), FLAGS.graph)
     print(outcome.text())
     print(f'written: {outcome.folder} (use it as --checkpoint={outcome.folder})')
 

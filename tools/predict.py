@@ -1,7 +1,8 @@
 """Predicts pictures: for each a palette PNG of class ids and an overlay.
 
 <stem>.png holds the ids (pixel values 0, 1, ...; shown in the classes' colours),
-<stem>_overlay.png the picture under them. Broken pictures are skipped and named at the end.
+<stem>_overlay.png the picture under them. Broken pictures are skipped and named at the end; the
+same command goes on where it stopped. Patterns, as --input='frames/*.png', stand in quotes.
 
 Example:
   python tools/predict.py --checkpoint=demo_run --input=demo_run/example/images --output=predicted
@@ -17,39 +18,50 @@ from absl import flags  # noqa: E402
 from tf_advseg.core import command_line  # noqa: E402
 from tf_advseg.core import runtime  # noqa: E402
 
-command_line.define_common_flags('checkpoint', 'which', 'input', 'output', 'eval_scales',
-                                 'flip')
+SERVERS = ('pascal_voc_2012', 'cityscapes', 'ade20k')  # evaluation.submission has TensorFlow
+WORDS = 1_000_000  # that may follow --input: what a shell makes of a pattern without quotes
+
+command_line.define_common_flags('checkpoint', 'which', 'input', 'output', 'eval_scales', 'flip',
+                                 'window', 'padding')
+flags.DEFINE_bool('confidence', False, 'Also <stem>_confidence.png: 255 times the probability.')
+flags.DEFINE_enum('submission', None, SERVERS, 'Write what this server takes, instead.')
 
 FLAGS = flags.FLAGS
 
 
 def main(argv):
     """Flags, one call, what was done."""
-    del argv
     from tf_advseg.core.errors import UserError
     for name, hint in (('checkpoint', 'RUN_DIRECTORY'), ('input', 'PICTURE_OR_FOLDER'),
                        ('output', 'FOLDER')):
         if not getattr(FLAGS, name):
             raise UserError(f'no {name} was given: add --{name}={hint}')
+    sources = [*FLAGS.input, *argv[1:]]
+    window = command_line.parse_size(FLAGS.window, 'window') if FLAGS.window else None
     runtime.configure()
     from tf_advseg.experiments import evaluating
+    from tf_advseg.experiments import input_files
     from tf_advseg.experiments import predicting
-    predicting.find_pictures(FLAGS.input)  # a mistyped path is told before the network is built
+    input_files.find_all(sources)  # a mistyped path is told before the network is built
     segmentor, spec, content = evaluating.load(FLAGS.checkpoint, FLAGS.which)
-    outcome = predicting.predict(segmentor, spec, evaluating.crop_size(content), FLAGS.input,
-                                 FLAGS.output, scales=FLAGS.eval_scales, flip=FLAGS.flip)
+    outcome = predicting.predict(
+        segmentor, spec, evaluating.crop_size(content), sources, FLAGS.output,
+        confidence=FLAGS.confidence, submission=FLAGS.submission,
+        network=predicting.identity(FLAGS.checkpoint, evaluating.which_folder(FLAGS.which)),
+        scales=FLAGS.eval_scales, flip=FLAGS.flip, padding=FLAGS.padding, window=window)
     for _, reason in outcome.skipped:
         print(f'skipped: {reason}', file=sys.stderr)
-    if not outcome.written:
-        raise UserError(f'{FLAGS.input}: nothing could be predicted, '
+    if not outcome.written and not outcome.kept:
+        raise UserError(f'{" ".join(sources)}: nothing could be predicted, '
                         f'{len(outcome.skipped)} of {len(outcome.skipped)} pictures are broken')
-    print(f'{len(outcome.written)} predicted, {len(outcome.skipped)} skipped; written: '
+    kept = f', {len(outcome.kept)} kept from before' if outcome.kept else ''
+    print(f'{len(outcome.written)} predicted, {len(outcome.skipped)} skipped{kept}; written: '
           f'{FLAGS.output}')
 
 
 def run():
     """Console script."""
-    command_line.run(main)
+    command_line.run(main, positional=WORDS, resumes=True)
 
 
 if __name__ == '__main__':

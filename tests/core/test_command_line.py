@@ -146,3 +146,9 @@ def test_parse_size():
     for text in ('', '0', 'a', '1x2x3', '-5', '3x'):
         with pytest.raises(UserError, match='must be a side'):
             command_line.parse_size(text)
+
+
+def test_a_repeatable_flag_where_a_tool_takes_one():
+    assert command_line.single([], 'input') is None and command_line.single(['x'], 'input') == 'x'
+    with pytest.raises(UserError, match='--input was given 2 times; this tool takes one'):
+        command_line.single(['x', 'y'], 'input')

@@ -1,15 +1,19 @@
 """tools/evaluate.py: the right numbers of the right model on the right pictures."""
 import csv
+import dataclasses
 import json
 import shutil
 
 import numpy as np
 import pytest
 from absl import flags
+from PIL import Image
 
 from tf_advseg.core.errors import UserError
-from tf_advseg.evaluation import metrics, prediction
+from tf_advseg.data import spec as specs
+from tf_advseg.evaluation import metrics, picture_counts, prediction, predictions
 from tf_advseg.experiments import evaluating
+from tf_advseg.reporting import comparison
 
 
 def by_hand(made_run, ids, **passes):
@@ -78,17 +82,21 @@ MISTAKES = {
     ('--data_dir=nowhere',): 'nowhere: no such file or folder',
     ('--which=averaged',): 'has no checkpoint "averaged"; there is best, control, stage1',
     ('--strategy=multi_worker',): 'one process evaluates; use one_device or mirrored',
+    ('--window=0x5',): '--window=0x5: must be a side in pixels',
+    ('--measures=boundary,trimpa',): 'unknown measure "trimpa". Did you mean "trimap"?',
+    ('--measures=instances',): 'instances',
+    ('--output=OWN',): 'which was not written as an evaluation by this tool',
+    ('stray',): 'unexpected argument "stray"; a flag is written --name=value',
     ('--data_dir=OWN', '--dataset=folde'): 'unknown data set reader "folde". Did you mean',
 }
 
 
 @pytest.mark.parametrize('words', MISTAKES)
 def test_mistakes_are_one_line(call, made_run, own_folder, words):
-    words = [word.replace('OWN', str(own_folder)) for word in words]
+    given = [word.replace('OWN', str(own_folder)) for word in words]
     with pytest.raises(UserError) as caught:
-        call('evaluate', f'--checkpoint={made_run.path}', *words)
-    key = tuple(word.replace(str(own_folder), 'OWN') for word in words)
-    assert MISTAKES[key] in str(caught.value) and '\n' not in str(caught.value)
+        call('evaluate', f'--checkpoint={made_run.path}', *given)
+    assert MISTAKES[words] in str(caught.value) and '\n' not in str(caught.value)
 
 
 def test_foreign_checkpoints_are_refused(call, made_run, own_folder, tmp_path):
@@ -130,3 +138,86 @@ def test_several_scales_and_mirrored(call, made_run, tmp_path, capsys):
     assert counts.tolist() != by_hand(made_run, made_run.data.test).tolist()
     with pytest.raises(UserError, match='different numbers above 0'):
         call('evaluate', f'--checkpoint={made_run.path}', '--eval_scales=0')
+
+
+@pytest.fixture(scope='module')
+def folder(made_run, tmp_path_factory):
+    """Function of the tool: evaluates the run and two others into a folder; its Path."""
+    output = tmp_path_factory.mktemp('evaluated') / 'new' / 'scores'
+
+    def make(call, *words):
+        others = [made_run.path / 'checkpoints' / name for name in ('control', 'stage1')]
+        call('evaluate', f'--compare={made_run.path}', f'--compare={others[0]}', *words,
+             f'--output={output}', '--measures=boundary,components', str(others[1]))
+        return output
+    return make
+
+
+def test_a_folder_has_scores_counts_matrix_panels_and_a_page(call, made_run, folder, scores,
+                                                             capsys):
+    output = folder(call)
+    out = capsys.readouterr().out
+    names = ['best.png', 'classes.csv', 'confusion.png', 'differences_control.png',
+             'differences_stage1.png', 'report.html', 'scores.json', 'worst.png']
+    assert sorted(path.name for path in output.iterdir()) == names
+    found = json.loads((output / 'scores.json').read_text())
+    assert list(found['models']) == ['run', 'control', 'stage1']
+    # What the bootstrap tells is the difference of the table, and it says what it is not.
+    for other, told in found['comparisons'].items():
+        gain = found['models']['run']['miou'] - found['models'][other]['miou']
+        assert told['miou']['delta'] == pytest.approx(gain) and told['pictures'] == 5
+        assert told['miou']['low'] <= gain <= told['miou']['high']
+    for text in ('IoU of run minus stage1', '95 % intervals', comparison.NOTE,
+                 'boundary F (Csurka)', 'connected components'):
+        assert text in out
+    for name in names:
+        if name.endswith('.png'):
+            assert min(Image.open(output / name).size) > 100
+    counts = picture_counts.PictureCounts.from_json(found['counts']['run'])
+    np.testing.assert_array_equal(counts.matrix, by_hand(made_run, made_run.data.test))
+    assert list(counts.ids) == made_run.data.test
+    page = (output / 'report.html').read_text(encoding='utf-8')
+    assert 'Where run and control differ most' in page and 'padding: crop' in page
+
+
+def test_a_folder_of_ones_own_is_replaced_and_no_other(call, made_run, folder):
+    output = folder(call, '--padding=none')
+    assert json.loads((output / 'scores.json').read_text())['padding'] == 'none'
+    (output / 'notes.txt').write_text('mine')
+    with pytest.raises(UserError, match='holds notes.txt'):
+        folder(call)
+    assert (output / 'notes.txt').read_text() == 'mine'
+
+
+def test_windows_slide_over_the_pictures(call, made_run, tmp_path, capsys):
+    output = tmp_path / 'scores.json'
+    call('evaluate', f'--checkpoint={made_run.path}', f'--output={output}', '--window=33x49')
+    assert 'windows 33x49' in capsys.readouterr().out
+    results = json.loads(output.read_text())
+    predictor = predictions.MapPredictor(made_run.segmentor, (49, 49), window=(33, 49))
+    counts = np.zeros((8, 8), np.int64)
+    for image_id in made_run.data.test:
+        image, label = made_run.data.records.load(image_id)
+        counts += picture_counts.count_picture(label, predictor([image])[0][0], 8)[:, :8]
+    assert results['window'] == [33, 49]
+    assert results['models']['run']['confusion_matrix'] == counts.tolist()
+
+
+def test_a_network_of_another_numbering_of_the_data_set(made_run):
+    """One of its classes has no counterpart: its pixels are wrong, not left out."""
+    expected = by_hand(made_run, made_run.data.test)
+    lost = int(expected.sum(axis=0).argmax())
+    ours = made_run.data.spec
+    names = [f'other {name}' if i == lost else name for i, name in enumerate(ours.class_names)]
+    network = dataclasses.replace(ours, class_names=names, official_ids=[
+        99 if i == lost else i for i in range(8)])
+    content = {'model': {'arguments': {'crop_size': [49, 49]}}}
+    with evaluating.open_records(None, None, made_run.path) as records:
+        pictures = evaluating.choose_pictures(records, 'test', made_run.path)
+        found = evaluating.score((made_run.segmentor, network, content), pictures, show=False)
+        foreign = specs.DatasetSpec('foreign', ('a', 'b'), ((0, 0, 0), (1, 1, 1)))
+        with pytest.raises(UserError, match='has 8 classes, the checkpoint was trained on 2'):
+            evaluating.score((made_run.segmentor, foreign, content), pictures, show=False)
+    np.testing.assert_array_equal(found.counts.matrix[:, 8], expected[:, lost])
+    expected[:, lost] = 0
+    np.testing.assert_array_equal(found.counts.matrix[:, :8], expected)

@@ -1,4 +1,5 @@
 """tools/predict.py: maps and overlays of whatever can be read, the rest named."""
+import importlib
 import shutil
 
 import numpy as np
@@ -6,8 +7,10 @@ import pytest
 from PIL import Image
 
 from tf_advseg.core.errors import UserError
-from tf_advseg.evaluation import prediction
+from tf_advseg.data import official_specs
+from tf_advseg.evaluation import prediction, submission
 from tf_advseg.experiments import predicting
+from tf_advseg.models import deeplab
 
 
 @pytest.fixture
@@ -82,12 +85,83 @@ def test_mistakes_are_one_line(call, made_run, pictures, tmp_path):
         assert text in str(caught.value) and '\n' not in str(caught.value)
 
 
-def test_names_stay_apart(tmp_path):
-    names = ('x.jpg', 'x_overlay.jpg', 'y.png', 'z/x.jpg')
-    found = predicting.output_names(tmp_path, [tmp_path / name for name in names])
-    files = [f'{name}{end}' for name in map(str, found) for end in ('', '_overlay')]
-    assert len(set(files)) == len(files)
-    assert str(found[2]) == 'y' and str(found[3]) == 'z/x'
+def test_the_same_command_goes_on_where_it_stopped(call, made_run, pictures, tmp_path, capsys):
+    output = tmp_path / 'out'
+    words = ['predict', f'--checkpoint={made_run.path}', f'--input={pictures}',
+             f'--output={output}']
+    call(*words)
+    times = {path: path.stat().st_mtime_ns for path in output.rglob('*.png')}
+    (output / 'grey.png').write_bytes(b'torn')
+    image = Image.open(pictures / 'more' / 'wide.png')
+    image.rotate(180).save(pictures / 'more' / 'wide.png')
+    capsys.readouterr()
+    call(*words)
+    assert '2 predicted, 2 skipped, 2 kept from before' in capsys.readouterr().out
+    renewed = {path.relative_to(output).as_posix() for path, time in times.items()
+               if path.stat().st_mtime_ns != time}
+    assert renewed == {'grey.png', 'grey_overlay.png', 'more/wide.png', 'more/wide_overlay.png'}
+    np.testing.assert_array_equal(
+        np.array(Image.open(output / 'more' / 'wide.png')), prediction.predict(
+            made_run.segmentor, np.array(image.rotate(180)), (49, 49)))
+    call(*words, '--which=control')  # another network's maps are not these
+    assert '4 predicted, 2 skipped; written' in capsys.readouterr().out
+    call(*words, '--which=control', '--confidence')  # one file more is wanted
+    assert '4 predicted, 2 skipped; written' in capsys.readouterr().out
+    call(*words, '--which=control')  # which harms nobody who does not want it
+    assert '0 predicted, 2 skipped, 4 kept from before' in capsys.readouterr().out
+
+
+def test_confidence_is_the_probability_as_grey(call, made_run, pictures, tmp_path):
+    call('predict', f'--checkpoint={made_run.path}', f'--input={pictures}/more/wide.png',
+         f'--output={tmp_path}/out', '--confidence')
+    written = Image.open(tmp_path / 'out' / 'wide_confidence.png')
+    image = np.array(Image.open(pictures / 'more' / 'wide.png'))
+    chances = prediction.predict(made_run.segmentor, image, (49, 49), probabilities=True)[1]
+    assert written.mode == 'L'
+    assert np.abs(np.array(written) - 255.0 * chances.max(-1)).max() <= 0.51
+
+
+def test_several_inputs_and_patterns(call, made_run, pictures, tmp_path, capsys):
+    output = tmp_path / 'out'
+    call('predict', f'--checkpoint={made_run.path}', f'--input={pictures}/more',
+         f'--input={pictures}/g*.png', f'--output={output}', f'{pictures}/a.jpg')
+    found = sorted(path.relative_to(output).as_posix() for path in output.rglob('*y.png'))
+    assert found == ['a_overlay.png', 'grey.png', 'grey_overlay.png', 'more/wide_overlay.png']
+    assert '3 predicted, 0 skipped' in capsys.readouterr().out
+
+
+def test_a_submission_has_the_servers_files_only(made_run, pictures, tmp_path):
+    spec = official_specs.SPECS['cityscapes']
+    network = deeplab.deeplab_mobilenet_v2(19, depth_multiplier=0.25, crop_size=(49, 49))
+    stem = 'berlin_000000_000019'
+    shutil.copy(pictures / 'a.png', pictures / 'more' / f'{stem}_leftImg8bit.png')
+    (pictures / 'more' / 'wide.png').unlink()
+    outcome = predicting.predict(network, spec, (49, 49), [pictures / 'more'], tmp_path / 'out',
+                                 show=False, submission='cityscapes', network='x')
+    assert len(outcome.written) == 1
+    assert sorted(p.name for p in (tmp_path / 'out').iterdir()) == [
+        f'{stem}_pred_labelIds.png', 'predictions.jsonl']
+    ids = prediction.predict(network, np.array(Image.open(pictures / 'a.png')), (49, 49))
+    np.testing.assert_array_equal(
+        np.array(Image.open(tmp_path / 'out' / f'{stem}_pred_labelIds.png')),
+        spec.to_official(ids))
+    again = predicting.predict(network, spec, (49, 49), [pictures / 'more'], tmp_path / 'out',
+                               show=False, submission='cityscapes', network='x')
+    assert len(again.kept) == 1 and not again.written
+    for words, text in (
+            (dict(submission='cityscapes', confidence=True), 'leave --confidence out'),
+            (dict(submission='ade20k'), 'the server expects the 150 of ade20k')):
+        with pytest.raises(UserError, match=text):
+            predicting.predict(network, spec, (49, 49), [pictures / 'more'], tmp_path / 'out',
+                               show=False, **words)
+    with pytest.raises(UserError, match='a.jpg|a: not the name of a picture of cityscapes'):
+        predicting.predict(network, spec, (49, 49), [pictures], tmp_path / 'other', show=False,
+                           submission='cityscapes')
+    assert not (tmp_path / 'other').exists()
+
+
+def test_the_tool_knows_the_servers():
+    assert importlib.import_module('tools.predict').SERVERS == submission.SERVERS
 
 
 def test_several_scales_and_mirrored(call, made_run, pictures, tmp_path):

@@ -39,12 +39,13 @@ _FLAGS = {
                  'or an archive.', {}),
     'dataset': (flags.DEFINE_string, None, 'Name of the data set or its reader.', {}),
     'split': (flags.DEFINE_string, None, 'Split of the data set (train, val, test, …).', {}),
-    'checkpoint': (flags.DEFINE_string, None, 'Run directory or model folder; to train '
-                   'from, any file that import_checkpoint takes.', {}),
-    'which': (flags.DEFINE_enum, None, 'Which checkpoint of a run; default: best for LoAd, '
-              'averaged for SWA, else last.', {'enum_values': WHICH}),
+    'checkpoint': (flags.DEFINE_string, None, 'Run directory or model folder; in train '
+                   'also what import_checkpoint takes.', {}),
+    'which': (flags.DEFINE_enum, None, 'Of a run; default: its best, else its last.',
+              {'enum_values': WHICH}),
     'source': (flags.DEFINE_string, None, 'Where the original files lie.', {}),
-    'input': (flags.DEFINE_string, None, 'Picture, or folder of pictures.', {}),
+    'input': (flags.DEFINE_multi_string, [], 'Picture, folder of pictures, or pattern; '
+              'repeatable.', {}),
     'output': (flags.DEFINE_string, None, 'Folder or file to be written.', {}),
     'model': (flags.DEFINE_string, None, 'Name of the network.', {}),
     'num_classes': (flags.DEFINE_integer, None, 'Number of classes.', {'lower_bound': 2}),
@@ -52,11 +53,15 @@ _FLAGS = {
     'input_size': (flags.DEFINE_string, None, 'Side in pixels, or HEIGHTxWIDTH.', {}),
     'compare': (flags.DEFINE_multi_string, [], 'Another run or checkpoint beside this one; '
                 'repeatable.', {}),
-    'eval_scales': (flags.DEFINE_multi_float, [], 'Scale of the pictures, as 0.5; repeatable, the '
-                    'probabilities are averaged. Default: 1.', {}),
+    'eval_scales': (flags.DEFINE_multi_float, [], 'Scale of the pictures, as 0.5; repeatable, '
+                    'averaged. Default: 1.', {}),
     'flip': (flags.DEFINE_boolean, False, 'Average over mirrored pictures, too.', {}),
+    'window': (flags.DEFINE_string, None, 'Side or HEIGHTxWIDTH of windows that slide over large '
+               'pictures.', {}),
+    'padding': (flags.DEFINE_enum, 'crop', 'Whether smaller pictures are padded to the crop.',
+                {'enum_values': ('crop', 'none')}),
     'verify': (flags.DEFINE_boolean, False, 'Check the result against its source.', {}),
-    'strategy': (flags.DEFINE_enum, 'one_device', 'Distribution strategy.',
+    'strategy': (flags.DEFINE_enum, 'one_device', 'Strategy.',
                  {'enum_values': STRATEGIES}),
     'seed': (flags.DEFINE_integer, None, 'Seed of every random stream.', {'lower_bound': 0}),
     'dry_run': (flags.DEFINE_boolean, False, 'Build everything, take no step; print '
@@ -93,6 +98,17 @@ def define_common_flags(*names, **defaults):
     if 'output_stride' in wanted:
         flags.register_validator('output_stride', lambda value: value in (None, 8, 16, 32),
                                  message='must be 8, 16 or 32')
+
+
+def single(values, flag):
+    """The one value of a repeatable flag, None where there is none.
+
+    Raises:
+      UserError: there are several, and the tool takes one.
+    """
+    if len(values) > 1:
+        raise UserError(f'--{flag} was given {len(values)} times; this tool takes one')
+    return values[0] if values else None
 
 
 def parse_size(text, flag='input_size'):

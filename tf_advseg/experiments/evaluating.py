@@ -7,18 +7,22 @@ import tempfile
 from tf_advseg.core import configuration
 from tf_advseg.core import errors
 from tf_advseg.core import files
+from tf_advseg.core import output_folder
 from tf_advseg.core import progress
-from tf_advseg.data import pipeline
 from tf_advseg.data import readers
 from tf_advseg.data import records as record_sets
 from tf_advseg.data import splits as splits_lib
-from tf_advseg.evaluation import evaluator
-from tf_advseg.evaluation import metrics as figures
+from tf_advseg.evaluation import measures as measures_lib
 from tf_advseg.evaluation import multi_scale
+from tf_advseg.evaluation import predictions
+from tf_advseg.evaluation import sliding_window
+from tf_advseg.experiments import comparing
 from tf_advseg.experiments import dataset as datasets
+from tf_advseg.experiments import evaluation_folder
 from tf_advseg.experiments import networks
-from tf_advseg.models import segmentor as segmentors
 from tf_advseg.models import zoo
+from tf_advseg.reporting import comparison
+from tf_advseg.reporting import measure_tables
 from tf_advseg.reporting import tables
 
 BATCH_SIZE = 8
@@ -36,16 +40,28 @@ class Pictures:
     source: object = None
 
 
-def require_output(path):
-    """`path` as a Path if it can take a table, checked before the work: .json or .csv.
+def require_output(path, sources=()):
+    """Where results can be written, checked before the work: .json, .csv, or a folder.
+
+    Args:
+      path: a name that ends in .json or .csv, or the folder that a whole evaluation goes into: a
+        name without a suffix, with a slash at its end, or of a folder that is there.
+      sources: what is read; none of it may lie in the folder.
+
+    Returns:
+      pathlib.Path.
 
     Raises:
-      UserError: another kind of file, or no folder for it.
+      UserError: another kind of file, no folder for it, or a folder of other things.
     """
-    path = pathlib.Path(path)
+    folder = str(path).endswith(('/', '\\'))
+    path = pathlib.Path(path).expanduser()
+    if folder or not path.suffix or path.is_dir():
+        return output_folder.require_replaceable(path, evaluation_folder.RECORD, 'an evaluation',
+                                                 sources)
     if path.suffix.lower() not in SUFFIXES:
         raise errors.UserError(f'{path}: cannot tell the format; expected a name that ends in '
-                               f'{" or ".join(SUFFIXES)}')
+                               f'{" or ".join(SUFFIXES)}, or a folder (no suffix)')
     if not path.parent.is_dir():
         raise errors.UserError(f'{path}: cannot be written, there is no folder {path.parent}')
     return path
@@ -67,7 +83,12 @@ def load(checkpoint, which=None):
     if not there:
         raise errors.UserError(f'{checkpoint}: no such checkpoint; give a run directory or a '
                                'model folder with --checkpoint')
-    return networks.load(path, WHICH.get(which, which))
+    return networks.load(path, which_folder(which))
+
+
+def which_folder(which):
+    """The folder of a run's checkpoints/ that a word of --which means; None for None."""
+    return WHICH.get(which, which)
 
 
 def load_each(checkpoints, which=None):
@@ -137,7 +158,7 @@ def open_records(data_dir=None, reader=None, run=None):
     reader = reader or settings.get('dataset.reader', 'folder')
     if reader == 'shapes' and not own:
         reader = 'folder'  # the run's pictures were drawn; these lie in a folder
-    errors.require_one_of('data set reader', reader, readers.READERS)
+    readers.reader_class(reader)  # a typo is told before any work
     options = settings.get('dataset.options') if settings.get('dataset.reader') == reader else None
     with tempfile.TemporaryDirectory(prefix='tf_advseg-') as scratch:
         yield datasets.prepare(reader, data_dir, pathlib.Path(scratch) / 'records', options,
@@ -166,46 +187,61 @@ def choose_pictures(records, split='test', run=None, source=None):
     return Pictures(records, split, list(choices[split]), source or records.folder)
 
 
-def score(segmentor, spec, crop_size, pictures, strategy=None, show=True, description='pictures',
-          scales=multi_scale.SINGLE, flip=False):
+@dataclasses.dataclass(frozen=True)
+class Scored:
+    """One model on some pictures.
+
+    Attributes:
+      summary: figures as JSON: those of `metrics.summary` and 'miou', and a dict a further measure.
+      counts: evaluation.picture_counts.PictureCounts.
+      predictor: evaluation.predictions.MapPredictor, for panels.
+    """
+    summary: dict
+    counts: object
+    predictor: object
+
+
+def score(model, pictures, measures=(), strategy=None, show=True, description='pictures',
+          **passes):
     """One model's figures on pictures at their own resolution; exact under any strategy.
 
     Args:
-      segmentor: the network; under a strategy built in its scope.
-      spec: the DatasetSpec the network was trained with.
-      crop_size: (h, w) it was trained at, or None.
+      model: (segmentor, DatasetSpec it was trained with, description) as from `load`; under a
+        strategy loaded in its scope.
       pictures: `Pictures`.
+      measures: names of evaluation.measures beside 'iou'.
       strategy: tf.distribute.Strategy or None.
       show: whether to show progress.
       description: what the progress bar is called.
-      scales, flip: see `evaluation.multi_scale`.
+      **passes: scales, flip, padding, window, overlap of `predictions.MapPredictor`.
 
     Returns:
-      evaluation.metrics.summary, with 'miou'.
+      Scored.
 
     Raises:
-      UserError: the data set's classes are not the network's.
+      UserError: the data set's classes are not the network's; label ids that no class has.
     """
-    theirs = pictures.records.spec
-    if theirs.num_classes != spec.num_classes:
+    segmentor, spec, content = model
+    records, theirs = pictures.records, pictures.records.spec
+    try:
+        translation = predictions.translation(spec, theirs)
+    except errors.UserError:
         raise errors.UserError(
-            f'{pictures.source or pictures.records.folder}: has {theirs.num_classes} classes, the '
+            f'{pictures.source or records.folder}: has {theirs.num_classes} classes, the '
             f'checkpoint was trained on {spec.num_classes} ({spec.name}); evaluate it on data with '
-            'those classes')
-    colour = segmentors.padding_colour(segmentor)
-    several = strategy if strategy is not None and strategy.num_replicas_in_sync > 1 else None
+            'those classes') from None
+    predictor = predictions.MapPredictor(segmentor, crop_size(content), strategy, BATCH_SIZE,
+                                         translation=translation, **passes)
+    asked = measures_lib.make_measures(measures, theirs, records.image_sizes(pictures.ids))
     with progress.Progress(len(pictures.ids), description, enabled=show) as bar:
-        def batches():
-            for batch in pipeline.whole_pictures(pictures.records, pictures.ids,
-                                                 crop_size or (1, 1), BATCH_SIZE,
-                                                 pad_value=colour):
-                yield batch
-                bar.update(len(batch['index']))
-        with record_sets.data_errors():
-            counts = evaluator.Evaluator(segmentor, batches, segmentor.num_classes,
-                                         strategy=several, scales=scales, flip=flip).run()
-    summary = figures.summary(counts, theirs.class_names)
-    return {'miou': summary['mean_iou'], **summary}
+        for found in predictor.over(records, pictures.ids):
+            instances = (records.load_instances(found.image_id) if 'instances' in asked else None)
+            for measure in asked.values():
+                measure.update(found.image_id, found.label, found.ids, instances)
+            bar.update(1)
+    figures = {name: measure.result() for name, measure in asked.items()}
+    iou = figures.pop('iou')
+    return Scored({'miou': iou['mean_iou'], **iou, **figures}, asked['iou'].counts(), predictor)
 
 
 def _names(checkpoints):
@@ -219,27 +255,30 @@ def _names(checkpoints):
 
 
 def evaluate(checkpoint, compare=(), which=None, data_dir=None, reader=None, split='test',
-             strategy=None, show=True, scales=multi_scale.SINGLE, flip=False):
+             strategy=None, show=True, measures=(), output=None, **passes):
     """Evaluates one checkpoint, and others beside it, on the same pictures.
 
     Args:
       checkpoint: run directory or model folder.
-      compare: further ones; gains are told against the first.
+      compare: further ones; gains are told against them, with intervals over pictures.
       which: which checkpoint of each run among them.
       data_dir, reader: see `open_records`; the default is the first checkpoint's own data.
       split: see `choose_pictures`.
       strategy: tf.distribute.Strategy or None.
       show: whether to show progress.
-      scales, flip: of the passes that are averaged, see `evaluation.multi_scale`.
+      measures: names of evaluation.measures beside 'iou'.
+      output: where results are written, as from `require_output`, or None.
+      **passes: see `score`.
 
     Returns:
-      {'dataset', 'split', 'pictures', 'scales', 'flip', 'models': {name: summary},
-      'checkpoints': {name: path}}.
+      {'dataset', 'split', 'pictures', 'scales', 'flip', 'padding', 'window', 'overlap',
+      'models': {name: summary}, 'checkpoints': {name: path}}; with others to compare
+      'comparisons': {name: `bootstrap.paired_bootstrap` of the first against it}.
 
     Raises:
       UserError: see the functions above.
     """
-    scales = multi_scale.require_scales(scales)  # a mistake is told before anything is loaded
+    passes = _passes(**passes)  # a mistake is told before anything is loaded
     checkpoints = [checkpoint, *compare]
     run = run_of(checkpoint)
     scope = strategy.scope() if strategy is not None else contextlib.nullcontext()
@@ -248,14 +287,26 @@ def evaluate(checkpoint, compare=(), which=None, data_dir=None, reader=None, spl
     names = _names(checkpoints)
     with open_records(data_dir, reader, run) as records:
         pictures = choose_pictures(records, split, run, data_dir)
-        results = {}
-        for name, (segmentor, spec, content) in zip(names, models):
-            results[name] = score(segmentor, spec, crop_size(content), pictures, strategy, show,
-                                  f'evaluating {name}', scales, flip)
-        return {'dataset': records.spec.name, 'split': pictures.split,
-                'pictures': len(pictures.ids), 'scales': list(scales), 'flip': bool(flip),
-                'models': results,
-                'checkpoints': dict(zip(names, map(str, checkpoints)))}
+        scored = {name: score(model, pictures, measures, strategy, show, f'evaluating {name}',
+                              **passes) for name, model in zip(names, models)}
+        results = {'dataset': records.spec.name, 'split': pictures.split,
+                   'pictures': len(pictures.ids), **passes,
+                   'models': {name: one.summary for name, one in scored.items()},
+                   'checkpoints': dict(zip(names, map(str, checkpoints)))}
+        if compare:
+            results['comparisons'] = comparing.compare(scored, records.spec)
+        if output is not None:
+            write(output, results, scored, pictures)
+    return results
+
+
+def _passes(scales=(), flip=False, padding='crop', window=None,
+            overlap=sliding_window.OVERLAP):
+    """The options of the passes, checked, as they are written down."""
+    errors.require_one_of('padding', padding, predictions.PADDINGS)
+    window = sliding_window.require_window(window, overlap)
+    return {'scales': list(multi_scale.require_scales(scales)), 'flip': bool(flip),
+            'padding': padding, 'window': list(window) if window else None, 'overlap': overlap}
 
 
 def crop_size(content):
@@ -267,20 +318,52 @@ def crop_size(content):
 def table(results):
     """tables.Table: per-class IoU, mIoU, pixel accuracy; gains of the first over the second."""
     names = list(results['models'])
-    passes = ''
-    if tuple(results['scales']) != multi_scale.SINGLE or results['flip']:
-        listed = ', '.join(f'{scale:g}' for scale in results['scales'])
-        passes = f'; scales {listed}{" and mirrored" if results["flip"] else ""}'
     return tables.class_table(
         results['models'], start=names[1] if len(names) > 1 else None, subject=names[0],
         title=f'IoU in percent, {results["split"]} of {results["dataset"]} '
-              f'({results["pictures"]} pictures{passes})')
+              f'({results["pictures"]} pictures{passes_text(results)})')
 
 
-def write(path, results):
-    """Writes results as JSON (fractions, confusion matrices) or CSV (the table)."""
-    if path.suffix.lower() == '.json':
+def passes_text(results):
+    """How pictures were shown, unless once, whole and padded to the crop: '; scales 0.5, 1'."""
+    parts = []
+    if tuple(results['scales']) != multi_scale.SINGLE or results['flip']:
+        listed = ', '.join(f'{scale:g}' for scale in results['scales'])
+        parts.append(f'scales {listed}{" and mirrored" if results["flip"] else ""}')
+    if results['window']:
+        parts.append('windows {}x{}'.format(*results['window']))
+    if results['padding'] != 'crop':
+        parts.append(f'padding {results["padding"]}')
+    return ''.join(f'; {part}' for part in parts)
+
+
+def all_tables(results):
+    """[Table]: `table`, then one a further measure, then one a comparison."""
+    return [table(results), *measure_tables.measure_tables(results['models']),
+            *comparing.interval_tables(results)]
+
+
+def text(results):
+    """Everything a terminal is told of results."""
+    parts = [tables.to_text(one) for one in all_tables(results)]
+    if 'comparisons' in results:
+        parts.append(comparison.NOTE)
+    return '\n\n'.join(parts)
+
+
+def write(path, results, scored, pictures):
+    """Writes results: JSON (fractions, confusion matrices), CSV (the table), or a whole folder.
+
+    Args:
+      path: as from `require_output`.
+      results: from `evaluate`.
+      scored: {name: Scored}.
+      pictures: `Pictures`.
+    """
+    if path.suffix.lower() == '.json' and not path.is_dir():
         files.write_json(path, results)
-        return
-    with files.atomic_file(path, 'w') as file:
-        file.write(tables.to_csv(table(results)))
+    elif path.suffix.lower() == '.csv' and not path.is_dir():
+        with files.atomic_file(path, 'w') as file:
+            file.write(tables.to_csv(table(results)))
+    else:
+        evaluation_folder.write(path, results, scored, pictures, all_tables(results))

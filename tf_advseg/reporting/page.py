@@ -1,4 +1,6 @@
-"""The frame of the HTML report: its style, and nothing fetched from anywhere."""
+"""The frame of the HTML reports: style, sections, figures, and nothing fetched from anywhere."""
+import base64
+import html
 
 # Doubled braces: the text goes through str.format.
 PAGE = '''<!DOCTYPE html>
@@ -54,3 +56,22 @@ summary {{ cursor: pointer; color: var(--soft); }}
 </body>
 </html>
 '''
+
+
+def section(title, *parts):
+    """A section of a page: its heading, and parts that are HTML already."""
+    return f'<section><h2>{html.escape(title)}</h2>\n' + '\n'.join(parts) + '\n</section>'
+
+
+def figure(caption, png):
+    """A picture inside the page with its caption.
+
+    Args:
+      caption: plain text.
+      png: the bytes of a PNG file.
+    """
+    text = html.escape(str(caption), quote=True)
+    width = int.from_bytes(png[16:20], 'big')       # PNG: the width stands in the header
+    data = 'data:image/png;base64,' + base64.b64encode(png).decode('ascii')
+    return (f'<figure><div class="scroll"><img style="--wide:{width}px" alt="{text}" '
+            f'src="{data}"></div><figcaption>{text}</figcaption></figure>')

@@ -61,13 +61,13 @@ def write_palette_png(path, ids, palette, ignore_label=IGNORE):
 
 
 def write_png(path, image):
-    """Writes uint8 [H, W, 3] as a PNG; the file is whole or not there."""
+    """Writes uint8 [H, W, 3], or [H, W] as grey, as a PNG; the file is whole or not there."""
     with files.atomic_file(path) as file:
         file.write(encode_png(image))
 
 
 def encode_png(image):
-    """uint8 [H, W, 3] -> the bytes of a PNG file."""
+    """uint8 [H, W, 3], or [H, W] as grey -> the bytes of a PNG file."""
     stream = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(image, np.uint8)).save(stream, 'PNG', optimize=True)
     return stream.getvalue()

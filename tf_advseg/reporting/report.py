@@ -2,14 +2,13 @@
 
 Inline style, pictures as data, no script, no network; light and dark, telephone and desk.
 """
-import base64
 import dataclasses
 import html
 from typing import Any, Dict, Optional, Sequence, Tuple
 
 from tf_advseg.core import files
 from tf_advseg.reporting import curves, panels, tables, training_curves
-from tf_advseg.reporting.page import PAGE
+from tf_advseg.reporting.page import PAGE, figure, section
 
 CHOICE_NOTE = ('LoAd chooses its peaks by the hold-out, and so does the control: a gain on the '
                'hold-out is partly the luck of that choice and not yet a gain. What counts is '
@@ -229,11 +228,7 @@ def render(report):
                 _story(report.journal), _environment(report.environment),
                 _configuration(report.configuration)]
     return PAGE.format(title=html.escape(report.title),
-                       body='\n'.join(section for section in sections if section))
-
-
-def _section(title, *parts):
-    return f'<section><h2>{html.escape(title)}</h2>\n' + '\n'.join(parts) + '\n</section>'
+                       body='\n'.join(part for part in sections if part))
 
 
 def _head(report):
@@ -248,7 +243,7 @@ def _tables(report):
                                                   ('test', report.test))
               if columns and any(columns.values())}
     if not splits:
-        return _section('Results', '<p class="missing">Nothing has been evaluated yet.</p>')
+        return section('Results', '<p class="missing">Nothing has been evaluated yet.</p>')
     parts = [f'<p class="note">{html.escape(CHOICE_NOTE)}</p>']
     if report.control is None or not any(columns.get(report.control)
                                          for columns in splits.values()):
@@ -264,7 +259,7 @@ def _tables(report):
     parts.append('<p class="small">IoU and accuracy in %, gains (“vs”) of '
                  f'{html.escape(report.subject)} in percentage points; – where a class has no '
                  'pixel or a model was not evaluated.</p>')
-    return _section('Results', *parts)
+    return section('Results', *parts)
 
 
 def _picture(entry):
@@ -279,16 +274,7 @@ def _picture(entry):
 def _pictures(title, pairs):
     if not pairs:
         return ''
-    parts = []
-    for caption, entry in pairs:
-        text = html.escape(str(caption), quote=True)
-        data = _picture(entry)
-        width = int.from_bytes(data[16:20], 'big')      # PNG: the width stands in the header
-        data = 'data:image/png;base64,' + base64.b64encode(data).decode('ascii')
-        parts.append(f'<figure><div class="scroll"><img style="--wide:{width}px" alt="{text}" '
-                     f'src="{data}">'
-                     f'</div><figcaption>{text}</figcaption></figure>')
-    return _section(title, *parts)
+    return section(title, *(figure(caption, _picture(entry)) for caption, entry in pairs))
 
 
 def duration(seconds):
@@ -315,7 +301,7 @@ def _time(wall_time):
                     f'<td class="bar"><i style="width:{share:.1f}%"></i></td></tr>')
     rows.append(f'<tr class="total"><th scope="row">together</th><td>{duration(total)}</td>'
                 '<td>100 %</td><td></td></tr>')
-    return _section('Wall time', '<div class="scroll"><table class="time"><tbody>'
+    return section('Wall time', '<div class="scroll"><table class="time"><tbody>'
                     + ''.join(rows) + '</tbody></table></div>')
 
 
@@ -323,7 +309,7 @@ def _story(lines):
     if not lines:
         return ''
     text = html.escape('\n'.join(map(str, lines)))
-    return _section('Journal', f'<details><summary>{_count(len(lines), "event")}, the number in '
+    return section('Journal', f'<details><summary>{_count(len(lines), "event")}, the number in '
                     f'front is propagations spent</summary><pre>{text}</pre></details>')
 
 
@@ -337,12 +323,12 @@ def _environment(environment):
         else:
             flat.append((name, ' '.join(map(str, value)) if isinstance(value, (list, tuple))
                          else value))
-    return _section('Versions and machine',
+    return section('Versions and machine',
                     tables.to_html(tables.plain_table(('what', 'value'), flat)))
 
 
 def _configuration(text):
     if not str(text).strip():
         return ''
-    return _section('Configuration', '<details open><summary>gin</summary><pre>'
+    return section('Configuration', '<details open><summary>gin</summary><pre>'
                     f'{html.escape(str(text))}</pre></details>')

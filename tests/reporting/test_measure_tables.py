@@ -1,0 +1,43 @@
+"""Further measures as tables: of what the measures really return."""
+import numpy as np
+
+from tf_advseg.data import official_specs
+from tf_advseg.evaluation import measures
+from tf_advseg.reporting import measure_tables, tables
+
+
+def summaries():
+    """Two models' results on a made-up Cityscapes picture: one right, one wrong in a corner."""
+    spec = official_specs.SPECS['cityscapes']
+    label = np.zeros((24, 32), np.uint8)
+    label[4:12, 4:12], label[14:20, 20:30] = 13, 11
+    instances = spec.to_official(label).astype(np.int32)
+    instances[label == 13] = 26001
+    instances[label == 11] = 24000 + 3
+    found = {}
+    for name, prediction in (('good', label), ('bad', np.where(label == 11, 2, label))):
+        made = measures.make_measures(list(measures.MEASURES), spec, [label.shape])
+        for measure in made.values():
+            measure.update('p', label, prediction, instances)
+        results = {key: measure.result() for key, measure in made.items()}
+        found[name] = {**results.pop('iou'), **results}
+    return found
+
+
+def test_every_measure_has_a_table_with_a_column_a_model():
+    made = measure_tables.measure_tables(summaries())
+    assert [table.title.split(',')[0] for table in made] == [
+        'mean over pictures', 'boundary F (Csurka)', 'mIoU near the true boundaries',
+        'connected components', "Cityscapes' scores"]
+    rows = {row[0].strip(): row[1:] for table in made for row in table.texts()[1:]}
+    assert all(table.header[1:] == ('good', 'bad') for table in made)
+    for name in ('mIoU of a picture, mean (Durall, eq. 8)', 'BF, mean over pictures',
+                 'band of 5 px', 'iIoU, classes'):
+        assert rows[name][0] == '100.00' and float(rows[name][1]) < 100.0
+    assert rows['missed, a picture'] == ['0.00', '1.00']
+    assert rows['spurious, a picture'] == ['0.00', '1.00']
+    assert all('nan' not in tables.to_text(table) for table in made)
+
+
+def test_what_was_not_measured_has_no_table():
+    assert measure_tables.measure_tables({'a': {'miou': 0.5}}) == []

@@ -1,0 +1,93 @@
+"""Which pictures a command line means: files, folders, patterns; and what is made of them."""
+import collections
+import glob
+import os
+import pathlib
+import re
+
+from tf_advseg.core import errors
+from tf_advseg.core import files
+from tf_advseg.data.readers import base
+
+PICTURES = ('.jpg', '.jpeg', '.png', '.bmp', '.gif', '.tif', '.tiff', '.webp')
+OVERLAY, CONFIDENCE = '_overlay', '_confidence'
+
+
+def natural_key(path):
+    """Sorts frame_2 before frame_10: text and whole numbers in turn."""
+    parts = re.split('([0-9]+)', pathlib.Path(path).as_posix())
+    return [int(part) if number % 2 else part for number, part in enumerate(parts)], str(path)
+
+
+def find_pictures(source, outside=None):
+    """The pictures that a word means: a file, those of a folder and below, or of a pattern.
+
+    Args:
+      source: path, or a pattern such as frames/*.png (** for any depth).
+      outside: a folder whose pictures do not count (earlier results), or None.
+
+    Returns:
+      (folder that names are relative to, list of Paths in natural order).
+
+    Raises:
+      UserError: there is nothing, or nothing that is called like a picture.
+    """
+    path = pathlib.Path(source).expanduser()
+    with files.disk_errors(path):
+        if path.is_file():
+            return path.parent, [path]
+        if not path.exists() and glob.has_magic(str(path)):
+            plain = next(i for i, part in enumerate(path.parts) if glob.has_magic(part))
+            root = pathlib.Path(*path.parts[:plain])
+            found = map(pathlib.Path, glob.glob(str(path), recursive=True))
+            nothing = f'{source}: no picture ({", ".join(PICTURES)}) matches this pattern'
+        else:
+            root = base.require_folder(path, 'a picture, a folder of pictures or a pattern '
+                                       '(--input)')
+            found = (p for p in root.rglob('*') if not any(
+                part.startswith('.') for part in p.relative_to(root).parts))
+            nothing = f'{root}: no picture ({", ".join(PICTURES)}) in this folder'
+        inside = pathlib.Path(outside).resolve() if outside else None
+        pictures = sorted((p for p in found if p.suffix.lower() in PICTURES and p.is_file()
+                           and (inside is None or inside not in p.resolve().parents
+                                or inside == root.resolve())), key=natural_key)
+    if not pictures:
+        raise errors.UserError(nothing)
+    return root, pictures
+
+
+def find_all(sources, outside=None):
+    """`find_pictures` of several words, in their order; a picture counts once.
+
+    Returns:
+      (folder that names are relative to, list of Paths): of several, the folder above all.
+    """
+    found = [find_pictures(source, outside) for source in sources]
+    roots = [root for root, _ in found]
+    root = roots[0] if len(set(roots)) == 1 else pathlib.Path(os.path.commonpath(
+        [os.path.abspath(root) for root in roots]))
+    pictures = {}
+    for _, paths in found:
+        for path in paths:
+            pictures.setdefault(os.path.abspath(path), path)
+    if len(set(roots)) > 1:
+        return root, [pathlib.Path(path) for path in pictures]
+    return root, list(pictures.values())
+
+
+def output_names(root, pictures):
+    """Where each picture's files go, relative to the output folder, without '.png'.
+
+    `<stem>`, or `<stem>_<suffix>` where another picture of the folder has the same stem or is
+    called like what is made of one.
+    """
+    stems = [path.relative_to(root).with_suffix('') for path in pictures]
+    claims = collections.Counter(str(stem) for stem in stems)
+    ends = ('', OVERLAY, CONFIDENCE)
+    for end in ends[1:]:
+        claims.update(f'{stem}{end}' for stem in stems)
+    names = []
+    for path, stem in zip(pictures, stems):
+        unique = all(claims[f'{stem}{end}'] == 1 for end in ends)
+        names.append(stem if unique else stem.with_name(f'{stem.name}_{path.suffix[1:]}'))
+    return names

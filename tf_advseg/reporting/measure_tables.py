@@ -1,0 +1,87 @@
+"""The further measures of an evaluation as tables, one a measure, a column a model."""
+from tf_advseg.reporting.tables import Cell, Table
+
+
+def measure_tables(models):
+    """Tables of the measures beside IoU that summaries hold.
+
+    Args:
+      models: {name: summary}, where a summary may have 'boundary', 'trimap', 'components' and
+        'instances' (results of the measures of evaluation.measures), and has 'picture_miou'.
+
+    Returns:
+      list of Tables: the mean over pictures, then one for each measure that is there.
+    """
+    made = [_table(models, 'mean over pictures', _over_pictures)]
+    for name, (title, rows) in _MEASURES.items():
+        if all(name in summary for summary in models.values()):
+            made.append(_table({model: summary[name] for model, summary in models.items()},
+                               title, rows))
+    return [table for table in made if table is not None]
+
+
+def _table(results, title, rows_of):
+    """A Table of what `rows_of` gives of each model, or None where it gives nothing."""
+    columns = {name: dict(rows_of(result)) for name, result in results.items()}
+    names = list(dict.fromkeys(row for column in columns.values() for row in column))
+    if not names:
+        return None
+    rows = tuple((Cell(row), *(Cell(column.get(row)) for column in columns.values()))
+                 for row in names)
+    return Table(('measure', *columns), rows, title)
+
+
+def _percent(value):
+    return None if value is None else 100.0 * value
+
+
+def _over_pictures(summary):
+    if 'picture_miou' not in summary:
+        return
+    yield 'mIoU of a picture, mean (Durall, eq. 8)', _percent(summary['picture_miou'])
+    yield 'its standard deviation', _percent(summary['picture_miou_std'])
+    yield 'matching pixels, eq. 8 literally', _percent(summary['picture_miou_pixels'])
+
+
+def _boundary(result):
+    yield 'BF, mean over pictures', _percent(result['mean'])
+    yield 'its standard deviation', _percent(result['std'])
+    yield 'precision', _percent(result['precision'])
+    yield 'recall', _percent(result['recall'])
+    for name, value in result['class_f'].items():
+        yield name, _percent(value)
+
+
+def _trimap(result):
+    for width, figures in result['widths'].items():
+        yield f'band of {width} px', _percent(figures['mean_iou'])
+
+
+def _components(result):
+    per_picture = {'truth': 'components in the truth, a picture',
+                   'predicted': 'components predicted, a picture',
+                   'missed': 'missed, a picture', 'spurious': 'spurious, a picture',
+                   'difference': 'difference of the numbers, a picture'}
+    for kind, name in per_picture.items():
+        yield name, result[kind]['per_picture']
+    yield 'missed, % of the truth\'s', _percent(result['missed_share'])
+    yield 'spurious, % of the predicted', _percent(result['spurious_share'])
+
+
+def _instances(result):
+    for mean, kind, title in (('mean_iou', 'class_iou', 'IoU, classes'),
+                              ('mean_iiou', 'class_iiou', 'iIoU, classes'),
+                              ('mean_category_iou', 'category_iou', 'IoU, categories'),
+                              ('mean_category_iiou', 'category_iiou', 'iIoU, categories')):
+        yield title, _percent(result[mean])
+        if kind != 'class_iou':  # those are in the first table
+            for name, value in result[kind].items():
+                if value is not None:
+                    yield f'  {name}', _percent(value)
+
+
+_MEASURES = {
+    'boundary': ('boundary F (Csurka), percent', _boundary),
+    'trimap': ('mIoU near the true boundaries, percent', _trimap),
+    'components': ('connected components', _components),
+    'instances': ('Cityscapes\' scores, percent', _instances)}
