@@ -1,15 +1,11 @@
-"""Measures what things cost: `load`, `load_memory`, `determinism`, `inference`.
+"""Measures what things cost: `load`, `load_memory`, `determinism`, `inference`, `input`.
 
-load         a propagation and a cycle, broken into generator step, hold-out evaluation, map
-             generation, discriminator training and the rest: of a run that exists (--workdir), or
-             measured now on a configuration (--gin_file), after a cycle to warm up
+load         a propagation and a cycle by parts: of a run (--workdir), or measured (--gin_file)
 load_memory  peak memory and buffer at the paper's VOC size, on pictures made up for it
 determinism  what deterministic operations cost in each kind of step
-inference    milliseconds of exported networks, beside the same as plain TF1 graphs, in turns; of
-             MobileNetV2 at strides 16 and 8 and Xception-65 at 16, or of --model
-
-Example:
-  python tools/benchmark.py load --gin_file=gin/demo_smallest.gin
+inference    milliseconds of exported networks beside plain TF1 graphs; three, or --model
+input        images a second of the input beside a training step's; MobileNetV2's, or --model's
+Example:  python tools/benchmark.py load --gin_file=gin/demo_smallest.gin
 """
 import pathlib
 import sys
@@ -23,7 +19,7 @@ from absl import flags  # noqa: E402
 from tf_advseg.core import command_line  # noqa: E402
 from tf_advseg.core import runtime  # noqa: E402
 
-KINDS = ('load', 'load_memory', 'determinism', 'inference')
+KINDS = ('load', 'load_memory', 'determinism', 'inference', 'input')
 VOC = ('models/deeplabv3_mobilenet_v2.gin', 'methods/load.gin')
 
 command_line.define_common_flags('gin_file', 'gin_param', 'workdir', 'strategy', 'model',
@@ -32,9 +28,9 @@ flags.DEFINE_integer('cycles', 1, 'load: cycles measured.', lower_bound=1)
 flags.DEFINE_integer('pictures', 1464, 'load_memory: training pictures.', lower_bound=8)
 flags.DEFINE_integer('side', 513, 'load_memory: height and width.', lower_bound=33)
 flags.DEFINE_integer('steps', 4, 'load_memory: steps of each network.', lower_bound=1)
-flags.DEFINE_integer('real_maps', 32, 'load_memory: maps of a slot that the network draws; the '
-                     'others are random and compress worse.', lower_bound=0)
-flags.DEFINE_integer('repeats', 20, 'inference: runs of each.', lower_bound=1)
+flags.DEFINE_integer('real_maps', 32, 'load_memory: maps of a slot that are drawn, not random.',
+                     lower_bound=0)
+flags.DEFINE_integer('repeats', 20, 'inference, input: runs of each.', lower_bound=1)
 
 FLAGS = flags.FLAGS
 
@@ -54,6 +50,9 @@ def main(argv):
         _inference()
         return
     runtime.configure(deterministic=True)
+    if kind == 'input':
+        _input()
+        return
     from tf_advseg.experiments import benchmarking
     from tf_advseg.reporting import tables
     from tf_advseg.training import strategy
@@ -87,6 +86,22 @@ def _inference():
     timings = list(inference_benchmark.measure(FLAGS.model, FLAGS.output_stride, size,
                                                FLAGS.repeats))
     print(tables.to_text(inference_benchmark.table(timings, size, FLAGS.repeats)))
+
+
+def _input():
+    """Raises UserError where the input is too slow."""
+    from tf_advseg.core import configuration
+    from tf_advseg.core import errors
+    from tf_advseg.experiments import input_benchmark
+    from tf_advseg.reporting import tables
+    from tf_advseg.training import strategy
+    configuration.parse(FLAGS.gin_file, FLAGS.gin_param)
+    rates = list(input_benchmark.measure(strategy.make_strategy(FLAGS.strategy), FLAGS.model,
+                                         FLAGS.repeats))
+    print(tables.to_text(input_benchmark.table(rates, FLAGS.repeats)))
+    if not all(rate.met for rate in rates):
+        raise errors.UserError(f'the input is less than {input_benchmark.LIMIT:g} times as fast as '
+                               'the training step, see above')
 
 
 def run():

@@ -1,5 +1,10 @@
 """Augmentation and batches: picture and label move together, and (seed, step) says it all."""
 import gc
+import json
+import os
+import socket
+import subprocess
+import sys
 import tracemalloc
 
 import hypothesis
@@ -11,7 +16,7 @@ import tensorflow as tf
 from data_layouts import write_folder
 from tf_advseg.core.errors import UserError
 from tf_advseg.core.random_streams import RandomStreams
-from tf_advseg.data import augment, pipeline
+from tf_advseg.data import augment, pipeline, recipes
 from tf_advseg.data.readers import make_reader
 from tf_advseg.data.records import RecordSet, write_records
 
@@ -84,7 +89,7 @@ def test_picture_and_label_move_together(records, crop):
 
 def test_flips_are_half_of_the_draws_and_can_be_switched_off(records):
     flipped = batches(records, 0, 40)
-    plain = batches(records, 0, 40, flip=False)
+    plain = batches(records, 0, 40, recipe=recipes.Recipe(flip=False))
     moved = []
     for left, right in zip(flipped, plain):
         for a, b in zip(left['image'], right['image']):
@@ -96,7 +101,8 @@ def test_flips_are_half_of_the_draws_and_can_be_switched_off(records):
 def test_crops_are_drawn_from_all_over_the_picture(records):
     first = {b['image'][0].tobytes()
              for b in pipeline.training_batches(records, ['p0'], 1, SMALL, RandomStreams(0), 0,
-                                                20, flip=False).as_numpy_iterator()}
+                                                20, recipe=recipes.Recipe(flip=False))
+             .as_numpy_iterator()}
     assert len(first) > 15
 
 
@@ -122,6 +128,59 @@ def test_two_replicas_get_the_same_global_batch(records, two_replicas):
         values = two_replicas.experimental_local_results(parts['image'])
         assert [v.shape[0] for v in values] == [3, 2]
         np.testing.assert_array_equal(tf.concat(values, axis=0).numpy(), whole['image'])
+
+
+WORKER = '''
+import json, sys
+from tf_advseg.core import runtime
+tf = runtime.configure()
+strategy = tf.distribute.MultiWorkerMirroredStrategy()
+from tf_advseg.core.random_streams import RandomStreams
+from tf_advseg.data import pipeline, recipes
+from tf_advseg.data.records import RecordSet
+from tf_advseg.training import loop
+records = RecordSet(sys.argv[1])
+batches = pipeline.training_batches(records, records.ids, 5, (33, 33), RandomStreams(0), 2, 6,
+                                    recipe=recipes.make_recipe('deeplab'))
+local = strategy.experimental_local_results
+print(json.dumps([[(int(i), float(tf.reduce_sum(image)))
+                   for i, image in zip(local(b['index'])[0], local(b['image'])[0])]
+                  for b in loop.distribute(batches, strategy)]))
+'''
+
+
+@pytest.mark.slow
+def test_two_workers_share_each_global_batch(records):
+    """No example twice in a step, none left out, the same ones as in one process."""
+    with socket.socket() as one, socket.socket() as other:
+        for free in (one, other):
+            free.bind(('localhost', 0))
+        cluster = {'worker': [f'localhost:{free.getsockname()[1]}' for free in (one, other)]}
+    workers = [subprocess.Popen(
+        [sys.executable, '-c', WORKER, str(records.folder)], text=True, stdout=subprocess.PIPE,
+        env={**os.environ, 'TF_CONFIG': json.dumps(
+            {'cluster': cluster, 'task': {'type': 'worker', 'index': index}})})
+        for index in range(2)]
+    try:
+        shares = [json.loads(worker.communicate(timeout=300)[0]) for worker in workers]
+    finally:
+        for worker in workers:
+            worker.kill()
+    whole = batches(records, 2, 6, crop=SMALL, size=5, recipe=recipes.make_recipe('deeplab'))
+    assert [len(share) for share in shares] == [6, 6]
+    for first, second, batch in zip(*shares, whole):
+        assert first and second
+        # Examples, not pictures: a batch over the border of two epochs may cut one picture twice.
+        assert [index for index, _ in first + second] == batch['index'].tolist()
+        np.testing.assert_allclose([total for _, total in first + second],
+                                   batch['image'].sum((1, 2, 3), np.float64), rtol=1e-5)
+
+
+def test_one_device_gets_the_whole_batch(records):
+    dataset = pipeline.training_batches(records, IDS, 5, CROP, RandomStreams(0), 2, 3)
+    distributed = tf.distribute.OneDeviceStrategy('/cpu:0').experimental_distribute_dataset(dataset)
+    for whole, batch in zip(dataset.as_numpy_iterator(), distributed):
+        np.testing.assert_array_equal(batch['image'], whole['image'])
 
 
 def test_whole_pictures_in_order_padded_and_unflipped(records):

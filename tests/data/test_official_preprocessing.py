@@ -12,6 +12,7 @@ from tf_advseg.core.errors import UserError
 from tf_advseg.core.random_streams import RandomStreams
 from tf_advseg.data import augment, official_preprocessing, pipeline
 from tf_advseg.data.official_preprocessing import RandomScale, SizeRange
+from tf_advseg.data.recipes import Recipe
 from tf_advseg.data.readers import make_reader
 from tf_advseg.data.records import RecordSet, write_records
 from tf_advseg.models import layers, resize
@@ -159,21 +160,21 @@ def batches(records, first_step, num_steps, **options):
 
 def test_scaled_batches_are_a_function_of_seed_and_step(records):
     official_scale = RandomScale(0.5, 2.0, 0.25)
-    whole = batches(records, 0, 8, random_scale=official_scale)
-    later = batches(records, 5, 3, random_scale=official_scale, num_parallel_calls=1)
+    whole = batches(records, 0, 8, recipe=Recipe(random_scale=official_scale))
+    later = batches(records, 5, 3, recipe=Recipe(random_scale=official_scale), num_parallel_calls=1)
     for one, other in zip(whole[5:], later):
         for key in one:
             np.testing.assert_array_equal(one[key], other[key])
     plain = batches(records, 0, 8)
     assert not all(np.array_equal(a['image'], b['image']) for a, b in zip(whole, plain))
-    unscaled = batches(records, 0, 8, random_scale=RandomScale())
+    unscaled = batches(records, 0, 8, recipe=Recipe(random_scale=RandomScale()))
     assert all(np.array_equal(a['image'], b['image']) for a, b in zip(unscaled, plain))
 
 
 def test_picture_and_label_are_scaled_by_one_draw(records):
     """The red channel of test pictures says the label: nearest and bilinear agree within areas."""
     seen = set()
-    for batch in batches(records, 0, 10, random_scale=RandomScale(0.5, 2.0, 0.25)):
+    for batch in batches(records, 0, 10, recipe=Recipe(random_scale=RandomScale(0.5, 2.0, 0.25))):
         for image, label in zip(batch['image'], batch['label']):
             inside = label != 255
             assert ((image != 127.5).any(-1) | ~inside).all()
@@ -184,8 +185,8 @@ def test_picture_and_label_are_scaled_by_one_draw(records):
 
 
 def test_batches_of_one_size_range_padded_with_a_colour(records):
-    batch = batches(records, 0, 1, size_range=SizeRange(17, 33, 16), pad_value=(1.0, 2.0, 3.0),
-                    flip=False)[0]
+    recipe = Recipe(flip=False, size_range=SizeRange(17, 33, 16))
+    batch = batches(records, 0, 1, recipe=recipe, pad_value=(1.0, 2.0, 3.0))[0]
     for image, label in zip(batch['image'], batch['label']):
         height, width = np.argwhere((image != [1.0, 2.0, 3.0]).any(-1)).max(0) + 1
         assert {height, width} <= {17, 33} and (label[height:] == 255).all()

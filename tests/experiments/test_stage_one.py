@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from tf_advseg.core import configuration, errors, random_streams, run_directory
+from tf_advseg.data import recipes
 from tf_advseg.experiments import context as contexts
 from tf_advseg.experiments import dataset as datasets
 from tf_advseg.experiments import networks, stage_one, training
@@ -85,7 +86,22 @@ def test_a_residual_network_from_nothing_has_live_batch_norm_by_default():
 
 def test_scales_that_are_none_are_refused():
     with pytest.raises(errors.UserError, match='0 < minimum <= maximum'):
-        stage_one._resizing({**stage_one.stage_one(), 'min_scale': 3.0})
-    resizing = stage_one._resizing({**stage_one.stage_one(), 'size_range': (33, 49, 16)})
-    assert resizing['size_range'].size(40, 49).numpy().tolist() == [33, 49]
-    assert not resizing['random_scale'].active
+        stage_one._recipe({**stage_one.stage_one(), 'min_scale': 3.0})
+    recipe = stage_one._recipe({**stage_one.stage_one(), 'size_range': (33, 49, 16)})
+    assert recipe.size_range.size(40, 49).numpy().tolist() == [33, 49]
+    assert not recipe.random_scale.active and recipe.flip
+
+
+def test_a_recipe_by_name_is_what_a_stage_is_recognised_by():
+    named = {**stage_one.stage_one(), 'augmentation': 'hung+photometric'}
+    assert stage_one._recipe(named) == recipes.make_recipe('hung+photometric')
+    plain = stage_one._identity(named)
+    configuration.parse([], ['hung_recipe.max_scale = 1.5', 'photometric.hue = 0.1'])
+    changed = stage_one._identity(named)
+    assert changed['augmentation'] == plain['augmentation'] == 'hung+photometric'
+    assert plain['recipe']['random_scale']['maximum'] == 1.6
+    assert changed['recipe']['random_scale']['maximum'] == 1.5
+    assert changed['recipe']['photometric']['hue'] == 0.1
+    assert json.loads(json.dumps(changed)) == changed
+    with pytest.raises(errors.UserError, match='stage_one.min_scale = 0.5 both say'):
+        stage_one._recipe({**named, 'min_scale': 0.5})

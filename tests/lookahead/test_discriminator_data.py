@@ -150,3 +150,32 @@ def test_all_pictures_are_drawn_from_by_default(records):
     data = lookahead_data_of(records)
     assert data.map_ids([[0, 1]]) == {'train': records.split('train'),
                                       'holdout': records.split('val')}
+
+
+def test_a_recipe_by_name_in_both_kinds_of_data(records):
+    """Its scales, mirror and colours reach the generator's and the discriminator's pictures."""
+    named = lookahead_data_of(records, augmentation='deeplab+photometric')
+    spelt = lookahead_data_of(records, min_scale=0.5, max_scale=2.0)
+    for make in (lambda data: data.batches(0, 2),
+                 lambda data: data.discriminator_data(EmptyBuffer()).training(
+                     discriminator_data.items(6, 0), np.array([1, 2], np.int32))):
+        for batch, other in zip(make(named), make(spelt)):
+            np.testing.assert_array_equal(batch['label'], other['label'])
+            assert np.abs(batch['image'] - other['image']).max() > 5.0
+            outside = np.broadcast_to((batch['label'].numpy() == 255)[..., None],
+                                      batch['image'].shape)
+            padding = outside & (other['image'].numpy() == 127.5)
+            assert (batch['image'].numpy()[padding] == 127.5).all()
+
+
+class EmptyBuffer:
+    """A buffer before its first slot: truths alone."""
+    slots = ()
+
+
+def test_recipes_that_maps_cannot_follow_or_that_are_said_twice_are_refused():
+    assert settings_lib.LookaheadSettings(augmentation='hung').recipe.random_scale.maximum == 1.6
+    with pytest.raises(UserError, match='changes the shape of pictures'):
+        settings_lib.LookaheadSettings(augmentation='zhu')
+    with pytest.raises(UserError, match='lookahead.flip = False both say'):
+        settings_lib.LookaheadSettings(augmentation='hung', flip=False)

@@ -147,3 +147,27 @@ def test_turns_are_taken():
 def test_no_such_network_to_time(call):
     with pytest.raises(UserError, match='Did you mean "deeplab_xception"'):
         call('benchmark', 'inference', '--model=deeplab_xcept')
+
+
+@pytest.mark.parametrize('ratio', [5.5, 4.5])
+def test_an_input_that_is_too_slow_is_an_error(call, capsys, monkeypatch, ratio):
+    from tf_advseg.experiments import input_benchmark
+    rate = input_benchmark.Rate('hung', (321, 321), 10 * ratio, 10.0, ratio)
+    monkeypatch.setattr(input_benchmark, 'measure',
+                        lambda strategy, network, repeats: iter([rate] * repeats))
+    if ratio > 5:
+        call('benchmark', 'input', '--repeats=2')
+    else:
+        with pytest.raises(UserError, match='less than 5 times as fast as the training step'):
+            call('benchmark', 'input', '--repeats=2')
+    rows = capsys.readouterr().out.splitlines()[3:]
+    assert len(rows) == 2 and all(row.startswith('hung') for row in rows)
+    assert all(row.endswith('NOT MET') == (ratio < 5) for row in rows)
+
+
+def test_the_help_fits_a_screen():
+    from tools import benchmark
+    from tf_advseg.core import command_line
+    lines = command_line.help_text(benchmark.main).splitlines()
+    assert len(lines) <= 24 and max(map(len, lines)) <= 100
+    assert all(kind in benchmark.__doc__ for kind in benchmark.KINDS)

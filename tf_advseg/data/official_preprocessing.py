@@ -1,9 +1,14 @@
 """Sizes and scales of the official DeepLab's preprocessing (core/preprocess_utils of its code).
 
-The order there, and in `pipeline.training_batches`: resize to a range (ADE20K only), random scale,
-padding with the mean pixel and with the ignored label, random crop, random flip. Every size is
-computed in float32, as the official graph does: a product that falls short of a whole number loses
-a row.
+The order there, and in `recipes.Recipe`: resize to a range (ADE20K only), random scale, padding
+with the mean pixel and with the ignored label, random crop, random flip. Every size is computed in
+float32, as the official graph does: a product that falls short of a whole number loses a row.
+
+There are two grids to resize on. 'corners' is the official DeepLab's: the corner pixels of both
+pictures lie on one another, sizes are rounded down. 'centres' is OpenCV's, which the code of Hung
+et al. calls: pixels are areas, sizes are rounded to the nearest (a half in float32, so that one
+pixel may differ). OpenCV's own nearest neighbour stands half a pixel off its bilinear grid; here
+labels are taken at the picture's places.
 """
 import dataclasses
 
@@ -11,6 +16,10 @@ import numpy as np
 import tensorflow as tf
 
 from tf_advseg.core import errors
+
+CORNERS, CENTRES = 'corners', 'centres'
+GRIDS = {CORNERS: {'align_corners': True, 'half_pixel_centers': False},
+         CENTRES: {'align_corners': False, 'half_pixel_centers': True}}
 
 _SCALE = 3  # the kind of draw, folded into the seed beside augment's
 
@@ -62,9 +71,11 @@ class RandomScale:
         return tf.gather(factors, tf.minimum(index, len(factors) - 1))
 
 
-def scaled_size(height, width, factor):
-    """int32 [2]: (height, width) times a factor, rounded down in float32; at least 1."""
-    size = tf.cast(tf.cast(tf.stack([height, width]), tf.float32) * factor, tf.int32)
+def scaled_size(height, width, factor, grid=CORNERS):
+    """int32 [2]: (height, width) times a factor in float32, rounded as the grid's owner does (down
+    for 'corners', to the nearest for 'centres'); at least 1."""
+    size = tf.cast(tf.stack([height, width]), tf.float32) * factor
+    size = tf.cast(tf.round(size) if grid == CENTRES else size, tf.int32)
     return tf.maximum(size, 1)
 
 
@@ -107,28 +118,29 @@ class SizeRange:
         return size
 
 
-def resized(image, label, size):
-    """Picture and label at another size, with aligned corners.
+def resized(image, label, size, grid=CORNERS):
+    """Picture and label at another size, on one grid.
 
     Args:
       image: [H, W, 3] of any numeric type.
       label: [H, W] integer.
       size: int32 [2], (height, width).
+      grid: a name in GRIDS.
 
     Returns:
       (float32 [height, width, 3], bilinear; [height, width] of the label's type, nearest).
     """
-    return resized_map(tf.cast(image, tf.float32), size), resized_map(label, size)
+    return resized_map(tf.cast(image, tf.float32), size, grid), resized_map(label, size, grid)
 
 
-def resized_map(values, size):
-    """One map at another size, with aligned corners: [H, W, C] bilinear, [H, W] of ids nearest.
+def resized_map(values, size, grid=CORNERS):
+    """One map at another size: [H, W, C] bilinear, [H, W] of ids nearest.
 
     Floats of less than 32 bits and integers keep their type, the latter rounded.
     """
     # The ops of models.resize, which stands above this room: tf.image.resize has no align_corners.
     if values.shape.rank == 2:
         return tf.raw_ops.ResizeNearestNeighbor(
-            images=values[None, ..., None], size=size, align_corners=True)[0, ..., 0]
-    result = tf.raw_ops.ResizeBilinear(images=values[None], size=size, align_corners=True)[0]
+            images=values[None, ..., None], size=size, **GRIDS[grid])[0, ..., 0]
+    result = tf.raw_ops.ResizeBilinear(images=values[None], size=size, **GRIDS[grid])[0]
     return tf.cast(tf.round(result) if values.dtype.is_integer else result, values.dtype)

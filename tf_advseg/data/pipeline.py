@@ -2,6 +2,18 @@
 
 There is no state to save or restore: the batch of step t is a function of (seed, t), so a
 run that is resumed, or one that rewinds its weights, goes on with the batch it would have had.
+
+Under a strategy a batch is the global one: `training.loop.distribute` gives every replica its own
+consecutive part, on several workers too, so that no example is in a global step twice. Each worker
+reads and cuts the whole batch and keeps its part.
+
+Nothing is cached but the hold-out. Training pictures are cut anew at every step; what could be kept
+is the decoding, a third to a half of the work, for seven times the space, and `cache(file)` keeps
+serving what was once put in after anything before it has changed. Records are the cache: their
+bytes are as many as the files', read at random places, and stay in the page cache of the system.
+`evaluation_arrays` decodes the hold-out once, in memory, for evaluations after every step.
+How many pictures are decoded at a time is tuned by tf.data; `tools/benchmark.py input` compares
+what comes out with what a training step takes.
 """
 import functools
 
@@ -10,7 +22,7 @@ import tensorflow as tf
 
 from tf_advseg.core.errors import UserError
 from tf_advseg.core.random_streams import RandomStreams
-from tf_advseg.data import augment, official_preprocessing, record_format
+from tf_advseg.data import augment, record_format, recipes
 from tf_advseg.data.records import data_errors, dataset_options
 from tf_advseg.data.spec import IGNORE_LABEL
 
@@ -45,16 +57,14 @@ def _draw(item, count, batch_size, seed, stream, augment_stream):
 
 
 def training_batches(records, ids, batch_size, crop_size, streams, first_step, num_steps=None,
-                     flip=True, num_parallel_calls=AUTOTUNE, prefetch=2, stream='data',
-                     augment_stream='augment', random_scale=None, size_range=None,
-                     pad_value=augment.PAD_VALUE):
+                     recipe=recipes.Recipe(), num_parallel_calls=AUTOTUNE, prefetch=2,
+                     stream='data', augment_stream='augment', pad_value=augment.PAD_VALUE):
     """Batches for steps first_step, first_step + 1, ...
 
     The batch of step t holds items t*B .. (t+1)*B-1 of the endless concatenation of the
-    epochs' permutations (no picture is left out at an epoch's end). Pictures are resized where that
-    is asked for, padded at the bottom and right to the crop, larger ones cropped at random, then
-    mirrored at random; the seed of all draws is streams.seed('augment', t) folded with the
-    position in the batch. The order is the official DeepLab code's.
+    epochs' permutations (no picture is left out at an epoch's end). What happens to a picture is
+    the recipe's; the seed of all its draws is streams.seed('augment', t) folded with the position
+    in the batch.
 
     Args:
       records: a `RecordSet`.
@@ -64,12 +74,10 @@ def training_batches(records, ids, batch_size, crop_size, streams, first_step, n
       crop_size: (h, w) in pixels.
       streams: `RandomStreams`.
       first_step, num_steps: which steps; num_steps None goes on for ever.
-      flip: mirror at random.
+      recipe: `recipes.Recipe`; by default pictures are padded, cropped and mirrored.
       num_parallel_calls: pictures decoded at a time.
       prefetch: batches prepared ahead.
       stream, augment_stream: the names of the random streams.
-      random_scale: official_preprocessing.RandomScale, or None: not resized.
-      size_range: official_preprocessing.SizeRange that comes before it, or None.
       pad_value: see `augment.pad_to`.
 
     Returns:
@@ -91,10 +99,8 @@ def training_batches(records, ids, batch_size, crop_size, streams, first_step, n
 
     def prepare(payload, index, seed):
         example = record_format.decode(payload)
-        image, label = _resized(example['image'], example['label'], size_range, random_scale, seed)
-        image, label = _pad_and_crop(image, label, tuple(map(int, crop_size)), seed, pad_value)
-        if flip:
-            image, label = augment.random_flip((image, label), seed)
+        image, label = recipe.apply(example['image'], example['label'],
+                                    tuple(map(int, crop_size)), seed, pad_value)
         return {'image': image, 'label': tf.cast(label, tf.int32),
                 'image_id': example['image_id'], 'index': index}
 
@@ -111,27 +117,6 @@ def _require_ids(records, ids):
         raise UserError(f'{records.folder}: an empty list of pictures was asked for; is the '
                         'split empty?')
     return records.positions(ids)
-
-
-def _resized(image, label, size_range, random_scale, seed):
-    """The two resizes that come before padding; either may be None."""
-    if size_range is not None:
-        size = size_range.size(*tf.unstack(tf.shape(label)))
-        image, label = official_preprocessing.resized(image, label, size)
-    if random_scale is not None and random_scale.active:
-        size = official_preprocessing.scaled_size(*tf.unstack(tf.shape(label)),
-                                                  random_scale.draw(seed))
-        image, label = official_preprocessing.resized(image, label, size)
-    return image, label
-
-
-def _pad_and_crop(image, label, crop_size, seed, pad_value):
-    """Pads to at least the crop, then cuts a random crop where the picture is larger."""
-    size = tf.maximum(tf.shape(label), tf.constant(crop_size, tf.int32))
-    image, label = augment.pad_to(image, label, size[0], size[1], pad_value)
-    top, left = augment.random_crop_offsets(size[0], size[1], crop_size, seed)
-    image, label = (augment.crop(tensor, top, left, crop_size) for tensor in (image, label))
-    return tf.ensure_shape(image, [*crop_size, 3]), tf.ensure_shape(label, crop_size)
 
 
 def padded_sizes(sizes, crop_size, multiple=16):

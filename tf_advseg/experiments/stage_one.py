@@ -1,8 +1,10 @@
 """Stage 1 (LoAd, section 2): cross-entropy "up to a reasonable performance"."""
+import dataclasses
+
 import gin
 
-from tf_advseg.data import official_preprocessing
 from tf_advseg.data import pipeline
+from tf_advseg.data import recipes
 from tf_advseg.evaluation import metrics as figures
 from tf_advseg.experiments import context as contexts
 from tf_advseg.experiments import networks
@@ -17,14 +19,14 @@ NAME = 'stage1'
 # Settings that came later: at these values they are left out of what a stage is recognised by, so
 # that a run that was begun before them goes on.
 _LATER = {'optimizer': 'sgd', 'min_scale': 1.0, 'max_scale': 1.0, 'scale_step': 0.25,
-          'size_range': None, 'nesterov': False}
+          'size_range': None, 'nesterov': False, 'augmentation': None}
 
 
 @gin.configurable
 def stage_one(weighted_epochs=4, epochs=8, batch_size=7, learning_rate=1e-4, schedule='constant',
               momentum=0.9, fine_tune_batch_norm=None, flip=True, evaluate_every_epochs=1,
               optimizer='sgd', min_scale=1.0, max_scale=1.0, scale_step=0.25, size_range=None,
-              nesterov=False):
+              nesterov=False, augmentation=None):
     """The settings of Stage 1; section 4 ("Stanford Background dataset") gives the defaults.
 
     Args:
@@ -47,6 +49,8 @@ def stage_one(weighted_epochs=4, epochs=8, batch_size=7, learning_rate=1e-4, sch
       size_range: (min_size, max_size, factor) of `official_preprocessing.SizeRange`, which resizes
         every picture first; None for none. The hold-out's pictures are never resized.
       nesterov: of 'sgd' and 'momentum'; Hung et al. train their segmentor so.
+      augmentation: a recipe by name (`data.recipes`: 'flip', 'deeplab', 'hung', 'zhu', each with
+        '+photometric' or not) in place of flip, the scales and the size range; None for those.
 
     Returns:
       dict of the settings.
@@ -96,17 +100,21 @@ def _resolved(settings, segmentor):
 
 
 def _identity(settings):
-    """The resolved settings that a finished Stage 1 is recognised by."""
-    return {name: value for name, value in settings.items()
-            if name not in _LATER or value != _LATER[name]}
+    """The resolved settings that a finished Stage 1 is recognised by.
+
+    A recipe by name stands there with all that it says, since gin may have changed it.
+    """
+    identity = {name: value for name, value in settings.items()
+                if name not in _LATER or value != _LATER[name]}
+    if settings['augmentation'] is not None:
+        identity['recipe'] = dataclasses.asdict(_recipe(settings))
+    return identity
 
 
-def _resizing(settings):
-    """The arguments of `pipeline.training_batches` that resize pictures."""
-    size_range = settings['size_range']
-    return {'random_scale': official_preprocessing.RandomScale(
-                settings['min_scale'], settings['max_scale'], settings['scale_step']),
-            'size_range': size_range and official_preprocessing.SizeRange(*size_range)}
+def _recipe(settings):
+    """The `recipes.Recipe` that the settings spell."""
+    return recipes.of_settings('stage_one', *(settings[name] for name in (
+        'augmentation', 'flip', 'min_scale', 'max_scale', 'scale_step', 'size_range')))
 
 
 def _train(context, segmentor, settings, folder):
@@ -131,12 +139,12 @@ def _train(context, segmentor, settings, folder):
         return {'hold_out/miou': float(figures.mean_iou(counts)),
                 'hold_out/pixel_accuracy': float(figures.pixel_accuracy(counts))}
 
-    resizing = _resizing(settings)
+    recipe = _recipe(settings)
 
     def batches(first_step):
         return pipeline.training_batches(data.records, data.train, settings['batch_size'],
                                          context.crop_size, context.streams, first_step,
-                                         flip=settings['flip'], **resizing,
+                                         recipe=recipe,
                                          pad_value=segmentors.padding_colour(segmentor))
 
     metrics = contexts.BoardedJournal(context.journal(context.run.metrics_path),

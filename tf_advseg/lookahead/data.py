@@ -33,7 +33,7 @@ class LookaheadData:
         self._streams = streams
         self._strategy = strategy
         self._pad_value = segmentors.padding_colour(segmentor)
-        self._random_scale = settings.random_scale
+        self._recipe = settings.recipe
         self._stride = 1 if map_kind == 'hard' else segmentor.logits_stride
         self._check_crop()
         side = [(size - 1) // self._stride + 1 for size in self.crop_size]
@@ -43,7 +43,7 @@ class LookaheadData:
     def _check_crop(self):
         """Crops of larger pictures must fall on the grid of the maps of whole ones."""
         sizes = self.records.image_sizes(self.train_ids + self.holdout_ids)
-        fits = (sizes <= np.array(self.crop_size)).all() and not self._random_scale.active
+        fits = (sizes <= np.array(self.crop_size)).all() and not self._recipe.random_scale.active
         if not fits and (self._stride > 16 or any((side - 1) % self._stride
                                                   for side in self.crop_size)):
             raise errors.UserError(
@@ -56,9 +56,8 @@ class LookaheadData:
         """Global generator batches from a budget step on."""
         return pipeline.training_batches(
             self.records, self.train_ids, self._settings.batch_size, self.crop_size,
-            self._streams, first_step, num_steps, flip=self._settings.flip, stream=stream,
-            augment_stream=augment_stream, random_scale=self._random_scale,
-            pad_value=self._pad_value)
+            self._streams, first_step, num_steps, recipe=self._recipe, stream=stream,
+            augment_stream=augment_stream, pad_value=self._pad_value)
 
     def upcoming_batches(self, first_step, num_steps):
         """The batches the next steps will see, distributed, without consuming them."""

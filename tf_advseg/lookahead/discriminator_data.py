@@ -34,7 +34,8 @@ def items(num_images, num_slots, seen=None):
 
 
 def batches(records, ids, pairs, lookup, map_shape, map_dtype, batch_size, crop_size, stride,
-            seed, flip=True, drop_remainder=False, random_scale=None, pad_value=augment.PAD_VALUE):
+            seed, flip=True, drop_remainder=False, random_scale=None, pad_value=augment.PAD_VALUE,
+            photometric=None):
     """Batches for `methods.load.LoAd.adversary_step`, in the order of `pairs`.
 
     Args:
@@ -54,6 +55,7 @@ def batches(records, ids, pairs, lookup, map_shape, map_dtype, batch_size, crop_
       drop_remainder: leave out a last batch that is smaller.
       random_scale: official_preprocessing.RandomScale, or None; see `_scale`.
       pad_value: see `augment.pad_to`.
+      photometric: data.photometric.Photometric, or None: truths' and maps' pictures alike.
 
     Returns:
       tf.data.Dataset of {'image' float32 [B,h,w,3], 'label' int32 [B,h,w], 'map', 'is_real'
@@ -68,9 +70,11 @@ def batches(records, ids, pairs, lookup, map_shape, map_dtype, batch_size, crop_
         return picture, tf.ensure_shape(stored, [None] * len(map_shape)), slot, size, position
 
     def prepare(picture, stored, slot, size, position):
-        image, label = augment.pad_to(picture['image'], picture['label'], size[0], size[1],
-                                      pad_value)
         item_seed = augment.example_seed(tf.constant(seed, tf.int32), position)
+        image, label = picture['image'], picture['label']
+        if photometric is not None:
+            image = photometric(image, item_seed)
+        image, label = augment.pad_to(image, label, size[0], size[1], pad_value)
         if random_scale is not None and random_scale.active:
             image, label, stored, size = _scale(
                 image, label, stored, slot, random_scale.draw(item_seed), crop_size, map_shape,
@@ -152,6 +156,7 @@ class DiscriminatorData:
         self._map = (tuple(map_shape), np.dtype(map_dtype))
         self._stride = stride
         self._settings = settings
+        self._recipe = settings.recipe
         self._crop_size = crop_size
         self._strategy = strategy
         self._pad_value = pad_value
@@ -175,11 +180,11 @@ class DiscriminatorData:
         """Distributed training batches in the order of `pairs`."""
         whole = len(pairs) >= self._settings.discriminator_batch_size
         return loop.distribute(
-            self._batches('train', pairs, seed, self._settings.flip, whole), self._strategy)
+            self._batches('train', pairs, seed, self._recipe.flip, whole), self._strategy)
 
     def local(self, pairs, seed):
         """The same kind of batches, not distributed."""
-        return self._batches('train', pairs, seed, self._settings.flip, False)
+        return self._batches('train', pairs, seed, self._recipe.flip, False)
 
     def hold_out(self):
         """Distributed batches of the hold-out's truths and of every slot's maps of it."""
@@ -195,8 +200,9 @@ class DiscriminatorData:
         return np.ascontiguousarray(stored, self._map[1])
 
     def _batches(self, part, pairs, seed, flip, drop_remainder):
+        recipe = self._recipe if part == 'train' else None
         return batches(
             self._records, self._ids[part], pairs, self._kept_lookup, *self._map,
             self._settings.discriminator_batch_size, self._crop_size, self._stride, seed, flip,
-            drop_remainder, self._settings.random_scale if part == 'train' else None,
-            self._pad_value)
+            drop_remainder, recipe and recipe.random_scale, self._pad_value,
+            recipe and recipe.photometric)

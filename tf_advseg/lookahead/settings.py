@@ -4,7 +4,7 @@ import dataclasses
 import gin
 
 from tf_advseg.core import errors
-from tf_advseg.data import official_preprocessing
+from tf_advseg.data import recipes
 
 BALANCED = 'balanced'
 OPTIMIZER_FATES = ('restore', 'reset', 'keep')
@@ -48,6 +48,8 @@ class LookaheadSettings:
       evaluation_batch_size: pictures per forward pass on the hold-out.
       min_scale, max_scale, scale_step: random resizing before the crop, of the generator's and the
         discriminator's pictures (data.official_preprocessing.RandomScale); none in the paper.
+      augmentation: a recipe by name (data.recipes) in place of flip and the scales, or None. One
+        that changes a picture's shape is refused: stored maps could not follow it.
     """
     batch_size: int = 5
     propagation_steps: object = 1
@@ -73,6 +75,7 @@ class LookaheadSettings:
     min_scale: float = 1.0
     max_scale: float = 1.0
     scale_step: float = 0.25
+    augmentation: object = None
 
     def __post_init__(self):
         for name in ('batch_size', 'balance_batches', 'map_batch_size', 'min_epochs', 'max_epochs',
@@ -82,7 +85,10 @@ class LookaheadSettings:
             self._require_whole(name, 0)
         if not isinstance(self.propagation_steps, str):
             self._require_whole('propagation_steps', 1)
-        self.random_scale  # refuses what is out of range
+        if not self.recipe.keeps_shape:  # looking at it refuses what is out of range
+            raise errors.UserError(
+                f'lookahead.augmentation = {self.augmentation!r}: changes the shape of pictures, '
+                'and the maps of the buffer cannot follow; expected flip, deeplab or hung')
         errors.require_one_of('optimizer_at_rewind', self.optimizer_at_rewind, OPTIMIZER_FATES)
         errors.require_one_of('discriminator_at_retrain', self.discriminator_at_retrain,
                               DISCRIMINATOR_FATES)
@@ -99,9 +105,10 @@ class LookaheadSettings:
                                    f'least {least}')
 
     @property
-    def random_scale(self):
-        """official_preprocessing.RandomScale of these settings."""
-        return official_preprocessing.RandomScale(self.min_scale, self.max_scale, self.scale_step)
+    def recipe(self):
+        """data.recipes.Recipe of these settings."""
+        return recipes.of_settings('lookahead', self.augmentation, self.flip, self.min_scale,
+                                   self.max_scale, self.scale_step)
 
     def steps_per_propagation(self, training_images):
         """Mini-batches in one propagation."""
