@@ -208,6 +208,13 @@ def test_whole_pictures_larger_than_the_crop(records):
     lengths = [len(b['index']) for b in pipeline.whole_pictures(
         records, same_size, SMALL, 2).as_numpy_iterator()]
     assert lengths == [2, 1, 1]
+    strides = [next(iter(pipeline.whole_pictures(records, ['p1'], (1, 1), 1, multiple=multiple)))
+               ['image'].shape[1:3] for multiple in (8, 32)]
+    height, width = records.image_size('p1')
+    assert strides == [[-(-(side - 1) // multiple) * multiple + 1 for side in (height, width)]
+                       for multiple in (8, 32)]
+    images, _, _ = pipeline.evaluation_arrays(records, ['p1'], (1, 1), multiple=8)
+    assert list(images.shape[1:3]) == strides[0]
 
 
 @hypothesis.given(st.integers(1, 200), st.integers(1, 200), st.integers(0, 9), st.integers(0, 9))

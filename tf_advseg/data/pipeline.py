@@ -140,17 +140,17 @@ def padded_sizes(sizes, crop_size, multiple=16):
 
 
 def whole_pictures(records, ids, crop_size, batch_size, num_parallel_calls=AUTOTUNE, prefetch=2,
-                   pad_value=augment.PAD_VALUE):
+                   pad_value=augment.PAD_VALUE, multiple=16):
     """Every picture once, whole, unflipped, in order: for maps and evaluation.
 
-    Pictures are padded at the bottom and right to `padded_sizes`; neighbours of one size form
-    a batch, so batches are smaller where the size changes, and at the end.
+    Pictures are padded at the bottom and right to `padded_sizes` (of `multiple`); neighbours of
+    one size form a batch, so batches are smaller where the size changes, and at the end.
 
     Returns:
       tf.data.Dataset of the same dicts as `training_batches`.
     """
     positions = _require_ids(records, ids)
-    targets = padded_sizes(records.image_sizes(ids), crop_size)
+    targets = padded_sizes(records.image_sizes(ids), crop_size, multiple)
     starts = np.flatnonzero(np.any(targets[1:] != targets[:-1], axis=1)) + 1
     starts = np.concatenate([[0], starts]).astype(np.int64)
     stops = np.append(starts[1:], len(positions))
@@ -178,11 +178,11 @@ def whole_pictures(records, ids, crop_size, batch_size, num_parallel_calls=AUTOT
     return dataset.prefetch(prefetch).with_options(dataset_options())
 
 
-def evaluation_arrays(records, ids, crop_size):
+def evaluation_arrays(records, ids, crop_size, multiple=16):
     """Pictures and labels decoded once, for evaluations that come again and again.
 
-    All are padded to one size: the largest of `padded_sizes`, the crop where no picture is
-    larger. 4 * N * h * w bytes.
+    All are padded to one size: the largest of `padded_sizes` (of `multiple`), the crop where no
+    picture is larger. 4 * N * h * w bytes.
 
     Returns:
       (images uint8 [N, h, w, 3], labels uint8 [N, h, w], sizes int32 [N, 2]) as NumPy.
@@ -190,7 +190,7 @@ def evaluation_arrays(records, ids, crop_size):
     """
     _require_ids(records, ids)
     sizes = records.image_sizes(ids)
-    height, width = padded_sizes(sizes, crop_size).max(axis=0)
+    height, width = padded_sizes(sizes, crop_size, multiple).max(axis=0)
     images = np.full([len(ids), height, width, 3], int(augment.PAD_VALUE), np.uint8)
     labels = np.full([len(ids), height, width], IGNORE_LABEL, np.uint8)
     with tf.device('/cpu:0'), data_errors():

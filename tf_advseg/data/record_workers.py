@@ -1,4 +1,4 @@
-"""Processes that read and encode pictures beside this one, so that every core has work.
+"""Processes that read pictures beside this one, so that every core has work.
 
 Pillow keeps Python's global lock while it decodes and encodes: threads alone do not help. The
 processes are plain children that talk over pipes. multiprocessing would either import the user's
@@ -33,7 +33,7 @@ def default_workers():
     return min(cores, _MOST)
 
 
-def part_source(reader, workers, pictures):
+def part_source(reader, workers, pictures, read=record_parts.read_parts):
     """A context manager that gives a function (image_id, published) -> RecordParts.
 
     The function may be called from `workers` threads at a time.
@@ -43,22 +43,23 @@ def part_source(reader, workers, pictures):
       workers: how many pictures are read at a time.
       pictures: how many there are to read; for a few, no process is started. Neither is one for
         readers from outside this package, which a child could not import for certain.
+      read: what is done with a picture: a function of a module, (reader, image_id, published) ->
+        anything that can be pickled.
     """
     if (workers > 1 and pictures >= WORTH_WHILE and sys.executable
             and type(reader).__module__.startswith(_OUR_READERS)):
-        return _Workers(reader, workers)
-    return _InProcess(reader)
+        return _Workers(reader, workers, read)
+    return _InProcess(reader, read)
 
 
 class _InProcess:
     """Reads in the calling thread."""
 
-    def __init__(self, reader):
-        self._reader = reader
+    def __init__(self, reader, read):
+        self._reader, self._read = reader, read
 
     def __enter__(self):
-        return lambda image_id, published=True: record_parts.read_parts(
-            self._reader, image_id, published)
+        return lambda image_id, published=True: self._read(self._reader, image_id, published)
 
     def __exit__(self, *_):
         pass
@@ -67,8 +68,8 @@ class _InProcess:
 class _Workers:
     """Hands every call to a child that is free."""
 
-    def __init__(self, reader, count):
-        self._first = pickle.dumps(reader)
+    def __init__(self, reader, count, read):
+        self._first = pickle.dumps((read, reader))
         self._count = count
         self._children, self._new, self._free = [], set(), collections.deque()
         self._some_free = threading.Semaphore(0)
@@ -139,16 +140,16 @@ def serve():
     """What a child does: reads pictures by request until its input ends."""
     requests, answers = sys.stdin.buffer, os.fdopen(os.dup(sys.stdout.fileno()), 'wb')
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # nothing else may write between answers
-    reader = None
+    reader = read = None
     while True:
         try:
             if reader is None:
-                reader = pickle.load(requests)
+                read, reader = pickle.load(requests)
             image_id, published = pickle.load(requests)
         except EOFError:
             return
         try:
-            answer = 'parts', record_parts.read_parts(reader, image_id, published)
+            answer = 'parts', read(reader, image_id, published)
         except UserError as error:
             answer = 'user error', str(error)
         except Exception:  # a mistake of ours: told where it can be seen

@@ -56,7 +56,7 @@ class Context:
         # LoAd evaluates after every propagation: decode and pad once.
         if 'holdout' not in self._arrays:
             self._arrays['holdout'] = pipeline.evaluation_arrays(
-                self.data.records, self.data.holdout, self.crop_size)
+                self.data.records, self.data.holdout, self.crop_size, _stride(segmentor))
         return evaluator.Evaluator(segmentor, self._arrays['holdout'], segmentor.num_classes,
                                    batch_size, self.several_replicas)
 
@@ -77,12 +77,17 @@ class Context:
                 segmentor,
                 lambda: pipeline.whole_pictures(
                     self.data.records, ids, self.crop_size, 8,
-                    pad_value=segmentors.padding_colour(segmentor)),
+                    pad_value=segmentors.padding_colour(segmentor), multiple=_stride(segmentor)),
                 segmentor.num_classes, strategy=self.several_replicas)
         counts = self._evaluators[key].run()
         spec = self.data.spec
         summary = figures.summary(counts, spec.class_names, absent=spec.absent)
         return {'miou': summary['mean_iou'], **summary}
+
+
+def _stride(segmentor):
+    """What sizes beyond the crop are padded to: `evaluate` and `predict` do the same."""
+    return getattr(segmentor, 'output_stride', None) or 16
 
 
 class SilentJournal:

@@ -63,15 +63,19 @@ def section(title, *parts):
     return f'<section><h2>{html.escape(title)}</h2>\n' + '\n'.join(parts) + '\n</section>'
 
 
-def figure(caption, png):
+def figure(caption, picture, width=None):
     """A picture inside the page with its caption.
 
     Args:
       caption: plain text.
-      png: the bytes of a PNG file.
+      picture: the bytes of a PNG or JPEG file.
+      width: its width in pixels; a PNG's is read from its header.
     """
     text = html.escape(str(caption), quote=True)
-    width = int.from_bytes(png[16:20], 'big')       # PNG: the width stands in the header
-    data = 'data:image/png;base64,' + base64.b64encode(png).decode('ascii')
+    png = picture.startswith(b'\x89PNG')
+    if width is None:
+        width = int.from_bytes(picture[16:20], 'big') if png else 0
+    data = (f'data:image/{"png" if png else "jpeg"};base64,'
+            + base64.b64encode(picture).decode('ascii'))
     return (f'<figure><div class="scroll"><img style="--wide:{width}px" alt="{text}" '
             f'src="{data}"></div><figcaption>{text}</figcaption></figure>')
