@@ -73,12 +73,12 @@ def encode_png(image):
     return stream.getvalue()
 
 
-def _font(size):
+def font(size):
     """DejaVu Sans, which comes with matplotlib, so that a panel looks alike everywhere."""
     return ImageFont.truetype(matplotlib.get_data_path() + '/fonts/ttf/DejaVuSans.ttf', size)
 
 
-def _fit(draw, text, font, width):
+def fit(draw, text, font, width):
     """The text, cut with an ellipsis to the width in pixels."""
     if draw.textlength(text, font=font) <= width:
         return text
@@ -153,10 +153,11 @@ def panel_grid(rows, titles, palette, class_names=None, captions=None, cell_widt
     under = line if captions else 0
     height = bar + sum(h + gap + under for h in heights) + (foot.height if foot else 0)
     sheet = Image.new('RGB', (width, height), _PAPER)
-    draw, font = ImageDraw.Draw(sheet), _font(13)
+    draw, letters = ImageDraw.Draw(sheet), font(13)
     for column, title in enumerate(titles):
         middle = gap + column * (cell_width + gap) + cell_width / 2
-        draw.text((middle, bar / 2), _fit(draw, str(title), font, cell_width), _INK, font, 'mm')
+        draw.text((middle, bar / 2), fit(draw, str(title), letters, cell_width), _INK, letters,
+                  'mm')
     top = bar
     for number, (row, row_height) in enumerate(zip(rows, heights)):
         for column, entry in enumerate(row):
@@ -169,8 +170,8 @@ def panel_grid(rows, titles, palette, class_names=None, captions=None, cell_widt
             sheet.paste(picture, (left + (cell_width - picture.width) // 2,
                                   top + (row_height - picture.height) // 2))
         if captions:
-            text = _fit(draw, str(captions[number]), font, width - 2 * gap)
-            draw.text((gap, top + row_height + line / 2), text, _INK, font, 'lm')
+            text = fit(draw, str(captions[number]), letters, width - 2 * gap)
+            draw.text((gap, top + row_height + line / 2), text, _INK, letters, 'lm')
         top += row_height + gap + under
     if foot:
         sheet.paste(foot, (0, top))
@@ -179,13 +180,13 @@ def panel_grid(rows, titles, palette, class_names=None, captions=None, cell_widt
 
 def _legend(class_names, palette, width, ignore_label):
     """Swatches with the classes' names, in as many lines as the width needs."""
-    font, swatch, step = _font(12), 12, 22
+    letters, swatch, step = font(12), 12, 22
     ruler = ImageDraw.Draw(Image.new('RGB', (1, 1)))
     names = [*map(str, class_names), 'unlabelled']
     colours = [tuple(int(v) for v in colour) for colour in palette][:len(class_names)] + [(0,) * 3]
     places, x, y = [], 6, 0
     for name in names:
-        need = swatch + 6 + int(ruler.textlength(name, font=font)) + 16
+        need = swatch + 6 + int(ruler.textlength(name, font=letters)) + 16
         if x + need > width and x > 6:
             x, y = 6, y + step
         places.append((x, y))
@@ -194,5 +195,5 @@ def _legend(class_names, palette, width, ignore_label):
     draw = ImageDraw.Draw(legend)
     for name, colour, (x, y) in zip(names, colours, places):
         draw.rectangle((x, y + 5, x + swatch, y + 5 + swatch), fill=colour, outline=_INK)
-        draw.text((x + swatch + 6, y + 5 + swatch / 2), name, _INK, font, 'lm')
+        draw.text((x + swatch + 6, y + 5 + swatch / 2), name, _INK, letters, 'lm')
     return legend
