@@ -24,7 +24,8 @@ setup(
               'tf_advseg.tools', 'tf_advseg._gin'],
     package_dir={'tf_advseg': 'tf_advseg', 'tf_advseg.tools': 'tools', 'tf_advseg._gin': 'gin'},
     package_data={'tf_advseg._gin': ['*.gin', '**/*.gin'],
-                  'tf_advseg.data': ['split_lists/*.json']},
+                  'tf_advseg.data': ['split_lists/*.json', '*.md'],
+                  'tf_advseg.evaluation': ['*.md']},
     install_requires=[
         'tensorflow==2.15.1',
         'tensorflow-addons==0.23.0',

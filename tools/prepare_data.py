@@ -27,8 +27,7 @@ from absl import flags  # noqa: E402
 from tf_advseg.core import command_line  # noqa: E402
 from tf_advseg.core import runtime  # noqa: E402
 
-command_line.define_common_flags('source', 'output', dataset='folder')
-flags.DEFINE_multi_string('option', [], 'Option of the reader, as seed=1; repeatable.')
+command_line.define_common_flags('source', 'output', 'option', dataset='folder')
 
 FLAGS = flags.FLAGS
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tf_advseg.core import files
 from tf_advseg.core.errors import UserError
 from tf_advseg.data import readers, records
 
@@ -56,11 +57,62 @@ def test_a_module_s_reader_is_found(aerial, monkeypatch):
     assert readers.make_reader('aerial:AerialReader', folder).spec.name == 'aerial'
 
 
+def test_records_are_of_a_reader_s_text_wherever_it_lies(aerial, tmp_path, monkeypatch):
+    script, folder = aerial
+    name = f'{script}:AerialReader'
+    description = readers.make_reader(name, folder, seed=1).description
+    assert description == {'reader': 'AerialReader', 'options': {'seed': 1},
+                           'sha256': files.sha256(script)}
+    monkeypatch.chdir(folder)
+    (tmp_path / 'elsewhere.py').write_bytes(script.read_bytes())
+    monkeypatch.syspath_prepend(str(folder))
+    for other in ('aerial.py:AerialReader', './aerial.py:AerialReader', 'aerial:AerialReader',
+                  f'../{folder.name}/aerial.py:AerialReader',
+                  f'{tmp_path}/elsewhere.py:AerialReader'):
+        assert readers.make_reader(other, folder, seed=1).description == description
+
+
+def test_an_edited_reader_makes_other_records(aerial, tmp_path):
+    script, folder = aerial
+    mine, output = tmp_path / 'mine.py', tmp_path / 'records'
+    mine.write_text(script.read_text())
+    name = f'{mine}:AerialReader'
+    records.write_records(readers.make_reader(name, folder), None, output, progress=False)
+    before = records.RecordSet(output).load('3')[1]
+    text = script.read_text()
+    # Of the same length, so that neither size nor a time in whole seconds gives it away.
+    mine.write_text(text.replace(
+        '(1, 2, 3), official_ignore=0', '(3, 2, 1), official_ignore=0'))
+    changed = readers.make_reader(name, folder)
+    assert (changed.load('3')[1] != before).any()
+    with pytest.raises(UserError, match='records'):
+        records.write_records(changed, None, output, progress=False)
+
+
+@pytest.mark.parametrize('text, words', [
+    ('raise KeyError("colours")', 'KeyError'), ('1 / 0', 'ZeroDivisionError: division by zero'),
+    ('def f(:', 'SyntaxError'), ('import no_such_thing', 'ModuleNotFoundError'),
+    ('import sys; sys.exit(3)', 'SystemExit: 3'), ('x = (1,\n\x00)', 'cannot be loaded')])
+def test_a_reader_that_fails_to_load_is_one_line(tmp_path, monkeypatch, text, words):
+    path = tmp_path / 'failing_reader.py'
+    path.write_text(text + '\n')
+    with pytest.raises(UserError) as error:
+        readers.reader_class(f'{path}:Mine')
+    assert str(error.value).startswith(f'{path}: cannot be loaded: ') and words in str(error.value)
+    assert '\n' not in str(error.value)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(UserError, match='failing_reader|no_such_thing'):
+        readers.reader_class('failing_reader:Mine')
+
+
 @pytest.mark.parametrize('name, message', [
     ('{}:AerialReadr', 'no reader "AerialReadr"; readers there: AerialReader.*Did you mean'),
     ('{}:FileReader', 'no reader "FileReader"'),
     ('nowhere.py:Reader', 'nowhere.py: no such file'),
     ('no_such_module_here:Reader', 'no_such_module_here cannot be imported'),
+    (':Reader', 'expected one of ade20k, .* or PATH.py:CLASS'),
+    ('.x:Reader', 'expected one of ade20k, .* or PATH.py:CLASS'),
+    ('..:Reader', 'expected one of ade20k'),
     ('cityscape', 'Did you mean "cityscapes"')])
 def test_a_mistake_is_one_line(aerial, name, message):
     with pytest.raises(UserError, match=message) as caught:

@@ -26,6 +26,8 @@ def test_official_splits_and_shifted_classes(folder):
             'train': [f'ADE_train_0000000{i}' for i in (1, 2, 3)],
             'val': ['ADE_val_00000001', 'ADE_val_00000002']}
     assert reader.spec.num_classes == 150 and reader.spec.class_names[0] == 'wall'
+    assert reader.spec.absent == 'zero'  # as SceneParsing's evaluationCode averages
+    assert make_reader('ade20k', folder, numbering=151).spec.absent == 'left_out'
     image, label = reader.load('ADE_train_00000002')
     drawn = draw_pair(1)[1]
     expected = np.where(drawn == 255, 255, np.array([0, 50, 100, 149])[np.minimum(drawn, 3)])
@@ -112,3 +114,23 @@ def test_options_and_ids_are_checked(folder):
         make_reader('ade20k', folder, numbering=100)
     with pytest.raises(UserError, match='no picture "x"'):
         make_reader('ade20k', folder).load('x')
+
+
+def test_suffixes_in_capitals_and_hidden_files(folder):
+    before = make_reader('ade20k', folder)
+    name = 'ADE_train_00000002'
+    picture = folder / 'images' / 'training' / f'{name}.jpg'
+    picture.rename(picture.with_suffix('.JPG'))
+    _label(folder, name).rename(_label(folder, name).with_suffix('.PNG'))
+    (picture.parent / '._ADE_train_00000001.jpg').write_bytes(b'of macOS')
+    reader = make_reader('ade20k', folder)
+    assert reader.splits() == before.splits()
+    assert reader.files(name) == (picture.with_suffix('.JPG'),
+                                  _label(folder, name).with_suffix('.PNG'))
+    assert reader.load(name)[1].shape == (33, 48)
+
+
+@pytest.mark.parametrize('value', ['false', 0, None])
+def test_a_switch_is_true_or_false(folder, value):
+    with pytest.raises(UserError, match='test_is_val is .*, expected true or false'):
+        make_reader('ade20k', folder, test_is_val=value)

@@ -166,3 +166,10 @@ def test_real_frame(shared, tmp_path):
     np.testing.assert_array_equal(np.where(instances > 999, instances // 1000, instances), ids)
     objects = np.unique(instances[instances > 999]) // 1000
     assert set(reader.spec.from_official(objects)) <= {*reader.spec.instance_classes, 255}
+
+
+@pytest.mark.parametrize('option', ['dummy_test', 'test_is_val'])
+def test_a_switch_is_true_or_false(tmp_path, option):
+    write_cityscapes(tmp_path)
+    with pytest.raises(UserError, match=f"{option} is 'false', expected true or false"):
+        make_reader('cityscapes', tmp_path, **{option: 'false'})

@@ -83,6 +83,10 @@ def test_parts_may_lie_in_folders_of_their_own(folder, split, tmp_path):
 
 @pytest.mark.parametrize('damage, words', [
     (lambda f: shutil.rmtree(f / 'extended'), 'no folder extended in it or below'),
+    (lambda f: [p.unlink() for p in (f / 'extended').glob('*.jpg')],
+     'extended: no picture *.jpg in this folder'),
+    (lambda f: [p.unlink() for p in (f / 'base').glob('*.jpg')],
+     'base: no picture *.jpg in this folder'),
     (lambda f: (f / 'base' / 'cmp_b0002.png').unlink(),
      'base/cmp_b0002.jpg: picture without label'),
     (lambda f: (f / 'extended' / 'cmp_x0002.jpg').unlink(),
@@ -109,3 +113,13 @@ def test_incomplete_data_and_unknown_splits_are_named(folder):
         make_reader('cmp_facades', folder).splits()
     with pytest.raises(UserError, match='Did you mean "base_extended"'):
         make_reader('cmp_facades', folder, split='base_extnded').splits()
+
+
+def test_capitals_hidden_files_and_a_mark_in_the_names(folder, split):
+    for suffix in ('jpg', 'png'):
+        (folder / f'base/cmp_b0002.{suffix}').rename(folder / f'base/cmp_b0002.{suffix.upper()}')
+    (folder / 'base' / '._cmp_b0001.jpg').write_bytes(b'of macOS')
+    names = folder / 'label_names.txt'
+    names.write_bytes(b'\xef\xbb\xbf' + names.read_bytes())
+    reader = make_reader('cmp_facades', folder, split=str(split[0]))
+    assert reader.splits() == split[1] and reader.load('cmp_b0002')[1].shape == (33, 48)

@@ -173,7 +173,7 @@ BROKEN = {
     'empty split folder': (lambda f: (f / 'images/val').mkdir(), 'images/val: empty split'),
     'beside split folders': (lambda f: write_folder(f, ['train/x']),
                              'images/p0.png: lies beside the split folders'),
-    'empty split list': (lambda f: _list(f, '\n'), 'splits/val.txt: empty split'),
+    'empty split list': (lambda f: _list(f, '\n'), 'splits/val.txt: empty list'),
     'list of others': (lambda f: _list(f, 'p2\np77\n'), 'splits/val.txt: lists "p77", but'),
     'list repeats': (lambda f: _list(f, 'p2\np2\n'), 'splits/val.txt: lists "p2" twice'),
     'bad classes.json': (lambda f: (f / 'classes.json').write_text('{"a": 1}'),
@@ -217,3 +217,28 @@ def test_labels_that_are_all_ignored_give_no_number_of_classes(tmp_path):
         _write(folder / 'labels' / f'{name}.png', np.full(shape, 255, np.uint8))
     with pytest.raises(UserError, match='every pixel is ignored'):
         make_reader('folder', folder)
+
+
+def test_texts_of_windows_editors_are_read(own_folder):
+    names = 'sky\r\ntree\r\nroad\r\ngrass\r\n'
+    (own_folder / 'classes.txt').write_bytes(names.encode('utf-8-sig'))
+    (own_folder / 'splits').mkdir()
+    (own_folder / 'splits/train.txt').write_bytes('p1\r\np2\r\n'.encode('utf-8-sig'))
+    reader = make_reader('folder', own_folder)
+    assert reader.spec.class_names == ('sky', 'tree', 'road', 'grass')
+    assert reader.splits() == {'train': ['p1', 'p2']}
+
+
+@pytest.mark.parametrize('options, words', [
+    ({'seed': 'abc'}, "seed is 'abc', expected a whole number"),
+    ({'seed': -1}, 'seed is -1, expected a whole number of at least 0'),
+    ({'seed': True}, 'seed is True, expected a whole number'),
+    ({'fractions': 0.5}, 'split fractions are 0.5, expected a number for each part'),
+    ({'fractions': {'train': 'half'}}, 'expected a number for each part'),
+    ({'fractions': {}}, 'expected a number for each part'),
+    ({'class_names': 'abc'}, "class_names is 'abc', expected a list"),
+    ({'num_classes': 'four'}, "num_classes is 'four', expected a whole number")])
+def test_options_of_another_kind_are_named_in_one_line(own_folder, options, words):
+    with pytest.raises(UserError) as error:
+        make_reader('folder', own_folder, **{'num_classes': 4, **options})
+    assert words in str(error.value) and '\n' not in str(error.value)

@@ -9,6 +9,15 @@ def test_ids_and_paths(tmp_path):
     path = tmp_path / 'train.txt'
     path.write_text('2007_000032\r\n\n /JPEGImages/2008_000001.jpg /labels/2008_000001.png\n')
     assert lists.read_ids(path) == ['2007_000032', '2008_000001']
+    path.write_text('city/a b.c\n\nd\n')
+    assert lists.read_ids(path, paths=False) == ['city/a b.c', 'd']
+
+
+def test_a_mark_at_the_start_is_no_part_of_the_first_id(tmp_path):
+    path = tmp_path / 'train.txt'
+    path.write_bytes(b'\xef\xbb\xbf2007_000032\r\n2008_000001\r\n')
+    assert lists.read_ids(path) == ['2007_000032', '2008_000001']
+    assert lists.read_lines(path) == ['2007_000032', '2008_000001']
 
 
 @pytest.mark.parametrize('content, words', [

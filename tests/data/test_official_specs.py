@@ -1,4 +1,5 @@
 """Classes and colours of the zoo's data sets, against the official code's colour maps."""
+import hashlib
 import json
 
 import pytest
@@ -36,3 +37,20 @@ def test_cityscapes_ids_are_ascending_and_the_classes_known():
     spec = official_specs.SPECS['cityscapes']
     assert list(spec.official_ids) == sorted(set(spec.official_ids))
     assert dict(zip(spec.class_names, spec.official_ids))['bicycle'] == 33
+
+
+def test_ade20k_names_are_scene_parsing_s_list():
+    spec = official_specs.SPECS['ade20k']
+    named = dict(zip(spec.official_ids, spec.class_names))
+    # Lines of objectInfo150.txt; the hash is of all 150 first words of its names, comma-separated.
+    assert {1: 'wall', 4: 'floor', 13: 'person', 21: 'car', 150: 'flag'}.items() <= named.items()
+    assert hashlib.sha256(','.join(spec.class_names).encode()).hexdigest() == (
+        'ba644262c15afe51fbdc3d84fbeb6ae1af70169aae08d7f3f9a29984eda138ee')
+    zoo = official_specs.SPECS['ade20k_151']
+    assert dict(zip(zoo.official_ids, zoo.class_names)) == {0: 'unlabelled', **named}
+
+
+def test_absent_classes_are_averaged_as_the_official_evaluators_do():
+    assert {name: spec.absent for name, spec in official_specs.SPECS.items()} == {
+        'pascal_voc_2012': 'left_out', 'cityscapes': 'left_out', 'ade20k': 'zero',
+        'ade20k_151': 'left_out'}

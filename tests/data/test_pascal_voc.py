@@ -1,4 +1,7 @@
 """PASCAL VOC 2012 with SBD in both its forms: miniatures of the official layout, real files."""
+import logging
+import os
+import pathlib
 import pickle
 import shutil
 
@@ -11,7 +14,7 @@ from official_layouts_voc_cityscapes import (
     SBD_TRAIN, SBD_VAL, TRAIN, VAL, sbd_label, unpack_samples, voc_pair, write_aug, write_sbd,
     write_voc)
 from tf_advseg.core.errors import UserError
-from tf_advseg.data.readers import make_reader
+from tf_advseg.data.readers import make_reader, pascal_voc
 from tf_advseg.data.records import RecordSet, write_records
 
 MORE = tuple(i for i in SBD_TRAIN + SBD_VAL if i not in TRAIN + VAL)
@@ -119,7 +122,7 @@ BROKEN = {
     'no folder': (lambda voc, sbd: shutil.rmtree(voc / 'SegmentationClass'),
                   'expected the official folder VOCdevkit/VOC2012'),
     'no list': (lambda voc, sbd: (voc / 'ImageSets/Segmentation/val.txt').unlink(),
-                'val.txt: the list of pictures cannot be read'),
+                'val.txt: cannot be read (No such file'),
     'empty list': (lambda voc, sbd: (voc / 'ImageSets/Segmentation/val.txt').write_text('\n'),
                    'val.txt: empty list'),
     'twice': (lambda voc, sbd: (sbd / 'train.txt').write_text('2009_000021\n2009_000021\n'),
@@ -175,6 +178,10 @@ def test_contradicting_options_and_leaks_are_refused(voc, sbd, aug, tmp_path):
 
 def test_real_files(shared, tmp_path):
     folder = unpack_samples(shared, tmp_path, 'VOC2012')
+    train = folder / 'ImageSets/Segmentation/train.txt'
+    with pytest.raises(UserError, match='train.txt: lists "2007_000033", which is in val.txt too'):
+        make_reader('pascal_voc_2012', folder)  # whoever took the sample listed all of it there
+    train.write_text('2007_000032\n2007_000039\n')
     reader = make_reader('pascal_voc_2012', folder)
     splits = reader.splits()
     assert {name: len(ids) for name, ids in splits.items()} == {
@@ -191,3 +198,77 @@ def test_real_files(shared, tmp_path):
         seen |= {reader.spec.class_names[i] for i in np.unique(label[valid])}
         assert (~valid).any()
     assert {'background', 'aeroplane', 'tvmonitor'} <= seen
+
+
+def test_the_folder_given_is_taken_before_any_below_and_pictures_are_not_walked(
+        voc, monkeypatch):
+    write_voc(voc / 'old' / 'VOC2012')
+    (voc / 'old/VOC2012/ImageSets/Segmentation/val.txt').write_text(VAL[0] + '\n')
+    assert make_reader('pascal_voc_2012', voc).splits()['val'] == list(VAL)
+    shutil.rmtree(voc / 'old')
+    looked, real = [], os.scandir
+    monkeypatch.setattr(os, 'scandir', lambda path: looked.append(
+        pathlib.Path(path).name) or real(path))
+    voc.rename(voc.parent / 'VOC2007')  # so that all of it is searched for VOC2012
+    assert pascal_voc._find(voc.parent.parent).name == 'VOC2007'
+    assert 'VOC2007' in looked and not {'JPEGImages', 'SegmentationClass'} & set(looked)
+
+
+def test_a_list_to_train_on_that_holds_val_is_refused(voc):
+    (voc / 'ImageSets/Segmentation/train.txt').write_text('\n'.join(TRAIN + VAL[1:]))
+    with pytest.raises(UserError, match=f'train.txt: lists "{VAL[1]}", which is in val.txt too'):
+        make_reader('pascal_voc_2012', voc)
+
+
+def test_other_sizes_than_the_published_ones_are_warned_of(voc, monkeypatch, caplog):
+    def warned():
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            make_reader('pascal_voc_2012', voc)
+        return [record.getMessage() for record in caplog.records]
+    assert [(f'{len(ids)} pictures in split "{name}", published with {size}' in text)
+            for text, (name, ids, size) in zip(warned(), (
+                ('train', TRAIN, 1464), ('val', VAL, 1449), ('trainval', TRAIN + VAL, 2913)))
+            ] == [True] * 3
+    monkeypatch.setattr(pascal_voc, 'PUBLISHED_SIZES', {
+        'train': len(TRAIN), 'val': len(VAL), 'trainval': 9, 'train_aug': 10582})
+    assert len(warned()) == 1 and 'published with 9' in warned()[0]
+    assert 'scores do not compare' in warned()[0]
+
+
+def test_suffixes_in_capitals_and_hidden_files(voc):
+    (voc / f'JPEGImages/{VAL[0]}.jpg').rename(voc / f'JPEGImages/{VAL[0]}.JPG')
+    (voc / f'SegmentationClass/{VAL[0]}.png').rename(voc / f'SegmentationClass/{VAL[0]}.PNG')
+    (voc / f'JPEGImages/._{VAL[0]}.jpg').write_bytes(b'of macOS')
+    reader = make_reader('pascal_voc_2012', voc)
+    np.testing.assert_array_equal(reader.load(VAL[0])[1], voc_pair(VAL[0])[1])
+
+
+@pytest.mark.parametrize('options, words', [
+    ({'sbd': 2012}, '2012 is no path of a folder; expected the official folder benchmark_RELEASE'),
+    ({'aug': 2012}, '2012 is no path of a folder; expected SegmentationClassAug'),
+    ({'test_is_val': 'false'}, "test_is_val is 'false', expected true or false"),
+    ({'test_is_val': 1}, 'test_is_val is 1, expected true or false')])
+def test_options_of_another_kind_are_named_in_one_line(voc, options, words):
+    with pytest.raises(UserError) as error:
+        make_reader('pascal_voc_2012', voc, **options)
+    assert words in str(error.value) and '\n' not in str(error.value)
+
+
+def test_an_uncompressed_label_with_another_type_is_one_line(voc, sbd):
+    path = sbd / f'cls/{MORE[0]}.mat'
+    savemat(path, {'GTcls': {'Segmentation': sbd_label(MORE[0])}})
+    content = bytearray(path.read_bytes())
+    content[144] ^= 2  # the array's class, of which SciPy makes an UnboundLocalError
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=f'{MORE[0]}.mat: not a readable label of SBD'):
+        make_reader('pascal_voc_2012', voc, sbd=sbd).load(MORE[0])
+
+
+@pytest.mark.parametrize('error', [UnboundLocalError('x'), MemoryError(), AssertionError('y')])
+def test_whatever_scipy_raises_is_one_line(voc, sbd, monkeypatch, error):
+    def loadmat(*_, **__):
+        raise error
+    monkeypatch.setattr('scipy.io.loadmat', loadmat)
+    with pytest.raises(UserError, match=f'{MORE[0]}.mat: not a readable label of SBD'):
+        make_reader('pascal_voc_2012', voc, sbd=sbd).load(MORE[0])

@@ -72,7 +72,12 @@ def test_a_child_that_is_killed_is_said(reader, children):
         assert read('p0').size == (40, 56)
         for child in children:
             os.kill(child.pid, signal.SIGKILL)
-        with pytest.raises(UserError, match='read picture "p1" has ended .signal 9'):
+        with pytest.raises(UserError, match='read picture "p1" has ended .signal 9.*goes on where'):
+            read('p1')
+    with record_workers.part_source(reader, 2, 12, resumes=False) as read:
+        os.kill(children[-1].pid, signal.SIGKILL)
+        os.kill(children[-2].pid, signal.SIGKILL)
+        with pytest.raises(UserError, match='signal 9.*: start it again$'):
             read('p1')
 
 
@@ -113,3 +118,13 @@ def test_a_child_needs_no_tensorflow(repository):
     run = subprocess.run([sys.executable, '-c', code], cwd=repository, capture_output=True,
                          text=True)
     assert (run.returncode, run.stdout) == (0, '[]\n'), run.stderr
+
+
+def test_a_child_that_crashes_over_a_file_names_it(reader, children):
+    with record_workers.part_source(reader, 2, 12) as read:
+        for child in children:
+            os.kill(child.pid, signal.SIGSEGV)
+        with pytest.raises(UserError, match='read picture "p1" has ended .signal 11.; a file of '
+                                            'this picture may be damaged: .*images/p1.png, '
+                                            '.*labels/p1.png. The same command'):
+            read('p1')

@@ -26,7 +26,16 @@ def test_fourteen_sequences_of_24_objects_give_16_classes():
     assert len(segtrack_v2.OBJECTS) == 14
     assert sum(len(names) for names in segtrack_v2.OBJECTS.values()) == 24
     assert segtrack_v2.SPEC.num_classes == 16
-    assert segtrack_v2.SPEC.class_names[0] == 'background'
+    assert segtrack_v2.SPEC.class_names == (
+        'background', 'bird', 'rider', 'bike', 'deer', 'cheetah', 'car', 'frog', 'girl',
+        'hummingbird', 'monkey', 'dog', 'parachute', 'penguin', 'soldier', 'worm')
+    # The published folders GroundTruth/<sequence>/1, 2, ...: which object each holds.
+    assert segtrack_v2.OBJECTS == {
+        'bird_of_paradise': ('bird',), 'birdfall': ('bird',), 'bmx': ('rider', 'bike'),
+        'cheetah': ('deer', 'cheetah'), 'drift': ('car', 'car'), 'frog': ('frog',),
+        'girl': ('girl',), 'hummingbird': ('hummingbird', 'hummingbird'), 'monkey': ('monkey',),
+        'monkeydog': ('monkey', 'dog'), 'parachute': ('parachute',),
+        'penguin': ('penguin',) * 6, 'soldier': ('soldier',), 'worm': ('worm',)}
 
 
 def test_masks_are_cut_at_half_and_the_whiter_one_wins(folder):
@@ -74,6 +83,12 @@ def test_lists_of_the_data_set_say_which_frames_count(folder):
     (folder / 'ImageSets' / 'frog.txt').write_text('frog/\nfrog_10\n')
     with pytest.raises(UserError, match='GroundTruth/frog: frame frog_10 is missing'):
         make_reader('segtrack_v2', folder)
+    everything = [f'frog_{i}' for i in (7, 8, 9, 11)]
+    for header in ('', '*frog\n', '\ufefffrog/\n', '\ufeff'):  # a list may lack the first line
+        (folder / 'ImageSets' / 'frog.txt').write_text(header + '\n'.join(everything), 'utf-8')
+        parts = make_reader('segtrack_v2', folder).splits()
+        assert [i for ids in parts.values() for i in ids if i.startswith('frog')] == [
+            f'frog/{frame}' for frame in everything]
     (folder / 'ImageSets' / 'frog.txt').write_text('frog/\n')
     with pytest.raises(UserError, match='frog.txt: lists no frame'):
         make_reader('segtrack_v2', folder)

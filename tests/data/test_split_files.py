@@ -32,7 +32,9 @@ def test_a_list_is_what_its_sizes_and_seed_draw(name):
     assert len(set(everything)) == len(everything) == (606 if 'cmp' in name else 715)
     fields = files.read_json(split_files.LISTS / f'{name}.json')
     ids = [i for part in drawn.values() for i in part]
-    assert splits_lib.make_split(ids, SIZES[name], fields['seed']) == drawn
+    together = fields.get('together', ())
+    assert splits_lib.make_split(ids, SIZES[name], fields['seed'], together) == drawn
+    assert bool(together) == (name == 'stanford_background_luc')
     assert name.startswith(fields['dataset']) and fields['sizes_from']
 
 
@@ -84,6 +86,11 @@ def test_a_file_of_one_s_own_may_leave_pictures_out(tmp_path):
     assert choose(str(path), 'abc', 'here', 'toy') == {'train': ['a'], 'val': ['b']}
     with pytest.raises(UserError, match='mine.json lists 2 pictures, but 1 of them'):
         choose(path, 'ac', 'here', 'toy')
+    splits_lib.write_split(tmp_path / 'leak.json', {'train': ['a', 'c'], 'val': ['b', 'c']})
+    with pytest.raises(UserError, match='leak.json: picture "c" is both in "train" and in "val"'):
+        choose(tmp_path / 'leak.json', 'abc', 'here', 'toy')
+    with pytest.raises(UserError, match='unknown split of toy "2012"'):
+        choose(2012, 'abc', 'here', 'toy')
     with pytest.raises(UserError, match='a split of data set toy, expected one of other'):
         choose(path, 'abc', 'here', 'other')
     with pytest.raises(UserError, match='nowhere.json: no such file'):

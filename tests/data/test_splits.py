@@ -27,6 +27,8 @@ def test_split_depends_on_the_seed_and_not_on_the_listing():
 @pytest.mark.parametrize('sizes, words', [
     ({'train': 60, 'val': 0}, '"val" would be empty'),
     ({'train': 50, 'val': 20}, 'needs 70 pictures, but there are 60'),
+    ({'train': 'all'}, 'expected a number for each part'),
+    (60, 'split sizes are 60, expected a number for each part'),
 ])
 def test_impossible_sizes_are_refused(sizes, words):
     with pytest.raises(UserError, match=words):
@@ -139,6 +141,10 @@ def test_split_file_round_trip_with_fields(tmp_path):
     ('{"a": 1}', 'not a split file'), ('[1', 'JSON'),
     ('{"format": "tf_advseg split", "version": 9, "splits": {}}', 'version 9'),
     ('{"format": "tf_advseg split", "version": 1, "splits": {"val": []}}', '"val" is empty'),
+    ('{"format": "tf_advseg split", "version": 1, "splits": {"val": [["a"], "b"]}}',
+     '''split "val" lists ['a'], expected the ids of pictures as strings'''),
+    ('{"format": "tf_advseg split", "version": 1, "splits": {"val": ["a", "b", "a"]}}',
+     'split "val" lists picture "a" twice'),
 ])
 def test_other_files_are_refused_by_name(tmp_path, text, words):
     path = tmp_path / 'splits.json'
@@ -146,3 +152,35 @@ def test_other_files_are_refused_by_name(tmp_path, text, words):
     with pytest.raises(UserError, match='splits.json') as error:
         splits.read_split(path)
     assert words in str(error.value)
+
+
+def test_parts_that_share_a_picture_are_refused_only_where_they_must_not(tmp_path):
+    path = tmp_path / 'splits.json'
+    parts = {'train': ['a', 'b'], 'val': ['c'], 'trainval': ['a', 'c']}
+    splits.write_split(path, parts)
+    assert splits.read_split(path) == parts
+    with pytest.raises(UserError, match='splits.json: picture "a" is both in "train" and in '
+                                        '"trainval"'):
+        splits.read_split(path, disjoint=True)
+
+
+@hypothesis.given(st.integers(0, 10 ** 6), st.integers(0, 10))
+@hypothesis.settings(max_examples=60, deadline=None)
+def test_pairs_stay_together_and_sizes_as_asked(seed, count):
+    random = np.random.default_rng(seed)
+    chosen = [IDS[i] for i in random.permutation(60)[:2 * count]]
+    pairs = list(zip(chosen[::2], chosen[1::2]))
+    sizes = {'train': 26, 'val': 20, 'test': 14}
+    parts = splits.make_split(IDS, sizes, seed, together=pairs)
+    assert {name: len(ids) for name, ids in parts.items()} == sizes
+    assert sorted(i for ids in parts.values() for i in ids) == IDS
+    for pair in pairs:
+        assert any(set(pair) <= set(ids) for ids in parts.values())
+    plain = splits.make_split(IDS, sizes, seed)
+    moved = sum(len(set(parts[name]) - set(plain[name])) for name in sizes)
+    assert moved <= 2 * count and splits.make_split(IDS, sizes, seed, pairs) == parts
+
+
+def test_pairs_without_room_are_refused():
+    with pytest.raises(UserError, match='stay together'):
+        splits.make_split('ab', {'train': 1, 'val': 1}, 0, together=[('a', 'b')])

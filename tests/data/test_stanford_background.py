@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tf_advseg.core import files
 from tf_advseg.core.errors import UserError
+from tf_advseg.data import split_files
 from tf_advseg.data import splits as splits_lib
 from tf_advseg.data.readers import make_reader
+from tf_advseg.data.readers.stanford_background import DUPLICATES, StanfordBackgroundReader
 
 MINI = {'train': 3, 'val': 2, 'test': 1}
 
@@ -35,6 +38,48 @@ def test_lucs_sizes_of_the_real_data(stanford):
     assert [[len(ids) for ids in parts.values()] for parts in found] == [
         [501, 72, 142], [502, 71, 142]]
     assert found[0]['test'] == found[1]['test']
+
+
+def test_the_same_scene_lies_in_two_parts_of_load_only_where_it_is_told(stanford):
+    # Thumbnails that differ by less than 2 of 255; the next nearest differ by more than 16.
+    paths = sorted((stanford / 'images').glob('*.jpg'))
+    small = np.stack([np.array(Image.open(path).convert('L').resize((16, 16), Image.BOX), float)
+                      for path in paths]).reshape(715, -1)
+    squares = (small ** 2).sum(axis=1)
+    distance = (squares[:, None] + squares - 2 * small @ small.T) / small.shape[1]
+    found = {(paths[i].stem, paths[j].stem) for i, j in np.argwhere(distance < 4) if i < j}
+    assert found == set(DUPLICATES) and not ((distance > 4) & (distance < 200)).any()
+    equal = [pair for pair in DUPLICATES
+             if len({(stanford / 'images' / f'{i}.jpg').read_bytes() for i in pair}) == 1]
+    assert equal == list(DUPLICATES[:3])
+    for split, folds, expected in (
+            ('load', [None], {'6000068 (train) = 6000318 (val)', '6000117 (val) = 6000324 (train)',
+                              '6000257 (test) = 6000348 (train)',
+                              '1000875 (train) = 9000875 (test)',
+                              '1001184 (train) = 9001184 (test)'}),
+            ('luc', range(8), set())):
+        for fold in folds:
+            parts = make_reader('stanford_background', stanford, split=split, fold=fold).splits()
+            part_of = {i: name for name, ids in parts.items() for i in ids}
+            assert expected == {f'{a} ({part_of[a]}) = {b} ({part_of[b]})'
+                                for a, b in found if part_of[a] != part_of[b]}
+    told = ' '.join(StanfordBackgroundReader.__doc__.split())
+    note = files.read_json(split_files.LISTS / 'stanford_background_load.json')['note']
+    for a, b in DUPLICATES:
+        if (a, b) != ('1000288', '9000288'):  # both in train
+            assert f'{a} (' in told and f'= {b} (' in told and f'{a} = {b}' in note
+    luc = files.read_json(split_files.LISTS / 'stanford_background_luc.json')
+    assert [tuple(pair) for pair in luc['together']] == list(DUPLICATES)
+
+
+def test_capitals_and_hidden_files(mini_stanford):
+    picture = mini_stanford / 'images' / '0000002.jpg'
+    picture.rename(picture.with_suffix('.JPG'))
+    (mini_stanford / 'images' / '._0000001.jpg').write_bytes(b'of macOS')
+    (mini_stanford / 'labels' / '._0000001.regions.txt').write_bytes(b'of macOS')
+    reader = make_reader('stanford_background', mini_stanford, sizes=MINI)
+    assert reader.load('0000002')[0].shape == (48, 33, 3)
+    assert sum(len(ids) for ids in reader.splits().values()) == 6
 
 
 def test_a_split_file_of_one_s_own(mini_stanford, tmp_path):

@@ -62,6 +62,8 @@ def test_it_is_drawing_pictures_one_by_one():
 def test_equal_evaluations_differ_by_exactly_nothing():
     counts = counts_of(two(1)[0])
     found = paired_bootstrap(counts, counts, class_names=('a', 'b', 'c'))
+    assert found['absent'] == 'left_out'
+    assert paired_bootstrap(counts, counts, samples=9, absent='zero')['absent'] == 'zero'
     nothing = {'delta': 0.0, 'low': 0.0, 'high': 0.0}
     assert found['miou'] == nothing
     assert found['class_iou'] == {'a': nothing, 'b': nothing, 'c': nothing}

@@ -221,6 +221,14 @@ def test_trimap_is_the_iou_inside_the_band(spec_of, seed, void):
             assert found['class_iou'][f'c{c}'] == expected
 
 
+@pytest.mark.parametrize('absent, mean', [('left_out', 1.0), ('zero', 0.5)])
+def test_the_band_has_the_data_set_s_rule_for_absent_classes(spec_of, absent, mean):
+    measure = Trimap(spec_of(4, absent=absent), widths=(3,))
+    measure.update('one', halves(12), halves(12))
+    result = measure.result()
+    assert result['absent'] == absent and result['widths']['3']['mean_iou'] == mean
+
+
 def test_bands_are_nested_and_end_in_the_whole_picture(spec_of):
     label, prediction = pair(5, size=(30, 30), ignored=False)
     measure = Trimap(spec_of(4), widths=(1, 3, 5, 60))

@@ -172,6 +172,7 @@ def test_iou_agrees_with_the_plain_measure_and_is_json():
 
 def test_nothing_counted():
     result = CityscapesScores(SPEC).result()
+    assert result['absent'] == 'left_out'  # the official script's rule, whatever else is averaged
     assert result['mean_iou'] is result['mean_iiou'] is None
 
 

@@ -155,6 +155,17 @@ def test_categories_are_the_classes_of_pixels_renamed():
     assert figures['mean_category_iou'] == metrics.mean_iou(expected)
 
 
+def test_the_mean_over_categories_has_the_rule_for_absent_ones():
+    matrix = np.zeros([4, 4], np.int64)
+    matrix[0, 0], matrix[1, 1] = 3, 5
+    for absent, mean in (('left_out', 1.0), ('zero', 2 / 3)):
+        figures = metrics.summary(matrix, 'abcd', absent, categories=('x', 'x', 'y', 'z'))
+        assert figures['category_iou'] == {'x': 1.0, 'y': None, 'z': None}
+        assert figures['mean_category_iou'] == (1.0 if absent == 'left_out' else 1 / 3)
+        figures = metrics.summary(matrix, 'abcd', absent, categories='xyzz')
+        assert figures['mean_category_iou'] == mean and figures['absent'] == absent
+
+
 def test_durall_equation_8_in_both_readings():
     hits, truth, predicted = np.int64([
         [[2, 0, 0], [3, 1, 0], [0, 0, 0]],

@@ -11,7 +11,7 @@ import zipfile
 import pytest
 
 TOOLS = ('train', 'evaluate', 'predict', 'prepare_data', 'inspect_run', 'benchmark', 'sweep',
-         'demo', 'import_checkpoint', 'export')
+         'demo', 'import_checkpoint', 'export', 'doctor')
 
 
 def call(command, cwd):
@@ -72,7 +72,10 @@ def test_wheel_holds_gin_files_and_tools_under_the_package_s_name(wheel, source)
         assert f'tf_advseg/tools/{path.relative_to(source / "tools").as_posix()}' in names
     for path in (source / 'tf_advseg').rglob('*.py'):
         assert path.relative_to(source).as_posix() in names, 'a folder without __init__.py?'
-    for path in (source / 'tf_advseg').rglob('*.json'):
+    data = [path for ending in ('json', 'md')
+            for path in (source / 'tf_advseg').rglob(f'*.{ending}')]
+    assert {'ADD_YOUR_DATA.md', 'METRICS.md'} <= {path.name for path in data}
+    for path in data:
         assert path.relative_to(source).as_posix() in names, 'not in package_data?'
     assert {name.split('/')[0] for name in names if '.dist-info/' not in name} == {'tf_advseg'}
     assert not any(name.endswith('_gin/__init__.py') for name in names)

@@ -98,5 +98,8 @@ def test_mistakes_are_one_line_and_leave_nothing(call, own_folder, tmp_path):
 def test_options_are_python_values_or_text():
     assert preparing.reader_options(['seed=3', 'size=(4, 5)', 'dataset_name=my data']) == {
         'seed': 3, 'size': (4, 5), 'dataset_name': 'my data'}
+    switches = preparing.reader_options(['a=false', 'b=True', 'c= TRUE', 'd=False', 'e=no'])
+    assert switches == {'a': False, 'b': True, 'c': True, 'd': False, 'e': 'no'}
+    assert [type(switches[name]) for name in 'abcd'] == [bool] * 4
     with pytest.raises(UserError, match='given twice'):
         preparing.reader_options(['seed=1', 'seed=2'])

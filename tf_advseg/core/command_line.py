@@ -38,6 +38,7 @@ _FLAGS = {
     'data_dir': (flags.DEFINE_string, None, 'Records made by prepare_data, or raw data: a folder '
                  'or an archive.', {}),
     'dataset': (flags.DEFINE_string, None, 'Name of the data set or its reader.', {}),
+    'option': (flags.DEFINE_multi_string, [], 'Option of the reader, as seed=1; repeatable.', {}),
     'split': (flags.DEFINE_string, None, 'Split of the data set (train, val, test, …).', {}),
     'checkpoint': (flags.DEFINE_string, None, 'Run directory or model folder; in train '
                    'also what import_checkpoint takes.', {}),

@@ -8,6 +8,7 @@ import collections
 import json
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import threading
@@ -33,7 +34,7 @@ def default_workers():
     return min(cores, _MOST)
 
 
-def part_source(reader, workers, pictures, read=record_parts.read_parts):
+def part_source(reader, workers, pictures, read=record_parts.read_parts, resumes=True):
     """A context manager that gives a function (image_id, published) -> RecordParts.
 
     The function may be called from `workers` threads at a time.
@@ -45,10 +46,12 @@ def part_source(reader, workers, pictures, read=record_parts.read_parts):
         readers from outside this package, which a child could not import for certain.
       read: what is done with a picture: a function of a module, (reader, image_id, published) ->
         anything that can be pickled.
+      resumes: whether the command goes on where it stopped if started again, which a child that
+        has died is told with.
     """
     if (workers > 1 and pictures >= WORTH_WHILE and sys.executable
             and type(reader).__module__.startswith(_OUR_READERS)):
-        return _Workers(reader, workers, read)
+        return _Workers(reader, workers, read, resumes)
     return _InProcess(reader, read)
 
 
@@ -68,7 +71,8 @@ class _InProcess:
 class _Workers:
     """Hands every call to a child that is free."""
 
-    def __init__(self, reader, count, read):
+    def __init__(self, reader, count, read, resumes):
+        self._reader, self._resumes = reader, resumes
         self._first = pickle.dumps((read, reader))
         self._count = count
         self._children, self._new, self._free = [], set(), collections.deque()
@@ -115,9 +119,14 @@ class _Workers:
             child.stdin.flush()
             kind, answer = pickle.load(child.stdout)
         except (OSError, EOFError, pickle.UnpicklingError) as error:
-            raise UserError(f'the process that read picture "{image_id}" has ended '
-                            f'({_how_it_ended(child)}); is there memory left? The same command '
-                            'goes on where it stopped') from error
+            how = _how_it_ended(child)
+            # SciPy's reader of .mat files crashes over some damaged ones.
+            cause = (f'a file of this picture may be damaged{self._files_of(image_id)}'
+                     if how == f'signal {int(signal.SIGSEGV)}' else 'is there memory left?')
+            advice = ('The same command goes on where it stopped' if self._resumes else
+                      'Nothing was kept: start it again')
+            raise UserError(f'the process that read picture "{image_id}" has ended ({how}); '
+                            f'{cause} {advice}') from error
         finally:
             self._give_back(child)
         if kind == 'parts':
@@ -125,6 +134,11 @@ class _Workers:
         if kind == 'user error':
             raise UserError(answer)
         raise RuntimeError(f'reading picture "{image_id}" failed:\n{answer}')
+
+    def _files_of(self, image_id):
+        """': a.jpg, a.mat.' of a picture, '.' where it has no files."""
+        paths = ', '.join(str(path) for path in self._reader.files(image_id))
+        return f': {paths}.' if paths else '.'
 
 
 def _how_it_ended(child):

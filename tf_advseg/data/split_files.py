@@ -1,7 +1,8 @@
 """Splits as files: lists that come with the package, anybody's own, and how readers use them.
 
 `split_lists/<data set>_<name>.json` are split files (data/splits.py) of complete data sets. None
-is official: each says where its sizes come from and by which seed it was drawn, once.
+is official: each says where its sizes come from and by which seed it was drawn, once; and which
+pictures show the same and were kept in one part (`together`), see `splits.make_split`.
 
 | list | parts | sizes from |
 |---|---|---|
@@ -42,15 +43,15 @@ def chosen_split(split, ids, where, dataset, others=(), fold=None):
       dict split name -> image ids.
 
     Raises:
-      UserError: an unknown name, a file of another data set, pictures that are missing; a list of
-        the package also wants that there are no others.
+      UserError: an unknown name, a file of another data set, a picture in two parts, pictures
+        that are missing; a list of the package also wants that there are no others.
     """
     names = list_names(dataset)
     own = split not in names
     if own and not (str(split).endswith('.json') or pathlib.Path(str(split)).is_file()):
         require_one_of(f'split of {dataset}', split, (*names, *others, 'PATH.json'))
-    path = pathlib.Path(split) if own else LISTS / f'{dataset}_{split}.json'
-    parts = splits_lib.read_split(path)
+    path = pathlib.Path(str(split)) if own else LISTS / f'{dataset}_{split}.json'
+    parts = splits_lib.read_split(path, disjoint=True)
     named = files.read_json(path).get('dataset')
     if named not in (None, dataset):
         raise UserError(f'{path}: a split of data set {named}, expected one of {dataset}')

@@ -1,5 +1,6 @@
 """Who is trained on, who chooses, who is tested on: seeded splits and hold-outs."""
 import collections
+import numbers
 import pathlib
 
 from tf_advseg.core import files
@@ -10,19 +11,23 @@ FORMAT = 'tf_advseg split'
 FORMAT_VERSION = 1
 
 
-def make_split(ids, sizes, seed):
+def make_split(ids, sizes, seed, together=()):
     """Cuts `ids` at random into parts of the given sizes.
 
     Args:
       ids: image ids; their order does not matter.
       sizes: dict name -> number of pictures; they have to add up to len(ids).
       seed: the same seed gives the same split on every machine.
+      together: pairs of ids that end in one part, e.g. because they show the same picture. Where
+        the draw parts a pair, its second takes the place of the last one drawn into the part of
+        its first that is in no pair; that one takes the second's place.
 
     Returns:
       dict name -> sorted list of ids. UserError for an empty part or sizes that do not add up.
     """
     ids = sorted(ids)
     _require_unique(ids)
+    _require_numbers('sizes', sizes, numbers.Integral)
     for name, size in sizes.items():
         if int(size) <= 0:
             raise UserError(f'split "{name}" would be empty (size {size}); give every split at '
@@ -35,9 +40,35 @@ def make_split(ids, sizes, seed):
     order = RandomStreams(seed).generator('split', 0).permutation(len(ids))
     splits, start = {}, 0
     for name, size in sizes.items():
-        splits[name] = sorted(ids[i] for i in order[start:start + size])
+        splits[name] = [ids[i] for i in order[start:start + size]]
         start += size
-    return splits
+    _put_together(splits, together)
+    return {name: sorted(part) for name, part in splits.items()}
+
+
+def _put_together(splits, pairs):
+    """Exchanges pictures between the parts, in place, as `make_split` says."""
+    paired = {i for pair in pairs for i in pair}
+    for first, second in pairs:
+        home, other = (next(part for part in splits.values() if i in part)
+                       for i in (first, second))
+        if home is not other:
+            place = next((k for k in reversed(range(len(home))) if home[k] not in paired), None)
+            if place is None:
+                raise UserError(f'no part has room for both "{first}" and "{second}", which are to '
+                                'stay together; give larger sizes')
+            elsewhere = other.index(second)
+            home[place], other[elsewhere] = second, home[place]
+
+
+def _require_numbers(what, values, kind):
+    """UserError unless `values` maps the name of each part to a number."""
+    if not isinstance(values, dict) or not values or not all(
+            isinstance(value, kind) and not isinstance(value, bool) for value in values.values()):
+        expected = "{'train': 60, 'val': 40}" if kind is numbers.Integral else \
+            "{'train': 0.6, 'val': 0.4}"
+        raise UserError(f'split {what} are {values!r}, expected a number for each part, such as '
+                        f'{expected}')
 
 
 def sizes_from_fractions(count, fractions):
@@ -45,8 +76,9 @@ def sizes_from_fractions(count, fractions):
 
     Every part gets at least one picture; UserError where there are too few for that.
     """
+    _require_numbers('fractions', fractions, numbers.Real)
     total = float(sum(fractions.values()))
-    if not fractions or min(fractions.values()) <= 0:
+    if min(fractions.values()) <= 0:
         raise UserError(f'split fractions {dict(fractions)} must all be above 0')
     if count < len(fractions):
         raise UserError(f'{count} pictures are too few for the splits '
@@ -168,8 +200,17 @@ def write_split(path, splits, **fields):
         'splits': {name: list(ids) for name, ids in splits.items()}})
 
 
-def read_split(path):
-    """dict name -> list of ids from `write_split`'s file; UserError if it is no such file."""
+def read_split(path, disjoint=False):
+    """The parts of `write_split`'s file.
+
+    Args:
+      path: the file.
+      disjoint: whether parts that share a picture are refused. Those of records may: VOC's
+        trainval is the union of two others.
+
+    Returns:
+      dict name -> list of ids. UserError if it is no such file, or a part lists a picture twice.
+    """
     content = files.read_json(path)
     if not isinstance(content, dict) or content.get('format') != FORMAT:
         raise UserError(f'{path}: not a split file of this package; expected JSON with '
@@ -183,6 +224,20 @@ def read_split(path):
     for name, ids in splits.items():
         if not ids:
             raise UserError(f'{pathlib.Path(path)}: split "{name}" is empty')
+    part_of = {}
+    for name, ids in splits.items():
+        strange = next((i for i in ids if not isinstance(i, str)), None)
+        if strange is not None:
+            raise UserError(f'{path}: split "{name}" lists {strange!r}, expected the ids of '
+                            'pictures as strings')
+        for image_id in ids:
+            other = part_of.get(image_id)
+            if other == name:
+                raise UserError(f'{path}: split "{name}" lists picture "{image_id}" twice')
+            if disjoint and other is not None:
+                raise UserError(f'{path}: picture "{image_id}" is both in "{other}" and in '
+                                f'"{name}"; a picture belongs in one part')
+            part_of[image_id] = name
     return splits
 
 

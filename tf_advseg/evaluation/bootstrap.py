@@ -29,8 +29,9 @@ def paired_bootstrap(counts_a, counts_b, samples=2000, seed=0, level=0.95, class
 
     Returns:
       {'miou': {'delta', 'low', 'high'}, 'class_iou': {name: {'delta', 'low', 'high'}},
-      'pictures': N, 'samples', 'level'}; fractions. 'delta' is of the pictures as they are. A
-      class that one of the two has no IoU for has None; draws in which that is so do not count.
+      'pictures': N, 'samples', 'level', 'absent'}; fractions. 'delta' is of the pictures as they
+      are. A class that one of the two has no IoU for has None; draws in which that is so do not
+      count.
 
     Raises:
       UserError: other pictures or classes in A than in B, no pictures, or a level not in (0, 1).
@@ -52,7 +53,7 @@ def paired_bootstrap(counts_a, counts_b, samples=2000, seed=0, level=0.95, class
     drawn = np.concatenate(drawn)
     figures = [_interval(delta, values, level) for delta, values in zip(actual, drawn.T)]
     return {'miou': figures[0], 'class_iou': dict(zip(names, figures[1:])), 'pictures': number,
-            'samples': int(samples), 'level': float(level)}
+            'samples': int(samples), 'level': float(level), 'absent': absent}
 
 
 def _check(counts_a, counts_b, samples, level):

@@ -229,11 +229,12 @@ class Trimap:
 
         Returns:
           {'widths': {'1': {'mean_iou', 'pixel_accuracy', 'class_iou': {name: IoU}, 'pixels': in
-          the band}, …}, 'void': whether ignored regions have a band too}.
+          the band}, …}, 'void': whether ignored regions have a band too, 'absent': the rule of the
+          means, see `metrics.mean_iou`}.
         """
         widths = {}
         for width, matrix in self._matrices.items():
             figures = metrics.summary(matrix, self._spec.class_names, self._spec.absent)
             widths[str(width)] = {'pixels': int(matrix.sum()), **{
                 name: figures[name] for name in ('mean_iou', 'pixel_accuracy', 'class_iou')}}
-        return {'widths': widths, 'void': self._void}
+        return {'widths': widths, 'void': self._void, 'absent': self._spec.absent}

@@ -113,7 +113,8 @@ class CityscapesScores:
         Returns:
           {'class_iou', 'class_iiou', 'class_accuracy': {class: value}, 'category_iou',
           'category_iiou': {category: value}, 'mean_iou', 'mean_iiou', 'mean_category_iou',
-          'mean_category_iiou'}. 'class_accuracy' is n_ii / t_i, which the script does not write.
+          'mean_category_iiou', 'absent': 'left_out', the script's rule}. 'class_accuracy' is
+          n_ii / t_i, which the script does not write.
         """
         spec, matrix = self._spec, self._matrix
         names, grouped = metrics.category_matrix(matrix, spec.categories)
@@ -133,6 +134,7 @@ class CityscapesScores:
                                             metrics.class_accuracy(matrix).tolist()))
         for kind, values in scores.items():
             result[kind] = {name: metrics.plain(value) for name, value in values.items()}
+        result['absent'] = 'left_out'
         return result
 
     @staticmethod

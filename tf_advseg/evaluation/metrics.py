@@ -20,8 +20,8 @@ Who agrees with these figures is told in METRICS.md, beside this file.
 import numpy as np
 
 from tf_advseg.core import errors
+from tf_advseg.data.spec import ABSENT
 
-ABSENT = ('left_out', 'zero')
 READINGS = ('classes', 'pixels')
 
 
@@ -201,7 +201,7 @@ def summary(matrix, class_names, absent='left_out', categories=None):
       {'mean_iou', 'pixel_accuracy', 'mean_class_accuracy', 'frequency_weighted_iou',
       'class_iou': {name: IoU}, 'class_accuracy': {name: recall}, 'pixels': {name: t_i},
       'confusion_matrix': list of lists of int, 'absent': the rule}; with categories also
-      'category_iou': {name: IoU} and 'mean_category_iou'.
+      'category_iou': {name: IoU} and 'mean_category_iou', which follows the same rule.
     """
     matrix = _checked(matrix)
     if len(class_names) != len(matrix):
@@ -224,5 +224,6 @@ def summary(matrix, class_names, absent='left_out', categories=None):
     if categories:
         grouped = category_iou(matrix, categories)
         figures['category_iou'] = {name: plain(value) for name, value in grouped.items()}
-        figures['mean_category_iou'] = plain(mean_of_present(np.array(list(grouped.values()))))
+        figures['mean_category_iou'] = plain(
+            mean_over_classes(np.array(list(grouped.values())), absent))
     return figures

@@ -25,7 +25,9 @@ class ExperimentData:
     Attributes:
       records: data.records.RecordSet.
       train, holdout, rest, test: picture ids: the training set; the part of the validation set
-        that LoAd chooses by; the rest of it; the test set, never used for any choice.
+        that LoAd chooses by; the rest of it; the test set, never used for any choice. Where a data
+        set has no labelled test set and `test_is_val` was asked for, test is val: the hold-out in
+        it was chosen by, which `dataset` warns of.
     """
     records: object
     train: list
@@ -75,7 +77,8 @@ def unpacked(archive, folder):
                 with tarfile.open(archive) as file:
                     _extract_tar(file, temporary)
         except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
-            raise errors.UserError(f'{archive}: cannot be unpacked ({error}); is it whole?') from error
+            raise errors.UserError(
+                f'{archive}: cannot be unpacked ({error}); is it whole?') from error
     entries = list(folder.iterdir())
     return entries[0] if len(entries) == 1 and entries[0].is_dir() else folder
 

@@ -7,9 +7,13 @@ from tf_advseg.data import readers
 from tf_advseg.experiments import dataset as datasets
 from tf_advseg.reporting import tables
 
+_TRUTH = {'true': True, 'false': False}
+
 
 def reader_options(texts):
     """{'seed': 3} from ['seed=3']; a value that is no Python literal is text.
+
+    true and false are truth values in any case.
 
     Raises:
       UserError: a text without '=', or an option given twice.
@@ -24,8 +28,8 @@ def reader_options(texts):
             raise errors.UserError(f'--option={text}: {name} is given twice')
         try:
             options[name] = ast.literal_eval(value.strip())
-        except (ValueError, SyntaxError):
-            options[name] = value.strip()
+        except (ValueError, SyntaxError, TypeError):
+            options[name] = _TRUTH.get(value.strip().lower(), value.strip())
     return options
 
 

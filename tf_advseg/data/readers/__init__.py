@@ -2,9 +2,11 @@
 
 Nothing outside this folder knows how a data set lies on disk.
 """
+import hashlib
 import importlib
 import importlib.util
 import inspect
+import numbers
 import pathlib
 import sys
 
@@ -26,6 +28,8 @@ _READERS = {
                             'StanfordBackgroundReader'),
 }
 READERS = tuple(_READERS)
+# SHA-256 of the file of each module that is not of this package, as it was when it was loaded.
+_DIGESTS = {}
 
 
 def reader_class(name):
@@ -43,6 +47,9 @@ def reader_class(name):
         require_one_of('data set reader', name, READERS)
         module, class_name = _READERS[name]
         return getattr(importlib.import_module(module), class_name)
+    if not place or place.startswith('.') and not place.endswith('.py'):
+        raise UserError(f'reader "{name}": expected one of {", ".join(READERS)}, or PATH.py:CLASS '
+                        'or MODULE:CLASS for one of your own')
     module = _module(place)
     classes = {key: value for key, value in vars(module).items()
                if inspect.isclass(value) and issubclass(value, base.Reader)
@@ -58,23 +65,79 @@ def _module(place):
     """A module by name, or a file by path; loaded once."""
     if not place.endswith('.py'):
         try:
-            return importlib.import_module(place)
+            module = importlib.import_module(place)
         except ModuleNotFoundError as error:
             raise UserError(f'reader module {place}: {error.name} cannot be imported; put its '
                             'folder on PYTHONPATH, or give PATH.py:CLASS') from None
+        except (Exception, SystemExit) as error:  # somebody's code: anything may go wrong in it
+            raise UserError(_load_failure(place, error)) from error
+        if module.__name__ not in _DIGESTS and getattr(module, '__file__', None):
+            _DIGESTS[module.__name__] = _digest(pathlib.Path(module.__file__).read_bytes())
+        return module
     path = pathlib.Path(place).expanduser().resolve()
     if not path.is_file():
         raise UserError(f'{place}: no such file; expected PATH.py:CLASS with a reader in it')
-    known = f'_reader_{path.stem}_{abs(hash(str(path)))}'
+    try:
+        source = path.read_bytes()
+    except OSError as error:
+        raise UserError(f'{place}: cannot be read ({error.strerror})') from None
+    digest = _digest(source)
+    known = f'_reader_{path.stem}_{_digest(str(path).encode())[:8]}_{digest[:16]}'
     if known not in sys.modules:
-        spec = importlib.util.spec_from_file_location(known, path)
-        module = importlib.util.module_from_spec(spec)
+        module = importlib.util.module_from_spec(
+            importlib.util.spec_from_file_location(known, path))
+        sys.modules[known] = module  # where dataclasses look for the module they are in
         try:
-            spec.loader.exec_module(module)
-        except (SyntaxError, ImportError) as error:
-            raise UserError(f'{place}: cannot be loaded: {error}') from error
-        sys.modules[known] = module
+            # Not by the loader: it may take the bytes of another version out of __pycache__.
+            exec(compile(source, path, 'exec'), module.__dict__)
+        except (Exception, SystemExit) as error:  # somebody's code: anything may go wrong in it
+            del sys.modules[known]
+            raise UserError(_load_failure(place, error)) from error
+        _DIGESTS[known] = digest
     return sys.modules[known]
+
+
+def _load_failure(place, error):
+    """What is said of a file or module that fails while it is loaded."""
+    return f'{place}: cannot be loaded: {type(error).__name__}: {error}; mend the reader'
+
+
+def _digest(data):
+    return hashlib.sha256(data).hexdigest()
+
+
+def _description(name, cls, options):
+    """What made the records: of a reader of one's own its class and its file's SHA-256.
+
+    Its path is left out: the same file elsewhere, or by another spelling, is the same reader, and
+    an edited one is another. What that file imports is not looked at.
+    """
+    if name in _READERS:
+        return {'reader': name, 'options': options}
+    return {'reader': cls.__name__, 'sha256': _DIGESTS[cls.__module__], 'options': options}
+
+
+def require_options(name, options):
+    """The class of a reader, see `reader_class`.
+
+    Raises:
+      UserError: see `reader_class`; an option it does not have; one that has True or False by
+        default and is given something else; a seed that is no whole number of at least 0.
+    """
+    cls = reader_class(name)
+    known = {key: p.default for key, p in inspect.signature(cls.__init__).parameters.items()
+             if key not in ('self', 'source')}
+    for option, value in options.items():
+        if option not in known:
+            raise UserError(f'reader "{name}" has no option "{option}"; it has '
+                            f'{", ".join(known) or "none"}.{suggest(option, list(known))}')
+        if isinstance(known[option], bool) and not isinstance(value, bool):
+            raise UserError(f'reader "{name}": {option} is {value!r}, expected true or false')
+        if option == 'seed' and (isinstance(value, bool) or value is not None and not (
+                isinstance(value, numbers.Integral) and value >= 0)):
+            raise UserError(f'reader "{name}": seed is {value!r}, expected a whole number of at '
+                            'least 0')
+    return cls
 
 
 @gin.configurable('make_reader')
@@ -92,22 +155,16 @@ def make_reader(*args, **kwargs):
       **options: the reader's own options, e.g. seed.
 
     Returns:
-      A `base.Reader`, with `description` (name and options) filled in. UserError for an
-      unknown name or option.
+      A `base.Reader`, with `description` filled in: name and options, for a reader of your own
+      its class and its file's SHA-256 in place of the name. UserError as `require_options`.
     """
     # Gin appends lines of its own to every exception that passes through a configurable, and
     # a UserError is one line: so gin completes the arguments and the work is done out here.
     name, source, options = _bound(*args, **kwargs)
-    cls = reader_class(name)
-    known = [p for p in inspect.signature(cls.__init__).parameters
-             if p not in ('self', 'source')]
-    for option in options:
-        if option not in known:
-            raise UserError(f'reader "{name}" has no option "{option}"; it has '
-                            f'{", ".join(known) or "none"}.{suggest(option, known)}')
+    cls = require_options(name, options)
     if 'source' in inspect.signature(cls.__init__).parameters:
         reader = cls(source, **options)
     else:
         reader = cls(**options)
-    reader.description = {'reader': name, 'options': options}
+    reader.description = _description(name, cls, options)
     return reader

@@ -36,18 +36,21 @@ class Ade20kReader(base.FileReader):
         what = 'the official folder ADEChallengeData2016'
         root = base.find_root(source, ('images', 'annotations'), what)
         self._images, self._labels = root / 'images', root / 'annotations'
-        self._splits, self._folder = {}, {}
+        self._splits, self._folder, self._pictures, self._truths = {}, {}, {}, {}
         for split, name in _FOLDERS.items():
-            pictures = _stems(base.require_folder(self._images / name, what), '.jpg')
-            labels = _stems(base.require_folder(self._labels / name, what), '.png')
+            pictures = base.files_by_stem(
+                base.require_folder(self._images / name, what), ('.jpg',))
+            labels = base.files_by_stem(base.require_folder(self._labels / name, what), ('.png',))
             if not pictures:
                 raise UserError(f'{self._images / name}: no picture *.jpg in this folder')
             for image_id in (*pictures, *labels):
                 if self._folder.setdefault(image_id, name) != name:
                     raise UserError(f'{self._images}: "{image_id}" is both in '
                                     f'{self._folder[image_id]} and in {name}')
+            self._pictures.update(pictures)
+            self._truths.update(labels)
             base.pair_up(pictures, labels, self.picture_path, self.label_path)
-            self._splits[split] = pictures
+            self._splits[split] = list(pictures)
         if test_is_val:
             self._splits['test'] = self._splits['val']
 
@@ -57,11 +60,13 @@ class Ade20kReader(base.FileReader):
 
     def picture_path(self, image_id):
         """See `FileReader.picture_path`."""
-        return self._images / self._of(image_id) / (image_id + '.jpg')
+        place = self._images / self._of(image_id)
+        return self._pictures.get(image_id, place / f'{image_id}.jpg')
 
     def label_path(self, image_id):
         """See `FileReader.label_path`."""
-        return self._labels / self._of(image_id) / (image_id + '.png')
+        place = self._labels / self._of(image_id)
+        return self._truths.get(image_id, place / f'{image_id}.png')
 
     def read_label(self, image_id):
         """See `FileReader.read_label`."""
@@ -73,9 +78,3 @@ class Ade20kReader(base.FileReader):
         if image_id not in self._folder:
             raise UserError(f'{self._images}: no picture "{image_id}"')
         return self._folder[image_id]
-
-
-def _stems(folder, suffix):
-    """Names without suffix of the files in a folder, sorted."""
-    return sorted(p.name[:-len(suffix)] for p in folder.iterdir()
-                  if p.suffix == suffix and not p.name.startswith('.'))

@@ -21,8 +21,9 @@ class Reader(abc.ABC):
 
     Attributes:
       spec: the `DatasetSpec`; a plain attribute or a property.
-      description: dict of what made this reader (its name and options); part of what makes
-        two sets of records the same. `make_reader` fills it in.
+      description: dict of what made this reader (its name and options; of one's own reader its
+        class, its file's SHA-256 and options); part of what makes two sets of records the same.
+        `make_reader` fills it in.
     """
     description = {}
 
@@ -96,6 +97,9 @@ def require_folder(path, what):
     """`path` as a Path if it is a folder that can be listed, else a UserError saying `what`."""
     if path is None or str(path) == '':
         raise UserError(f'no folder was given for {what}')
+    if not isinstance(path, (str, os.PathLike)):
+        raise UserError(f'{path!r} is no path of a folder; expected {what} (a folder whose name is '
+                        'a number is given as ./NUMBER)')
     path = pathlib.Path(path)
     if not path.exists():
         raise UserError(f'{path}: no such folder; expected {what}')
@@ -106,11 +110,11 @@ def require_folder(path, what):
     return path
 
 
-def find_root(source, parts, what, depth=3):
+def find_root(source, parts, what, depth=3, skip=()):
     """The folder at `source`, or up to `depth` levels below it, that holds the folders `parts`.
 
-    The nearest one, by name where there are several. UserError, which says `what` was expected,
-    where there is none.
+    The nearest one, by name where there are several; folders named as one of `skip` are not looked
+    into. UserError, which says `what` was expected, where there is none.
     """
     level = [require_folder(source, what)]
     for _ in range(depth + 1):
@@ -119,9 +123,35 @@ def find_root(source, parts, what, depth=3):
                 return folder
         level = [pathlib.Path(entry.path) for folder in level for entry in
                  sorted(os.scandir(folder), key=lambda entry: entry.name)
-                 if entry.is_dir() and not entry.name.startswith('.')
+                 if entry.is_dir() and not entry.name.startswith('.') and entry.name not in skip
                  and os.access(entry.path, os.R_OK | os.X_OK)]
     raise UserError(f'{source}: no folder {" and ".join(parts)} in it or below; expected {what}')
+
+
+def files_by_stem(folder, suffixes, recursive=False):
+    """The files of a folder by their names without suffix.
+
+    Args:
+      folder: a Path.
+      suffixes: endings that count, in lower case; a name's own may be in either case.
+      recursive: also below the folder; a stem is then the path from the folder on, with slashes.
+
+    Returns:
+      dict stem -> Path, in the order of the paths. Hidden files (macOS leaves `._a.jpg` beside
+      `a.jpg`) and what lies in hidden folders are left out. UserError where two files have one
+      stem.
+    """
+    found = {}
+    for path in sorted(folder.rglob('*') if recursive else folder.iterdir()):
+        name = path.relative_to(folder).as_posix()
+        suffix = next((s for s in suffixes if name.lower().endswith(s)), None)
+        if suffix is None or any(part.startswith('.') for part in name.split('/')):
+            continue
+        stem = name[:-len(suffix)]
+        if stem in found:
+            raise UserError(f'{path}: has the same name as {found[stem].name}; keep one of them')
+        found[stem] = path
+    return found
 
 
 def pair_up(pictures, labels, picture_of, label_of):

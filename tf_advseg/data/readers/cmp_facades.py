@@ -44,13 +44,15 @@ class CmpFacadesReader(base.FileReader):
             self._folders[part] = folder = root / part
             _check_names(root / _NAMES)
             _check_names(folder / _NAMES)
-            files[part] = {suffix: {p.stem for p in folder.glob('*' + suffix)}
-                           for suffix in ('.jpg', '.png')}
-            for image_id in files[part]['.jpg'] | files[part]['.png']:
+            files[part] = found = {suffix: base.files_by_stem(folder, (suffix,))
+                                   for suffix in ('.jpg', '.png')}
+            if not found['.jpg']:
+                raise UserError(f'{folder}: no picture *.jpg in this folder')
+            for image_id in (*found['.jpg'], *found['.png']):
                 if self._part.setdefault(image_id, part) != part:
                     raise UserError(f'{folder / image_id}: lies in both {" and ".join(_PARTS)}')
-            if not self._part:
-                raise UserError(f'{folder}: no picture *.jpg in this folder')
+        self._files = {suffix: {**files['base'][suffix], **files['extended'][suffix]}
+                       for suffix in ('.jpg', '.png')}
         for found in files.values():
             base.pair_up(found['.jpg'], found['.png'], self.picture_path, self.label_path)
         self._split = split
@@ -82,14 +84,15 @@ class CmpFacadesReader(base.FileReader):
         """The file of a picture with this suffix."""
         if image_id not in self._part:
             raise UserError(f'{self._folders["base"].parent}: no picture "{image_id}"')
-        return self._folders[self._part[image_id]] / (image_id + suffix)
+        place = self._folders[self._part[image_id]]
+        return self._files[suffix].get(image_id, place / (image_id + suffix))
 
 
 def _check_names(path):
     """UserError if there is a label_names.txt (lines of id, name, drawing order) with others."""
     if not path.is_file():
         return
-    lines = [line.split() for line in path.read_text('utf-8', 'replace').splitlines()]
+    lines = [line.split() for line in path.read_text('utf-8-sig', 'replace').splitlines()]
     named = {words[0]: words[1] for words in lines if len(words) >= 2}
     expected = {str(number): name for number, name in zip(SPEC.official_ids, SPEC.class_names)}
     if named != expected:

@@ -1,13 +1,12 @@
 """Anybody's pictures: a folder `images/` and a folder `labels/` with PNGs of class ids."""
 import json
-import pathlib
 
 from absl import logging
 
 from tf_advseg.core import files
 from tf_advseg.core.errors import UserError
 from tf_advseg.data import splits as splits_lib
-from tf_advseg.data.readers import base
+from tf_advseg.data.readers import base, lists
 from tf_advseg.data.spec import DatasetSpec, IGNORE_LABEL, default_palette
 
 PICTURES = ('.jpg', '.jpeg', '.png')
@@ -47,12 +46,18 @@ class FolderReader(base.FileReader):
         self._ignore_label = int(ignore_label)
         self._pictures = _by_id(base.require_folder(self._source / 'images', 'the pictures'),
                                 PICTURES)
-        self._labels = _by_id(base.require_folder(self._source / 'labels',
-                                                  'the labels (PNGs of class ids)'), LABELS)
+        self._labels = _by_id(base.require_folder(
+            self._source / 'labels', 'the labels (PNGs of class ids)'), LABELS)
         if not self._pictures:
             raise UserError(f'{self._source / "images"}: no picture (.jpg, .jpeg, .png) in this '
                             'folder')
-        self._splits = self._find_splits(fractions or FRACTIONS, seed)
+        self._splits = self._find_splits(
+            FRACTIONS if fractions is None else fractions, seed)
+        if class_names is not None and not isinstance(class_names, (list, tuple)):
+            raise UserError(f'folder: class_names is {class_names!r}, expected a list such as '
+                            "['sky', 'ground']")
+        if num_classes is not None and not isinstance(num_classes, int):
+            raise UserError(f'folder: num_classes is {num_classes!r}, expected a whole number')
         if class_names is None:
             class_names, file_palette = self._class_files()
             palette = palette or file_palette
@@ -121,18 +126,12 @@ class FolderReader(base.FileReader):
 
     def _read_list(self, path):
         """The ids in a split list; UserError for an empty list or an id without files."""
-        ids = [line.strip() for line in _text(path).splitlines() if line.strip()]
-        if not ids:
-            raise UserError(f'{path}: empty split; list one picture a line or remove the file')
-        seen = set()
+        ids = lists.read_ids(path, paths=False)
         for image_id in ids:
             if image_id not in self._pictures:
                 raise UserError(f'{path}: lists "{image_id}", but there is no such picture in '
                                 f'{self._source / "images"} (names without suffix)')
-            if image_id in seen:
-                raise UserError(f'{path}: lists "{image_id}" twice')
             self.label_path(image_id)
-            seen.add(image_id)
         return ids
 
     def _class_files(self):
@@ -148,7 +147,7 @@ class FolderReader(base.FileReader):
             return names, palette
         path = self._source / 'classes.txt'
         if path.exists():
-            names = [line.strip() for line in _text(path).splitlines() if line.strip()]
+            names = lists.read_lines(path)
             if not names:
                 raise UserError(f'{path}: no class name in it; expected one a line')
             return names, None
@@ -170,23 +169,5 @@ class FolderReader(base.FileReader):
 
 
 def _by_id(folder, suffixes):
-    """dict id (path below the folder without suffix) -> file, sorted; hidden files left out."""
-    found = {}
-    for path in sorted(folder.rglob('*')):
-        relative = path.relative_to(folder)
-        if path.suffix.lower() not in suffixes or any(p.startswith('.') for p in relative.parts):
-            continue
-        image_id = relative.with_suffix('').as_posix()
-        if image_id in found:
-            raise UserError(f'{path}: has the same name as {found[image_id].name}; one picture '
-                            'needs one file')
-        found[image_id] = path
-    return found
-
-
-def _text(path):
-    """A small text file's content; UserError if it is no text."""
-    try:
-        return pathlib.Path(path).read_text('utf-8')
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f'{path}: cannot be read as text ({error})') from None
+    """dict id (path below the folder without suffix) -> file; see `base.files_by_stem`."""
+    return base.files_by_stem(folder, suffixes, recursive=True)

@@ -1,6 +1,4 @@
 """PASCAL VOC 2012: 21 classes (Everingham et al., IJCV 2015); with SBD's labels train_aug."""
-import os
-
 from absl import logging
 
 from tf_advseg.core.errors import UserError
@@ -49,11 +47,12 @@ class PascalVocReader(base.FileReader):
             raise UserError('pascal_voc_2012: both sbd and aug are given; they hold the same '
                             'labels, leave one out')
         self._root = _find(source)
-        self._pictures = _stems(self._root / 'JPEGImages', '.jpg')
-        self._labels = _stems(self._root / 'SegmentationClass', '.png')
+        self._pictures = _files(self._root / 'JPEGImages', '.jpg')
+        self._labels = _files(self._root / 'SegmentationClass', '.png')
         self._sbd = None if sbd is None else sbd_lib.SemanticBoundaries(sbd)
         self._aug = None if aug is None else base.require_folder(
             aug, 'SegmentationClassAug (PNGs of class ids)')
+        self._aug_labels = {} if aug is None else _files(self._aug, '.png')
         self._splits = self._official_splits()
         # What VOC lists it has to label itself: SBD must not stand in for a lost file.
         self._own = {i for ids in self._splits.values() for i in ids}
@@ -76,7 +75,9 @@ class PascalVocReader(base.FileReader):
     def picture_path(self, image_id):
         """See `FileReader.picture_path`; SBD's copy where VOC's folder is incomplete."""
         name = image_id[len(SBD_PREFIX):] if image_id.startswith(SBD_PREFIX) else image_id
-        if name not in self._pictures and self._sbd is not None:
+        if name in self._pictures:
+            return self._pictures[name]
+        if self._sbd is not None:
             path = self._sbd.picture_path(name)
             if path.is_file():
                 return path
@@ -89,8 +90,9 @@ class PascalVocReader(base.FileReader):
         if image_id not in self._own and self._sbd is not None:
             return self._sbd.label_path(image_id)
         if image_id not in self._own and self._aug is not None:
-            return self._aug / (image_id + '.png')
-        return self._root / 'SegmentationClass' / (image_id + '.png')
+            return self._aug_labels.get(image_id, self._aug / (image_id + '.png'))
+        own = self._root / 'SegmentationClass' / (image_id + '.png')
+        return self._labels.get(image_id, own)
 
     def read_label(self, image_id):
         """See `FileReader.read_label`."""
@@ -99,9 +101,14 @@ class PascalVocReader(base.FileReader):
         return base.as_train_ids(read(path), path, SPEC)
 
     def _official_splits(self):
-        """dict split -> ids, from VOC's lists."""
+        """dict split -> ids, from VOC's lists; UserError for a picture in both train and val."""
         folder = self._lists()
         splits = {name: lists.read_ids(folder / f'{name}.txt') for name in ('train', 'val')}
+        val = set(splits['val'])
+        leak = next((i for i in splits['train'] if i in val), None)
+        if leak is not None:
+            raise UserError(f'{folder / "train.txt"}: lists "{leak}", which is in val.txt too; '
+                            'fetch the published lists again')
         if (folder / 'trainval.txt').is_file():
             splits['trainval'] = lists.read_ids(folder / 'trainval.txt')
         return splits
@@ -134,7 +141,7 @@ class PascalVocReader(base.FileReader):
                         raise UserError(f'{path}: lists "{leak}" to train on, which is in val; '
                                         'use another list or remove this one')
                     return ids
-        ids = sorted(_stems(self._aug, '.png') - val)
+        ids = sorted(set(self._aug_labels) - val)
         if not ids:
             raise UserError(f'{self._aug}: no label *.png of a picture outside val')
         return ids
@@ -142,25 +149,33 @@ class PascalVocReader(base.FileReader):
     def _require_pair(self, image_id):
         """UserError unless a listed picture and its label are there."""
         picture, label = self.picture_path(image_id), self.label_path(image_id)
-        if picture.stem not in self._pictures and not picture.is_file():
+        if image_id not in self._pictures and not picture.is_file():
             raise UserError(f'{picture}: no such picture file, though the lists name it')
-        if label.parent == self._root / 'SegmentationClass' and image_id in self._labels:
+        if label == self._labels.get(image_id) or label == self._aug_labels.get(image_id):
             return
         if not label.is_file():
             raise UserError(f'{label}: no such label file, though the lists name it')
 
 
 def _find(source):
-    """The folder VOC2012 at or below `source`; another year's only if there is no VOC2012."""
+    """The folder VOC2012: `source` itself if it can be, else below it.
+
+    Another year's is taken only if there is no VOC2012.
+    """
     what = 'the official folder VOCdevkit/VOC2012'
     parts = ('JPEGImages', 'SegmentationClass', 'ImageSets')
+    # 17,125 pictures lie in JPEGImages, and no folder VOC2012.
+    skip = (*parts, 'SegmentationObject', 'Annotations')
+    source = base.require_folder(source, what)
+    if all((source / part).is_dir() for part in parts):
+        return source
     try:
-        return base.find_root(source, [f'VOC2012/{part}' for part in parts], what) / 'VOC2012'
+        below = [f'VOC2012/{part}' for part in parts]
+        return base.find_root(source, below, what, skip=skip) / 'VOC2012'
     except UserError:
-        return base.find_root(source, parts, what)
+        return base.find_root(source, parts, what, skip=skip)
 
 
-def _stems(folder, suffix):
-    """The set of names without suffix of the files in a folder."""
-    return {name[:-len(suffix)] for name in os.listdir(base.require_folder(folder, 'VOC 2012'))
-            if name.endswith(suffix) and not name.startswith('.')}
+def _files(folder, suffix):
+    """dict id -> file of a folder of VOC."""
+    return base.files_by_stem(base.require_folder(folder, 'VOC 2012'), (suffix,))

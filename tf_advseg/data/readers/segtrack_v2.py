@@ -33,8 +33,8 @@ class SegTrackV2Reader(base.FileReader):
 
     Masks lie in `GroundTruth/<sequence>/` where the sequence has one object, else in
     `GroundTruth/<sequence>/<number>/`. They go with the frame of the same name, whatever the
-    suffix. Image ids are `<sequence>/<frame>`. Where there is `ImageSets/<sequence>.txt` (first
-    line the folder, then a frame a line), it says which frames count, and their order.
+    suffix. Image ids are `<sequence>/<frame>`. Where there is `ImageSets/<sequence>.txt` (a frame
+    a line, after a first line that names the folder), it says which frames count, and their order.
 
     *Classes.* Durall et al. (section 4.4) have "16 classes, since we were treating repeated
     classes as one" and do not list them. Here, objects are named after their sequence and equal
@@ -67,7 +67,8 @@ class SegTrackV2Reader(base.FileReader):
 
     def __init__(self, source, split='contiguous', fractions=None, seed=0):
         self.spec = SPEC
-        self._split, self._fractions, self._seed = split, fractions or FRACTIONS, seed
+        self._split, self._seed = split, seed
+        self._fractions = FRACTIONS if fractions is None else fractions
         root = base.find_root(source, ('JPEGImages', 'GroundTruth'), 'the folder SegTrackv2')
         self._images, self._truths = root / 'JPEGImages', root / 'GroundTruth'
         self._pictures, self._masks, self._sequences = {}, {}, {}
@@ -83,16 +84,17 @@ class SegTrackV2Reader(base.FileReader):
         if name not in OBJECTS:
             raise UserError(f'{folder}: not a sequence of SegTrack-v2; expected one of '
                             f'{", ".join(OBJECTS)}')
-        frames = _by_stem(folder, PICTURES)
+        frames = _frame_files(folder, PICTURES)
         truths = base.require_folder(self._truths / name, f'the masks of {name}')
         count = len(OBJECTS[name])
         folders = [truths] if count == 1 and not (truths / '1').is_dir() else [
             base.require_folder(truths / str(i + 1), f'the masks of object {i + 1} of {count}')
             for i in range(count)]
-        masks = [_by_stem(where, MASKS) for where in folders]
-        order = _listed_frames(self._images.parent / 'ImageSets' / f'{name}.txt')
+        masks = [_frame_files(where, MASKS) for where in folders]
+        there = {*frames, *(i for found in masks for i in found)}
+        order = _listed_frames(self._images.parent / 'ImageSets' / f'{name}.txt', there)
         if order is None:
-            order = sorted({*frames, *(i for found in masks for i in found)}, key=_natural)
+            order = sorted(there, key=_natural)
         for found, where in ((frames, folder), *zip(masks, folders)):
             for frame in order:
                 if frame not in found:
@@ -146,26 +148,26 @@ class SegTrackV2Reader(base.FileReader):
         return label
 
 
-def _by_stem(folder, suffixes):
-    """dict name without suffix -> file; UserError where two files have one name."""
-    found = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in suffixes and not path.name.startswith('.'):
-            if path.stem in found:
-                raise UserError(f'{path}: has the same name as {found[path.stem].name}; keep one '
-                                'file a frame')
-            found[path.stem] = path
+def _frame_files(folder, suffixes):
+    """dict frame -> file; UserError where there is none, or two of one frame."""
+    found = base.files_by_stem(folder, suffixes)
     if not found:
         raise UserError(f'{folder}: no file ({", ".join(suffixes)}) in this folder')
     return found
 
 
-def _listed_frames(path):
-    """The frames a list of the data set names, in order; None where there is no such list."""
+def _listed_frames(path, there):
+    """The frames a list of the data set names, in order; None where there is no such list.
+
+    The first line names the folder; lists without it are read too: it is a frame if it is one of
+    those `there`.
+    """
     if not path.is_file():
         return None
-    lines = [line.strip() for line in path.read_text('utf-8', 'replace').splitlines()]
-    frames = list(dict.fromkeys(line for line in lines[1:] if line))
+    lines = [line.strip() for line in path.read_text('utf-8-sig', 'replace').splitlines()]
+    if lines and lines[0] not in there:
+        del lines[0]
+    frames = list(dict.fromkeys(line for line in lines if line))
     if not frames:
         raise UserError(f'{path}: lists no frame; expected the folder, then a frame a line')
     return frames
