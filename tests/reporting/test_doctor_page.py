@@ -47,6 +47,16 @@ def test_of_many_classes_only_those_that_are_there_have_a_row(diagnosis):
         'class', 'class_0', 'class_1', '(ignored)']
 
 
+def test_without_a_label_there_are_no_shares(diagnosis):
+    diagnosis.facts['c'].counts = None
+    assert doctor_page.class_table(diagnosis).texts()[3] == ['(ignored)', '20.00 %', '', '0.00 %',
+                                                             '']
+    for one in diagnosis.facts.values():
+        one.counts = None
+    assert doctor_page.class_table(diagnosis) is None
+    assert 'pixels' not in doctor_page.text(diagnosis)
+
+
 def test_the_page_holds_all_and_fetches_nothing(diagnosis, tmp_path):
     sheet = np.full([20, 30, 3], 200, np.uint8)
     doctor_page.write(tmp_path / 'page.html', diagnosis, [('road & <b>', sheet)],

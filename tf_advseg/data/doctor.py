@@ -60,7 +60,7 @@ class Diagnosis:
             shown = sum((self.facts[i].counts[:self.spec.num_classes] > 0).astype(int)
                         for i in ids if i in self.facts and self.facts[i].counts is not None)
             result[name] = (classes / max(classes.sum(), 1), shown + classes * 0,
-                            1 - classes.sum() / max(counts.sum(), 1))
+                            (counts.sum() - classes.sum()) / max(counts.sum(), 1))
         return result
 
     def to_json(self):

@@ -18,8 +18,8 @@ from tf_advseg.data.readers import base
 from tf_advseg.evaluation import prediction
 from tf_advseg.experiments import evaluating
 from tf_advseg.experiments import inference_benchmark as benchmark
+from tf_advseg.experiments import input_files
 from tf_advseg.experiments import networks
-from tf_advseg.experiments import predicting
 from tf_advseg.models import flops
 from tf_advseg.models import segmentor as segmentors
 from tf_advseg.models.zoo import parity
@@ -140,7 +140,7 @@ def _pictures(source, size):
         made = [parity.synthetic_picture(*size)]
         made += [made[0][::-1], made[0][:, ::-1], 255 - made[0]][:SYNTHETIC - 1]
         return made, f'{len(made)} made-up pictures (--input names a folder of real ones)'
-    found = predicting.find_pictures(source)[1][:PICTURES]
+    found = input_files.find_pictures(source)[1][:PICTURES]
     return ([_fitted(base.read_picture(path), size) for path in found],
             f'{len(found)} pictures of {source}')
 

@@ -15,8 +15,8 @@ from tf_advseg.data import records as record_sets
 from tf_advseg.data import spec as specs
 from tf_advseg.data.readers import base
 from tf_advseg.data.readers import stanford_background
+from tf_advseg.experiments import input_files
 from tf_advseg.experiments import networks
-from tf_advseg.experiments import predicting
 from tf_advseg.experiments import training
 from tf_advseg.models import layers
 from tf_advseg.models.zoo import ImportReport
@@ -79,7 +79,7 @@ def import_checkpoint(source, output, model=None, num_classes=None, output_strid
     entry = catalogue.entry(model) if model is not None else None
     output = output_folder.require_replaceable(
         output, REPORT, 'a model', [p for p in (source, picture, graph) if p])
-    image = base.read_picture(predicting.find_pictures(picture)[1][0]) if picture else None
+    image = base.read_picture(input_files.find_pictures(picture)[1][0]) if picture else None
     graph = _require_graph(graph) if graph else None
     if not source:
         where = f'; it was published as {entry.address}' if entry else ''

@@ -15,7 +15,6 @@ from tf_advseg.evaluation import predictions
 from tf_advseg.evaluation import submission as submissions
 from tf_advseg.experiments import input_files
 from tf_advseg.experiments import networks
-from tf_advseg.experiments.input_files import find_pictures  # noqa: F401  for one word's pictures
 from tf_advseg.reporting import panels
 
 STATE = 'predictions.jsonl'

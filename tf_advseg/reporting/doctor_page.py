@@ -52,10 +52,10 @@ def text(diagnosis, few=_FEW):
 def class_table(diagnosis):
     """tables.Table: each class's share of the labelled pixels and its pictures, split by split.
 
-    None where no picture was examined. The last row is what is ignored. Of more classes than a
+    None where no label could be read. The last row is what is ignored. Of more classes than a
     page shows at once only those that are there have a row; findings name the others.
     """
-    if not diagnosis.facts:
+    if all(one.counts is None for one in diagnosis.facts.values()):
         return None
     shares = diagnosis.class_shares()
     header = ['class', *(f'{name}: {what}' for name in shares for what in ('pixels', 'pictures'))]
