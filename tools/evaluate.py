@@ -36,8 +36,10 @@ def main(argv):
     checkpoints = [*([FLAGS.checkpoint] if FLAGS.checkpoint else []), *FLAGS.compare, *argv[1:]]
     if not checkpoints:
         raise UserError('no checkpoint was given: add --checkpoint=RUN_DIRECTORY')
-    if FLAGS.strategy == 'multi_worker':
-        raise UserError('--strategy=multi_worker: one process evaluates; use one_device or '
+    if not all(checkpoints):
+        raise UserError('--compare= names nothing; give a run directory or a model folder')
+    if FLAGS.strategy in ('multi_worker', 'tpu'):
+        raise UserError(f'--strategy={FLAGS.strategy}: one process evaluates; use one_device or '
                         'mirrored')
     window = command_line.parse_size(FLAGS.window, 'window') if FLAGS.window else None
     # Two replicas where there is no GPU to replicate on: else mirrored would be one device.

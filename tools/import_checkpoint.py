@@ -1,13 +1,10 @@
 """Turns published weights into a model folder that every --checkpoint takes.
 
---source is a TF1 checkpoint (prefix, as model.ckpt-30000, or its folder), a .tar.gz of the model
-zoo as downloaded, a frozen graph (.pb), a TFLite file, keras weights (.h5), or a run or model
-folder of our own. --model is a name of the official DeepLab zoo (--list shows them); any other
-network is spelt by gin, and our folders know theirs. Another --num_classes starts the last layer
-anew; another --output_stride changes the atrous rates with it.
-
-Nothing is downloaded, and reading executes nothing in a file. --verify and --graph do run a graph;
-one with any operation that does more than compute is refused.
+--source: TF1 checkpoint (prefix, as model.ckpt-30000, or its folder), .tar.gz of the model zoo as
+downloaded, frozen graph (.pb), TFLite file, keras weights (.h5), or a run or model folder. --model:
+a name of the official DeepLab zoo; other networks are spelt by gin. Another --num_classes starts
+the last layer anew. Nothing is downloaded; reading executes nothing in a file, --verify and --graph
+run a graph that only computes.
 
 Example:
   python tools/import_checkpoint.py --list
@@ -25,11 +22,9 @@ from absl import flags  # noqa: E402
 
 command_line.define_common_flags('model', 'source', 'output', 'num_classes', 'output_stride',
                                  'dataset', 'verify', 'input', 'gin_file', 'gin_param')
-flags.DEFINE_boolean('backbone_only', False, 'Take the backbone and let the head start anew, '
-                     'whatever head the file has.')
-flags.DEFINE_string('graph', None, 'Frozen graph (.pb) or TFLite file of the same weights to run '
-                    'and compare with; implies --verify.')
-flags.DEFINE_boolean('list', False, 'Print the catalogue of the model zoo and end.')
+flags.DEFINE_boolean('backbone_only', False, 'Take the backbone; the head starts anew.')
+flags.DEFINE_string('graph', None, 'Frozen graph (.pb) or TFLite file to --verify with.')
+flags.DEFINE_boolean('list', False, 'Print the catalogue of the model zoo.')
 
 FLAGS = flags.FLAGS
 

@@ -1,8 +1,9 @@
 """Predicts pictures: for each a palette PNG of class ids and an overlay.
 
 <stem>.png holds the ids (pixel values 0, 1, ...; shown in the classes' colours),
-<stem>_overlay.png the picture under them. Broken pictures are skipped and named at the end; the
-same command goes on where it stopped. Patterns, as --input='frames/*.png', stand in quotes.
+<stem>_overlay.png the picture under them. EXIF orientation is not applied. Broken pictures are
+skipped and named at the end; the same command goes on where it stopped. Patterns, as
+--input='frames/*.png', stand in quotes.
 
 Example:
   python tools/predict.py --checkpoint=demo_run --input=demo_run/example/images --output=predicted

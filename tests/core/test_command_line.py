@@ -28,6 +28,12 @@ def main(argv):
         raise UserError('x.png: broken\\n  expected a PNG')
     if values.workdir == 'bug':
         raise RuntimeError('a bug')
+    if values.workdir == 'memory':
+        raise MemoryError('Unable to allocate 8 TiB')
+    if values.workdir == 'exhausted':
+        kind = type('ResourceExhaustedError', (Exception,),
+                    {'__module__': 'tensorflow.python.framework.errors_impl'})
+        raise kind('OOM when allocating tensor\\nwith shape')
     if values.workdir == 'stop':
         raise KeyboardInterrupt
     if values.workdir == 'long':
@@ -73,6 +79,7 @@ MISTAKES = {
     '--stpes=3': 'unknown flag --stpes. Did you mean --steps? See --help.',
     '--qqqqqqqqq': 'unknown flag --qqqqqqqqq. See --help.',
     '--steps=many': 'flag --steps=many: must be a whole number',
+    '--dry_run=maybe': 'flag --dry_run=maybe: must be true or false',
     '--kind=sotf': 'flag --kind=sotf: value should be one of <soft|hard>. Did you mean "soft"?',
     '--output_stride=7': 'flag --output_stride=7: must be 8, 16 or 32',
     '--num_classes=1': 'flag --num_classes=1: 1 is not integer >= 2',
@@ -91,6 +98,19 @@ def test_interrupt_is_one_line_and_a_bug_keeps_its_traceback(tool):
     assert code == 130 and err.startswith('error: interrupted') and err.count('\n') == 1
     code, _, err = tool('--workdir=bug')
     assert code == 1 and 'Traceback' in err and 'RuntimeError: a bug' in err
+
+
+@pytest.mark.parametrize('how', ['memory', 'exhausted'])
+def test_memory_that_runs_out_is_one_line_with_advice(tool, how):
+    code, out, err = tool(f'--workdir={how}')
+    assert code == 1 and out == '' and err.count('\n') == 1
+    assert err.startswith('error: out of memory; use smaller')
+
+
+def test_tensorflows_error_is_known():
+    import tensorflow as tf
+    assert command_line._out_of_memory(tf.errors.ResourceExhaustedError(None, None, 'OOM'))
+    assert not command_line._out_of_memory(tf.errors.InternalError(None, None, 'bug'))
 
 
 def test_help_fits_a_screen_and_shows_only_own_flags(tool):

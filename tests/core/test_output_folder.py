@@ -114,3 +114,15 @@ def test_places_that_cannot_be_written(tmp_path, monkeypatch):
     for path in (tmp_path, tmp_path / 'new' / 'x'):
         with pytest.raises(UserError, match='cannot be (written|made).*permissions'):
             checked(path)
+
+
+def test_a_folder_to_be_made_is_tried_out(tmp_path):
+    (tmp_path / 'file').write_text('x')
+    (tmp_path / 'ring').symlink_to(tmp_path / 'ring')
+    for name in ('new', 'deep/new', '.'):
+        assert output_folder.require_makeable(tmp_path / name) == tmp_path / name
+    assert sorted(os.listdir(tmp_path)) == ['file', 'ring']
+    for path in (tmp_path / 'file', tmp_path / 'file' / 'new', '/proc/x', '/proc/x/y'):
+        with pytest.raises(UserError, match=f'^{path}: ') as caught:
+            output_folder.require_makeable(path)
+        assert '\n' not in str(caught.value)

@@ -42,7 +42,7 @@ def two(seed, number=30, gain=0.05):
 
 def test_it_is_drawing_pictures_one_by_one():
     first, second = two(0)
-    found = paired_bootstrap(counts_of(first), counts_of(second), samples=600, seed=5)
+    found = paired_bootstrap(counts_of(second), counts_of(first), samples=600, seed=5)
     rng, drawn = np.random.default_rng(5), []
     for size in (250, 250, 100):  # as it draws: so many samples at a time
         for picks in rng.integers(30, size=[size, 30]):
@@ -64,7 +64,7 @@ def test_equal_evaluations_differ_by_exactly_nothing():
     found = paired_bootstrap(counts, counts, class_names=('a', 'b', 'c'))
     assert found['absent'] == 'left_out'
     assert paired_bootstrap(counts, counts, samples=9, absent='zero')['absent'] == 'zero'
-    nothing = {'delta': 0.0, 'low': 0.0, 'high': 0.0}
+    nothing = {'delta': 0.0, 'low': 0.0, 'high': 0.0, 'pictures': 30}
     assert found['miou'] == nothing
     assert found['class_iou'] == {'a': nothing, 'b': nothing, 'c': nothing}
 
@@ -89,7 +89,7 @@ def test_the_interval_covers_the_true_difference_about_as_often_as_it_says():
     inside = excludes_zero = 0
     for trial in range(200):
         part = slice(40 * trial, 40 * trial + 40)
-        found = paired_bootstrap(counts_of(first[part]), counts_of(second[part]), samples=400,
+        found = paired_bootstrap(counts_of(second[part]), counts_of(first[part]), samples=400,
                                  seed=trial, level=0.9)['miou']
         inside += found['low'] <= true <= found['high']
         excludes_zero += found['low'] > 0
@@ -108,8 +108,8 @@ def test_pairing_makes_the_interval_narrower():
         matrices = np.zeros([50, 2, 2], np.int64)
         matrices[:, [0, 1], [0, 1]], matrices[:, [0, 1], [1, 0]] = right, truth - right
         pair.append(matrices)
-    paired = paired_bootstrap(*map(counts_of, pair))['miou']
-    shuffled = paired_bootstrap(counts_of(pair[0]), counts_of(rng.permutation(pair[1])))['miou']
+    paired = paired_bootstrap(*map(counts_of, pair[::-1]))['miou']
+    shuffled = paired_bootstrap(counts_of(rng.permutation(pair[1])), counts_of(pair[0]))['miou']
     assert paired['delta'] == pytest.approx(shuffled['delta'])
     assert 0 < paired['low'] and shuffled['low'] < 0
     assert paired['high'] - paired['low'] < (shuffled['high'] - shuffled['low']) / 10
@@ -122,19 +122,53 @@ def test_absent_classes():
     wide[1][0, 0, 3] += 1  # class 3 is predicted once, by the second alone
     found = paired_bootstrap(*map(counts_of, wide))
     missing = {'delta': None, 'low': None, 'high': None}
-    assert found['class_iou']['3'] == found['class_iou']['4'] == missing
+    assert found['class_iou']['3'] == {**missing, 'pictures': 1}
+    assert found['class_iou']['4'] == {**missing, 'pictures': 0}
     zero = paired_bootstrap(*map(counts_of, wide), absent='zero')
     sums = [matrices.sum(axis=0) for matrices in wide]
     for result, rule in ((found, 'left_out'), (zero, 'zero')):
-        expected = metrics.mean_iou(sums[1], rule) - metrics.mean_iou(sums[0], rule)
+        expected = metrics.mean_iou(sums[0], rule) - metrics.mean_iou(sums[1], rule)
         assert result['miou']['delta'] == pytest.approx(expected, abs=1e-15)
 
 
-def test_a_class_in_one_picture_keeps_an_interval():
-    first, second = (np.pad(m, ((0, 0), (0, 1), (0, 1))) for m in two(7, number=5))
-    first[2, 3, 3], second[2, 3, 3], second[2, 3, 0] = 10, 5, 5
-    found = paired_bootstrap(counts_of(first), counts_of(second))['class_iou']['3']
-    assert found == {'delta': -0.5, 'low': -0.5, 'high': -0.5}
+@pytest.mark.parametrize('pictures', [1, 9, 10, 30])
+def test_a_class_in_few_pictures_has_no_interval(pictures):
+    """Drawn from so few pictures an interval is too narrow: of one picture it has no width."""
+    first, second = (np.pad(m, ((0, 0), (0, 1), (0, 1))) for m in two(7))
+    first[:pictures, 3, 3], second[:pictures, 3, 3], second[:pictures, 3, 0] = 10, 5, 5
+    found = paired_bootstrap(counts_of(first), counts_of(second))
+    bound = 0.5 if pictures >= bootstrap.FEWEST_PICTURES else None
+    assert found['class_iou']['3'] == {'delta': 0.5, 'low': bound, 'high': bound,
+                                       'pictures': pictures}
+    assert found['class_iou']['0']['pictures'] == found['miou']['pictures'] == 30
+    assert found['miou']['low'] is not None
+
+
+def test_few_pictures_in_all_have_no_interval():
+    for number in (9, 10):
+        found = paired_bootstrap(*map(counts_of, two(8, number=number)))
+        entries = [found['miou'], *found['class_iou'].values()]
+        assert all((entry['low'] is None) == (number == 9) for entry in entries)
+        assert all(entry['delta'] is not None for entry in entries)
+
+
+def test_without_a_difference_about_one_in_twenty_is_starred():
+    """As many stars as the note promises, for a class in few pictures of many, too."""
+    rng = np.random.default_rng(12)
+    stars = told = 0
+    for trial in range(250):
+        pair = []
+        rare = rng.random(106) < 0.04  # about four pictures
+        truth = np.stack([np.full(106, 300), np.where(rare, 200, 0)], axis=1)
+        for _ in range(2):
+            matrices, _ = synthetic(rng, 106, 0.7, truth, classes=2)
+            matrices[~rare, 0, 1] = 0  # the rare class is nowhere predicted where it is not
+            pair.append(counts_of(matrices))
+        for name, entry in paired_bootstrap(*pair, samples=300, seed=trial)['class_iou'].items():
+            told += entry['low'] is not None
+            stars += entry['low'] is not None and not entry['low'] <= 0 <= entry['high']
+            assert name == '0' or (entry['low'] is None) == (entry['pictures'] < 10)
+    assert told >= 250 and stars / told < 0.095  # 5 % and three standard deviations
 
 
 def test_samples_in_parts_are_the_samples(monkeypatch):

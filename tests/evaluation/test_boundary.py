@@ -32,7 +32,7 @@ def share_by_hand(points, others, size, smallest, pixels):
 
 
 def f_by_hand(label, prediction, classes, smallest, pixels):
-    """F of each class of one picture, nan where it is in neither map."""
+    """F of each class of one picture, nan where it is not scored."""
     counted, scores = label != 255, []
     for c in range(classes):
         truth, predicted = label == c, prediction == c
@@ -41,8 +41,13 @@ def f_by_hand(label, prediction, classes, smallest, pixels):
             continue
         edges = [boundary_by_hand(mask, counted) for mask in (truth, predicted)]
         lengths = [len(edge) for edge in edges]
+        if lengths == [0, 0]:
+            areas = [set(zip(*np.nonzero(mask & counted))) for mask in (truth, predicted)]
+            fills = areas[0] == areas[1] == set(zip(*np.nonzero(counted)))
+            scores.append(1.0 if fills else math.nan if all(areas) else 0.0)
+            continue
         if 0 in lengths:
-            scores.append(1.0 if lengths == [0, 0] else 0.0)
+            scores.append(0.0)
             continue
         precision = share_by_hand(edges[1], edges[0], label.shape, smallest, pixels)
         recall = share_by_hand(edges[0], edges[1], label.shape, smallest, pixels)
@@ -145,12 +150,25 @@ def test_neither_the_frame_nor_ignored_pixels_make_boundaries(spec_of):
     label[:, 9:] = 1
     label[:, 7:12] = 255  # as VOC does: the border between the two is not labelled
     prediction = halves(9, (20, 20))
-    assert bf(spec_of(3), label, prediction)['mean'] == 1.0
+    nothing = bf(spec_of(3), label, prediction)  # right or not, nobody knows how well bounded
+    assert nothing['class_f'] == {'c0': None, 'c1': None, 'c2': None}
+    assert (nothing['mean'], nothing['scored'], nothing['without_boundary']) == (None, 0, 1.0)
     anything = np.where(label == 255, 2, prediction).astype(np.uint8)
     assert bf(spec_of(3), label, anything) == bf(spec_of(3), label, prediction)
     wrong = prediction.copy()
     wrong[:, 14:] = 2  # a boundary where the truth is known to have none
-    assert bf(spec_of(3), label, wrong)['class_f'] == {'c0': 1.0, 'c1': 0.0, 'c2': 0.0}
+    assert bf(spec_of(3), label, wrong)['class_f'] == {'c0': None, 'c1': 0.0, 'c2': 0.0}
+
+
+def test_a_network_that_sees_background_only_gains_nothing_by_void_rims(spec_of):
+    label = np.zeros([30, 30], np.uint8)
+    label[8:22, 8:22], label[10:20, 10:20] = 255, 1
+    found = bf(spec_of(2), label, np.zeros_like(label))
+    assert found['class_f'] == {'c0': None, 'c1': 0.0} and found['mean'] == 0.0
+    assert (found['scored'], found['pictures'], found['without_boundary']) == (1, 1, 1.0)
+    open_rim = np.where(label == 255, 0, label).astype(np.uint8)
+    found = bf(spec_of(2), open_rim, open_rim)
+    assert (found['mean'], found['scored'], found['without_boundary']) == (1.0, 2, 0.0)
 
 
 def test_pictures_weigh_the_same_whatever_their_size(spec_of):

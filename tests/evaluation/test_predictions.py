@@ -84,8 +84,9 @@ def test_a_batch_gives_what_one_picture_gives(model, records, passes):
 def test_two_replicas_give_the_same_to_the_last_bit(model, mirrored, two_replicas, records, passes):
     """Eleven pictures in batches of at most two: replicas run idle, sizes differ between them."""
     def maps(segmentor, strategy):
-        return list(predictions.predicted_maps(segmentor, records, records.splits['train'], CROP,
-                                               strategy, batch_size=2, confidence=True, **passes))
+        predictor = predictions.MapPredictor(segmentor, CROP, strategy, batch_size=2,
+                                             confidence=True, **passes)
+        return list(predictor.over(records, records.splits['train']))
 
     one, two = maps(model, None), maps(mirrored, two_replicas)
     assert [found.image_id for found in one] == records.splits['train']
@@ -101,7 +102,8 @@ def test_two_replicas_give_the_same_to_the_last_bit(model, mirrored, two_replica
 def test_the_matrix_is_the_evaluators(model, records, batch_size):
     ids = records.splits['train']
     measure = picture_counts.PictureIoU(records.spec)
-    for found in predictions.predicted_maps(model, records, ids, CROP, batch_size=batch_size):
+    for found in predictions.MapPredictor(
+            model, CROP, batch_size=batch_size).over(records, ids):
         measure.update(found.image_id, found.label, found.ids)
     expected = evaluator.Evaluator(
         model, lambda: pipeline.whole_pictures(records, ids, CROP, 3), C).run()
@@ -158,6 +160,27 @@ def test_windows_see_nothing_larger_and_agree_with_the_whole(striped):
         (ids, _), = predictions.MapPredictor(model, None, window=33, padding=padding)([small])
         assert model.sizes == [size]
         np.testing.assert_array_equal(ids, expected)
+
+
+@pytest.mark.parametrize('window', [999, (16, 99999999), (10 ** 30, 33)])
+def test_a_window_far_beyond_the_picture_is_cut_to_it(striped, window):
+    small, expected = red(*np.ones((5, 6), int))
+    for image, ids, size in ((small, expected, (33, 33)), (*striped, (33, 65))):
+        model = Shown()
+        (found, _), = predictions.MapPredictor(model, (33, 33), window=window)([image])
+        assert np.less_equal(model.sizes, size).all()
+        np.testing.assert_array_equal(found, ids)
+
+
+def test_a_window_over_scales_is_their_mean(striped):
+    one, = predictions.MapPredictor(Shown(), (33, 33), window=33, confidence=True)([striped[0]])
+    both, = predictions.MapPredictor(
+        Shown(), (33, 33), window=33, scales=(1.0, 2.0), confidence=True)([striped[0]])
+    two, = predictions.MapPredictor(
+        Shown(), (33, 33), window=33, scales=(2.0,), confidence=True)([striped[0]])
+    same = (one[0] == two[0]) & (one[0] == both[0])
+    assert same.mean() > 0.5
+    np.testing.assert_allclose(both[1][same], ((one[1] + two[1]) / 2)[same], rtol=1e-5)
 
 
 def test_a_window_as_large_as_the_picture_is_the_whole_picture(model, records):
@@ -235,4 +258,4 @@ def test_mistakes_are_one_line(records):
     with pytest.raises(UserError, match='expected uint8'):
         predictions.MapPredictor(Shown(), None)([np.zeros((4, 4), np.uint8)])
     with pytest.raises(UserError, match='empty'):
-        list(predictions.predicted_maps(Shown(), records, [], None))
+        list(predictions.MapPredictor(Shown(), None).over(records, []))

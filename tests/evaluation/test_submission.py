@@ -74,6 +74,8 @@ def test_cityscapes_script_finds_and_counts_the_files(tmp_path, monkeypatch):
 def test_names_that_no_server_knows(server, stem):
     with pytest.raises(UserError, match='not the name of a picture of'):
         submission.Submission(server, SPECS[server]).path(stem)
+    with pytest.raises(UserError, match=f'^in/picture.png: not the name .* of {server}; expected'):
+        submission.Submission(server, SPECS[server]).path(stem, 'in/picture.png')
 
 
 def test_other_networks_and_servers_are_refused():

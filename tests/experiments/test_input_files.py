@@ -2,6 +2,8 @@
 import pathlib
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as some
 
 from tf_advseg.core.errors import UserError
 from tf_advseg.experiments import input_files
@@ -50,7 +52,16 @@ def test_several_words_and_a_picture_once(folder):
 def test_earlier_results_are_no_input(folder):
     root, paths = input_files.find_pictures(folder, outside=folder / 'w')
     assert all('w' != path.relative_to(root).parts[0] for path in paths) and len(paths) == 3
-    assert len(input_files.find_pictures(folder / 'w', outside=folder / 'w')[1]) == 3
+    for above in (folder / 'w', folder, '.', '/'):  # holds the pictures themselves
+        assert len(input_files.find_pictures(folder / 'w', outside=above)[1]) == 3
+    assert len(input_files.find_pictures(f'{folder}/w/*', outside=folder)[1]) == 2
+
+
+def test_a_link_to_nothing_is_not_passed_over(folder):
+    (folder / 'v' / 'gone.png').symlink_to(folder / 'nowhere.png')
+    (folder / 'v' / 'ring.png').symlink_to(folder / 'v' / 'ring.png')
+    root, paths = input_files.find_pictures(folder / 'v', outside=folder / 'v' / 'out')
+    assert {'gone.png', 'ring.png'} < set(names(root, paths)) and len(paths) == 5
 
 
 def test_nothing_is_an_error_of_one_line(folder):
@@ -61,10 +72,41 @@ def test_nothing_is_an_error_of_one_line(folder):
             input_files.find_pictures(source)
 
 
-def test_names_stay_apart():
+def made(root, names):
+    found = input_files.output_names(root, [root / name for name in names])
+    return found, [f'{name}{end}.png' for name in map(str, found)
+                   for end in ('', '_overlay', '_confidence')]
+
+
+@pytest.mark.parametrize('given, expected', [
+    (['x.jpg', 'y.png', 'z/x.jpg'], ['x', 'y', 'z/x']),
+    (['a.jpg', 'a.png', 'a_png.png'], ['a_jpg', 'a_png_2', 'a_png']),
+    (['x.jpg', 'x_overlay.jpg'], ['x_jpg', 'x_overlay_jpg']),
+    (['clip.png', 'clip_png.jpg', 'clip_overlay.png'],
+     ['clip_png_2', 'clip_png', 'clip_overlay_png']),
+    (['a.jpg', 'a.png/b.jpg'], ['a_2', 'a.png/b'])])
+def test_names_that_clash(given, expected):
+    found, files = made(pathlib.Path('/r'), given)
+    assert [name.as_posix() for name in found] == expected and len(set(files)) == len(files)
+
+
+# Few words, so that they clash often.
+stems = some.lists(some.sampled_from(['a', 'b', '_png', '_jpg', '_overlay', '_confidence', '_2']),
+                   min_size=1, max_size=4).map(''.join)
+given_names = some.lists(some.builds('{}{}{}'.format, some.sampled_from(['', 'a/', 'a.png/']),
+                                     stems, some.sampled_from(['.png', '.jpg', '.PNG'])),
+                         unique=True, min_size=1, max_size=12)
+
+
+@given(given_names)
+@settings(max_examples=300, deadline=None)
+def test_no_two_pictures_share_a_file(given):
     root = pathlib.Path('/r')
-    given = ('x.jpg', 'x_overlay.jpg', 'y.png', 'z/x.jpg', 'q.png', 'q_confidence.jpg', 'y1.gif')
-    found = input_files.output_names(root, [root / name for name in given])
-    files = [f'{name}{end}' for name in map(str, found) for end in ('', '_overlay', '_confidence')]
-    assert len(set(files)) == len(files)
-    assert str(found[2]) == 'y' and str(found[3]) == 'z/x'
+    found, files = made(root, given)
+    assert len(set(files)) == len(files) and (found, files) == made(root, given)
+    folders = {str(folder) for name in given for folder in pathlib.PurePath(name).parents}
+    assert folders.isdisjoint(files)
+    plain = [str(pathlib.PurePath(name).with_suffix('')) for name in given]
+    wanted = [f'{stem}{end}.png' for stem in plain for end in ('', '_overlay', '_confidence')]
+    if len(set(wanted)) == len(wanted) and folders.isdisjoint(wanted):
+        assert list(map(str, found)) == plain

@@ -39,5 +39,17 @@ def test_every_measure_has_a_table_with_a_column_a_model():
     assert all('nan' not in tables.to_text(table) for table in made)
 
 
+def test_a_boundary_measure_of_hidden_boundaries_warns():
+    found = summaries()
+    titles = [table.title for table in measure_tables.measure_tables(found)]
+    assert not any('warning' in title for title in titles)
+    found['bad']['boundary']['without_boundary'] = 0.62
+    table = measure_tables.measure_tables(found)[1]
+    assert 'warning: 62 % of the true classes' in table.title and 'val_sbd' in table.title
+    rows = {row[0]: row[1:] for row in table.texts()[1:]}
+    assert rows['true ones without a boundary'] == ['0.00', '62.00']
+    assert rows['scored classes of pictures, number'][0] == '3'
+
+
 def test_what_was_not_measured_has_no_table():
     assert measure_tables.measure_tables({'a': {'miou': 0.5}}) == []

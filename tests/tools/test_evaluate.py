@@ -41,7 +41,12 @@ def test_a_run_is_evaluated_on_its_own_test_split_beside_another(call, made_run,
     assert results['models']['run']['confusion_matrix'] == counts.tolist()
     assert results['models']['stage1']['confusion_matrix'] != counts.tolist()
     assert results['split'] == 'test' and results['pictures'] == 5
-    assert evaluating.table(results).header == ('class', 'run', 'stage1', 'vs stage1')
+    assert evaluating.table(results).header == ('class', 'run', 'stage1')
+    beside = scores.with_suffix('.csv')
+    evaluating.write(beside, results, {}, None)
+    rows = list(csv.reader(beside.open(encoding='utf-8')))
+    assert rows[0][3:5] == ['run minus stage1: pictures', 'run minus stage1: difference']
+    assert dict((row[0], row[3]) for row in rows)['mIoU'] == '5'
     out = capsys.readouterr().out
     for text in ('sky', 'pole', 'mIoU', 'pixel accuracy', f'{100 * metrics.mean_iou(counts):.2f}'):
         assert text in out
@@ -82,21 +87,38 @@ MISTAKES = {
     ('--data_dir=nowhere',): 'nowhere: no such file or folder',
     ('--which=averaged',): 'has no checkpoint "averaged"; there is best, control, stage1',
     ('--strategy=multi_worker',): 'one process evaluates; use one_device or mirrored',
+    ('--strategy=tpu',): '--strategy=tpu: one process evaluates; use one_device or mirrored',
+    ('--compare=',): '--compare= names nothing; give a run directory',
     ('--window=0x5',): '--window=0x5: must be a side in pixels',
     ('--measures=boundary,trimpa',): 'unknown measure "trimpa". Did you mean "trimap"?',
     ('--measures=instances',): 'instances',
     ('--output=OWN',): 'which was not written as an evaluation by this tool',
     ('stray',): 'unexpected argument "stray"; a flag is written --name=value',
     ('--data_dir=OWN', '--dataset=folde'): 'unknown data set reader "folde". Did you mean',
+    ('--dataset=shaps',): 'unknown data set reader "shaps". Did you mean "shapes"?',
+    ('--dataset=ade20k',): 'made by the reader "shapes", not of "ade20k"; leave --dataset out',
+    ('--compare=RUN/checkpoints/best',): 'checkpoints/best: is the same model as RUN (best), and',
 }
+
+
+def test_a_dot_in_a_new_folders_name_is_no_suffix(tmp_path):
+    for name in ('results_v1.2', 'results', 'scores.'):
+        assert evaluating.require_output(tmp_path / name) == tmp_path / name
+    for name in ('results_v1.json', 'v1.2.csv'):
+        assert evaluating.require_output(tmp_path / name) == tmp_path / name
+    for name in ('scores.png', 'scores.mp4'):
+        with pytest.raises(UserError, match='cannot tell the format'):
+            evaluating.require_output(tmp_path / name)
 
 
 @pytest.mark.parametrize('words', MISTAKES)
 def test_mistakes_are_one_line(call, made_run, own_folder, words):
-    given = [word.replace('OWN', str(own_folder)) for word in words]
+    given = [word.replace('OWN', str(own_folder)).replace('RUN', str(made_run.path))
+             for word in words]
     with pytest.raises(UserError) as caught:
         call('evaluate', f'--checkpoint={made_run.path}', *given)
-    assert MISTAKES[words] in str(caught.value) and '\n' not in str(caught.value)
+    expected = MISTAKES[words].replace('RUN', str(made_run.path))
+    assert expected in str(caught.value) and '\n' not in str(caught.value)
 
 
 def test_foreign_checkpoints_are_refused(call, made_run, own_folder, tmp_path):
@@ -116,9 +138,25 @@ def test_foreign_checkpoints_are_refused(call, made_run, own_folder, tmp_path):
 def test_data_of_other_classes_are_refused(call, made_run, own_folder, tmp_path):
     other = shutil.copytree(own_folder, tmp_path / 'other')
     (other / 'classes.txt').write_text('\n'.join(f'c{i}' for i in range(11)))
-    with pytest.raises(UserError, match=f'{other}: has 11 classes, .* was trained on 8'):
+    with pytest.raises(UserError, match=f'{other}: has 11 classes, {made_run.path} was trained '
+                                        'on 8'):
         call('evaluate', f'--checkpoint={made_run.path}', f'--data_dir={other}',
              '--dataset=folder')
+
+
+def test_a_model_that_does_not_fit_is_named_before_any_works(made_run, monkeypatch):
+    load = evaluating.load
+
+    def foreign(path, which=None):
+        segmentor, spec, content = load(path, which)
+        if 'stage1' in str(path):
+            spec = specs.DatasetSpec('foreign', ('a', 'b'), ((0, 0, 0), (1, 1, 1)))
+        return segmentor, spec, content
+
+    monkeypatch.setattr(evaluating, 'load', foreign)
+    monkeypatch.setattr(evaluating, 'score', lambda *_: pytest.fail('worked before it refused'))
+    with pytest.raises(UserError, match='has 8 classes, .*checkpoints/stage1 was trained on 2'):
+        evaluating.evaluate(made_run.path, [made_run.path / 'checkpoints' / 'stage1'], show=False)
 
 
 def test_a_flag_of_another_value_is_refused_when_parsed(call, made_run):
@@ -157,7 +195,8 @@ def test_a_folder_has_scores_counts_matrix_panels_and_a_page(call, made_run, fol
                                                              capsys):
     output = folder(call)
     out = capsys.readouterr().out
-    names = ['best.png', 'classes.csv', 'confusion.png', 'differences_control.png',
+    names = ['best.png', 'classes.csv', 'comparison_control.csv', 'comparison_stage1.csv',
+             'confusion.png', 'differences_control.png',
              'differences_stage1.png', 'report.html', 'scores.json', 'worst.png']
     assert sorted(path.name for path in output.iterdir()) == names
     found = json.loads((output / 'scores.json').read_text())
@@ -166,13 +205,17 @@ def test_a_folder_has_scores_counts_matrix_panels_and_a_page(call, made_run, fol
     for other, told in found['comparisons'].items():
         gain = found['models']['run']['miou'] - found['models'][other]['miou']
         assert told['miou']['delta'] == pytest.approx(gain) and told['pictures'] == 5
-        assert told['miou']['low'] <= gain <= told['miou']['high']
+        assert told['miou']['low'] is None  # five pictures are too few
+        assert (told['of'], told['minus']) == ('run', other)
     for text in ('IoU of run minus stage1', '95 % intervals', comparison.NOTE,
                  'boundary F (Csurka)', 'connected components'):
         assert text in out
     for name in names:
         if name.endswith('.png'):
             assert min(Image.open(output / name).size) > 100
+    differences = (output / 'comparison_stage1.csv').read_text(encoding='utf-8').splitlines()
+    assert differences[0] == 'class,pictures,difference,from,to,not 0'
+    assert differences[-1].startswith('mIoU,5,')
     counts = picture_counts.PictureCounts.from_json(found['counts']['run'])
     np.testing.assert_array_equal(counts.matrix, by_hand(made_run, made_run.data.test))
     assert list(counts.ids) == made_run.data.test
@@ -199,7 +242,7 @@ def test_windows_slide_over_the_pictures(call, made_run, tmp_path, capsys):
     for image_id in made_run.data.test:
         image, label = made_run.data.records.load(image_id)
         counts += picture_counts.count_picture(label, predictor([image])[0][0], 8)[:, :8]
-    assert results['window'] == [33, 49]
+    assert results['window'] == {'run': [33, 49]}
     assert results['models']['run']['confusion_matrix'] == counts.tolist()
 
 
@@ -214,10 +257,12 @@ def test_a_network_of_another_numbering_of_the_data_set(made_run):
     content = {'model': {'arguments': {'crop_size': [49, 49]}}}
     with evaluating.open_records(None, None, made_run.path) as records:
         pictures = evaluating.choose_pictures(records, 'test', made_run.path)
-        found = evaluating.score((made_run.segmentor, network, content), pictures, show=False)
+        found = evaluating.score(evaluating.make_predictor(
+            (made_run.segmentor, network, content), pictures), pictures, show=False)
         foreign = specs.DatasetSpec('foreign', ('a', 'b'), ((0, 0, 0), (1, 1, 1)))
-        with pytest.raises(UserError, match='has 8 classes, the checkpoint was trained on 2'):
-            evaluating.score((made_run.segmentor, foreign, content), pictures, show=False)
+        with pytest.raises(UserError, match='has 8 classes, one was trained on 2'):
+            evaluating.make_predictor((made_run.segmentor, foreign, content), pictures,
+                                      checkpoint='one')
     np.testing.assert_array_equal(found.counts.matrix[:, 8], expected[:, lost])
     expected[:, lost] = 0
     np.testing.assert_array_equal(found.counts.matrix[:, :8], expected)

@@ -1,5 +1,6 @@
 """tools/predict.py: maps and overlays of whatever can be read, the rest named."""
 import importlib
+import pathlib
 import shutil
 
 import numpy as np
@@ -140,7 +141,7 @@ def test_a_submission_has_the_servers_files_only(made_run, pictures, tmp_path):
                                  show=False, submission='cityscapes', network='x')
     assert len(outcome.written) == 1
     assert sorted(p.name for p in (tmp_path / 'out').iterdir()) == [
-        f'{stem}_pred_labelIds.png', 'predictions.jsonl']
+        '.predictions.jsonl', f'{stem}_pred_labelIds.png']
     ids = prediction.predict(network, np.array(Image.open(pictures / 'a.png')), (49, 49))
     np.testing.assert_array_equal(
         np.array(Image.open(tmp_path / 'out' / f'{stem}_pred_labelIds.png')),
@@ -154,10 +155,68 @@ def test_a_submission_has_the_servers_files_only(made_run, pictures, tmp_path):
         with pytest.raises(UserError, match=text):
             predicting.predict(network, spec, (49, 49), [pictures / 'more'], tmp_path / 'out',
                                show=False, **words)
-    with pytest.raises(UserError, match='a.jpg|a: not the name of a picture of cityscapes'):
+    with pytest.raises(UserError, match='in/a.jpg: not the name of a picture of cityscapes'):
         predicting.predict(network, spec, (49, 49), [pictures], tmp_path / 'other', show=False,
                            submission='cityscapes')
     assert not (tmp_path / 'other').exists()
+
+
+def test_files_of_other_settings_do_not_stay(call, made_run, pictures, tmp_path):
+    output = tmp_path / 'out'
+    words = ['predict', f'--checkpoint={made_run.path}', f'--output={output}']
+    (pictures / 'text.png').unlink()
+    (pictures / 'cut.jpg').unlink()
+    call(*words, f'--input={pictures}', '--confidence')
+    (output / 'a_jpg_confidence.png').write_bytes(b'put there by somebody else')
+    (output / 'mine.png').write_bytes(b'mine')
+    call(*words, f'--input={pictures}', '--flip')
+    found = {path.relative_to(output).as_posix() for path in output.rglob('*.png')}
+    expected = {f'{name}{end}.png' for name in ('a_jpg', 'a_png', 'grey', 'more/wide')
+                for end in ('', '_overlay')} | {'a_jpg_confidence.png', 'mine.png'}
+    assert found == expected
+    # Alone a.png needs no suffix: its old files go, those of a.jpg do not.
+    call(*words, f'--input={pictures}/a.png', '--eval_scales=0.5')
+    found = {path.relative_to(output).as_posix() for path in output.rglob('*.png')}
+    assert found == expected - {'a_png.png', 'a_png_overlay.png'} | {'a.png', 'a_overlay.png'}
+
+
+def test_only_files_inside_the_folder_are_ever_deleted(tmp_path, monkeypatch):
+    (tmp_path / 'out').mkdir()
+    (tmp_path / 'here').mkdir()
+    names = ['old.png', '../outside.png', str(tmp_path / 'absolute.png'), 'new.png', 'other.png']
+    for name in names:
+        (tmp_path / 'out' / name).write_bytes(b'12345')
+    entries = [{'picture': [str(tmp_path / 'p.png'), 1, 1], 'files': dict.fromkeys(names, 5)},
+               {'picture': [str(tmp_path / 'q.png'), 1, 1], 'files': {'other.png': 5}}]
+    monkeypatch.chdir(tmp_path / 'here')
+    stale = predicting._Stale(pathlib.Path('../out'), entries, [('new.png',)])
+    stale.delete(tmp_path / 'p.png', ('new.png',))
+    assert sorted(path.name for path in tmp_path.rglob('*.png')) == [
+        'absolute.png', 'new.png', 'other.png', 'outside.png']
+
+
+def test_a_huge_window_is_cut_to_the_picture(call, made_run, pictures, tmp_path):
+    for window in ('9999', '16x99999999'):
+        call('predict', f'--checkpoint={made_run.path}', f'--input={pictures}/more',
+             f'--output={tmp_path}/{window}', f'--window={window}')
+        assert Image.open(tmp_path / window / 'wide.png').size == (61, 35)
+
+
+def test_an_output_around_the_pictures_and_one_that_cannot_be(
+        call, made_run, pictures, tmp_path, monkeypatch, capsys):
+    words = ['predict', f'--checkpoint={made_run.path}']
+    monkeypatch.chdir(pictures)
+    (pictures / 'more' / 'gone.png').symlink_to(tmp_path / 'nowhere.png')
+    for _ in range(2):
+        call(*words, '--input=more', '--output=.')
+    captured = capsys.readouterr()
+    assert '1 predicted, 1 skipped' in captured.out and 'gone.png' in captured.err
+    assert '0 predicted, 1 skipped, 1 kept' in captured.out
+    assert (pictures / 'wide_overlay.png').is_file()
+    monkeypatch.setattr(predicting.predictions, 'MapPredictor', None)  # nothing is predicted
+    with pytest.raises(UserError, match='/proc/x: ') as caught:
+        call(*words, '--input=more', '--output=/proc/x')
+    assert '\n' not in str(caught.value)
 
 
 def test_the_tool_knows_the_servers():

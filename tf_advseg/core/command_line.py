@@ -179,6 +179,7 @@ def _flag_error(error):
     text = ' '.join(str(error).split())
     text = re.sub(r'invalid literal for int.*', 'must be a whole number', text)
     text = re.sub(r'could not convert string to float.*', 'must be a number', text)
+    text = re.sub(r"\('Non-boolean argument to boolean flag', .*\)", 'must be true or false', text)
     match = re.search(r'flag --?\w+=(\S+): value should be one of <([^>]+)>', text)
     return text + ('.' + suggest(match[1], match[2].split('|')) if match else '')
 
@@ -211,6 +212,13 @@ def _interrupted(resumes):
     return 130
 
 
+def _out_of_memory(error):
+    """Whether an exception means that memory ran out; TensorFlow is not imported to tell."""
+    return isinstance(error, MemoryError) or any(
+        kind.__name__ == 'ResourceExhaustedError' and kind.__module__.startswith('tensorflow.')
+        for kind in type(error).__mro__)
+
+
 def _guarded(main, resumes):
     """Returns `main` with its user errors as one line and its exit codes as the house has them."""
     def call(argv):
@@ -225,6 +233,12 @@ def _guarded(main, resumes):
             # `tool | head`: the reader has gone. Python would complain again while it exits.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 128 + signal.SIGPIPE
+        except Exception as error:
+            if not _out_of_memory(error):
+                raise
+            print('error: out of memory; use smaller pictures, crops, batches, --eval_scales or '
+                  '--window, or a machine with more', file=sys.stderr)
+            return 1
     return call
 
 

@@ -56,6 +56,44 @@ def require_replaceable(path, record, kind, sources=()):
     return path
 
 
+def require_makeable(path):
+    """A folder that files can be written into, tried out before the work; nothing stays behind.
+
+    Args:
+      path: folder that is there or is made later, with its parents.
+
+    Returns:
+      pathlib.Path, as it was given.
+
+    Raises:
+      UserError: a file, no permission, or a place where no folder can be made, as below /proc.
+    """
+    given = pathlib.Path(path).expanduser()
+    # resolve() fails on links in a ring, which are told below.
+    path = pathlib.Path(os.path.realpath(given))
+    with files.disk_errors(given):
+        if not path.exists():
+            _require_room(given, path)
+        elif not path.is_dir():
+            raise UserError(f'{given}: is a file; --output must name a folder')
+        elif not os.access(path, os.W_OK | os.X_OK):
+            raise UserError(f'{given}: the folder cannot be written (permissions); choose another '
+                            '--output')
+        _probe(next(p for p in (path, *path.parents) if p.exists()), given)
+    return given
+
+
+def _probe(folder, given):
+    """UserError, which names `given`, unless a folder can be made in a folder that is there."""
+    probe = folder / f'{files.TEMPORARY}{uuid.uuid4().hex[:8]}'
+    try:
+        probe.mkdir()
+        probe.rmdir()
+    except FileNotFoundError:  # as below /proc
+        raise UserError(f'{given}: no folder can be made there; choose another '
+                        '--output') from None
+
+
 def _require_room(given, path):
     """UserError unless the nearest folder that exists can take a new one."""
     parent = next(p for p in path.parents if p.exists())
@@ -101,12 +139,10 @@ def written(path, record):
     with files.disk_errors(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            probe = path.parent / f'{files.TEMPORARY}{uuid.uuid4().hex[:8]}'
-            probe.mkdir()
-            probe.rmdir()
         except FileNotFoundError:  # as below /proc
             raise UserError(f'{path}: no folder can be made there; choose another '
                             '--output') from None
+        _probe(path.parent, path)
         # A mount point cannot be renamed: there the new files lie inside until they are whole.
         inside = os.path.ismount(path)
         mark = f'{os.getpid()}-{uuid.uuid4().hex[:8]}'

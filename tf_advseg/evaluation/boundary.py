@@ -69,8 +69,11 @@ class BoundaryF:
     diagonal. Distances are compared as integers, so a distance of exactly 5 is never "< 5".
 
     Where the papers leave a choice: classes "of the picture" are those in its truth or prediction
-    (labelled pixels); a class without any boundary in both maps (it fills the picture) has F = 1,
-    in one of the two F = 0, and so has a class where nothing matches.
+    (labelled pixels); a class with a boundary in one of the two only has F = 0, and so has a class
+    where nothing matches. Without a boundary in both maps F = 1 where the class is all that is
+    labelled and all that is predicted there, 0 where only one map has the class, and else it is
+    not scored: ignored pixels, such as the rims of PASCAL VOC's objects, hide its boundary, so
+    that nothing is known of how well it is met.
 
     Args:
       spec: DatasetSpec.
@@ -90,6 +93,7 @@ class BoundaryF:
         self._spec, self._pixels = spec, pixels
         self._smallest = min(h * h + w * w for h, w in sizes)  # the diagonal, squared
         self._ids, self._scores = [], []
+        self._true, self._hidden = 0, 0  # classes of pictures; those without a true boundary
 
     @property
     def theta(self):
@@ -109,20 +113,25 @@ class BoundaryF:
         self._scores.append(self._score(label, prediction))
 
     def _score(self, label, prediction):
-        """float64 [3,C]: precision, recall and F of each class, nan where it is not there."""
+        """float64 [3,C]: precision, recall and F of each class, nan where it is not scored."""
         scores = np.full([3, self._spec.num_classes], np.nan)
         counted = label != IGNORE_LABEL
         edges = [boundary_pixels(ids, counted) for ids in (label, prediction)]
         present = np.union1d(label[counted], prediction[counted])
         for number in present[present != IGNORE_LABEL]:
-            truth, predicted = (np.argwhere(edge & (ids == number))
-                                for edge, ids in zip(edges, (label, prediction)))
-            scores[:, number] = self._score_class(truth, predicted, label.shape)
+            masks = [counted & (ids == number) for ids in (label, prediction)]
+            truth, predicted = (np.argwhere(edge & mask) for edge, mask in zip(edges, masks))
+            self._true += bool(masks[0].any())
+            self._hidden += bool(masks[0].any() and not len(truth))
+            if len(truth) or len(predicted):
+                scores[:, number] = self._score_class(truth, predicted, label.shape)
+            elif not all(mask.any() for mask in masks):
+                scores[:, number] = 0.0
+            elif all(np.array_equal(mask, counted) for mask in masks):
+                scores[:, number] = 1.0
         return scores
 
     def _score_class(self, truth, predicted, size):
-        if not len(truth) and not len(predicted):
-            return 1.0, 1.0, 1.0
         if not len(truth) or not len(predicted):
             return 0.0, 0.0, 0.0
         precision = self._share_near(predicted, truth, size)
@@ -142,7 +151,7 @@ class BoundaryF:
         return int(near.sum()) / len(points)
 
     def picture_f(self):
-        """F of each picture so far: (ids, float64 [N], nan without labelled pixels)."""
+        """F of each picture so far: (ids, float64 [N], nan where nothing is scored)."""
         table = np.array([scores[2] for scores in self._scores])
         table = table.reshape(len(self._ids), self._spec.num_classes)
         return list(self._ids), metrics.mean_over_classes(table)
@@ -152,8 +161,11 @@ class BoundaryF:
 
         Returns:
           {'mean': BF, 'std': population standard deviation over pictures, 'precision', 'recall'
-          (the same means), 'class_f': {name: mean over the pictures it is in}, 'pictures': how
-          many had labelled pixels, 'tolerance': {'pixels', 'theta', 'smallest_diagonal'}}.
+          (the same means), 'class_f': {name: mean over the pictures it is scored in}, 'pictures':
+          how many had a scored class, 'scored': how many (picture, class) pairs were scored,
+          'without_boundary': share of the true (picture, class) pairs whose truth shows no
+          boundary (where it is most of them BF measures little), 'tolerance': {'pixels', 'theta',
+          'smallest_diagonal'}}.
         """
         table = np.array(self._scores).reshape(-1, 3, self._spec.num_classes)
         means = np.stack([metrics.mean_over_classes(table[:, k]) for k in range(3)])
@@ -165,7 +177,8 @@ class BoundaryF:
             'precision': overall[0], 'recall': overall[1],
             'class_f': {name: metrics.plain(value)
                         for name, value in zip(self._spec.class_names, by_class)},
-            'pictures': scored.shape[1],
+            'pictures': scored.shape[1], 'scored': int((~np.isnan(table[:, 2])).sum()),
+            'without_boundary': self._hidden / self._true if self._true else None,
             'tolerance': {'pixels': self._pixels, 'theta': self.theta,
                           'smallest_diagonal': float(np.sqrt(self._smallest))},
         }

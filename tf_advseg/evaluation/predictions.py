@@ -27,6 +27,9 @@ BATCH_VALUES = 2 ** 26
 # So many batches, or pixels, of pictures are decoded ahead, to find some of one size among them.
 AHEAD_BATCHES = 4
 AHEAD_PIXELS = 2 ** 25
+# Pictures are padded to a window only as far as to the crop, or so far where no crop is known.
+WINDOW_PADDING = 1025
+LARGEST_SIDE = 2 ** 24  # of a window, so that sizes fit in 32 bits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +58,8 @@ class MapPredictor:
         picture alone. Longer sides go to the next k * stride + 1 either way.
       window: (h, w) of windows that slide over the picture (see `sliding_window`), or None: whole
         pictures. A side is rounded up to k * stride + 1. With scales the picture is resized and
-        the window is not.
+        the window is not. A side that exceeds what a whole picture is padded to is cut to that
+        (to WINDOW_PADDING at least, where there is no crop size).
       overlap: share of a window that the next one covers again.
       confidence: also give the probability of the class that was chosen.
       translation: int [C], the id that each of the network's classes is called by (see
@@ -87,7 +91,8 @@ class MapPredictor:
         self._crop = np.broadcast_to(1 if crop_size is None else crop_size, [2]).astype(np.int32)
         window = sliding_window.require_window(window, overlap)
         self.window = None if window is None else tuple(
-            int(side) for side in padded_sizes([window], (1, 1), self._stride)[0])
+            int(side) for side in padded_sizes(
+                [np.minimum(window, LARGEST_SIDE)], (1, 1), self._stride)[0])
         self._kept, self._names = _renamed(translation, only_named)
         several = strategy is not None and strategy.num_replicas_in_sync > 1
         self._strategy = strategy if several else None
@@ -173,17 +178,20 @@ class MapPredictor:
     def _in_windows(self, image):
         """(ids, confidence or None) of one picture, from the mean of its windows."""
         height, width = image.shape[:2]
-        total = 0.0
+        crop = (1, 1) if self.padding == 'none' else np.where(
+            self._crop > 1, self._crop, WINDOW_PADDING)
+        total = None
         for scale in self.scales:
-            size = [scale_dimension(side, scale) for side in (height, width)]
-            shown = resize_bilinear(image[None], size)[0].numpy()
-            window = self.window
-            if self.padding == 'none':
-                window = np.minimum(window, padded_sizes([size], (1, 1), self._stride)[0])
-            found = sliding_window.average(shown, tuple(window), self._colour,
-                                           self._predicted_windows, self.overlap)
-            total += resize_bilinear(found[None], (height, width))[0].numpy()
-        total /= np.float32(len(self.scales))
+            size = tuple(scale_dimension(side, scale) for side in (height, width))
+            window = np.minimum(self.window, padded_sizes([size], crop, self._stride)[0])
+            found = _resized(sliding_window.average(
+                _resized(image, size), tuple(window), self._colour, self._predicted_windows,
+                self.overlap), (height, width))
+            # Maps of a large picture are what takes the memory: as few as can be are held.
+            total = found if total is None else np.add(total, found, out=total)
+            del found
+        if len(self.scales) > 1:
+            total /= np.float32(len(self.scales))
         ids = total.argmax(-1).astype(np.uint8)
         return self._named(ids), total.max(-1) if self.confidence else None
 
@@ -267,6 +275,13 @@ class MapPredictor:
         return tf.nn.softmax(resize_bilinear(scores, tf.shape(images)[1:3]))
 
 
+def _resized(image, size):
+    """An [H, W, C] array at another size; itself where it has that size."""
+    if image.shape[:2] == size:
+        return image
+    return resize_bilinear(image[None], size)[0].numpy()
+
+
 def _renamed(translation, only_named):
     """(channels that can be chosen or None = all, what each is called, uint8, or None)."""
     if translation is None:
@@ -327,17 +342,3 @@ def chunks(items, size_of, count):
             chunk, pixels = [], 0
     if chunk:
         yield chunk
-
-
-def predicted_maps(segmentor, records, ids, crop_size, strategy=None, batch_size=BATCH_SIZE,
-                   scales=multi_scale.SINGLE, flip=False, padding='crop', window=None,
-                   confidence=False, overlap=sliding_window.OVERLAP, translation=None):
-    """Predicts pictures of records, in their order; under a strategy every replica its batches.
-
-    Args and raises: see `MapPredictor` and `MapPredictor.over`.
-
-    Yields:
-      Predicted, at the label's own resolution.
-    """
-    yield from MapPredictor(segmentor, crop_size, strategy, batch_size, scales, flip, padding,
-                            window, overlap, confidence, translation).over(records, ids)

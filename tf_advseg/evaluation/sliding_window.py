@@ -54,7 +54,7 @@ def average(image, window, colour, predict, overlap=OVERLAP):
     """The mean over the windows that see a pixel.
 
     Args:
-      image: float32 [H, W, 3].
+      image: uint8 or float32 [H, W, 3].
       window: (height, width); a picture that is smaller is padded to it at the bottom and right.
       colour: three numbers, what it is padded with.
       predict: function of an iterator of pictures, float32 [height, width, 3], that gives an
@@ -79,4 +79,5 @@ def average(image, window, colour, predict, overlap=OVERLAP):
             total = np.zeros((height, width, found.shape[-1]), np.float32)
         total[place] += found[:height - top, :width - left]
         seen[place] += 1.0
-    return total / seen
+    total /= seen
+    return total

@@ -71,19 +71,20 @@ class Submission:
                             f'{self.spec.num_classes} of {server}') from None
         self._kind = _SERVERS[server]
 
-    def path(self, stem):
+    def path(self, stem, picture=None):
         """Where the map of a picture goes, relative to the submission's folder.
 
         Args:
           stem: the picture's name without folder and suffix.
+          picture: the picture's path, for the message; None: its stem.
 
         Raises:
           UserError: the server knows no picture of such a name.
         """
         match = re.fullmatch(self._kind.pattern, stem)
         if match is None:
-            raise UserError(f'{stem}: not the name of a picture of {self.server}; expected one '
-                            f'such as {self._kind.example}')
+            raise UserError(f'{picture or stem}: not the name of a picture of {self.server}; '
+                            f'expected one such as {self._kind.example}')
         return pathlib.PurePosixPath(self._kind.folder, match[1] + self._kind.ending)
 
     def encode(self, ids):

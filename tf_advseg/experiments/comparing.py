@@ -1,11 +1,59 @@
 """One model against others on the same pictures: intervals, and pictures to look at."""
+import dataclasses
+import pathlib
+
 import numpy as np
 
+from tf_advseg.core import errors
 from tf_advseg.evaluation import bootstrap
 from tf_advseg.reporting import comparison
 from tf_advseg.reporting import panels
+from tf_advseg.reporting.tables import Cell
 
 PANEL_ROWS = 6
+
+
+def column_names(checkpoints, folders):
+    """Column headings: the shortest ends of the paths that tell them apart.
+
+    Args:
+      checkpoints: what the user calls the models: run directories and model folders.
+      folders: the model folder of each, or None where there is none (`networks.load` says so).
+
+    Raises:
+      UserError: two of them are one model.
+    """
+    seen = {}
+    for path, folder in zip(checkpoints, folders):
+        known = seen.setdefault(folder and folder.resolve(), path)
+        if folder and known is not path:
+            raise errors.UserError(
+                f'{path}: is the same model as {known} ({folder.name}), and nothing differs from '
+                'itself; compare another, such as DIR/checkpoints/control of a run')
+    paths = [pathlib.Path(path).expanduser().resolve() for path in checkpoints]
+    for depth in range(1, max(len(path.parts) for path in paths) + 1):
+        names = [str(pathlib.Path(*path.parts[-depth:])) for path in paths]
+        if len(set(names)) == len(names):
+            break
+    return names
+
+
+def windows_text(results):
+    """'windows 33x49', as the networks used them; several where their grids differ."""
+    sizes = dict.fromkeys('{}x{}'.format(*window) for window in results['window'].values())
+    return f'windows {" or ".join(sizes)}'
+
+
+def with_intervals(table, results):
+    """The table of scores with the columns of `interval_tables` beside it, for one CSV."""
+    header, rows = table.header, table.rows
+    for entry, added in zip(results.get('comparisons', {}).values(), interval_tables(results)):
+        header += tuple(f'{entry["of"]} minus {entry["minus"]}: {name}'
+                        for name in added.header[1:])
+        known = {row[0].value: row[1:] for row in added.rows}
+        blank = (Cell(''),) * (len(added.header) - 1)
+        rows = tuple(row + known.get(row[0].value, blank) for row in rows)
+    return dataclasses.replace(table, header=header, rows=rows)
 
 
 def compare(scored, spec):
@@ -16,20 +64,19 @@ def compare(scored, spec):
       spec: DatasetSpec of the pictures.
 
     Returns:
-      {other's name: `bootstrap.paired_bootstrap`'s dict}.
+      {other's name: {'of': the first's name, 'minus': the other's, and what
+      `bootstrap.paired_bootstrap` returns}}.
     """
     first, *others = scored
-    # The bootstrap tells its second argument minus its first.
-    return {other: bootstrap.paired_bootstrap(
-        scored[other].counts, scored[first].counts, class_names=spec.class_names,
-        absent=spec.absent) for other in others}
+    return {other: {'of': first, 'minus': other, **bootstrap.paired_bootstrap(
+        scored[first].counts, scored[other].counts, class_names=spec.class_names,
+        absent=spec.absent)} for other in others}
 
 
 def interval_tables(results):
     """[tables.Table], one a comparison of `evaluating.evaluate`'s results; [] without any."""
-    first = next(iter(results['models']))
-    return [comparison.interval_table(found, first, other)
-            for other, found in results.get('comparisons', {}).items()]
+    return [comparison.interval_table(found, found['of'], found['minus'])
+            for found in results.get('comparisons', {}).values()]
 
 
 def extremes(counts, number=PANEL_ROWS):
@@ -71,18 +118,19 @@ def panel(pictures, positions, scored):
       scored: {name: Scored}; their predictors are run again on these pictures.
 
     Returns:
-      uint8 [H, W, 3]; a caption under each row tells the picture's name and mIoU by model.
+      uint8 [H, W, 3]; a caption under each row tells mIoU, in the models' order, and the
+      picture's name.
     """
     spec = pictures.records.spec
     ids = [pictures.ids[position] for position in positions]
     loaded = [pictures.records.load(image_id) for image_id in ids]
     masks = {name: [found for found, _ in one.predictor([image for image, _ in loaded])]
              for name, one in scored.items()}
-    own = {name: one.counts.picture_miou() for name, one in scored.items()}
+    own = [one.counts.picture_miou() for one in scored.values()]
     rows = [panels.mask_row(image, truth, [found[row] for found in masks.values()])
             for row, (image, truth) in enumerate(loaded)]
-    captions = [f'{image_id}: mIoU ' + ', '.join(
-        f'{"" if len(own) == 1 else name + " "}{100 * scores[position]:.1f} %'
-        for name, scores in own.items()) for image_id, position in zip(ids, positions)]
+    # Figures first: long names are cut off at the end.
+    captions = ['mIoU ' + ' / '.join(f'{100 * scores[position]:.1f}' for scores in own)
+                + f' %: {image_id}' for image_id, position in zip(ids, positions)]
     titles = ['picture', 'truth', *(['prediction'] if len(masks) == 1 else masks)]
     return panels.panel_grid(rows, titles, spec.palette, spec.class_names, captions)

@@ -82,7 +82,7 @@ class Context:
         counts = self._evaluators[key].run()
         spec = self.data.spec
         summary = figures.summary(counts, spec.class_names, absent=spec.absent)
-        return {'miou': summary['mean_iou'], **summary}
+        return {'miou': summary.pop('mean_iou'), **summary}
 
 
 def _stride(segmentor):

@@ -56,7 +56,7 @@ def require_output(path, sources=()):
     """
     folder = str(path).endswith(('/', '\\'))
     path = pathlib.Path(path).expanduser()
-    if folder or not path.suffix or path.is_dir():
+    if folder or path.is_dir() or not any(map(str.isalpha, path.suffix)):  # v1.2 is a name
         return output_folder.require_replaceable(path, evaluation_folder.RECORD, 'an evaluation',
                                                  sources)
     if path.suffix.lower() not in SUFFIXES:
@@ -97,11 +97,16 @@ def load_each(checkpoints, which=None):
     Returns:
       list of what `load` gives.
     """
+    return [load(path, one) for path, one in _which_of_each(checkpoints, which)]
+
+
+def _which_of_each(checkpoints, which):
+    """[(Path, the folder of its checkpoints/ or None)]: see `load_each`."""
     paths = [pathlib.Path(path).expanduser() for path in checkpoints]
     with files.disk_errors(paths[0]):
         single = [networks.is_model_folder(path) for path in paths]
-    return [load(path, None if alone and not all(single) else which)
-            for path, alone in zip(checkpoints, single)]
+    return [(path, None if alone and not all(single) else which_folder(which))
+            for path, alone in zip(paths, single)]
 
 
 def run_of(checkpoint):
@@ -131,14 +136,15 @@ def open_records(data_dir=None, reader=None, run=None):
 
     Args:
       data_dir: records, raw data, or None for the run's own.
-      reader: name of the reader for raw data; None: the run's, else 'folder'.
+      reader: name of the reader for raw data; None: the run's, else 'folder'. For records it may be
+        the data set's name or its reader's, and is checked.
       run: Path of a run directory, or None.
 
     Yields:
       data.records.RecordSet.
 
     Raises:
-      UserError: there is no data, or it is bad.
+      UserError: there is no data, it is bad, or is not what `reader` says.
     """
     settings = _settings(run)
     own = data_dir is None
@@ -153,7 +159,9 @@ def open_records(data_dir=None, reader=None, run=None):
                 raise errors.UserError(f'{run}: has no records of its own; add --data_dir')
     data_dir = datasets.find_data(data_dir)
     if (data_dir / files.MANIFEST).is_file():
-        yield record_sets.RecordSet(data_dir, verify=False)
+        records = record_sets.RecordSet(data_dir, verify=False)
+        _require_named(records, reader)
+        yield records
         return
     reader = reader or settings.get('dataset.reader', 'folder')
     if reader == 'shapes' and not own:
@@ -163,6 +171,17 @@ def open_records(data_dir=None, reader=None, run=None):
     with tempfile.TemporaryDirectory(prefix='tf_advseg-') as scratch:
         yield datasets.prepare(reader, data_dir, pathlib.Path(scratch) / 'records', options,
                                hint='--data_dir')
+
+
+def _require_named(records, name):
+    """UserError unless `name` is None, the records' data set or the reader that made them."""
+    made = records.manifest['identity']['reader'].get('reader')
+    if name is None or name in (made, records.spec.name) or name.rpartition(':')[2] == made:
+        return
+    readers.reader_class(name)  # a typo is told as one
+    raise errors.UserError(f'{records.folder}: holds records of {records.spec.name}, made by the '
+                           f'reader "{made}", not of "{name}"; leave --dataset out, or give '
+                           '--data_dir')
 
 
 def choose_pictures(records, split='test', run=None, source=None):
@@ -201,25 +220,22 @@ class Scored:
     predictor: object
 
 
-def score(model, pictures, measures=(), strategy=None, show=True, description='pictures',
-          **passes):
-    """One model's figures on pictures at their own resolution; exact under any strategy.
+def make_predictor(model, pictures, strategy=None, checkpoint='the checkpoint', **passes):
+    """What predicts pictures with a model, in the data's numbering of classes; no work yet.
 
     Args:
       model: (segmentor, DatasetSpec it was trained with, description) as from `load`; under a
         strategy loaded in its scope.
       pictures: `Pictures`.
-      measures: names of evaluation.measures beside 'iou'.
       strategy: tf.distribute.Strategy or None.
-      show: whether to show progress.
-      description: what the progress bar is called.
+      checkpoint: what the user calls the model, for messages.
       **passes: scales, flip, padding, window, overlap of `predictions.MapPredictor`.
 
     Returns:
-      Scored.
+      predictions.MapPredictor.
 
     Raises:
-      UserError: the data set's classes are not the network's; label ids that no class has.
+      UserError: the data set's classes are not the network's.
     """
     segmentor, spec, content = model
     records, theirs = pictures.records, pictures.records.spec
@@ -227,11 +243,30 @@ def score(model, pictures, measures=(), strategy=None, show=True, description='p
         translation = predictions.translation(spec, theirs)
     except errors.UserError:
         raise errors.UserError(
-            f'{pictures.source or records.folder}: has {theirs.num_classes} classes, the '
-            f'checkpoint was trained on {spec.num_classes} ({spec.name}); evaluate it on data with '
-            'those classes') from None
-    predictor = predictions.MapPredictor(segmentor, crop_size(content), strategy, BATCH_SIZE,
-                                         translation=translation, **passes)
+            f'{pictures.source or records.folder}: has {theirs.num_classes} classes, '
+            f'{checkpoint} was trained on {spec.num_classes} ({spec.name}); evaluate it on data '
+            'with those classes') from None
+    return predictions.MapPredictor(segmentor, crop_size(content), strategy, BATCH_SIZE,
+                                    translation=translation, **passes)
+
+
+def score(predictor, pictures, measures=(), show=True, description='pictures'):
+    """One model's figures on pictures at their own resolution; exact under any strategy.
+
+    Args:
+      predictor: from `make_predictor`.
+      pictures: `Pictures`.
+      measures: names of evaluation.measures beside 'iou'.
+      show: whether to show progress.
+      description: what the progress bar is called.
+
+    Returns:
+      Scored.
+
+    Raises:
+      UserError: a measure that the data set cannot have; label ids that no class has.
+    """
+    records, theirs = pictures.records, pictures.records.spec
     asked = measures_lib.make_measures(measures, theirs, records.image_sizes(pictures.ids))
     with progress.Progress(len(pictures.ids), description, enabled=show) as bar:
         for found in predictor.over(records, pictures.ids):
@@ -241,17 +276,7 @@ def score(model, pictures, measures=(), strategy=None, show=True, description='p
             bar.update(1)
     figures = {name: measure.result() for name, measure in asked.items()}
     iou = figures.pop('iou')
-    return Scored({'miou': iou['mean_iou'], **iou, **figures}, asked['iou'].counts(), predictor)
-
-
-def _names(checkpoints):
-    """Column headings: the shortest ends of the paths that tell them apart."""
-    paths = [pathlib.Path(path).expanduser().resolve() for path in checkpoints]
-    for depth in range(1, max(len(path.parts) for path in paths) + 1):
-        names = ['/'.join(path.parts[-depth:]) for path in paths]
-        if len(set(names)) == len(names):
-            return names
-    return [f'{name} ({number})' for number, name in enumerate(names, start=1)]
+    return Scored({'miou': iou.pop('mean_iou'), **iou, **figures}, asked['iou'].counts(), predictor)
 
 
 def evaluate(checkpoint, compare=(), which=None, data_dir=None, reader=None, split='test',
@@ -268,12 +293,13 @@ def evaluate(checkpoint, compare=(), which=None, data_dir=None, reader=None, spl
       show: whether to show progress.
       measures: names of evaluation.measures beside 'iou'.
       output: where results are written, as from `require_output`, or None.
-      **passes: see `score`.
+      **passes: see `make_predictor`.
 
     Returns:
       {'dataset', 'split', 'pictures', 'scales', 'flip', 'padding', 'window', 'overlap',
       'models': {name: summary}, 'checkpoints': {name: path}}; with others to compare
-      'comparisons': {name: `bootstrap.paired_bootstrap` of the first against it}.
+      'comparisons' of `comparing.compare`. 'window' is the one really used: {name: (h, w) on the
+      network's grid}, or None.
 
     Raises:
       UserError: see the functions above.
@@ -282,13 +308,19 @@ def evaluate(checkpoint, compare=(), which=None, data_dir=None, reader=None, spl
     checkpoints = [checkpoint, *compare]
     run = run_of(checkpoint)
     scope = strategy.scope() if strategy is not None else contextlib.nullcontext()
+    names = comparing.column_names(checkpoints, [
+        networks.find(path, one) for path, one in _which_of_each(checkpoints, which)])
     with scope:
         models = load_each(checkpoints, which)
-    names = _names(checkpoints)
     with open_records(data_dir, reader, run) as records:
         pictures = choose_pictures(records, split, run, data_dir)
-        scored = {name: score(model, pictures, measures, strategy, show, f'evaluating {name}',
-                              **passes) for name, model in zip(names, models)}
+        # All of them before the first works: one that does not fit is told at once.
+        predictors = {name: make_predictor(model, pictures, strategy, checkpoint, **passes)
+                      for name, model, checkpoint in zip(names, models, checkpoints)}
+        passes['window'] = {name: list(predictor.window) for name, predictor in
+                            predictors.items()} if passes['window'] else None
+        scored = {name: score(predictor, pictures, measures, show, f'evaluating {name}')
+                  for name, predictor in predictors.items()}
         results = {'dataset': records.spec.name, 'split': pictures.split,
                    'pictures': len(pictures.ids), **passes,
                    'models': {name: one.summary for name, one in scored.items()},
@@ -316,12 +348,10 @@ def crop_size(content):
 
 
 def table(results):
-    """tables.Table: per-class IoU, mIoU, pixel accuracy; gains of the first over the second."""
-    names = list(results['models'])
+    """tables.Table: per-class IoU, mIoU, pixel accuracy; a column a model."""
     return tables.class_table(
-        results['models'], start=names[1] if len(names) > 1 else None, subject=names[0],
-        title=f'IoU in percent, {results["split"]} of {results["dataset"]} '
-              f'({results["pictures"]} pictures{passes_text(results)})')
+        results['models'], title=f'IoU in percent, {results["split"]} of {results["dataset"]} '
+                                 f'({results["pictures"]} pictures{passes_text(results)})')
 
 
 def passes_text(results):
@@ -331,7 +361,7 @@ def passes_text(results):
         listed = ', '.join(f'{scale:g}' for scale in results['scales'])
         parts.append(f'scales {listed}{" and mirrored" if results["flip"] else ""}')
     if results['window']:
-        parts.append('windows {}x{}'.format(*results['window']))
+        parts.append(comparing.windows_text(results))
     if results['padding'] != 'crop':
         parts.append(f'padding {results["padding"]}')
     return ''.join(f'; {part}' for part in parts)
@@ -364,6 +394,6 @@ def write(path, results, scored, pictures):
         files.write_json(path, results)
     elif path.suffix.lower() == '.csv' and not path.is_dir():
         with files.atomic_file(path, 'w') as file:
-            file.write(tables.to_csv(table(results)))
+            file.write(tables.to_csv(comparing.with_intervals(table(results), results)))
     else:
         evaluation_folder.write(path, results, scored, pictures, all_tables(results))

@@ -25,7 +25,8 @@ def write(path, results, scored, pictures, told):
       told: [tables.Table]: the scores, further measures, comparisons.
 
     scores.json has, beside the results, 'counts': {name: PictureCounts.to_json()}, from which any
-    IoU figure of any of the pictures can be had again. classes.csv is the first table.
+    IoU figure of any of the pictures can be had again. classes.csv is the first table,
+    comparison_NAME.csv that of the differences from a model.
     """
     spec = pictures.records.spec
     first = next(iter(scored))
@@ -45,6 +46,10 @@ def write(path, results, scored, pictures, told):
             name: one.counts.to_json() for name, one in scored.items()}})
         with files.atomic_file(folder / 'classes.csv', 'w') as file:
             file.write(tables.to_csv(told[0]))
+        parts = _file_names(results.get('comparisons', ()))
+        for part, intervals in zip(parts.values(), told[len(told) - number:]):
+            with files.atomic_file(folder / f'comparison_{part}.csv', 'w') as file:
+                file.write(tables.to_csv(intervals))
         with files.atomic_file(folder / 'confusion.png') as file:
             file.write(curves.encode(matrix))
         for name, _, _, image in drawn:
@@ -61,7 +66,7 @@ def _summary(results, first):
                 else 'Classes in neither truth nor prediction are left out of means.')]
     shown = ', '.join(f'{scale:g}' for scale in results['scales'])
     lines.append(f'Scales {shown}{", and mirrored" if results["flip"] else ""}; '
-                 + ('windows {}x{}'.format(*results['window']) if results['window']
+                 + (comparing.windows_text(results) if results['window']
                     else 'whole pictures') + f'; padding: {results["padding"]}.')
     lines += [f'{name}: {path}' for name, path in results['checkpoints'].items()]
     return lines
@@ -69,9 +74,22 @@ def _summary(results, first):
 
 def _intervals(results):
     """A figure a comparison."""
-    first = next(iter(results['models']))
-    return [comparison.interval_figure(found, first, other)
-            for other, found in results.get('comparisons', {}).items()]
+    return [comparison.interval_figure(found, found['of'], found['minus'])
+            for found in results.get('comparisons', {}).values()]
+
+
+def _file_names(names):
+    """{model's name: as part of a file's name}, numbered where two would be the same."""
+    found, taken = {}, set()
+    for name in names:
+        plain = part = re.sub(r'[^A-Za-z0-9.-]+', '_', name).strip('_.') or 'model'
+        number = 1
+        while part.lower() in taken:  # some disks do not tell A from a
+            number += 1
+            part = f'{plain}_{number}'
+        taken.add(part.lower())
+        found[name] = part
+    return found
 
 
 def _panels(pictures, scored):
@@ -82,11 +100,12 @@ def _panels(pictures, scored):
                'black.', positions, scored)
               for name, heading, positions in (('worst', 'Worst pictures', worst),
                                                ('best', 'Best pictures', best))]
-    for other in list(scored)[1:]:
+    for other, part in _file_names(list(scored)[1:]).items():
         positions = comparing.most_different(scored[first].counts, scored[other].counts)
-        wanted.append((f'differences_{re.sub(r"[^A-Za-z0-9.-]+", "_", other).strip("_.")}',
+        wanted.append((f'differences_{part}',
                        f'Where {first} and {other} differ most',
-                       'By the difference of the mIoU of each picture. Unlabelled pixels are '
-                       'black.', positions, {first: scored[first], other: scored[other]}))
+                       'By the difference of the mIoU of each picture, told in the order of the '
+                       'columns. Unlabelled pixels are black.', positions,
+                       {first: scored[first], other: scored[other]}))
     return [(name, heading, caption, comparing.panel(pictures, positions, models))
             for name, heading, caption, positions, models in wanted if positions]

@@ -24,7 +24,8 @@ def find_pictures(source, outside=None):
 
     Args:
       source: path, or a pattern such as frames/*.png (** for any depth).
-      outside: a folder whose pictures do not count (earlier results), or None.
+      outside: a folder whose pictures do not count where it lies inside the searched one (earlier
+        results), or None.
 
     Returns:
       (folder that names are relative to, list of Paths in natural order).
@@ -48,12 +49,20 @@ def find_pictures(source, outside=None):
                 part.startswith('.') for part in p.relative_to(root).parts))
             nothing = f'{root}: no picture ({", ".join(PICTURES)}) in this folder'
         inside = pathlib.Path(outside).resolve() if outside else None
-        pictures = sorted((p for p in found if p.suffix.lower() in PICTURES and p.is_file()
-                           and (inside is None or inside not in p.resolve().parents
-                                or inside == root.resolve())), key=natural_key)
+        if inside is not None and root.resolve() not in inside.parents:
+            inside = None
+        # A link to nothing is named as a broken picture later on, not passed over.
+        pictures = sorted((p for p in found if p.suffix.lower() in PICTURES
+                           and (p.is_file() or p.is_symlink() and not p.exists())
+                           and (inside is None or inside not in _folders(p))), key=natural_key)
     if not pictures:
         raise errors.UserError(nothing)
     return root, pictures
+
+
+def _folders(path):
+    """The folders that a file really lies in."""
+    return pathlib.Path(os.path.realpath(path)).parents  # resolve() fails on links in a ring
 
 
 def find_all(sources, outside=None):
@@ -79,15 +88,28 @@ def output_names(root, pictures):
     """Where each picture's files go, relative to the output folder, without '.png'.
 
     `<stem>`, or `<stem>_<suffix>` where another picture of the folder has the same stem or is
-    called like what is made of one.
+    called like what is made of one; with a number behind it, from 2, where that is taken too. No
+    two pictures share a file, and none of the files is called as a folder that is needed.
     """
     stems = [path.relative_to(root).with_suffix('') for path in pictures]
-    claims = collections.Counter(str(stem) for stem in stems)
-    ends = ('', OVERLAY, CONFIDENCE)
-    for end in ends[1:]:
-        claims.update(f'{stem}{end}' for stem in stems)
+    claims = collections.Counter(made for stem in stems for made in _made(stem))
+    unique = [all(claims[made] == 1 for made in _made(stem)) for stem in stems]
+    # Names that nobody else wants are given first: a clash of others does not change them.
+    taken = {made for stem, alone in zip(stems, unique) if alone for made in _made(stem)}
+    folders = {folder.as_posix() for stem in stems for folder in stem.parents}
     names = []
-    for path, stem in zip(pictures, stems):
-        unique = all(claims[f'{stem}{end}'] == 1 for end in ends)
-        names.append(stem if unique else stem.with_name(f'{stem.name}_{path.suffix[1:]}'))
+    for path, stem, alone in zip(pictures, stems, unique):
+        name = stem if alone else stem.with_name(f'{stem.name}_{path.suffix[1:]}')
+        first, number = name, 1
+        while (number > 1 or not alone) and not taken.isdisjoint(_made(name)) or (
+                not folders.isdisjoint(_made(name))):
+            number += 1
+            name = first.with_name(f'{first.name}_{number}')
+        taken.update(_made(name))
+        names.append(name)
     return names
+
+
+def _made(name):
+    """The files that are made of a picture at most, with confidence and without."""
+    return [f'{name.as_posix()}{end}.png' for end in ('', OVERLAY, CONFIDENCE)]

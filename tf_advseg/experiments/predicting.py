@@ -2,6 +2,7 @@
 import concurrent.futures
 import dataclasses
 import hashlib
+import os
 import pathlib
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from tf_advseg.core import errors
 from tf_advseg.core import files
 from tf_advseg.core import journal
+from tf_advseg.core import output_folder
 from tf_advseg.core import progress
 from tf_advseg.data.readers import base
 from tf_advseg.evaluation import predictions
@@ -18,6 +20,8 @@ from tf_advseg.experiments import networks
 from tf_advseg.reporting import panels
 
 STATE = 'predictions.jsonl'
+# A dot file: what lies in a submission's folder is packed and sent.
+SUBMISSION_STATE = '.predictions.jsonl'
 WRITERS = 2
 
 
@@ -45,6 +49,8 @@ def identity(checkpoint, which=None):
 class _Maps:
     """The usual files of a picture: palette PNG, overlay, on request confidence."""
 
+    state = STATE
+
     def __init__(self, spec, output, confidence):
         self._spec, self._output = spec, output
         self._ends = ['', input_files.OVERLAY, *([input_files.CONFIDENCE] if confidence else [])]
@@ -70,6 +76,8 @@ class _Maps:
 class _Submission:
     """The one file a picture that an evaluation server wants."""
 
+    state = SUBMISSION_STATE
+
     def __init__(self, server, spec, output):
         self._submission = submissions.Submission(server, spec)
         self._output = output
@@ -78,7 +86,7 @@ class _Submission:
     def names(self, root, pictures):
         """See `_Maps`; UserError where the server knows no such picture, or two are the same."""
         del root
-        names = [str(self._submission.path(path.stem)) for path in pictures]
+        names = [str(self._submission.path(path.stem, path)) for path in pictures]
         first = {}
         for name, path in zip(names, pictures):
             if first.setdefault(name, path) != path:
@@ -97,7 +105,9 @@ def predict(segmentor, spec, crop_size, sources, output, show=True, confidence=F
     """Writes a palette PNG and an overlay for every picture; broken ones are skipped.
 
     What an earlier call made of the same picture with the same network and passes is kept, if it
-    is whole: `output`/predictions.jsonl tells.
+    is whole: `output`/predictions.jsonl tells (.predictions.jsonl of a submission). What other
+    settings made of a picture that is predicted anew is deleted. EXIF orientation is not applied:
+    maps have the orientation of the stored pixels, as labels have.
 
     Args:
       segmentor: the network.
@@ -118,9 +128,7 @@ def predict(segmentor, spec, crop_size, sources, output, show=True, confidence=F
     Raises:
       UserError: nothing to predict, or the output cannot be written or is where pictures lie.
     """
-    output = pathlib.Path(output).expanduser()
-    if output.exists() and not output.is_dir():
-        raise errors.UserError(f'{output}: is a file; --output must name a folder')
+    output = output_folder.require_makeable(output)
     if submission and confidence:
         raise errors.UserError(f'--submission={submission}: the server wants class maps only; '
                                'leave --confidence out')
@@ -133,16 +141,18 @@ def predict(segmentor, spec, crop_size, sources, output, show=True, confidence=F
         segmentor, crop_size, confidence=confidence, translation=writer.translation,
         only_named=True, **passes)
     settings = _digest(network, spec, crop_size, submission, passes) if network else None
-    done = _done(output, settings)
+    entries = _entries(output / writer.state)
+    done = _done(entries, settings)
     kept = [(path, files_) for path, files_ in zip(pictures, names)
             if _whole(output, done.get(files_[0]), path, files_)]
     ready = {path for path, _ in kept}
     wanted = [(path, files_) for path, files_ in zip(pictures, names) if path not in ready]
-    written, skipped = _predict_each(predictor, writer, wanted, output, settings, show)
+    stale = _Stale(output, entries, names)
+    written, skipped = _predict_each(predictor, writer, wanted, output, settings, stale, show)
     return Outcome(tuple(written), tuple(skipped), tuple(kept))
 
 
-def _predict_each(predictor, writer, wanted, output, settings, show):
+def _predict_each(predictor, writer, wanted, output, settings, stale, show):
     """Predicts and writes (picture, names) pairs; returns (written, skipped)."""
     written, skipped, log = [], [], None
     with progress.Progress(len(wanted), 'pictures', enabled=show) as bar, \
@@ -160,8 +170,9 @@ def _predict_each(predictor, writer, wanted, output, settings, show):
                                             predictions.AHEAD_BATCHES * predictor.batch_size):
                 found = predictor([image for _, _, image in chunk])
                 list(pool.map(lambda item, maps: writer.write(*item, *maps), chunk, found))
-                log = log or journal.Journal(output / STATE)
+                log = log or journal.Journal(output / writer.state)
                 for path, names, _ in chunk:
+                    stale.delete(path, names)  # before the entry: else a kill would keep them
                     log.append('predicted', settings=settings, **_entry(output, path, names))
                     written.append((path, names))
                 bar.update(len(chunk))
@@ -173,7 +184,8 @@ def _predict_each(predictor, writer, wanted, output, settings, show):
 
 def _require_apart(output, root, pictures, names):
     """UserError if a result would be written over a picture, or among pictures."""
-    taken = {path.resolve() for path in pictures}
+    # Not resolve(), which fails on links in a ring: those are broken pictures like others.
+    taken = {pathlib.Path(os.path.realpath(path)) for path in pictures}
     target = output.resolve()
     if target == root.resolve() or any(target / name in taken
                                        for files_ in names for name in files_):
@@ -190,20 +202,58 @@ def _digest(network, spec, crop_size, submission, passes):
 def _entry(output, path, names):
     """What is remembered of a picture: its own size and time, and the sizes of its files."""
     stat = path.stat()
-    return {'picture': [str(path.resolve()), stat.st_size, stat.st_mtime_ns],
+    return {'picture': [os.path.realpath(path), stat.st_size, stat.st_mtime_ns],
             'files': {name: (output / name).stat().st_size for name in names}}
 
 
-def _done(output, settings):
+def _entries(state):
+    """What earlier calls wrote down of pictures, in their order."""
+    entries = journal.Journal.read(state) if state.is_file() else ()
+    return [entry for entry in entries if entry.get('files') and entry.get('picture')]
+
+
+def _done(entries, settings):
     """{first file's name: entry} of earlier calls with these settings; later ones win."""
-    state = output / STATE
-    if settings is None or not state.is_file():
+    if settings is None:
         return {}
-    done = {}
-    for entry in journal.Journal.read(state):
-        if entry.get('files'):
-            done[next(iter(entry['files']))] = entry
+    done = {next(iter(entry['files'])): entry for entry in entries}
     return {name: entry for name, entry in done.items() if entry.get('settings') == settings}
+
+
+class _Stale:
+    """Files of earlier calls that no longer belong to the picture they were made of.
+
+    Args:
+      output: the folder.
+      entries: of earlier calls.
+      names: files of the pictures of this call, none of which is ever deleted.
+    """
+
+    def __init__(self, output, entries, names):
+        self._output = output
+        self._kept = {name for files_ in names for name in files_}
+        owners = {}  # a file is the one's who wrote it last
+        for entry in entries:
+            first = next(iter(entry['files']))
+            owners.update({name: (entry['picture'][0], first, size)
+                           for name, size in entry['files'].items()})
+        self._files = {}
+        for name, (picture, first, size) in owners.items():
+            for owner in (('picture', picture), ('name', first)):
+                self._files.setdefault(owner, {})[name] = size
+
+    def delete(self, picture, names):
+        """Deletes what was made of the picture, or beside the first of its new files, before."""
+        old = {**self._files.get(('picture', os.path.realpath(picture)), {}),
+               **self._files.get(('name', names[0]), {})}
+        for name in sorted(old.keys() - self._kept):
+            path = self._output / name
+            inside = '..' not in pathlib.Path(name).parts and self._output in path.parents
+            # Nothing outside the folder is touched, whoever wrote the state; and a file of
+            # another size was put there by somebody else since.
+            if inside and path.is_file() and path.stat().st_size == old[name]:
+                with files.disk_errors(path):
+                    path.unlink()
 
 
 def _whole(output, entry, path, names):

@@ -3,12 +3,14 @@ from tf_advseg.reporting import curves
 from tf_advseg.reporting.tables import Cell, Table
 
 NOTE = ('The intervals are over pictures (paired bootstrap): how much the difference hangs on '
-        'which pictures the split holds. They say nothing of another training run; what differs from '
-        'seed to seed takes several runs of each (tools/sweep.py).')
+        'which pictures the split holds. They say nothing of another training run; what '
+        'differs from seed to seed takes several runs of each (tools/sweep.py). With few pictures '
+        'intervals are too narrow; below 10 pictures of a class none is given. By chance alone '
+        'about one class in twenty has a star.')
 
 
 def _rows(found):
-    """(name, {'delta', 'low', 'high'}) of mIoU, then of the classes."""
+    """(name, {'delta', 'low', 'high', 'pictures'}) of mIoU, then of the classes."""
     return [('mIoU', found['miou']), *found['class_iou'].items()]
 
 
@@ -21,19 +23,21 @@ def interval_table(found, first, second, digits=2):
       digits: decimals.
 
     Returns:
-      A Table: classes, then mIoU. The last column is a star where the interval leaves out 0.
+      A Table: classes, then mIoU; each with the number of pictures that it rests on. The last
+      column is a star where the interval leaves out 0.
     """
     level = f'{100 * found["level"]:g} %'
     rows = []
     for name, figure in [*_rows(found)[1:], _rows(found)[0]]:
         values = [None if figure[key] is None else 100 * figure[key]
                   for key in ('delta', 'low', 'high')]
-        rows.append((Cell(name), *(Cell(value, gain=True) for value in values),
+        rows.append((Cell(name), Cell(str(figure['pictures'])),
+                     *(Cell(value, gain=True) for value in values),
                      Cell('*' if leaves_out_zero(figure) else '')))
     title = (f'IoU of {first} minus {second}, percentage points, with {level} intervals over '
              f'{found["pictures"]} pictures')
-    return Table(('class', 'difference', 'from', 'to', 'not 0'), tuple(rows), title, digits,
-                 (len(rows) - 1,))
+    return Table(('class', 'pictures', 'difference', 'from', 'to', 'not 0'), tuple(rows), title,
+                 digits, (len(rows) - 1,))
 
 
 def leaves_out_zero(figure):

@@ -15,8 +15,8 @@ def measure_tables(models):
     made = [_table(models, 'mean over pictures', _over_pictures)]
     for name, (title, rows) in _MEASURES.items():
         if all(name in summary for summary in models.values()):
-            made.append(_table({model: summary[name] for model, summary in models.items()},
-                               title, rows))
+            results = {model: summary[name] for model, summary in models.items()}
+            made.append(_table(results, title + _warning(name, results), rows))
     return [table for table in made if table is not None]
 
 
@@ -29,6 +29,15 @@ def _table(results, title, rows_of):
     rows = tuple((Cell(row), *(Cell(column.get(row)) for column in columns.values()))
                  for row in names)
     return Table(('measure', *columns), rows, title)
+
+
+def _warning(name, results):
+    """What is to be known before a measure is believed, for its title; '' for nothing."""
+    shares = [result.get('without_boundary') or 0.0 for result in results.values()]
+    if name != 'boundary' or max(shares) <= 0.5:
+        return ''
+    return (f'; warning: {100 * max(shares):.0f} % of the true classes of pictures show no '
+            'boundary (ignored pixels hide it), so BF tells little: on PASCAL VOC use val_sbd')
 
 
 def _percent(value):
@@ -48,6 +57,8 @@ def _boundary(result):
     yield 'its standard deviation', _percent(result['std'])
     yield 'precision', _percent(result['precision'])
     yield 'recall', _percent(result['recall'])
+    yield 'scored classes of pictures, number', str(result['scored'])
+    yield 'true ones without a boundary', _percent(result['without_boundary'])
     for name, value in result['class_f'].items():
         yield name, _percent(value)
 
