@@ -23,6 +23,8 @@ command_line.define_common_flags('gin_file', 'gin_param', 'workdir', 'data_dir',
                                  'strategy', 'dry_run')
 flags.DEFINE_multi_string('grid', [], 'Axis of the grid, NAME=VALUE,VALUE,...; repeatable.')
 flags.DEFINE_list('seeds', ['0'], 'Seeds of every cell, as 0,1,2.')
+flags.DEFINE_list('measures', ['miou'], 'What is tabled: miou, pixel_accuracy, '
+                  'mean_class_accuracy, boundary.')
 
 FLAGS = flags.FLAGS
 
@@ -37,6 +39,7 @@ def main(argv):
         raise UserError(f'a sweep needs a configuration and a folder: add {missing}')
     from tf_advseg.experiments import sweeping
     from tf_advseg.reporting import tables
+    measures = sweeping.parse_measures(FLAGS.measures)
     axes = [sweeping.parse_axis(text) for text in FLAGS.grid]
     cells = sweeping.make_cells(FLAGS.workdir, axes, sweeping.parse_seeds(FLAGS.seeds))
     runtime.configure()
@@ -51,10 +54,13 @@ def main(argv):
             print('done   ' if cell.done else 'to run ', shlex.join(command(cell)))
         return
     failed = sweeping.run_cells(cells, FLAGS.workdir, command)
-    table = sweeping.table(sweeping.collect(cells))
-    print(tables.to_text(table))
-    with files.atomic_file(pathlib.Path(FLAGS.workdir) / 'sweep.csv', 'w') as file:
-        file.write(tables.to_csv(table))
+    collected = sweeping.collect(cells)
+    for number, measure in enumerate(measures):
+        table = sweeping.table(collected, measure)
+        print(tables.to_text(table))
+        name = f'sweep_{measure}.csv' if number else 'sweep.csv'
+        with files.atomic_file(pathlib.Path(FLAGS.workdir) / name, 'w') as file:
+            file.write(tables.to_csv(table))
     for cell, line in failed:
         print(f'failed: {cell.folder}: {line}', file=sys.stderr)
     if failed:

@@ -9,7 +9,7 @@ SMALL = {
     'deeplab_v2_resnet': {'variant': 'resnet_18', 'train_gamma_beta': False},
     'deeplab_residual': {'variant': 'resnet_18', 'output_stride': 8},
     'dilated8': {'fc_channels': 8, 'context': 'basic'},
-    'farabet': {'hidden': 8, 'colour': 'yuv'},
+    'farabet': {'hidden': 8, 'colour': 'yuv', 'input_stride': 2},
 }
 SPEC = specs.DatasetSpec('things', ('a', 'b', 'c'), ((0, 0, 0), (1, 1, 1), (2, 2, 2)))
 

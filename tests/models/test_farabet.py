@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 from tf_advseg.core.errors import UserError
-from tf_advseg.models import farabet, resize, segmentor
+from tf_advseg.models import farabet, flops, local_contrast, resize, segmentor
 
 
 def pictures(height, width, batch=2):
@@ -24,6 +24,35 @@ def test_logits_shape_for_any_size(colour, size):
     assert logits.shape.as_list() == [2] + [(side - 1) // 4 + 1 for side in size] + [4]
     assert logits.dtype == tf.float32 and np.isfinite(logits).all()
     assert (model.logits_stride, model.output_stride) == (4, 4)
+
+
+@pytest.mark.parametrize('size', [(33, 49), (40, 31), (66, 50), (5, 7), (1, 2), (240, 17)])
+def test_a_halving_network_keeps_the_contract_for_any_size(size):
+    model = small(input_stride=2)
+    logits = model(pictures(*size, batch=1).astype(np.uint8))
+    assert logits.shape.as_list() == [1] + [(side - 1) // 8 + 1 for side in size] + [4]
+    assert np.isfinite(logits).all()
+    assert (model.logits_stride, model.output_stride) == (8, 8)
+
+
+@pytest.mark.parametrize('colour', farabet.COLOURS)
+def test_a_halving_network_is_the_network_on_the_pyramids_second_level(colour):
+    x = pictures(65, 50)
+    halving, plain = small(input_stride=2, colour=colour), small(colour=colour)
+    smaller = local_contrast.blurred(tf.constant(x), farabet.PYRAMID_KERNEL)[:, ::2, ::2]
+    np.testing.assert_allclose(halving(x), plain(smaller), atol=1e-5)
+    constant = farabet.halved(tf.fill([1, 6, 9, 3], 99.0))  # brightness and borders are kept
+    np.testing.assert_allclose(constant, np.full((1, 3, 5, 3), 99.0), rtol=1e-5)
+
+
+def test_a_halving_network_costs_a_quarter_and_any_graph_runs_it():
+    model = small(input_stride=2)
+    assert segmentor.parameter_count(model) == segmentor.parameter_count(small())
+    share = flops.total(model, (129, 193)) / flops.total(small(), (129, 193))
+    assert share == pytest.approx(0.25, abs=0.02)
+    anything = tf.function(model, input_signature=[tf.TensorSpec([None, None, None, 3])])
+    for size in ((33, 49), (40, 30)):
+        np.testing.assert_allclose(anything(pictures(*size)), model(pictures(*size)), atol=1e-4)
 
 
 @pytest.mark.parametrize('size', [(33, 49), (40, 30)])
@@ -139,6 +168,7 @@ def test_initial_values_follow_the_seed():
 
 def test_bad_arguments_are_told_in_one_line():
     for options, told in (({'colour': 'rbg'}, 'rgb'), ({'hidden': -1}, 'hidden is -1'),
-                          ({'crop_size': (3,)}, 'crop_size')):
+                          ({'crop_size': (3,)}, 'crop_size'),
+                          ({'input_stride': 4}, 'input_stride is 4, expected 1 or 2')):
         with pytest.raises(UserError, match=told):
             small(**options)

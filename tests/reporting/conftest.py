@@ -110,3 +110,48 @@ def make_run():
 @pytest.fixture(scope='session')
 def make_summary():
     return summary
+
+
+def evaluation_lines(stage, overfitting, num_classes=3, steps=(0, 100, 200)):
+    """Lines of a stage's evaluations: train rises by `overfitting` above the hold-out."""
+    lines = []
+    for step in steps:
+        for split, sign in (('train', 0.5), ('holdout', -0.5)):
+            accuracy = 0.5 + step / 1000 + sign * overfitting * step / max(steps)
+            by_class = [accuracy + 0.02 * (number - (num_classes - 1) / 2)
+                        for number in range(num_classes)]
+            lines.append({'event': 'evaluation', 'stage': stage, 'step': 2 * step,
+                          'generator_step': step, 'split': split, 'miou': accuracy - 0.1,
+                          'pixel_accuracy': accuracy + 0.1, 'mean_class_accuracy': accuracy,
+                          'class_accuracy': by_class, 'class_iou': by_class})
+    return lines
+
+
+def alternating_lines(stage='luc', every=50, total=400, log_every=10):
+    """What training/loop logs of `total` steps in blocks: the adversary's first."""
+    lines, done = [], {True: 0, False: 0}
+    for step in range(total):
+        own = step // every % 2 == 1
+        done[own] += 1
+        if done[own] % log_every:
+            continue
+        line = {'event': 'stage', 'stage': stage, 'step': step + 1}
+        if own:
+            line.update({'generator_step': done[own], 'loss/ce': 1.0, 'loss/adv': 0.7,
+                         'disc/fooled': 0.4})
+            lines.append({'event': 'gradients', 'stage': stage, 'generator_step': done[own],
+                          'grad_ratio/adv_ce': 0.5, 'grad_cosine/adv_ce': -0.1})
+        else:
+            line.update({'loss/disc': 1.2, 'disc/acc_real': 0.7, 'disc/acc_fake': 0.6})
+        lines.append(line)
+    return lines
+
+
+@pytest.fixture(scope='session')
+def make_evaluations():
+    return evaluation_lines
+
+
+@pytest.fixture(scope='session')
+def make_alternation():
+    return alternating_lines

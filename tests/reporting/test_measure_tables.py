@@ -48,8 +48,25 @@ def test_a_boundary_measure_of_hidden_boundaries_warns():
     assert 'warning: 62 % of the true classes' in table.title and 'val_sbd' in table.title
     rows = {row[0]: row[1:] for row in table.texts()[1:]}
     assert rows['true ones without a boundary'] == ['0.00', '62.00']
-    assert rows['scored classes of pictures, number'][0] == '3'
+    assert rows['scored classes of pictures (a number)'][0] == '3'
 
 
 def test_what_was_not_measured_has_no_table():
     assert measure_tables.measure_tables({'a': {'miou': 0.5}}) == []
+
+
+def test_classes_of_one_name_under_several_measures_keep_their_own_values():
+    """A class may be called like a measure, and Cityscapes tells categories twice."""
+    found = {'a': summaries()['bad']}
+    result = found['a']['instances']
+    result['category_iou'] = {'human': 0.1, 'vehicle': 0.2}
+    result['category_iiou'] = {'human': 0.3, 'vehicle': 0.4}
+    found['a']['boundary']['class_f'] = {'precision': 0.123}
+    made = measure_tables.measure_tables(found)
+    rows = [(row[0], row[1]) for row in made[-1].texts()[1:]]
+    first, second = (rows.index((f'{name}, categories', pair)) for name, pair in (
+        ('IoU', dict(rows)['IoU, categories']), ('iIoU', dict(rows)['iIoU, categories'])))
+    assert rows[first + 1:first + 3] == [('  human', '10.00'), ('  vehicle', '20.00')]
+    assert rows[second + 1:second + 3] == [('  human', '30.00'), ('  vehicle', '40.00')]
+    texts = made[1].texts()
+    assert ['  precision', '12.30'] in texts and ['precision', '12.30'] not in texts

@@ -53,11 +53,15 @@ class Context:
 
     def holdout_evaluator(self, segmentor, batch_size=8):
         """An Evaluator on the hold-out, which is decoded, padded and cached once."""
+        return self.cached_evaluator(segmentor, 'holdout', self.data.holdout, batch_size)
+
+    def cached_evaluator(self, segmentor, name, ids, batch_size=8):
+        """An Evaluator on pictures that are decoded, padded and cached once under a name."""
         # LoAd evaluates after every propagation: decode and pad once.
-        if 'holdout' not in self._arrays:
-            self._arrays['holdout'] = pipeline.evaluation_arrays(
-                self.data.records, self.data.holdout, self.crop_size, _stride(segmentor))
-        return evaluator.Evaluator(segmentor, self._arrays['holdout'], segmentor.num_classes,
+        if name not in self._arrays:
+            self._arrays[name] = pipeline.evaluation_arrays(
+                self.data.records, ids, self.crop_size, _stride(segmentor))
+        return evaluator.Evaluator(segmentor, self._arrays[name], segmentor.num_classes,
                                    batch_size, self.several_replicas)
 
     @property
@@ -114,8 +118,9 @@ class BoardedJournal:
         self._board = board
 
     def append(self, event, step=0, **fields):
-        """Writes a line, and its numbers to TensorBoard at `step`."""
-        numbers = {k: v for k, v in fields.items() if isinstance(v, (int, float))}
+        """Writes a line, and its numbers to TensorBoard at `step`, by split where it names one."""
+        part = f'{fields["split"]}/' if 'split' in fields else ''
+        numbers = {part + k: v for k, v in fields.items() if isinstance(v, (int, float))}
         self._board.scalars(step, numbers)
         return self._journal.append(event, step=step, **fields)
 

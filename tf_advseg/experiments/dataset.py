@@ -146,7 +146,8 @@ def dataset(workdir, data_dir=None, reader='folder', options=None, holdout_fract
         folder of your own; relative paths are looked for here and below the checkout.
       reader: name of the reader for raw data.
       options: dict of the reader's own options (e.g. the seed of a split).
-      holdout_fraction: share of the validation set that LoAd chooses by; 30 % in the paper.
+      holdout_fraction: share of the validation set that LoAd chooses by; 30 % in the paper. 1 takes
+        all of it, as Luc et al. do.
       holdout_seed: of that choice.
       holdout_stratified: keep every class's share of pictures in the hold-out.
       train_split, val_split, test_split: names of the splits.
@@ -166,7 +167,8 @@ def dataset(workdir, data_dir=None, reader='folder', options=None, holdout_fract
         records = prepare(reader, data_dir, workdir / 'records', options, hint='--data_dir')
     val = records.split(val_split)
     presence = records.class_presence(val) if holdout_stratified else None
-    holdout, rest = splits.hold_out(val, holdout_fraction, holdout_seed, presence)
+    holdout, rest = (list(val), []) if holdout_fraction == 1 else splits.hold_out(
+        val, holdout_fraction, holdout_seed, presence)
     data = ExperimentData(records, records.split(train_split), holdout, rest,
                           records.split(test_split))
     if chief_writes:

@@ -14,54 +14,64 @@ from tf_advseg.reporting import report as reports
 from tf_advseg.reporting import tables
 from tf_advseg.training import checkpoints
 
-# checkpoint folder -> the name a reader sees
-COLUMNS = {'stage1': 'Stage 1', 'control': 'control (CE)', 'best': 'LoAd'}
+# The names a reader sees: of the run's folders below checkpoints/, and of methods.
+START, CONTROL = 'Stage 1', 'control (CE)'
+TITLES = {'load': 'LoAd', 'luc': 'Luc'}
 SPLITS = ('holdout', 'val_without_holdout', 'test')
 PANEL_ROWS = 4
 
 
-def scores(context, segmentor, seconds):
+def columns(method):
+    """{folder below checkpoints/: the name a reader sees}, the method's own result last."""
+    title = TITLES.get(method)
+    return {'stage1': START, 'control': CONTROL, **({'last': title, 'best': title} if title else {})}
+
+
+def scores(context, segmentor, seconds, method='load'):
     """Evaluates every model of the run on every part of the data.
 
     Leaves the weights of the run's best model in `segmentor`.
 
     Returns:
-      {'models': {column: {split: summary}}, 'seconds': ..., 'seed': ..., 'dataset': ...}.
+      {'models': {column: {split: summary}}, 'subject': the method's column, 'seconds': ...,
+      'seed': ..., 'dataset': ...}; a split without pictures is left out.
     """
     ids = {'holdout': context.data.holdout, 'val_without_holdout': context.data.rest,
            'test': context.data.test}
     models = {}
-    for name, column in COLUMNS.items():
+    for name, column in columns(method).items():
         if (context.run.checkpoints / name / networks.DESCRIPTION).exists():
             networks.load_weights(context.run.checkpoints / name, segmentor)
-            models[column] = {split: context.evaluate(segmentor, ids[split]) for split in SPLITS}
-    return {'models': models, 'seconds': seconds, 'seed': context.streams.seed_value,
+            models[column] = {split: context.evaluate(segmentor, ids[split]) for split in SPLITS
+                              if ids[split]}
+    return {'models': models, 'subject': list(models)[-1], 'seconds': seconds,
+            'seed': context.streams.seed_value,
             'dataset': context.data.spec.name,
             'pictures': {name: len(part) for name, part in ids.items()}}
 
 
 def by_split(results, split):
-    """{column: summary} of one split, in reading order."""
-    return {column: splits[split] for column, splits in results['models'].items()}
+    """{column: summary} of one split, in reading order; {} where it has no pictures."""
+    return {column: splits[split] for column, splits in results['models'].items()
+            if split in splits}
 
 
 def table(results, split='test'):
     """tables.Table of one split: per-class IoU, mIoU, pixel accuracy, gains."""
-    columns = by_split(results, split)
-    subject = 'LoAd' if 'LoAd' in columns else list(columns)[-1]
-    return tables.class_table(columns, start='Stage 1', control=COLUMNS['control'],
-                              subject=subject, title=f'IoU in percent, {split}, '
+    return tables.class_table(by_split(results, split), start=START, control=CONTROL,
+                              subject=results['subject'], title=f'IoU in percent, {split}, '
                               f'{results["dataset"]}, seed {results["seed"]}')
 
 
-def _panel_ids(context):
+def panel_ids(context):
     """The same few test pictures in every panel of a run: spread evenly over the split."""
     test = context.data.test
     chosen = np.linspace(0, len(test) - 1, min(PANEL_ROWS, len(test))).astype(int)
     return [test[i] for i in chosen]
 
 
-def _masks(context, segmentor, pictures):
+def masks(context, segmentor, pictures):
+    """The class maps that a network gives of (picture, label) pairs: uint8 [h, w] each."""
     return [prediction.predict(segmentor, image, context.crop_size) for image, _ in pictures]
 
 
@@ -74,13 +84,14 @@ def panel_maker(context, segmentor):
         columns = {}
         for title, role in (('g0', 'g0'), ('g^e', 'end'), ('g*', 'start')):
             lookahead.store.restore(role, segmentor)
-            columns[title] = _masks(context, segmentor, pictures)
-        return _grid(context, pictures, columns, chosen)
+            columns[title] = masks(context, segmentor, pictures)
+        return mask_grid(context, pictures, columns, chosen)
 
     return make
 
 
-def _grid(context, pictures, columns, captions):
+def mask_grid(context, pictures, columns, captions):
+    """uint8 [H, W, 3]: a row a picture: itself, its truth, and the masks of {title: masks}."""
     rows = [panels.mask_row(image, truth, [masks[i] for masks in columns.values()])
             for i, (image, truth) in enumerate(pictures)]
     spec = context.data.spec
@@ -90,7 +101,7 @@ def _grid(context, pictures, columns, captions):
 
 def final_panel(context, segmentor):
     """Test pictures at g0, the last ending, g* and the control, where the run has them."""
-    chosen = _panel_ids(context)
+    chosen = panel_ids(context)
     pictures = [context.data.records.load(image_id) for image_id in chosen]
     columns = {}
     for name, title in (('stage1', 'g0'), ('end', 'last g^e'), ('best', 'g*'),
@@ -106,8 +117,8 @@ def final_panel(context, segmentor):
             networks.load_weights(context.run.checkpoints / name, segmentor)
         else:
             continue
-        columns[title] = _masks(context, segmentor, pictures)
-    return _grid(context, pictures, columns, chosen)
+        columns[title] = masks(context, segmentor, pictures)
+    return mask_grid(context, pictures, columns, chosen)
 
 
 def report(context, segmentor, results, controller=None):
@@ -123,40 +134,40 @@ def report(context, segmentor, results, controller=None):
     panel = final_panel(context, segmentor)  # on every worker: it runs the network
     if not context.chief:
         return
-    events, metrics = _lines(run.journal_path), _lines(run.metrics_path)
+    events, metrics = read_lines(run.journal_path), read_lines(run.metrics_path)
     control = run.path / 'control'
     panels.write_png(run.figures / 'panel.png', panel)
     for split in SPLITS:
         with files.atomic_file(run.figures / f'{split}.csv', 'w') as file:
             file.write(tables.to_csv(table(results, split)))
-    has_control = COLUMNS['control'] in results['models']
+    has_control = CONTROL in results['models']
     content = reports.run_report(
         f'LoAd on {context.data.spec.name}', events, metrics,
-        _lines(control / 'journal.jsonl') if has_control else None,
-        _lines(control / 'metrics.jsonl') if has_control else None,
-        holdout=by_split(results, 'holdout'), test=by_split(results, 'test'), start='Stage 1',
-        control=COLUMNS['control'] if has_control else None,
-        subject='LoAd' if 'LoAd' in results['models'] else 'Stage 1',
+        read_lines(control / 'journal.jsonl') if has_control else None,
+        read_lines(control / 'metrics.jsonl') if has_control else None,
+        holdout=by_split(results, 'holdout'), test=by_split(results, 'test'), start=START,
+        control=CONTROL if has_control else None, subject=results['subject'],
         panels=[('Test pictures at the start, at the end of the last cycle, at the best model and '
                  'the control (as LoAd Figs 4 to 7). Unlabelled pixels are black.', panel)],
         beta_u=getattr(controller, 'beta_u', None), beta_l=getattr(controller, 'beta_l', None),
         configuration=run.config_path.read_text(encoding='utf-8'),
-        environment=_environment(run))
-    stage = {'Stage 1': results['seconds'].get('stage1', 0.0)}
+        environment=read_environment(run))
+    stage = {START: results['seconds'].get('stage1', 0.0)}
     content.wall_time = {**stage, **content.wall_time}
     if 'control' in results['seconds']:
         content.wall_time['control'] = results['seconds']['control']
     reports.write_report(run.report_path, content)
 
 
-def _environment(run):
+def read_environment(run):
     """environment.json for reading: of earlier starts only how many there were."""
     found = files.read_json(run.environment_path)
     found['earlier starts'] = len(found.pop('earlier_starts', []))
     return found
 
 
-def _lines(path):
+def read_lines(path):
+    """Entries of a journal; none where there is none."""
     return journals.Journal.read(path) if path.exists() else []
 
 

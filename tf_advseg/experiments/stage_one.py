@@ -10,6 +10,7 @@ from tf_advseg.experiments import context as contexts
 from tf_advseg.experiments import networks
 from tf_advseg.methods import cross_entropy
 from tf_advseg.models import segmentor as segmentors
+from tf_advseg.training import alternation
 from tf_advseg.training import loop
 from tf_advseg.training import optimizers
 from tf_advseg.training import schedules
@@ -134,14 +135,14 @@ def _train(context, segmentor, settings, folder):
     evaluator = context.holdout_evaluator(segmentor)
     every = round(settings['evaluate_every_epochs'] * len(data.train) / settings['batch_size'])
 
-    def evaluate():
+    def evaluate(_):
         counts = evaluator.run()
-        return {'hold_out/miou': float(figures.mean_iou(counts)),
-                'hold_out/pixel_accuracy': float(figures.pixel_accuracy(counts))}
+        return [{'hold_out/miou': float(figures.mean_iou(counts)),
+                 'hold_out/pixel_accuracy': float(figures.pixel_accuracy(counts))}]
 
     recipe = _recipe(settings)
 
-    def batches(first_step):
+    def batches(_, first_step):
         return pipeline.training_batches(data.records, data.train, settings['batch_size'],
                                          context.crop_size, context.streams, first_step,
                                          recipe=recipe,
@@ -149,9 +150,9 @@ def _train(context, segmentor, settings, folder):
 
     metrics = contexts.BoardedJournal(context.journal(context.run.metrics_path),
                                       context.board(NAME))
-    seconds = loop.train(stepper, method, batches, steps, folder, context.strategy, context.streams,
-                         metrics, 'stage 1',
-                         phase_of=lambda step: 'weighted' if step < weighted else 'segmentor',
-                         evaluate_every=every, evaluate=evaluate)
+    plan = alternation.Sequence(
+        steps, lambda step: 'weighted' if step < weighted else 'segmentor')
+    seconds = loop.train(stepper, method, batches, plan, folder, context.strategy, context.streams,
+                         metrics, 'stage 1', evaluate_every=every, evaluate=evaluate)
     segmentor.fine_tune_batch_norm = frozen
     return {'steps': steps, 'seconds': seconds}

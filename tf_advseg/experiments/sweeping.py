@@ -16,10 +16,14 @@ from tf_advseg.core import progress
 from tf_advseg.reporting import tables
 
 RESULTS = 'results.json'
-MODELS = ('Stage 1', 'control (CE)', 'LoAd')
-SUBJECT, BASELINES = 'LoAd', ('control (CE)', 'Stage 1')
 SPLITS = ('holdout', 'test')
 CONFIDENCE = 0.95
+# What a run's results.json tells of a model, by the name of it on the command line.
+MEASURES = {'miou': ('mIoU', lambda scores: scores.get('miou')),
+            'pixel_accuracy': ('pixel accuracy', lambda scores: scores.get('pixel_accuracy')),
+            'mean_class_accuracy': ('mean class accuracy',
+                                    lambda scores: scores.get('mean_class_accuracy')),
+            'boundary': ('mean BF', lambda scores: scores.get('boundary', {}).get('mean'))}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -277,35 +281,67 @@ def _gain(pairs):
     return f'{mean:+.2f} [{mean - half:+.2f}, {mean + half:+.2f}]'
 
 
+def parse_measures(texts):
+    """Names of MEASURES, as given.
+
+    Raises:
+      UserError: another name, or none.
+    """
+    for name in texts:
+        errors.require_one_of('measure', name, MEASURES)
+    if not texts:
+        raise errors.UserError('--measures= names nothing; give some of ' + ', '.join(MEASURES))
+    return list(texts)
+
+
 def collect(cells):
-    """{cell name: {seed: {model: {split: mIoU}}}} of the runs that are done, in grid order."""
+    """What the runs that are done found.
+
+    Returns:
+      {cell name: {seed: {'subject': the method's column, 'models': {column: {split: summary}}}}}
+      in grid order.
+    """
     found = {}
     for cell in cells:
         runs = found.setdefault(cell.name, {})
         if cell.done:
-            models = files.read_json(cell.folder / RESULTS)['models']
-            runs[cell.seed] = {model: {split: scores[split]['miou'] for split in SPLITS}
-                               for model, scores in models.items()}
+            results = files.read_json(cell.folder / RESULTS)
+            models = results['models']
+            runs[cell.seed] = {'subject': results.get('subject', list(models)[-1]),
+                               'models': models}
     return found
 
 
-def table(collected):
-    """tables.Table: mean and spread over seeds of every cell, and LoAd's paired gains.
+def table(collected, measure='miou'):
+    """tables.Table: mean and spread over seeds of every cell, and the method's paired gains.
 
-    A gain is the mean over runs of LoAd minus the other model of the same run, with a t-based
-    95 % interval over runs.
+    A gain is the mean over runs of the method's model minus another of the same run, with a
+    t-based 95 % interval over runs.
+
+    Args:
+      collected: from `collect`.
+      measure: one of MEASURES.
     """
-    header = ['cell', 'split', 'runs', *MODELS, *(f'{SUBJECT} - {other}' for other in BASELINES)]
+    title, value_of = MEASURES[measure]
+    runs_of_all = [run for runs in collected.values() for run in runs.values()]
+    subjects = list(dict.fromkeys(run['subject'] for run in runs_of_all))
+    models = list(dict.fromkeys(model for run in runs_of_all for model in run['models']
+                                if model not in subjects))
+    header = ['cell', 'split', 'runs', *models, *subjects]
+    gains = [(subject, other) for subject in subjects for other in reversed(models)]
+    header += [f'{subject} - {other}' for subject, other in gains]
     rows = []
     for name, runs in collected.items():
         for split in SPLITS:
-            scores = {model: {seed: run[model][split] for seed, run in runs.items()
-                              if run.get(model, {}).get(split) is not None} for model in MODELS}
-            gains = []
-            for other in BASELINES:
-                both = [seed for seed in scores[SUBJECT] if seed in scores[other]]
-                gains.append(_gain([(scores[SUBJECT][s], scores[other][s]) for s in both]))
+            values = {model: {seed: value_of(run['models'][model][split])
+                              for seed, run in runs.items()
+                              if split in run['models'].get(model, {})}
+                      for model in (*models, *subjects)}
+            values = {model: {seed: value for seed, value in found.items() if value is not None}
+                      for model, found in values.items()}
             rows.append((name, split, len(runs),
-                         *(_spread(list(scores[model].values())) for model in MODELS), *gains))
-    return tables.plain_table(header, rows, 'mIoU in percent: mean ± standard deviation over '
+                         *(_spread(list(values[model].values())) for model in (*models, *subjects)),
+                         *(_gain([(values[a][s], values[b][s]) for s in values[a] if s in values[b]])
+                           for a, b in gains)))
+    return tables.plain_table(header, rows, f'{title} in percent: mean ± standard deviation over '
                               'runs; gains in points [95 % interval over runs]')

@@ -1,4 +1,4 @@
-"""A training run from pictures to report: Stage 1, LoAd, the control, the scores."""
+"""A training run from pictures to report: Stage 1, the method, its control, the scores."""
 import contextlib
 import pathlib
 import tempfile
@@ -10,6 +10,8 @@ from tf_advseg.core import errors
 from tf_advseg.core import files
 from tf_advseg.core import random_streams
 from tf_advseg.core import run_directory
+from tf_advseg.experiments import adversarial
+from tf_advseg.experiments import adversarial_outcome
 from tf_advseg.experiments import context as contexts
 from tf_advseg.experiments import dataset as datasets
 from tf_advseg.experiments import look_ahead
@@ -20,11 +22,12 @@ from tf_advseg.reporting import tables
 from tf_advseg.training import stages
 from tf_advseg.training import strategy as strategies
 
-METHODS = ('load', 'cross_entropy')
+METHODS = ('load', *adversarial.METHODS, 'cross_entropy')
 RESULTS = 'results.json'
 # A run may go on under other caps, logging and strategy; everything else is another run.
 MAY_CHANGE = ('max_propagations', 'max_total_cycles', 'max_cycles', 'diagnostics_every',
-              'durable_every', 'control', 'limit_bytes', 'max_hours', 'non_finite_limit')
+              'durable_every', 'control', 'limit_bytes', 'max_hours', 'non_finite_limit',
+              'diagnose_every')
 
 
 @gin.configurable(denylist=['workdir', 'strategy', 'dry_run'])
@@ -38,8 +41,8 @@ def experiment(workdir, strategy, dry_run=False, seed=0, method='load', control=
       strategy: tf.distribute.Strategy.
       dry_run: build everything, read the weights, take no step, print what it will take.
       seed: of everything drawn in this run but the splits; recorded in the run.
-      method: 'load', or 'cross_entropy' for Stage 1 alone.
-      control: whether the CE-only control runs too, with LoAd's total of propagations.
+      method: 'load', 'luc', or 'cross_entropy' for Stage 1 alone.
+      control: whether the CE-only control runs too, with as many steps of the segmentor.
       data_dir: see `datasets.dataset`.
       checkpoint: the weights to start from (a run, a model folder, a file of the model zoo: see
         `networks.load_weights`), or None.
@@ -80,7 +83,7 @@ def experiment(workdir, strategy, dry_run=False, seed=0, method='load', control=
 
 
 def run_stages(context, segmentor, method, control, start, max_propagations):
-    """Stage 1, LoAd, the control, the scores and the report of an open experiment.
+    """Stage 1, the method, its control, the scores and the report of an open experiment.
 
     Args:
       context: experiments.context.Context.
@@ -96,6 +99,8 @@ def run_stages(context, segmentor, method, control, start, max_propagations):
           flush=True)
     _keep_operative_config(context)
     seconds = {'stage1': first.get('seconds', 0.0)}
+    if method in adversarial.METHODS:
+        return _run_adversarial(context, segmentor, method, control, seconds)
     loops = {}
     if method == 'load':
         panel = outcome.panel_maker(context, segmentor)
@@ -111,14 +116,37 @@ def run_stages(context, segmentor, method, control, start, max_propagations):
             seconds['control'] = loops['control'].watch.total()
             print(f'control: {other.propagations} propagations, best {other.label} with hold-out '
                   f'mIoU {100 * other.miou:.2f}', flush=True)
-    results = outcome.scores(context, segmentor, seconds)
-    _keep_operative_config(context)
-    if context.chief:
-        files.write_json(context.run.path / RESULTS, results)
+    results = outcome.scores(context, segmentor, seconds, method)
+    _keep_results(context, results)
     outcome.report(context, segmentor, results, loops['load'].controller if loops else None)
     last = 'best' if method == 'load' else stage_one.NAME
     networks.load_weights(context.run.checkpoints / last, segmentor)
     return results
+
+
+def _run_adversarial(context, segmentor, method, control, seconds):
+    """What comes after Stage 1 where segmentor and adversary take turns; see `run_stages`."""
+    title = outcome.TITLES[method]
+    for name in (method, 'control') if control else (method,):
+        networks.load_weights(context.run.checkpoints / stage_one.NAME, segmentor)
+        result = adversarial.run(context, segmentor, method, control=name == 'control')
+        seconds[name] = result['seconds']
+        miou = result['holdout_miou']
+        print(f'{title if name == method else "control"}: {result["steps"]} steps, kept step '
+              f'{result["kept_step"]}' + (
+                  '' if miou is None else f' with hold-out mIoU {100 * miou:.2f}'), flush=True)
+    results = adversarial_outcome.scores(context, segmentor, seconds, method)
+    _keep_results(context, results)
+    stage = adversarial.adversarial_stage()
+    adversarial_outcome.report(context, segmentor, results, method, stage)
+    networks.load_weights(context.run.checkpoints / stage['keep'], segmentor)
+    return results
+
+
+def _keep_results(context, results):
+    _keep_operative_config(context)
+    if context.chief:
+        files.write_json(context.run.path / RESULTS, results)
 
 
 def _keep_operative_config(context):
@@ -161,6 +189,7 @@ def opened(workdir, strategy, data_dir):
 def print_summary(results, workdir):
     """Prints the tables of a run and where its report is."""
     for split in ('holdout', 'test'):
-        print()
-        print(tables.to_text(outcome.table(results, split)))
+        if outcome.by_split(results, split):
+            print()
+            print(tables.to_text(outcome.table(results, split)))
     print(f'\nreport: {workdir}/report.html')

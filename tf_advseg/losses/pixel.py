@@ -118,3 +118,30 @@ def image_class_weights(labels, num_classes, average_counts, reading='per_class'
         weights = tf.minimum(weights, maximum)
     weights = tf.pad(weights, [[0, 0], [0, 1]])
     return tf.reshape(tf.gather(weights, flat, batch_dims=1), tf.shape(labels))
+
+
+def sampled_labels(labels, number, seed, class_weights=None, ignore_label=255):
+    """Labels of which only some pixels are left, drawn anew at each step; the rest is ignored.
+
+    Training on patches of the network's field of view, drawn over the picture, is training on the
+    pixels in their middle: so a network that was trained patch-wise is trained on whole pictures.
+
+    Args:
+      labels: int [B, h, w].
+      number: how many pixels of each picture are expected to stay.
+      seed: int32 [2].
+      class_weights: float [C], how much likelier than others a pixel of a class is drawn; None
+        for every pixel alike.
+      ignore_label: int.
+
+    Returns:
+      Labels of the same shape, `ignore_label` where a pixel was not drawn. Where the weights ask
+      for more pixels of a class than there are, it has all of them and the others no more for it.
+    """
+    weights = tf.ones([256]) if class_weights is None else tf.concat(
+        [tf.cast(class_weights, tf.float32), tf.zeros([256 - len(class_weights)])], 0)
+    weights = tf.where(labels == ignore_label, 0.0, tf.gather(weights, labels))
+    total = tf.reduce_sum(weights, [1, 2], keepdims=True)
+    chance = tf.math.divide_no_nan(float(number) * weights, total)
+    drawn = tf.random.stateless_uniform(tf.shape(labels), seed) < chance
+    return tf.where(drawn, labels, ignore_label)

@@ -75,6 +75,11 @@ class Method(tf.keras.Model):
                          tf.cast(self.phase_optimizer(self.default_phase).iterations, tf.int32)])
         return self.phases[self.default_phase](batch, seed)
 
+    @property
+    def state(self):
+        """dict: name -> network or optimizer: what is written down so that a run can go on."""
+        return {'segmentor': self.segmentor, 'optimizer': self.optimizer}
+
     def phase_optimizer(self, phase):
         """The optimizer that a phase's step applies."""
         raise NotImplementedError(f'no optimizer is named for the phase {phase}')
@@ -191,6 +196,29 @@ def apply_gradients(optimizer, gradients, variables, multipliers=None):
     multipliers = [1.0] * len(variables) if multipliers is None else multipliers
     optimizer.apply_gradients([(g if m == 1.0 else g * m, v) for g, v, m in
                                zip(gradients, variables, multipliers) if g is not None])
+
+
+def gradient_balance(tape, cross_entropy, adversarial, variables):
+    """Norms of the gradients of the two losses of a generator, and their cosine.
+
+    Args:
+      tape: a persistent GradientTape over both losses.
+      cross_entropy, adversarial: float32 scalars, a replica's shares; lambda is not in the second.
+      variables: of the segmentor.
+
+    Returns:
+      {'grad/ce', 'grad/adv', 'grad_ratio/adv_ce', 'grad_cosine/adv_ce'}: global scalars.
+    """
+    flat = []
+    for loss in (cross_entropy, adversarial):
+        gradients = tape.gradient(loss, variables,
+                                  unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        flat.append(global_sum(tf.concat([tf.reshape(g, [-1]) for g in gradients], axis=0)))
+    norm_ce, norm_adv = tf.norm(flat[0]), tf.norm(flat[1])
+    return {'grad/ce': norm_ce, 'grad/adv': norm_adv,
+            'grad_ratio/adv_ce': tf.math.divide_no_nan(norm_adv, norm_ce),
+            'grad_cosine/adv_ce': tf.math.divide_no_nan(
+                tf.reduce_sum(flat[0] * flat[1]), norm_ce * norm_adv)}
 
 
 def weights_norm(variables):

@@ -172,18 +172,7 @@ class LoAd(base.Method):
             logits = self._logits(batch, seed)
             ce = base.pixel_loss(logits, batch['label'], self.reduction)
             adv, _ = self._adversarial_loss(batch, logits, seed)
-        flat = []
-        for loss in (ce, adv):
-            gradients = tape.gradient(loss, variables,
-                                      unconnected_gradients=tf.UnconnectedGradients.ZERO)
-            flat.append(base.global_sum(
-                tf.concat([tf.reshape(g, [-1]) for g in gradients], axis=0)))
-        del tape
-        norm_ce, norm_adv = tf.norm(flat[0]), tf.norm(flat[1])
-        return {'grad/ce': norm_ce, 'grad/adv': norm_adv,
-                'grad_ratio/adv_ce': tf.math.divide_no_nan(norm_adv, norm_ce),
-                'grad_cosine/adv_ce': tf.math.divide_no_nan(
-                    tf.reduce_sum(flat[0] * flat[1]), norm_ce * norm_adv)}
+        return base.gradient_balance(tape, ce, adv, variables)
 
     # --- the discriminator ----------------------------------------------------------------
 

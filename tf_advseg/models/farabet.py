@@ -11,6 +11,10 @@ the coarsest scale); the coarser scales' maps enlarged to the finest and joined;
 each pixel with 1024 hidden units. A filter of the second layer sees 8 of the 16 maps, one of the
 third 32 of the 64, drawn at random; with YUV, 10 of the first 16 see Y and 6 see U and V.
 
+Ours entirely is `input_stride` 2, for machines without a GPU: the network first halves the picture
+(as the pyramid halves it) and is then the same network, with the same weights, on a quarter of the
+pixels, with maps and logits at stride 8 of the picture that was given.
+
 Chosen here: SAME padding; pooling in steps of two, so maps are at stride 4 of the finest scale and
 logits are too; tanh in the hidden layer; align-corners enlargement; the pyramid's 5-tap filter
 (Burt & Adelson 1983); normal initial values of variance 1 / (inputs that are connected), cut at
@@ -31,7 +35,8 @@ FILTER = 7
 STAGES = ((16, None), (64, 8), (256, 32))
 LUMINANCE_FILTERS = 10
 COLOURS = ('rgb', 'yuv')
-LOGITS_STRIDE = 4
+LOGITS_STRIDE = 4  # of the picture that the first convolution sees
+INPUT_STRIDES = (1, 2)
 PYRAMID_KERNEL = np.float32([1, 4, 6, 4, 1]) / 16
 
 
@@ -55,22 +60,26 @@ class SparseConvolution(layers.Convolution):
 
 
 class ScaleInvariantFeatures(tf.keras.layers.Layer):
-    """Pyramid, normalisation, and the network that every scale shares.
+    """Halving if asked for, pyramid, normalisation, and the network that every scale shares.
 
     Args:
       colour: 'rgb' (Luc et al.) or 'yuv' (Farabet et al.).
       sparse: bool, whether filters see some of the maps only (see the module).
       seed: int.
       contrast_floor: see `local_contrast.normalise`.
+      input_stride: 1, or 2 to halve the picture before anything else (see the module).
 
     Attributes:
       channels: 768, of what comes out.
+      output_stride: 4 or 8, of what comes out in pixels of the picture given.
     """
 
     def __init__(self, colour='rgb', sparse=True, seed=0,
-                 contrast_floor=local_contrast.MEAN_DEVIATION):
+                 contrast_floor=local_contrast.MEAN_DEVIATION, input_stride=1):
         super().__init__(name='features')
         self.colour, self.contrast_floor = colour, contrast_floor
+        self.input_stride = int(input_stride)
+        self.output_stride = LOGITS_STRIDE * self.input_stride
         self.stages = []
         in_channels = 3
         for index, (filters, seen) in enumerate(STAGES, start=1):
@@ -86,8 +95,13 @@ class ScaleInvariantFeatures(tf.keras.layers.Layer):
         self.built = True
 
     def call(self, image):
-        """RGB [B, h, w, 3] in 0..255 -> float32 [B, (h-1)//4+1, (w-1)//4+1, channels]."""
+        """RGB [B, h, w, 3] in 0..255 -> float32 [B, (h-1)//s+1, (w-1)//s+1, channels].
+
+        s is `output_stride`; ((h-1)//2)//4 is (h-1)//8, so the contract holds for any size.
+        """
         x = tf.cast(image, tf.float32)
+        if self.input_stride == 2:
+            x = halved(x)
         if self.colour == 'yuv':
             x = tf.image.rgb_to_yuv(x)
         maps = [self.features(local_contrast.normalise(level, floor=self.contrast_floor))
@@ -132,7 +146,7 @@ class Farabet(tf.keras.Model):
     def __init__(self, backbone, num_classes, hidden=1024, crop_size=None, seed=0, name='farabet'):
         super().__init__(name=name)
         self.num_classes = int(num_classes)
-        self.output_stride = self.logits_stride = LOGITS_STRIDE
+        self.output_stride = self.logits_stride = backbone.output_stride
         self.crop_size = crop_size
         self.fine_tune_batch_norm = False  # there is none
         self.backbone = backbone
@@ -151,10 +165,22 @@ class Farabet(tf.keras.Model):
           training, dropout_seed: not used; there is neither batch norm nor dropout.
 
         Returns:
-          float32 [B, (h-1)//4+1, (w-1)//4+1, num_classes].
+          float32 [B, (h-1)//s+1, (w-1)//s+1, num_classes], s = `logits_stride`.
         """
         del training, dropout_seed
         return tf.cast(self.logits(self.backbone(image)), tf.float32)
+
+
+def halved(x):
+    """Blurs x and takes every second pixel, from the corner on (so corners stay aligned).
+
+    Args:
+      x: float32 [B, h, w, C].
+
+    Returns:
+      float32 [B, (h-1)//2+1, (w-1)//2+1, C].
+    """
+    return local_contrast.blurred(x, PYRAMID_KERNEL)[:, ::2, ::2]
 
 
 def pyramid(x, scales):
@@ -169,7 +195,7 @@ def pyramid(x, scales):
     """
     levels = []
     for _ in range(scales - 1):
-        coarse = local_contrast.blurred(x, PYRAMID_KERNEL)[:, ::2, ::2]
+        coarse = halved(x)
         levels.append(x - resize_bilinear(coarse, _size(x)))
         x = coarse
     return levels + [x]
@@ -177,7 +203,7 @@ def pyramid(x, scales):
 
 @gin.configurable
 def farabet(num_classes, colour='rgb', hidden=1024, sparse=True, crop_size=None, seed=0,
-            contrast_floor=local_contrast.MEAN_DEVIATION):
+            contrast_floor=local_contrast.MEAN_DEVIATION, input_stride=1):
     """The multi-scale network of Farabet et al.; the defaults are Luc et al.'s on Stanford.
 
     Args:
@@ -189,6 +215,9 @@ def farabet(num_classes, colour='rgb', hidden=1024, sparse=True, crop_size=None,
       seed: int, for the initial values.
       contrast_floor: grey levels; a smaller local deviation is not divided by. None is the mean of
         each picture's own deviations (Jarrett et al.), padding included.
+      input_stride: 1, as published, with logits at stride 4; 2: the network halves the picture
+        first, with logits at stride 8 and a quarter of the arithmetic. The weights are of the same
+        shapes, and contrast is normalised after the halving, over 15x15 pixels of what is left.
 
     Returns:
       A `Farabet` whose variables exist.
@@ -203,7 +232,8 @@ def farabet(num_classes, colour='rgb', hidden=1024, sparse=True, crop_size=None,
                       'an integer of at least 0')
     arguments.require(name, contrast_floor is None or contrast_floor > 0, 'contrast_floor',
                       contrast_floor, 'a number above 0, or None')
-    backbone = ScaleInvariantFeatures(colour, bool(sparse), seed, contrast_floor)
+    arguments.require(name, input_stride in INPUT_STRIDES, 'input_stride', input_stride, '1 or 2')
+    backbone = ScaleInvariantFeatures(colour, bool(sparse), seed, contrast_floor, input_stride)
     return Farabet(backbone, num_classes, hidden, arguments.as_pair(name, crop_size), seed,
                    name=name)
 

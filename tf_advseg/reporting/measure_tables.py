@@ -21,13 +21,17 @@ def measure_tables(models):
 
 
 def _table(results, title, rows_of):
-    """A Table of what `rows_of` gives of each model, or None where it gives nothing."""
+    """A Table of what `rows_of` gives of each model, or None where it gives nothing.
+
+    A row's key is its name, or (what is told of it, its name): a class may be called like a measure
+    and come under several.
+    """
     columns = {name: dict(rows_of(result)) for name, result in results.items()}
-    names = list(dict.fromkeys(row for column in columns.values() for row in column))
-    if not names:
+    keys = list(dict.fromkeys(key for column in columns.values() for key in column))
+    if not keys:
         return None
-    rows = tuple((Cell(row), *(Cell(column.get(row)) for column in columns.values()))
-                 for row in names)
+    rows = tuple((Cell(key if isinstance(key, str) else f'  {key[1]}'),
+                  *(Cell(column.get(key)) for column in columns.values())) for key in keys)
     return Table(('measure', *columns), rows, title)
 
 
@@ -57,10 +61,10 @@ def _boundary(result):
     yield 'its standard deviation', _percent(result['std'])
     yield 'precision', _percent(result['precision'])
     yield 'recall', _percent(result['recall'])
-    yield 'scored classes of pictures, number', str(result['scored'])
+    yield 'scored classes of pictures (a number)', str(result['scored'])
     yield 'true ones without a boundary', _percent(result['without_boundary'])
     for name, value in result['class_f'].items():
-        yield name, _percent(value)
+        yield ('F', name), _percent(value)
 
 
 def _trimap(result):
@@ -88,7 +92,7 @@ def _instances(result):
         if kind != 'class_iou':  # those are in the first table
             for name, value in result[kind].items():
                 if value is not None:
-                    yield f'  {name}', _percent(value)
+                    yield (title, name), _percent(value)
 
 
 _MEASURES = {

@@ -149,7 +149,7 @@ def panel_grid(rows, titles, palette, class_names=None, captions=None, cell_widt
         shapes = [np.shape(entry)[:2] for entry in row if entry is not None]
         heights.append(min(2 * cell_width, max([round(cell_width * h / w) for h, w in shapes]
                                                or [cell_width])))
-    foot = _legend(class_names, palette, width, ignore_label) if class_names else None
+    foot = legend(class_names, palette, width) if class_names else None
     under = line if captions else 0
     height = bar + sum(h + gap + under for h in heights) + (foot.height if foot else 0)
     sheet = Image.new('RGB', (width, height), _PAPER)
@@ -178,12 +178,25 @@ def panel_grid(rows, titles, palette, class_names=None, captions=None, cell_widt
     return np.asarray(sheet)
 
 
-def _legend(class_names, palette, width, ignore_label):
-    """Swatches with the classes' names, in as many lines as the width needs."""
+def legend(class_names, palette, width, unlabelled=True):
+    """Swatches with the classes' names, in as many lines as the width needs.
+
+    Args:
+      class_names: what is written beside the swatches.
+      palette: sequence of (r, g, b), one per class.
+      width: in pixels.
+      unlabelled: puts a black swatch for unlabelled pixels behind them.
+
+    Returns:
+      A Pillow picture of this width.
+    """
     letters, swatch, step = font(12), 12, 22
     ruler = ImageDraw.Draw(Image.new('RGB', (1, 1)))
-    names = [*map(str, class_names), 'unlabelled']
-    colours = [tuple(int(v) for v in colour) for colour in palette][:len(class_names)] + [(0,) * 3]
+    names = [*map(str, class_names)]
+    colours = [tuple(int(v) for v in colour) for colour in palette][:len(names)]
+    if unlabelled:
+        names.append('unlabelled')
+        colours.append((0, 0, 0))
     places, x, y = [], 6, 0
     for name in names:
         need = swatch + 6 + int(ruler.textlength(name, font=letters)) + 16
@@ -191,9 +204,9 @@ def _legend(class_names, palette, width, ignore_label):
             x, y = 6, y + step
         places.append((x, y))
         x += need
-    legend = Image.new('RGB', (width, y + step + 6), _PAPER)
-    draw = ImageDraw.Draw(legend)
+    sheet = Image.new('RGB', (width, y + step + 6), _PAPER)
+    draw = ImageDraw.Draw(sheet)
     for name, colour, (x, y) in zip(names, colours, places):
         draw.rectangle((x, y + 5, x + swatch, y + 5 + swatch), fill=colour, outline=_INK)
         draw.text((x + swatch + 6, y + 5 + swatch / 2), name, _INK, letters, 'lm')
-    return legend
+    return sheet

@@ -16,6 +16,7 @@ CHOICE_NOTE = ('LoAd chooses its peaks by the hold-out, and so does the control:
 NO_CONTROL_NOTE = ('There is no CE-only control with the same peak picking beside this run, so '
                    'nothing here tells what the adversarial term did from what more training '
                    'and choosing the best moment did.')
+SPLIT_NOTES = {'hold-out': 'peaks were chosen by it', 'test': 'chose nothing'}
 
 
 @dataclasses.dataclass
@@ -30,12 +31,17 @@ class RunReport:
         pixel_accuracy) or None; the same names in both.
       start, control, subject: which of these names are the start (Stage 1), the CE-only control
         (None: there is none) and the model whose gains are told.
+      choice_note: what was chosen by the hold-out, and what that means for its figures.
+      no_control_note: what is said where there is no control.
+      split_notes: split -> words behind its name in the heading of the table by class.
+      measures: further tables.Table objects, shown behind those made of the summaries.
       figures: (caption, PNG bytes or matplotlib Figure) pairs.
       panels: (caption, PNG bytes or uint8 [H, W, 3]) pairs.
       configuration: the gin text.
       environment: name -> version, device, seed, command …
       wall_time: phase -> seconds.
       journal: lines of text, the run's story in brief.
+      journal_note: what their first column is.
     """
     title: str = 'A LoAd run'
     summary: Sequence[str] = ()
@@ -45,12 +51,17 @@ class RunReport:
     start: str = 'start'
     control: Optional[str] = 'control'
     subject: str = 'LoAd'
+    choice_note: str = CHOICE_NOTE
+    no_control_note: str = NO_CONTROL_NOTE
+    split_notes: Dict[str, str] = dataclasses.field(default_factory=lambda: dict(SPLIT_NOTES))
+    measures: Sequence[tables.Table] = ()
     figures: Sequence[Tuple[str, Any]] = ()
     panels: Sequence[Tuple[str, Any]] = ()
     configuration: str = ''
     environment: Dict[str, Any] = dataclasses.field(default_factory=dict)
     wall_time: Dict[str, float] = dataclasses.field(default_factory=dict)
     journal: Sequence[str] = ()
+    journal_note: str = 'the number in front is propagations spent'
 
 
 def run_report(title, events, metrics=(), control_events=None, control_metrics=None,
@@ -76,12 +87,17 @@ def run_report(title, events, metrics=(), control_events=None, control_metrics=N
     report.figures = _figures(events, metrics, control_events, control_metrics, beta_u, beta_l)
     report.journal = [line for line in map(_story_line, events) if line]
     own = list(fields.pop('summary', ()))
+    set_fields(report, fields)
+    report.summary = own + summary_sentences(report, events, metrics)
+    return report
+
+
+def set_fields(report, fields):
+    """Sets fields of a RunReport by name; TypeError for one that it has not."""
     for name, value in fields.items():
         if name not in {field.name for field in dataclasses.fields(RunReport)}:
             raise TypeError(f'RunReport has no field {name!r}')
         setattr(report, name, value)
-    report.summary = own + summary_sentences(report, events, metrics)
-    return report
 
 
 def summary_sentences(report, events, metrics=()):
@@ -100,8 +116,8 @@ def summary_sentences(report, events, metrics=()):
              'nonfinite': 'too many losses that are no number'}
     reason = str(finished.get('reason', '')) if finished else ''
     sentences = [
-        f'{_count(spent, "propagation")} in {_count(len(cycles), "cycle")}, '
-        f'{_count(peaks, "cycle")} with a new peak; '
+        f'{count(spent, "propagation")} in {count(len(cycles), "cycle")}, '
+        f'{count(peaks, "cycle")} with a new peak; '
         + (f'finished: {ended.get(reason, reason.replace("_", " ")) or "done"}.' if finished
            else 'not finished yet: the figures are those so far.')]
     best = [c.peak['miou'] for c in cycles if c.peak and curves.is_finite(c.peak.get('miou'))]
@@ -109,16 +125,17 @@ def summary_sentences(report, events, metrics=()):
         top = max([start['miou'], *best])
         sentences.append(f'Best mIoU on the hold-out {100 * top:.2f} %, against '
                          f'{100 * start["miou"]:.2f} % at the start '
-                         f'({_points(top - start["miou"])} points).')
-    sentences += _gain_sentences(report)
+                         f'({points(top - start["miou"])} points).')
+    sentences += gain_sentences(report)
     stopped = sum(1 for e in events if e.get('event') == 'nonfinite')
     if stopped:
-        sentences.append(f'{_count(stopped, "time")} a loss was no finite number and the run '
+        sentences.append(f'{count(stopped, "time")} a loss was no finite number and the run '
                          'was rewound.')
     return sentences
 
 
-def _gain_sentences(report):
+def gain_sentences(report):
+    """The subject's mIoU on the test split and its gains, as a list of one sentence or none."""
     test = report.test or {}
     subject = (test.get(report.subject) or {}).get('miou')
     if not curves.is_finite(subject):
@@ -127,7 +144,7 @@ def _gain_sentences(report):
     for name in (report.start, report.control):
         other = (test.get(name) or {}).get('miou') if name is not None else None
         if curves.is_finite(other):
-            parts.append(f'{_points(subject - other)} points against {name}')
+            parts.append(f'{points(subject - other)} points against {name}')
     return [f'On the test split {report.subject} has {100 * subject:.2f} % mIoU'
             + (f': {", ".join(parts)}.' if parts else '.')]
 
@@ -168,11 +185,13 @@ def _last(events, kind):
     return next((e for e in reversed(list(events)) if e.get('event') == kind), None)
 
 
-def _count(number, noun):
+def count(number, noun):
+    """'1 cycle', '2 cycles'."""
     return f'{number} {noun}' if number == 1 else f'{number} {noun}s'
 
 
-def _points(fraction):
+def points(fraction):
+    """A difference of fractions in percentage points, with its sign: '+0.90', '0.00'."""
     value = round(100 * fraction, 2) + 0.0
     return f'{value:+.2f}' if value else '0.00'
 
@@ -225,7 +244,7 @@ def render(report):
     """The page as a string."""
     sections = [_head(report), _tables(report), _pictures('Curves', report.figures),
                 _pictures('Panels', report.panels), _time(report.wall_time),
-                _story(report.journal), _environment(report.environment),
+                _story(report.journal, report.journal_note), _environment(report.environment),
                 _configuration(report.configuration)]
     return PAGE.format(title=html.escape(report.title),
                        body='\n'.join(part for part in sections if part))
@@ -244,21 +263,23 @@ def _tables(report):
               if columns and any(columns.values())}
     if not splits:
         return section('Results', '<p class="missing">Nothing has been evaluated yet.</p>')
-    parts = [f'<p class="note">{html.escape(CHOICE_NOTE)}</p>']
+    parts = [f'<p class="note">{html.escape(report.choice_note)}</p>']
     if report.control is None or not any(columns.get(report.control)
                                          for columns in splits.values()):
-        parts.append(f'<p class="note">{html.escape(NO_CONTROL_NOTE)}</p>')
+        parts.append(f'<p class="note">{html.escape(report.no_control_note)}</p>')
     for name in ('hold-out', 'test'):
         if name not in splits:
             parts.append(f'<p class="missing">The {name} split has not been evaluated yet.</p>')
     parts.append(tables.to_html(tables.split_table(splits, title='In short', **names)))
-    told = {'hold-out': 'hold-out (peaks were chosen by it)', 'test': 'test (chose nothing)'}
+    told = {name: f'{name} ({report.split_notes[name]})' if report.split_notes.get(name) else name
+            for name in splits}
     parts.append(tables.side_by_side_html(
         {told[name]: tables.class_table(columns, **names) for name, columns in splits.items()},
         'Per class'))
     parts.append('<p class="small">IoU and accuracy in %, gains (“vs”) of '
                  f'{html.escape(report.subject)} in percentage points; – where a class has no '
                  'pixel or a model was not evaluated.</p>')
+    parts += map(tables.to_html, report.measures)
     return section('Results', *parts)
 
 
@@ -305,12 +326,12 @@ def _time(wall_time):
                     + ''.join(rows) + '</tbody></table></div>')
 
 
-def _story(lines):
+def _story(lines, note):
     if not lines:
         return ''
     text = html.escape('\n'.join(map(str, lines)))
-    return section('Journal', f'<details><summary>{_count(len(lines), "event")}, the number in '
-                    f'front is propagations spent</summary><pre>{text}</pre></details>')
+    return section('Journal', f'<details><summary>{count(len(lines), "event")}, '
+                    f'{html.escape(note)}</summary><pre>{text}</pre></details>')
 
 
 def _environment(environment):

@@ -1,10 +1,15 @@
-"""Curves of training: the discriminator's accuracy, the stages' loss, the gradients' ratio.
+"""Curves of training: the discriminator's accuracy, the losses, the gradients' ratio.
 
 They read metrics.jsonl as plain dicts and return matplotlib figures, as curves.py does.
 """
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from tf_advseg.reporting import curves
+
+# Shares of the adversary's predictions: what they are called, and their colour.
+_SHARES = {'disc/acc_real': ('real taken for real', curves.PEAK),
+           'disc/acc_fake': ('fake taken for fake', curves.END),
+           'disc/fooled': ('fake taken for real, when the segmentor learns', '#2f6db5')}
 
 
 def discriminator_curve(metrics, events=()):
@@ -94,16 +99,18 @@ def _running_mean(values, keep=0.8):
 def gradient_ratio_curve(metrics):
     """Norm of the adversarial gradient over that of the CE gradient, and their cosine where logged.
 
-    Reads the keys grad_ratio/… and grad_cosine/… of any metrics line with a budget_step. Returns
-    a matplotlib Figure; the ratio's axis is logarithmic.
+    Reads the keys grad_ratio/… and grad_cosine/… of any metrics line with a budget_step (LoAd) or,
+    where there is none, a generator_step (methods that alternate). Returns a matplotlib Figure;
+    the ratio's axis is logarithmic.
     """
     figure, axes = curves.new_figure(9.0, 3.2)
     series = {}
     for line in metrics:
+        place = line.get('budget_step', line.get('generator_step'))
         for key, value in line.items():
-            if key.startswith(('grad_ratio/', 'grad_cosine/')) and 'budget_step' in line \
+            if key.startswith(('grad_ratio/', 'grad_cosine/')) and place is not None \
                     and curves.is_finite(value):
-                series.setdefault(key, []).append((line['budget_step'], value))
+                series.setdefault(key, []).append((place, value))
     ratios = {k: v for k, v in series.items()
               if k.startswith('grad_ratio/') and any(y > 0 for _, y in v)}
     if not ratios:
@@ -117,7 +124,8 @@ def gradient_ratio_curve(metrics):
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f'{value:g}'))
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.axhline(1.0, color=curves.QUIET, linewidth=0.8, linestyle=':')
-    axes.set_xlabel('propagations spent')
+    spent = any('budget_step' in line for line in metrics)
+    axes.set_xlabel('propagations spent' if spent else 'segmentor\'s steps')
     axes.set_ylabel('|∇adv| / |∇CE|')
     cosines = {k: v for k, v in series.items() if k.startswith('grad_cosine/')}
     if cosines:
@@ -127,4 +135,135 @@ def gradient_ratio_curve(metrics):
         other.set_ylim(-1.05, 1.05)
         other.set_ylabel('cosine', color='#c07a1c')
         other.spines['top'].set_visible(False)
+    return figure
+
+
+def adversary_curve(metrics, stage=None):
+    """The adversary of a method that alternates: its loss, and how often it is right.
+
+    Above the adversary's loss (eq. 2 of Luc et al.) and below the share of truths (real) and of
+    produced maps (fake) that it takes for what they are, in its own phase, and of produced maps
+    that it takes for truth (fooled) in the segmentor's. Where a phase lasts for several logged
+    lines the curves are broken at its ends and the adversary's phases are tinted.
+
+    Args:
+      metrics: lines of metrics.jsonl; those with `event` stage and a step are read: loss/disc,
+        disc/acc_real and disc/acc_fake of the adversary's phase, disc/fooled of the segmentor's.
+      stage: the stage's name; None reads every stage that has such lines.
+
+    Returns:
+      matplotlib Figure; one with a note where no adversary was trained.
+    """
+    keys = ('loss/disc', *_SHARES)
+    lines = sorted((m for m in metrics if m.get('event') == 'stage' and 'step' in m
+                    and (stage is None or m.get('stage') == stage) and any(k in m for k in keys)),
+                   key=lambda m: m['step'])
+    figure, axes = curves.new_figure(9.0, 4.8)
+    if not lines:
+        curves.write_note(axes, 'the adversary has not been trained yet')
+        return figure
+    axes.remove()
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(2, 3))
+    blocks = _blocks(lines)
+    slow = len(lines) >= 3 * len(blocks)
+    if slow and len(blocks) > 1:
+        _tint(above, blocks)
+        _tint(below, blocks)
+    _broken(above, blocks, slow, 'loss/disc', 1.0, {'color': curves.QUIET})
+    for key, (name, colour) in _SHARES.items():
+        if any(key in line for line in lines):
+            _broken(below, blocks, slow, key, 100.0, {'color': colour, 'label': name})
+    above.set_ylabel('adversary\'s loss')
+    above.set_ylim(bottom=0)
+    below.set_ylabel('share of predictions (%)')
+    below.set_ylim(-2, 102)
+    below.axhline(50, color=curves.QUIET, linewidth=0.8, linestyle=':')
+    below.set_xlabel('steps, the segmentor\'s and the adversary\'s')
+    below.legend(frameon=False, fontsize=8, ncols=3, loc='upper center',
+                 bbox_to_anchor=(0.5, 1.16))
+    for each in (above, below):
+        each.spines[['top', 'right']].set_visible(False)
+        each.grid(True, color='#000000', alpha=0.08, linewidth=0.6)
+    return figure
+
+
+def _blocks(lines):
+    """Lines in order -> [(is it the adversary's phase?, its lines)], neighbours of one phase."""
+    blocks = []
+    for line in lines:
+        own = 'loss/disc' in line
+        if not blocks or blocks[-1][0] != own:
+            blocks.append((own, []))
+        blocks[-1][1].append(line)
+    return blocks
+
+
+def _tint(axes, blocks):
+    """Shades the adversary's phases: from the last line before each to its own last."""
+    end = None
+    for own, lines in blocks:
+        if own:
+            axes.axvspan(lines[0]['step'] if end is None else end, lines[-1]['step'],
+                         color=curves.END, alpha=0.06, linewidth=0)
+        end = lines[-1]['step']
+
+
+def _broken(axes, blocks, slow, key, scale, look):
+    """A quantity's points and their running mean; with slow phases broken where one ends."""
+    points = [[(line['step'], scale * line[key]) for line in lines
+               if curves.is_finite(line.get(key))] for _, lines in blocks]
+    parts = [part for part in points if part] if slow else [sum(points, [])]
+    xs, ys, smooth = [], [], []
+    for part in parts:
+        values = [value for _, value in part]
+        xs += [step for step, _ in part] + [float('nan')]
+        ys += values + [float('nan')]
+        smooth += _running_mean(values) + [float('nan')]
+    axes.plot(xs, ys, '.', color=look['color'], alpha=0.3, markersize=3)
+    axes.plot(xs, smooth, linewidth=1.5, **look)
+
+
+def segmentor_loss_curve(metrics, stage, control='control'):
+    """Cross-entropy of the adversarial training and of its control, and the adversarial term.
+
+    Args:
+      metrics: lines of metrics.jsonl; those with `event` stage, a generator_step and loss/ce are
+        read, and loss/adv where it is there.
+      stage: the stage that trains adversarially.
+      control: the stage that trains without, or None.
+
+    Returns:
+      matplotlib Figure: loss/ce solid and dashed (the control), loss/adv on an axis of its own on
+      the right; points are pale, lines their running mean.
+    """
+    figure, axes = curves.new_figure(9.0, 3.4)
+
+    def points(name, key):
+        found = sorted((m['generator_step'], m[key]) for m in metrics
+                       if m.get('event') == 'stage' and m.get('stage') == name
+                       and 'generator_step' in m and curves.is_finite(m.get(key)))
+        return [step for step, _ in found], [value for _, value in found]
+
+    drawn = [(stage, 'loss/ce', axes, '#2f6db5', '-', 'cross-entropy'),
+             (control, 'loss/ce', axes, curves.CONTROL, (0, (4, 2)), 'cross-entropy, control')]
+    if points(stage, 'loss/adv')[0]:
+        other = axes.twinx()
+        other.set_ylabel('adversarial term', color='#c07a1c')
+        other.spines['top'].set_visible(False)
+        drawn.append((stage, 'loss/adv', other, '#c07a1c', '-', 'adversarial term'))
+    handles = []
+    for name, key, where, colour, style, label in drawn:
+        xs, ys = points(name, key) if name is not None else ([], [])
+        if xs:
+            where.plot(xs, ys, '.', color=colour, alpha=0.25, markersize=3)
+            handles += where.plot(xs, _running_mean(ys), color=colour, linestyle=style,
+                                  linewidth=1.6, label=label)
+            where.set_ylim(bottom=0)
+    if not handles:
+        curves.write_note(axes, 'no step has been taken yet')
+        return figure
+    axes.set_xlabel('segmentor\'s steps')
+    axes.set_ylabel('cross-entropy')
+    axes.legend(handles=handles, frameon=False, fontsize=8, ncols=3, loc='upper center',
+                bbox_to_anchor=(0.5, 1.14))
     return figure

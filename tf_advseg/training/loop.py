@@ -9,6 +9,7 @@ from tf_advseg.core import errors
 from tf_advseg.core import files
 from tf_advseg.core import progress
 from tf_advseg.data import records as record_sets
+from tf_advseg.training import alternation
 from tf_advseg.training import checkpoints
 from tf_advseg.training import health
 from tf_advseg.training import strategy as strategies
@@ -90,23 +91,28 @@ def distribute(dataset, strategy):
     return strategy.experimental_distribute_dataset(dataset.with_options(options))
 
 
-def train(stepper, method, batches, num_steps, folder, strategy, streams, metrics, description,
-          phase_of=None, checkpoint_every=200, log_every=10, evaluate_every=0, evaluate=None):
-    """Takes `num_steps` steps of a method, resuming from `folder`.
+def train(stepper, method, batches, plan, folder, strategy, streams, metrics, description,
+          checkpoint_every=200, log_every=10, evaluate_every=0, evaluate=None, diagnose_every=0,
+          diagnose=None):
+    """Takes a method's steps as planned, resuming from `folder`.
 
     Args:
       stepper: a `Stepper` of the method.
-      method: what is trained; its segmentor and optimizer are the state.
-      batches: function(first_step) -> dataset of global batches from that step on.
-      num_steps: how many steps in all.
+      method: what is trained; `method.state` is what is written down.
+      batches: function(stream, first) -> dataset of global batches of a stream from its `first` on.
+      plan: with `total` and `turn(step)`, see training/alternation.
       folder: where the state is kept.
       strategy, streams: see training/strategy and core/random_streams.
       metrics: a Journal; cut back to the last durable state on a resume.
       description: the progress bar's and the metrics' name of this stage.
-      phase_of: function(step) -> phase name; None is the method's default phase throughout.
       checkpoint_every: steps between durable states.
-      log_every: steps between lines in `metrics`.
-      evaluate_every: steps between calls of `evaluate()` -> dict, logged too; 0 for never.
+      log_every: steps of a stream between its lines in `metrics`.
+      evaluate_every: steps of the segmentor between calls of `evaluate(done)`, `done` being how
+        many it has taken; 0 for never. It returns a list of dicts, which are logged.
+      evaluate: see above; called after the last step as well.
+      diagnose_every: steps of the segmentor between calls of `diagnose(batch, seed)` before the
+        step that takes this batch; 0 for never. It returns a dict, which is logged.
+      diagnose: see above.
 
     Returns:
       Seconds spent, those of earlier starts included.
@@ -119,33 +125,52 @@ def train(stepper, method, batches, num_steps, folder, strategy, streams, metric
     first, seconds = _resume(folder, method, metrics, chief)
     strategies.barrier(strategy)
     began = time.perf_counter() - seconds
-    if first >= num_steps:
+    if first >= plan.total:
         return seconds
-    iterator = iter(distribute(batches(first), strategy))
-    with progress.Progress(num_steps - first, description) as bar, record_sets.data_errors():
-        for step in range(first, num_steps):
-            phase = phase_of(step) if phase_of else method.default_phase
-            scalars = stepper(phase, next(iterator), streams.seed('dropout', step))
+    iterators = {}
+    with progress.Progress(plan.total - first, description) as bar, record_sets.data_errors():
+        for step in range(first, plan.total):
+            turn, done = plan.turn(step), step + 1
+            last = done == plan.total
+            if turn.stream not in iterators:
+                iterators[turn.stream] = iter(distribute(batches(turn.stream, turn.index),
+                                                         strategy))
+            batch = next(iterators[turn.stream])
+            seed = streams.seed('dropout', turn.index, _salt(turn.stream))
+            own = turn.stream == alternation.SEGMENTOR
+            place = {'stage': description, 'step': done}
+            if own:
+                place['generator_step'] = turn.index + 1
+            if own and diagnose_every and turn.index % diagnose_every == 0:
+                metrics.append('gradients', **place, **diagnose(batch, seed))
+            scalars = stepper(turn.phase, batch, seed)
             if not health.is_finite(scalars):
                 raise errors.UserError(
                     f'{description}: the loss is not finite at step {step}; lower the learning '
-                    'rate, or look at the data with tools/prepare_data.py')
-            bar.update(1, loss=f'{scalars["loss/ce"]:.3f}')
-            done = step + 1
-            if done % log_every == 0 or done == num_steps:
-                metrics.append('stage', stage=description, step=done, **scalars)
-            if evaluate_every and evaluate and (done % evaluate_every == 0 or done == num_steps):
-                metrics.append('stage', stage=description, step=done, **evaluate())
-            if done % checkpoint_every == 0 or done == num_steps:
+                    'rate, or look at the data with tools/doctor.py')
+            bar.update(1, loss=f'{scalars.get("loss/ce", scalars.get("loss/disc")):.3f}')
+            if (turn.index + 1) % log_every == 0 or last:
+                metrics.append('stage', **place, **scalars)
+            evaluated = own and evaluate_every and evaluate and (
+                (turn.index + 1) % evaluate_every == 0 or last)
+            if evaluated:
+                for found in evaluate(turn.index + 1):
+                    metrics.append(found.pop('event', 'stage'), **place, **found)
+            # What was evaluated may have been kept as the best: no run goes back behind it.
+            if done % checkpoint_every == 0 or last or evaluated:
                 _save(folder, done, method, metrics, chief, time.perf_counter() - began)
                 strategies.barrier(strategy)
     return time.perf_counter() - began
 
 
+def _salt(stream):
+    """What tells the draws of a stream apart; the segmentor's has none, as runs always had it."""
+    return 0 if stream == alternation.SEGMENTOR else stream
+
+
 def _save(folder, step, method, metrics, chief, seconds):
     name = f'step-{step:07d}'
-    checkpoints.write_state(folder / name, chief, segmentor=method.segmentor,
-                            optimizer=method.optimizer)
+    checkpoints.write_state(folder / name, chief, **method.state)
     if not chief:
         return
     files.write_json(folder / STATE, {'step': step, 'state': name, 'metrics': metrics.position(),
@@ -164,8 +189,7 @@ def _resume(folder, method, metrics, chief):
         return 0, 0.0
     state = files.read_json(folder / STATE)
     if state['state'] is not None:
-        checkpoints.read_state(folder / state['state'], segmentor=method.segmentor,
-                               optimizer=method.optimizer)
+        checkpoints.read_state(folder / state['state'], **method.state)
     if chief:
         metrics.cut_back(state['metrics'])
     return state['step'], state.get('seconds', 0.0)

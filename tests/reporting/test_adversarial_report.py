@@ -1,0 +1,160 @@
+"""The report of a method that alternates: its tables, its honest sentences, its figures."""
+import dataclasses
+import html
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tf_advseg.reporting import adversarial_report, report, tables
+
+NAMES = ('sky', 'ground', 'water')
+PAPER = {'Luc et al., Standard': {'mean_class_accuracy': 0.665, 'pixel_accuracy': 0.733,
+                                  'miou': 0.513},
+         'Luc et al., Adversarial': {'mean_class_accuracy': 0.687, 'pixel_accuracy': 0.752,
+                                     'miou': 0.543}}
+
+
+def _results(make_summary, gain=0.011):
+    def summary(miou, boundary=True):
+        made = dict(make_summary(miou), mean_class_accuracy=miou + 0.1,
+                    class_accuracy=dict(zip(NAMES, (miou, miou + 0.2, None))))
+        if boundary:
+            made['boundary'] = {'mean': miou - 0.1, 'std': 0.22}
+        return made
+    models = {'Stage 1': 0.4, 'control (CE)': 0.5, 'Luc': 0.5 + gain}
+    return {'models': {name: {'holdout': summary(miou + 0.03, False), 'test': summary(miou)}
+                       for name, miou in models.items()},
+            'subject': 'Luc', 'seconds': {'luc': 600.0, 'control': 300.0}}
+
+
+@pytest.fixture
+def metrics(make_evaluations, make_alternation):
+    control = [dict(line, stage='control') for line in make_alternation(total=400)
+               if 'loss/ce' in line]
+    return (make_alternation(total=400) + control + make_evaluations('luc', 0.1)
+            + make_evaluations('control', 0.2))
+
+
+def _lines(table):
+    return {row[0]: row[1:] for row in table.texts()}
+
+
+def test_the_whole_page(metrics, make_summary, tmp_path):
+    picture = np.zeros((20, 30, 3), np.uint8)
+    made = adversarial_report.adversarial_report(
+        'Luc on shapes', _results(make_summary), metrics, 'luc', NAMES, paper=PAPER, masks=picture,
+        probabilities={'picture 7': picture}, configuration='luc.weight = 2', environment={'a': 1},
+        summary=['Mine.'])
+    assert made.state == 'finished' and made.summary[0] == 'Mine.'
+    assert len(made.figures) == 5 and len(made.panels) == 2
+    report.write_report(tmp_path / 'report.html', made)
+    text = (tmp_path / 'report.html').read_text(encoding='utf-8')
+    assert text.count('src="data:image/png;base64,') == 7
+    told = html.unescape(text)
+    for words in ('luc.weight = 2', 'Measures, test', 'Accuracy by class, test', 'picture 7: class',
+                  'vs control (CE)', 'hold-out (models were chosen by it)', '10 min 00 s'):
+        assert words in told, words
+    assert 'LoAd' not in told and 'peak' not in told
+
+
+def test_measures_stand_beside_the_control_and_the_paper(make_summary):
+    columns = {name: splits['test'] for name, splits in _results(make_summary)['models'].items()}
+    found = _lines(adversarial_report.score_table(columns, 'Luc', 'control (CE)', 'test', PAPER))
+    assert found['model'] == ['mean class accuracy', 'pixel accuracy', 'mIoU', 'BF, mean', 'BF, σ']
+    assert found['control (CE)'] == ['60.00', '65.00', '50.00', '40.00', '22.00']
+    assert found['Luc'] == ['61.10', '66.10', '51.10', '41.10', '22.00']
+    # A difference of two standard deviations is no gain.
+    assert found['gain over control (CE)'] == ['+1.10'] * 4 + [tables.MISSING]
+    assert found['Luc et al., Adversarial'] == ['68.70', '75.20', '54.30'] + [tables.MISSING] * 2
+    assert found['gain over Luc et al., Standard'][:3] == ['+2.20', '+1.90', '+3.00']
+
+
+def test_measures_that_no_model_has_are_no_column(make_summary):
+    table = adversarial_report.score_table({'Luc': make_summary(0.5), 'control': None}, 'Luc',
+                                           'control')
+    assert table.header == ('model', 'pixel accuracy', 'mIoU') and len(table.rows) == 1
+
+
+def test_accuracy_by_class_with_gains(make_summary):
+    columns = {name: splits['test'] for name, splits in _results(make_summary)['models'].items()}
+    table = adversarial_report.accuracy_table({**columns, 'other': None}, 'Luc', 'control (CE)')
+    assert table.header == ('class', 'Stage 1', 'control (CE)', 'Luc', 'vs control (CE)')
+    assert _lines(table)['ground'] == ['60.00', '70.00', '71.10', '+1.10']
+    assert _lines(table)['water'] == [tables.MISSING] * 4
+    alone = adversarial_report.accuracy_table(columns, 'Luc')
+    assert alone.header == ('class', 'Stage 1', 'control (CE)', 'Luc')
+
+
+def test_sentences_tell_steps_overfitting_and_the_adversary(metrics, make_summary):
+    told = ' '.join(adversarial_report.adversarial_report(
+        't', _results(make_summary), metrics, 'luc', NAMES).summary)
+    assert 'Luc: 200 steps of the segmentor and 200 of the adversary; control (CE): 200' in told
+    assert 'not taken equally many' not in told
+    assert 'Luc has 51.10 % mIoU: +11.10 points against Stage 1, +1.10 points against control' \
+        in told
+    assert 'after 200 steps of the segmentor: mIoU +10.00 with Luc, +20.00 with control' in told
+    assert '70 % of the truths and 60 % of the segmentor\'s maps' in told
+
+
+def test_runs_of_different_length_are_told_apart(metrics, make_summary):
+    shorter = [line for line in metrics if line['stage'] != 'control'
+               or line['generator_step'] <= 100]
+    told = ' '.join(adversarial_report.adversarial_report(
+        't', _results(make_summary), shorter, 'luc', NAMES).summary)
+    assert 'not taken equally many' in told
+    assert 'after 100 steps of the segmentor: mIoU +5.00 with Luc, +10.00 with control' in told
+
+
+@pytest.mark.parametrize('gain, words', [
+    (0.019, 'within that and tells nothing'), (-0.019, 'within that and tells nothing'),
+    (0.03, 'still that of a single pair'), (-0.03, '(-3.00 points) is larger')])
+def test_no_single_pair_of_runs_is_a_gain(make_summary, gain, words):
+    made = adversarial_report.adversarial_report('t', _results(make_summary, gain), [], 'luc',
+                                                 NAMES)
+    told = adversarial_report.noise_sentences(made)
+    assert len(told) == 1 and words in told[0]
+    assert 'about 1.4 points of mIoU' in told[0] and 'about 2.0 apart' in told[0]
+    assert 'tools/sweep.py' in told[0] and told[0] in made.summary
+
+
+@pytest.mark.parametrize('keep, words', [('best', 'Luc is shown at the evaluation'),
+                                         ('last', 'the hold-out chose no moment')])
+def test_the_note_says_what_the_hold_out_chose(make_summary, keep, words):
+    made = adversarial_report.adversarial_report('t', _results(make_summary), [], 'luc', NAMES,
+                                                 keep=keep)
+    page = html.unescape(report.render(made))
+    assert words in page and 'What counts is the test split' in page
+    assert adversarial_report.NO_CONTROL_NOTE not in page
+    with pytest.raises(ValueError, match='best, last'):
+        adversarial_report.adversarial_report('t', None, [], 'luc', NAMES, keep='averaged')
+
+
+def test_without_a_control_the_page_says_what_that_means(metrics, make_summary):
+    results = _results(make_summary)
+    del results['models']['control (CE)']
+    made = adversarial_report.adversarial_report('t', results, metrics, 'luc', NAMES, control=None)
+    made = dataclasses.replace(made, figures=[])
+    page = html.unescape(report.render(made))
+    assert adversarial_report.NO_CONTROL_NOTE in page and 'Another seed alone' not in page
+    assert 'gain over' not in page and '+20.00 with' not in page
+
+
+@pytest.mark.parametrize('cut', [0, 8])
+def test_a_run_under_way(metrics, cut):
+    made = adversarial_report.adversarial_report('t', None, metrics[:cut], 'luc', NAMES)
+    assert made.state == ('running' if cut else 'not started')
+    assert len(made.figures) == (3 if cut else 0)
+    page = html.unescape(report.render(made))
+    assert 'Nothing has been evaluated yet' in page
+    assert ('No step of the adversarial training' in page) == (not cut)
+    with pytest.raises(TypeError, match='no field'):
+        adversarial_report.adversarial_report('t', None, [], 'luc', NAMES, colour='red')
+
+
+def test_it_needs_no_tensorflow(repository):
+    code = ('import sys; import tf_advseg.reporting.adversarial_report, '
+            'tf_advseg.reporting.probability_panels; '
+            'sys.exit("tensorflow" in sys.modules or "matplotlib.pyplot" in sys.modules)')
+    assert subprocess.run([sys.executable, '-c', code], cwd=repository).returncode == 0

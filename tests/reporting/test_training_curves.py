@@ -1,0 +1,85 @@
+"""Curves of methods that alternate; LoAd's are tested with its other curves."""
+import numpy as np
+import pytest
+
+from tf_advseg.reporting import curves, training_curves
+
+
+def _texts(figure):
+    assert curves.encode(figure).startswith(b'\x89PNG')
+    return [text.get_text() for axes in figure.axes for text in axes.texts]
+
+
+def _means(axes):
+    """The lines of the running means by label: (xs, ys), the points left out."""
+    return {line.get_label(): (np.asarray(line.get_xdata(), float),
+                               np.asarray(line.get_ydata(), float))
+            for line in axes.lines if line.get_linestyle() == '-'}
+
+
+def test_slow_phases_break_the_curves_and_are_tinted(make_alternation):
+    figure = training_curves.adversary_curve(make_alternation(every=50, total=400), 'luc')
+    above, below = figure.axes
+    shares = _means(below)
+    assert len(shares) == 3
+    for label, level, first in (('real', 70, 10), ('fake taken for fake', 60, 10),
+                                ('fake taken for real', 40, 60)):
+        xs, ys = next(found for name, found in shares.items() if name.startswith(label))
+        assert np.nanmin(ys) == pytest.approx(level) == np.nanmax(ys)
+        assert xs[0] == first and np.isnan(ys).sum() == 4       # a gap behind each block
+    assert len(below.patches) == len(above.patches) == 4
+    assert np.nanmax(next(iter(_means(above).values()))[1]) == pytest.approx(1.2)
+    assert _texts(figure) == []
+
+
+def test_fast_phases_leave_one_line(make_alternation):
+    lines = make_alternation(every=1, total=400)
+    for log_every in (1, 10):
+        figure = training_curves.adversary_curve(make_alternation(every=1, total=400,
+                                                                  log_every=log_every))
+        assert [np.isnan(ys).sum() for _, ys in _means(figure.axes[1]).values()] == [1, 1, 1]
+        assert not figure.axes[1].patches
+    assert len(_means(training_curves.adversary_curve(lines, 'luc').axes[1])) == 3
+
+
+def test_pre_training_alone_and_no_adversary_at_all(make_alternation):
+    only = [line for line in make_alternation() if 'loss/disc' in line]
+    assert len(_means(training_curves.adversary_curve(only).axes[1])) == 2
+    for lines in ([], [{'event': 'stage', 'stage': 'stage1', 'step': 1, 'loss/ce': 2.0}]):
+        assert _texts(training_curves.adversary_curve(lines)) == [
+            'the adversary has not been trained yet']
+    assert _texts(training_curves.adversary_curve(only, 'hung')) != []
+
+
+def test_losses_that_are_no_number_are_left_out(make_alternation):
+    lines = make_alternation()
+    for line in lines[::5]:
+        line['loss/disc'] = line['disc/fooled'] = float('nan')
+    assert _texts(training_curves.adversary_curve(lines)) == []
+
+
+def test_gradients_are_read_from_lines_of_their_own(make_alternation):
+    figure = training_curves.gradient_ratio_curve(make_alternation())
+    ratio = figure.axes[0].lines[0]
+    assert list(ratio.get_xdata()) == list(range(10, 201, 10))
+    assert set(ratio.get_ydata()) == {0.5}
+    assert figure.axes[0].get_xlabel() == 'segmentor\'s steps' and len(figure.axes) == 2
+    spent = training_curves.gradient_ratio_curve([{'budget_step': 3, 'generator_step': 30,
+                                                   'grad_ratio/adv_ce': 2.0}])
+    assert list(spent.axes[0].lines[0].get_xdata()) == [3]
+    assert spent.axes[0].get_xlabel() == 'propagations spent'
+
+
+def test_segmentor_losses_beside_the_control(make_alternation):
+    lines = make_alternation() + [dict(line, stage='control', **{'loss/ce': 0.8})
+                                  for line in make_alternation() if 'loss/ce' in line]
+    figure = training_curves.segmentor_loss_curve(lines, 'luc')
+    assert len(figure.axes) == 2
+    legend = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert legend == ['cross-entropy', 'cross-entropy, control', 'adversarial term']
+    levels = [line.get_ydata()[-1] for line in figure.axes[0].lines if len(line.get_xdata()) > 1
+              and line.get_linestyle() != 'None']
+    assert levels == pytest.approx([1.0, 0.8])
+    plain = [line for line in lines if 'loss/adv' not in line]
+    assert _texts(training_curves.segmentor_loss_curve(plain, 'luc', None)) == [
+        'no step has been taken yet']

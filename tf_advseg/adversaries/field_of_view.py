@@ -1,0 +1,288 @@
+"""The fully convolutional adversaries of Luc et al. (2016): four for VOC, one for Stanford.
+
+All take label maps at the segmentor's resolution and return a map of logits, large for "truth": two
+2x2 poolings leave 4x4 = 16 times fewer of them than the label map has positions (section 3.2).
+
+**VOC** (supplement, Table 1: LargeFOV, SmallFOV and their light variants), in `LAYERS`, layer by
+layer. With C = 21 classes they have, for C (Basic, Scaling) and 3C (Product) input channels,
+
+    LargeFOV-light  0.87 / 0.91 M      LargeFOV  2.35 / 2.39 M      field of view 34x34
+    SmallFOV-light  0.49 / 0.53 M      SmallFOV  1.57 / 1.61 M      field of view 18x18
+
+parameters, computed from the layers. The last two rows of that table print 2.4 M for SmallFOV and
+0.91 M for SmallFOV-light with 3C channels; these are LargeFOV's and LargeFOV-light's numbers,
+copied. The last layer's two channels, on which the paper has a softmax, are given as their
+difference z1 - z0: the softmax's second output is the sigmoid of that.
+
+**Stanford** (section 3.2; supplement, Figure 1, of which we had the caption and no picture). Named
+in the text: a branch for the label map and one for the RGB picture under local contrast
+normalisation, 64 channels each where they are joined, then convolutions and max poolings, a sigmoid
+at the end, two poolings from label map to output. What the text leaves open is ours:
+  * label map: 3x3 64. Picture: 3x3 16, 3x3 64. Joined: pool, 3x3 128, pool, 3x3 256, 3x3 512,
+    3x3 1; ReLU after all but the last. All widths are parameters. A position of its output sees
+    34x34 of the label map.
+  * the picture is normalised at its own resolution, over the window and with the constant floor of
+    the segmentor (models/farabet.py), then brought bilinearly, with aligned corners, to the size of
+    the label map.
+
+Ours for all five: SAME convolutions and poolings, so that maps of any size down to 1x1 are judged,
+with ceil(h'/4) x ceil(w'/4) logits; biases of 0; and the initial values, which are not printed (see
+`build_adversary`). There is no batch norm and no dropout: training and inference are one function.
+"""
+import gin
+import tensorflow as tf
+
+from tf_advseg.core import errors
+from tf_advseg.models import arguments
+from tf_advseg.models import layers
+from tf_advseg.models import local_contrast
+from tf_advseg.models.resize import resize_bilinear
+
+POOL = 'pool'
+# (side of the kernel, filters) from the input on; the last has no ReLU.
+LAYERS = {
+    'large_fov': ((3, 96), (3, 128), (3, 128), POOL, (3, 256), (3, 256), POOL, (3, 512), (3, 2)),
+    'large_fov_light': ((3, 96), (3, 128), (3, 128), POOL, (3, 128), (3, 128), POOL, (3, 256),
+                        (3, 2)),
+    'small_fov': ((3, 96), (1, 128), POOL, (3, 256), (1, 256), POOL, (3, 512), (1, 2)),
+    'small_fov_light': ((3, 96), (1, 128), POOL, (3, 128), (1, 128), POOL, (3, 256), (1, 2)),
+}
+STANFORD = 'stanford'
+NAMES = (*LAYERS, STANFORD)
+OUTPUT_STRIDE = 4
+
+# Variance of a kernel's values times the inputs that one output adds up.
+INITS = {
+    'he': 2.0,         # He et al. 2015: a ReLU network keeps the size of its signal
+    'lecun': 1.0,
+    'torch': 1.0 / 3,  # the variance of Torch7's default, which the authors may have had
+}
+# Standard deviation of a unit normal cut at two.
+_CUT_DEVIATION = 0.87962566
+
+
+class Stack(tf.keras.layers.Layer):
+    """Convolutions with ReLU and 2x2 poolings, one after the other.
+
+    Args:
+      name: of the scope; with the seed it settles the initial values.
+      channels: int, of the input.
+      entries: sequence of (kernel side, filters) and POOL.
+      seed: int.
+      gain: variance of a kernel's values times the inputs that one output adds up.
+      share: of the input's channels, how many are not 0 at a position (1 / classes for a map).
+      last_gain: None for a ReLU after every convolution; else the last has none, and its kernel's
+        deviation is multiplied by this.
+
+    Attributes:
+      channels: of what comes out.
+    """
+
+    def __init__(self, name, channels, entries, seed, gain, share=1.0, last_gain=None):
+        super().__init__(name=name)
+        self.steps = []
+        last = max(index for index, entry in enumerate(entries) if entry != POOL)
+        for index, entry in enumerate(entries):
+            if entry == POOL:
+                self.steps.append(POOL)
+                continue
+            side, filters = entry
+            linear = last_gain is not None and index == last
+            deviation = (gain / (side * side * channels * share)) ** 0.5 / _CUT_DEVIATION
+            self.steps.append(layers.Convolution(
+                f'{name}/conv{index + 1}', channels, filters, side, seed=seed,
+                activation=None if linear else 'relu',
+                stddev=deviation * (last_gain if linear else 1.0)))
+            channels, share = filters, 1.0
+        self.channels = channels
+        self.built = True
+
+    def call(self, x):
+        """float32 [B, h, w, C] -> [B, ceil(h/2^p), ceil(w/2^p), channels] with p poolings."""
+        for step in self.steps:
+            x = tf.nn.max_pool2d(x, 2, 2, 'SAME') if step == POOL else step(x)
+        return x
+
+
+class FieldOfView(tf.keras.Model):
+    """One of the four networks of the supplement's Table 1; made by `build_adversary`.
+
+    Args:
+      entries: of `LAYERS`.
+      num_classes, channels, seed, last_gain: see `build_adversary`.
+      gain: see `Stack`.
+      name: str.
+
+    Attributes:
+      channels: of the maps it takes. num_classes: C.
+      needs_image: False: `image` is not looked at.
+      output_stride: 4, positions of the map to one of the output, along a side.
+    """
+
+    needs_image = False
+    output_stride = OUTPUT_STRIDE
+
+    def __init__(self, entries, num_classes, channels, seed, gain, last_gain, name):
+        super().__init__(name=name)
+        self.num_classes, self.channels = num_classes, channels
+        self.stack = Stack(name, channels, entries, seed, gain, 1.0 / num_classes, last_gain)
+        self.built = True
+
+    def __call__(self, maps, image=None, training=False):
+        """See `call`; before it, since Keras adds lines of its own to an error in there."""
+        _require_maps(self, maps)
+        return super().__call__(maps, image=image, training=training)
+
+    def call(self, maps, image=None, training=False):
+        """Judges every neighbourhood of the maps.
+
+        Args:
+          maps: float [B, h', w', channels].
+          image, training: not used.
+
+        Returns:
+          float32 [B, ceil(h'/4), ceil(w'/4)]: z1 - z0, above 0 for "truth".
+
+        Raises:
+          UserError: maps of another number of channels.
+        """
+        del image, training
+        z = self.stack(tf.cast(maps, tf.float32))
+        return z[..., 1] - z[..., 0]
+
+
+class TwoBranches(tf.keras.Model):
+    """The Stanford adversary, which judges a label map beside its picture; see `build_adversary`.
+
+    Args:
+      num_classes, seed, last_gain, label_widths, picture_widths, joint_widths: see
+        `build_adversary`.
+      gain: see `Stack`.
+      name: str.
+
+    Attributes:
+      channels, num_classes: C, of the maps it takes.
+      needs_image: True.
+      output_stride: 4, positions of the map to one of the output, along a side.
+    """
+
+    needs_image = True
+    output_stride = OUTPUT_STRIDE
+
+    def __init__(self, num_classes, seed, gain, last_gain, label_widths, picture_widths,
+                 joint_widths, name):
+        super().__init__(name=name)
+        self.num_classes = self.channels = num_classes
+        self.label_branch = Stack(f'{name}/label', num_classes, _three_by_three(label_widths), seed,
+                                  gain, 1.0 / num_classes)
+        self.picture_branch = Stack(f'{name}/picture', 3, _three_by_three(picture_widths), seed,
+                                    gain)
+        first, *others = _three_by_three(joint_widths)
+        self.joint = Stack(f'{name}/joint', self.label_branch.channels
+                           + self.picture_branch.channels, (POOL, first, POOL, *others, (3, 1)),
+                           seed, gain, last_gain=last_gain)
+        self.built = True
+
+    def __call__(self, maps, image=None, training=False):
+        """See `call`; before it, since Keras adds lines of its own to an error in there."""
+        _require_maps(self, maps)
+        if image is None:
+            raise errors.UserError(f'adversary {self.name} got no picture, and it judges label '
+                                   'maps beside their pictures: pass image=, [B, h, w, 3]')
+        if len(image.shape) != 4 or image.shape[-1] not in (3, None):
+            raise errors.UserError(f'adversary {self.name} got a picture {image.shape}: expected '
+                                   'RGB [B, h, w, 3] in 0..255')
+        return super().__call__(maps, image=image, training=training)
+
+    def call(self, maps, image=None, training=False):
+        """Judges every neighbourhood of the maps, given the picture.
+
+        Args:
+          maps: float [B, h', w', C].
+          image: [B, h, w, 3] RGB in 0..255, at the picture's own resolution, not normalised.
+          training: not used.
+
+        Returns:
+          float32 [B, ceil(h'/4), ceil(w'/4)], above 0 for "truth".
+
+        Raises:
+          UserError: maps of another number of channels; no picture, or not an RGB one.
+        """
+        del training
+        picture = local_contrast.normalise(tf.cast(image, tf.float32),
+                                           floor=local_contrast.MEAN_DEVIATION)
+        picture = resize_bilinear(picture, tf.shape(maps)[1:3])
+        joined = tf.concat([self.label_branch(tf.cast(maps, tf.float32)),
+                            self.picture_branch(picture)], -1)
+        return tf.squeeze(self.joint(joined), -1)
+
+
+@gin.configurable(denylist=['num_classes', 'channels'])
+def build_adversary(name='large_fov', num_classes=None, channels=None, seed=0, init='he',
+                    last_gain=0.1, label_widths=(64,), picture_widths=(16, 64),
+                    joint_widths=(128, 256, 512)):
+    """Builds an adversary of Luc et al.; its variables exist on return.
+
+    Initial values (not printed in the paper): truncated normal kernels of variance 2 / n (He et
+    al.), n the inputs that one output adds up. In the first layer on a label map n counts one class
+    of the C, since the others are 0 (or share what is left to 1): so maps of many classes are heard
+    as loudly as pictures. The last kernel is a tenth of that: an untrained adversary has no opinion
+    and its gradient into the segmentor begins small. Equal seeds give equal weights, on any
+    strategy and in any order of building.
+
+    Which learning rate works hangs on `init` (tried on toy maps, plain SGD, losses averaged): under
+    1e-3, the paper's for Stanford, 'he' learns within tens of steps and 'torch' stands still; under
+    0.1, of the paper's range for VOC, 'he' diverges or goes dead and 'torch' learns.
+
+    Args:
+      name: 'large_fov', 'large_fov_light', 'small_fov', 'small_fov_light' or 'stanford'.
+      num_classes: C.
+      channels: of the maps: C, or 3C for the encoding 'product'; None is C. 'stanford' takes C.
+      seed: int.
+      init: 'he', 'lecun' or 'torch': variance 2, 1 or 1/3 over n.
+      last_gain: factor on the last kernel's deviation; 1 treats it as the others.
+      label_widths, picture_widths: of 'stanford': filters of each branch's 3x3 convolutions.
+      joint_widths: of 'stanford': filters of the 3x3 convolutions after the branches are joined, at
+        least two; a pooling stands before the first and before the second.
+
+    Returns:
+      `FieldOfView` or `TwoBranches`: adversary(maps, image=None, training=False) -> logits float32
+      [B, ceil(h'/4), ceil(w'/4)]. Build it inside a strategy's scope to use it on replicas.
+
+    Raises:
+      UserError: an unknown name, or a value out of range.
+    """
+    errors.require_one_of('adversary', name, NAMES)
+    errors.require_one_of('build_adversary.init', init, INITS)
+    arguments.require_classes(f'adversary {name}', num_classes)
+    arguments.require(f'adversary {name}', last_gain > 0, 'last_gain', last_gain,
+                      'a number above 0')
+    channels = num_classes if channels is None else channels
+    if name != STANFORD:
+        arguments.require(f'adversary {name}', channels in (num_classes, 3 * num_classes),
+                          'channels', channels, f'{num_classes} (one for each class) or '
+                          f'{3 * num_classes} (encoding "product")')
+        return FieldOfView(LAYERS[name], num_classes, channels, seed, INITS[init], last_gain, name)
+    arguments.require(f'adversary {name}', channels == num_classes, 'channels', channels,
+                      f'{num_classes}: it sees the picture in a branch of its own, so choose the '
+                      'encoding "basic" or "scaling"')
+    widths = {'label_widths': (label_widths, 1), 'picture_widths': (picture_widths, 1),
+              'joint_widths': (joint_widths, 2)}
+    for argument, (value, least) in widths.items():
+        arguments.require(f'adversary {name}', isinstance(value, (list, tuple))
+                          and len(value) >= least and all(map(arguments.is_count, value)),
+                          argument, value, f'at least {least} integer{"s" * (least > 1)} above 0')
+    return TwoBranches(num_classes, seed, INITS[init], last_gain, label_widths, picture_widths,
+                       joint_widths, name)
+
+
+def _three_by_three(widths):
+    return [(3, width) for width in widths]
+
+
+def _require_maps(model, maps):
+    """Raises UserError unless `maps` is [B, h', w', model.channels], as far as is known."""
+    if len(maps.shape) != 4 or maps.shape[-1] not in (model.channels, None):
+        raise errors.UserError(
+            f'adversary {model.name} got maps {tuple(maps.shape)}: expected [B, h, w, '
+            f'{model.channels}]; build it with the channels of the encoding in use')

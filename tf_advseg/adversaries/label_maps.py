@@ -1,0 +1,130 @@
+"""What the adversary of Luc et al. (2016) sees: label maps at the segmentor's own resolution.
+
+Section 3.2, "Pascal VOC 2012 dataset", names three encodings of a map and, for two of them, the
+picture:
+
+    Basic     softmax s(x), or the truth as one-hot, [B, h', w', C]
+    Product   the same, times the mean-centred picture, [B, h', w', 3C]
+    Scaling   s(x), or the truth softened to ybar (see `scaled_truth`), [B, h', w', C]
+
+h' = (h-1)//s+1 is the size of the segmentor's logits: "the ground truth label maps are down-sampled
+to match the output resolution of the segmentation net", and "the image is down-sampled by the
+stride of the segmentation network" (Fig. 2). Unlabelled pixels are zero in both maps, and so is
+their gradient.
+
+Where the paper is silent, this is what we chose:
+  * labels are brought down by nearest neighbours and pictures bilinearly, align-corners both: the
+    points at which the logits stand.
+  * `colour_scale`: the mean-centred picture is divided by 127.5, so that a channel is of the size
+    of a probability. 1 is the literal reading (grey levels up to 128 either way, as in Caffe).
+"""
+import dataclasses
+
+import gin
+import tensorflow as tf
+
+from tf_advseg.core import errors
+from tf_advseg.models import resize
+
+KINDS = ('basic', 'product', 'scaling')
+IGNORE_LABEL = 255
+
+
+def labels_at(labels, size):
+    """Labels at the points where the logits stand.
+
+    Args:
+      labels: int [B, h, w].
+      size: (h', w'), ints or an int32 tensor [2].
+
+    Returns:
+      int [B, h', w'], nearest neighbours under align-corners.
+    """
+    return resize.resize_nearest(labels[..., None], size)[..., 0]
+
+
+def scaled_truth(one_hot, probabilities, tau=0.9):
+    """The truth as the distribution ybar that is nearest to the prediction (Scaling).
+
+    ybar_l = max(tau, s_l) for the true class l, ybar_c = s_c (1 - ybar_l) / (1 - s_l) for the
+    others. 1 - s_l is the sum of the others, so nothing is lost to cancellation; where s_l is 1,
+    and the printed ratio is 0/0, ybar is one-hot. ybar sums to 1 to the last digit.
+
+    Args:
+      one_hot: float32 [..., C].
+      probabilities: float32 [..., C], s; it gets no gradient.
+      tau: float in (0, 1]; 0.9 in the paper, 1 gives one-hot.
+
+    Returns:
+      float32 [..., C], constant for the gradient.
+    """
+    others = tf.stop_gradient(probabilities) * (1.0 - one_hot)
+    rest = tf.reduce_sum(others, -1, keepdims=True)
+    others = tf.math.divide_no_nan(others * tf.minimum(rest, 1.0 - tau), rest)
+    return others + one_hot * (1.0 - tf.reduce_sum(others, -1, keepdims=True))
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelMaps:
+    """One choice of encoding for a whole run.
+
+    Both methods take the padded picture float [B, h, w, 3] in 0..255, its int [B, h, w] label and
+    the segmentor's logits float [B, h', w', C], and return float32 [B, h', w', channels].
+
+    Attributes:
+      num_classes: C.
+      kind: 'basic', 'product' or 'scaling'.
+      tau: of 'scaling'.
+      mean_colour: RGB in 0..255 that 'product' subtracts.
+      colour_scale: what it divides by.
+
+    Raises:
+      UserError: a value out of range.
+    """
+    num_classes: int
+    kind: str = 'basic'
+    tau: float = 0.9
+    mean_colour: tuple = (127.5, 127.5, 127.5)
+    colour_scale: float = 127.5
+
+    def __post_init__(self):
+        errors.require_one_of('label_maps.kind', self.kind, KINDS)
+        if not 0.0 < self.tau <= 1.0:
+            raise errors.UserError(f'label_maps.tau = {self.tau!r}: expected a number above 0 and '
+                                   'up to 1 (0.9 in the paper)')
+        if not self.colour_scale > 0.0:
+            raise errors.UserError(f'label_maps.colour_scale = {self.colour_scale!r}: expected a '
+                                   'number above 0 (127.5, or 1 for grey levels)')
+
+    @property
+    def channels(self):
+        """Channels of what the adversary sees."""
+        return self.num_classes * (3 if self.kind == 'product' else 1)
+
+    def real(self, image, labels, logits):
+        """The truth's map; no gradient reaches the logits, which only 'scaling' looks at."""
+        labels = labels_at(labels, tf.shape(logits)[1:3])
+        truth = tf.one_hot(labels, self.num_classes)  # zero where the label is none of the classes
+        if self.kind == 'scaling':
+            truth = scaled_truth(truth, tf.nn.softmax(tf.cast(logits, tf.float32)), self.tau)
+        return self._finish(image, labels, truth)
+
+    def fake(self, image, labels, logits):
+        """The prediction's map, zero at unlabelled pixels; the gradient reaches the logits."""
+        labels = labels_at(labels, tf.shape(logits)[1:3])
+        return self._finish(image, labels, tf.nn.softmax(tf.cast(logits, tf.float32)))
+
+    def _finish(self, image, labels, maps):
+        maps *= tf.cast(tf.not_equal(labels, IGNORE_LABEL), tf.float32)[..., None]
+        if self.kind != 'product':
+            return maps
+        size = tf.shape(maps)[1:3]
+        picture = resize.resize_bilinear(image, size) - tf.constant(self.mean_colour, tf.float32)
+        product = maps[..., :, None] * (picture / self.colour_scale)[..., None, :]
+        return tf.reshape(product, [-1, size[0], size[1], self.channels])
+
+
+@gin.configurable(denylist=['num_classes', 'mean_colour'])
+def label_maps(num_classes, mean_colour, kind='basic', tau=0.9, colour_scale=127.5):
+    """Builds the run's `LabelMaps`; `mean_colour` is what the segmentor's first layer subtracts."""
+    return LabelMaps(num_classes, kind, tau, tuple(mean_colour), colour_scale)

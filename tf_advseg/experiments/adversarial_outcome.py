@@ -1,0 +1,97 @@
+"""What a run of a method that takes turns leaves to read: its scores with BF, and its report."""
+from tf_advseg.core import files
+from tf_advseg.evaluation import measures as measures_lib
+from tf_advseg.evaluation import prediction
+from tf_advseg.evaluation import predictions
+from tf_advseg.experiments import networks
+from tf_advseg.experiments import outcome
+from tf_advseg.reporting import adversarial_report
+from tf_advseg.reporting import panels
+from tf_advseg.reporting import probability_panels
+from tf_advseg.reporting import report as reports
+from tf_advseg.reporting import tables
+from tf_advseg.training import strategy as strategies
+
+BATCH_SIZE = 8
+
+
+def scores(context, segmentor, seconds, method):
+    """`outcome.scores` with the boundary measure (BF) of every model on the test split.
+
+    With several workers there is no BF: one process measures it (tools/evaluate.py).
+    """
+    results = outcome.scores(context, segmentor, seconds, method)
+    if strategies.has_workers(context.strategy):
+        return results
+    for name, column in outcome.columns(method).items():
+        if column in results['models'] and 'test' in results['models'][column] and _there(
+                context, name):
+            networks.load_weights(context.run.checkpoints / name, segmentor)
+            results['models'][column]['test']['boundary'] = _boundary(context, segmentor)
+    return results
+
+
+def _there(context, name):
+    return (context.run.checkpoints / name / networks.DESCRIPTION).exists()
+
+
+def _boundary(context, segmentor):
+    """The result of `evaluation.boundary.BoundaryF` on the test split."""
+    records, ids = context.data.records, context.data.test
+    measure = measures_lib.make_measures('boundary', records.spec, records.image_sizes(ids))
+    predictor = predictions.MapPredictor(segmentor, context.crop_size, context.several_replicas,
+                                         BATCH_SIZE)
+    for found in predictor.over(records, ids):
+        measure['boundary'].update(found.image_id, found.label, found.ids)
+    return measure['boundary'].result()
+
+
+def report(context, segmentor, results, method, stage):
+    """Writes report.html, the panels and the tables of a run.
+
+    Args:
+      context: experiments.context.Context.
+      segmentor: scratch for the panels' models; ends with other weights.
+      results: from `scores`.
+      method: the method's name, which its lines in metrics.jsonl bear.
+      stage: the settings of `adversarial.adversarial_stage`.
+    """
+    run, spec = context.run, context.data.spec
+    grid, probabilities = _panels(context, segmentor, method)  # on every worker
+    if not context.chief:
+        return
+    panels.write_png(run.figures / 'panel.png', grid)
+    for number, picture in enumerate(probabilities.values(), start=1):
+        panels.write_png(run.figures / f'probabilities_{number}.png', picture)
+    for split in outcome.SPLITS:
+        if outcome.by_split(results, split):
+            with files.atomic_file(run.figures / f'{split}.csv', 'w') as file:
+                file.write(tables.to_csv(outcome.table(results, split)))
+    content = adversarial_report.adversarial_report(
+        f'{outcome.TITLES[method]} on {spec.name}', results,
+        outcome.read_lines(run.metrics_path), method, spec.class_names, palette=spec.palette,
+        steps_per_epoch=len(context.data.train) / stage['batch_size'], keep=stage['keep'],
+        masks=grid, probabilities=probabilities,
+        configuration=run.config_path.read_text(encoding='utf-8'),
+        environment=outcome.read_environment(run))
+    reports.write_report(run.report_path, content)
+
+
+def _panels(context, segmentor, method):
+    """(masks of a few test pictures, {picture: its class probabilities by model})."""
+    chosen = outcome.panel_ids(context)
+    pictures = [context.data.records.load(image_id) for image_id in chosen]
+    masks, chances = {}, {}
+    for name, column in outcome.columns(method).items():
+        if not _there(context, name) or column in masks:
+            continue
+        networks.load_weights(context.run.checkpoints / name, segmentor)
+        masks[column] = outcome.masks(context, segmentor, pictures)
+        if name != 'stage1':
+            chances[column] = [prediction.predict(segmentor, image, context.crop_size,
+                                                  probabilities=True)[1] for image, _ in pictures]
+    spec = context.data.spec
+    shown = {image_id: probability_panels.probability_panel(
+        image, truth, {column: found[row] for column, found in chances.items()}, spec.palette,
+        spec.class_names) for row, (image_id, (image, truth)) in enumerate(zip(chosen, pictures))}
+    return outcome.mask_grid(context, pictures, masks, chosen), shown

@@ -1,0 +1,237 @@
+"""Luc et al. (2016), "Semantic Segmentation using Adversarial Networks": its two training steps.
+
+    segmentor:  sum_n l_mce(s(x_n), y_n) + lambda l_bce(a(x_n, s(x_n)), 1)      eq. 3, non-saturating
+    adversary:  sum_n l_bce(a(x_n, y_n), 1) + l_bce(a(x_n, s(x_n)), 0)          eq. 2
+
+The text below eq. 3 replaces -lambda l_bce(a, 0) by +lambda l_bce(a, 1); `saturating` has the
+printed form. What the adversary sees is adversaries/label_maps.py, which network it is
+adversaries/field_of_view.py, and whose turn it is training/alternation.py.
+
+Where the paper is silent or leaves a choice, this is what we chose (parameters of `luc`):
+  * `reduction`: eq. 1 sums over pixels and pictures; 'sum' does so. Default 'mean', over the valid
+    pixels and over the pictures of the global batch, as the official DeepLab code and most others
+    do: learning rates then do not hang on the size of pictures. lambda means something else under
+    either: under 'mean' it weighs a picture's adversarial loss against a pixel's cross-entropy.
+  * a(x, y) is printed as one number for a picture, but the networks give a map of them. A
+    picture's loss is the mean over this map.
+  * `upsample_logits`: False, cross-entropy at the segmentor's resolution, to which the labels are
+    brought as they are for the adversary; True brings the logits to the labels.
+  * "train it patch-wise from scratch" (Stanford): `pixels_per_picture` draws so many pixels of
+    each picture for the cross-entropy, from all alike or ('balanced') from all classes alike, as
+    Farabet et al. do; None takes all. The adversary sees whole maps in any case.
+  * the adversary learns from the maps as the segmentor's step makes them, dropout included, made
+    anew by the segmentor as it stands.
+  * weight decay on the segmentor: `l2_weight`, 0.
+"""
+import gin
+import tensorflow as tf
+
+from tf_advseg.adversaries import label_maps
+from tf_advseg.core import errors
+from tf_advseg.losses import adversarial
+from tf_advseg.losses import pixel
+from tf_advseg.methods import base
+from tf_advseg.models import segmentor as segmentors
+
+PIXEL_SAMPLINGS = ('uniform', 'balanced')
+
+
+class Luc(base.Method):
+    """Segmentor and adversary with one step for each.
+
+    Args:
+      segmentor: see DESIGN.md ("Segmentor").
+      adversary: maps [B, h', w', channels] (and the picture, where it `needs_image`) -> logits
+        [B, h'', w''], above 0 for the truth. None makes the control ("Standard" in Table 1).
+      optimizer, adversary_optimizer: tf.keras optimizers, one a network; built here.
+      encoding: `label_maps.LabelMaps`.
+      adversarial_weight: lambda.
+      reduction: 'mean' or 'sum'.
+      saturating: eq. 3 as printed.
+      upsample_logits: where cross-entropy is taken.
+      pixels_per_picture: int or None.
+      class_counts: float [C], pixels of each class per training picture: draws pixels of all
+        classes alike; None draws all pixels alike.
+      l2_weight: weight decay on convolution kernels that are not depthwise.
+    """
+
+    def __init__(self, segmentor, adversary, optimizer, adversary_optimizer, encoding,
+                 adversarial_weight=2.0, reduction='mean', saturating=False, upsample_logits=False,
+                 pixels_per_picture=None, class_counts=None, l2_weight=0.0):
+        super().__init__(segmentor, name='luc')
+        self.adversary = adversary
+        self.optimizer = optimizer
+        self.adversary_optimizer = adversary_optimizer
+        self.encoding = encoding
+        self.adversarial_weight = float(adversarial_weight)
+        self.reduction = reduction
+        self.saturating = saturating
+        self.upsample_logits = upsample_logits
+        self.pixels_per_picture = pixels_per_picture
+        self.class_weights = None if class_counts is None else [
+            1.0 / max(float(count), 1.0) for count in class_counts]
+        self.l2_weight = float(l2_weight)
+        optimizer.build(segmentor.trainable_variables)
+        if adversary is None:
+            self.default_phase = 'cross_entropy'
+        else:
+            adversary_optimizer.build(adversary.trainable_variables)
+
+    @property
+    def phases(self):
+        """dict: 'cross_entropy' (the control), 'segmentor' (eq. 3), 'adversary' (eq. 2)."""
+        steps = {'cross_entropy': self.cross_entropy_step}
+        if self.adversary is not None:
+            steps.update(segmentor=self.segmentor_step, adversary=self.adversary_step)
+        return steps
+
+    @property
+    def state(self):
+        """See `base.Method.state`."""
+        state = super().state
+        if self.adversary is not None:
+            state.update(adversary=self.adversary, adversary_optimizer=self.adversary_optimizer)
+        return state
+
+    def phase_optimizer(self, phase):
+        """The optimizer of a phase."""
+        return self.adversary_optimizer if phase == 'adversary' else self.optimizer
+
+    # --- the segmentor --------------------------------------------------------------------
+
+    def _logits(self, batch, seed):
+        return segmentors.apply(self.segmentor, batch['image'], training=True, dropout_seed=seed)
+
+    def _cross_entropy(self, logits, labels, seed):
+        """A replica's share of l_mce."""
+        if not self.upsample_logits:
+            labels = label_maps.labels_at(labels, tf.shape(logits)[1:3])
+        if self.pixels_per_picture is not None:
+            # Not the seed as it is: dropout draws with that. Replicas draw pixels of their own.
+            replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+            seed = tf.random.experimental.stateless_fold_in(
+                tf.random.experimental.stateless_fold_in(seed, 1), replica)
+            labels = pixel.sampled_labels(labels, self.pixels_per_picture, seed,
+                                          self.class_weights)
+        return base.pixel_loss(logits, labels, self.reduction)
+
+    def _decay(self):
+        """A replica's share of the weight decay."""
+        if not self.l2_weight:
+            return 0.0
+        replicas = tf.distribute.get_replica_context().num_replicas_in_sync
+        return base.l2_loss(segmentors.decayed_kernels(self.segmentor), self.l2_weight) / replicas
+
+    def _judged(self, maps, batch):
+        """The adversary's logits [B, h'', w'']."""
+        if self.adversary.needs_image:
+            return self.adversary(maps, image=batch['image'], training=True)
+        return self.adversary(maps, training=True)
+
+    def _over_pictures(self, losses):
+        """A replica's share of per-output losses [B, h'', w'']: their mean by picture, reduced."""
+        total = tf.reduce_sum(tf.reduce_mean(losses, [1, 2]))
+        return total if self.reduction == 'sum' else total / self._pictures(losses)
+
+    @staticmethod
+    def _pictures(tensor):
+        """float32 scalar: pictures of the global batch; at least 1, for an empty shard."""
+        return tf.maximum(base.global_sum(tf.cast(tf.shape(tensor)[0], tf.float32)), 1.0)
+
+    def _adversarial_loss(self, batch, logits):
+        """A replica's share of l_bce(a(x, s(x)), 1), and the adversary's logits."""
+        z = self._judged(self.encoding.fake(batch['image'], batch['label'], logits), batch)
+        losses = adversarial.saturating(z) if self.saturating else adversarial.non_saturating(z)
+        return self._over_pictures(losses), z
+
+    def segmentor_step(self, batch, seed):
+        """Cross-entropy plus lambda times the adversarial loss (eq. 3).
+
+        Args:
+          batch: global batch's share, see DESIGN.md.
+          seed: int32 [2], for dropout and the drawing of pixels.
+
+        Returns:
+          {'loss/ce', 'loss/adv', 'loss/total', 'disc/fooled', 'weights/norm'}: 'disc/fooled' is the
+          share of the adversary's outputs that take the prediction for the truth.
+        """
+        variables = self.segmentor.trainable_variables
+        with tf.GradientTape() as tape:
+            logits = self._logits(batch, seed)
+            ce = self._cross_entropy(logits, batch['label'], seed)
+            adv, z = self._adversarial_loss(batch, logits)
+            loss = ce + self.adversarial_weight * adv + self._decay()
+        base.apply_gradients(self.optimizer, tape.gradient(loss, variables), variables)
+        return base.globally({
+            'loss/ce': ce, 'loss/adv': adv, 'loss/total': loss,
+            'disc/fooled': self._share(z > 0), 'weights/norm': base.weights_norm(variables)})
+
+    def cross_entropy_step(self, batch, seed):
+        """The control's step: the same without the adversarial term."""
+        variables = self.segmentor.trainable_variables
+        with tf.GradientTape() as tape:
+            ce = self._cross_entropy(self._logits(batch, seed), batch['label'], seed)
+            loss = ce + self._decay()
+        base.apply_gradients(self.optimizer, tape.gradient(loss, variables), variables)
+        return base.globally({'loss/ce': ce, 'loss/total': loss,
+                              'weights/norm': base.weights_norm(variables)})
+
+    def gradient_balance(self, batch, seed):
+        """Norms and cosine of the two gradients (lambda left out), see `base.gradient_balance`."""
+        with tf.GradientTape(persistent=True) as tape:
+            logits = self._logits(batch, seed)
+            ce = self._cross_entropy(logits, batch['label'], seed)
+            adv, _ = self._adversarial_loss(batch, logits)
+        return base.gradient_balance(tape, ce, adv, self.segmentor.trainable_variables)
+
+    # --- the adversary --------------------------------------------------------------------
+
+    def adversary_step(self, batch, seed):
+        """One step of the adversary (eq. 2) on the batch's truths and predictions.
+
+        Returns:
+          {'loss/disc', 'disc/acc_real', 'disc/acc_fake', 'weights/norm'}: accuracies over all
+          outputs of all pictures; 'loss/disc' is the sum of eq. 2's two terms.
+        """
+        logits = tf.stop_gradient(self._logits(batch, seed))
+        arguments = (batch['image'], batch['label'], logits)
+        real_map, fake_map = self.encoding.real(*arguments), self.encoding.fake(*arguments)
+        variables = self.adversary.trainable_variables
+        with tf.GradientTape() as tape:
+            real, fake = self._judged(real_map, batch), self._judged(fake_map, batch)
+            loss = (self._over_pictures(adversarial.binary_cross_entropy(real, tf.ones_like(real)))
+                    + self._over_pictures(
+                        adversarial.binary_cross_entropy(fake, tf.zeros_like(fake))))
+        base.apply_gradients(self.adversary_optimizer, tape.gradient(loss, variables), variables)
+        return base.globally({
+            'loss/disc': loss, 'disc/acc_real': self._share(real > 0),
+            'disc/acc_fake': self._share(fake <= 0),
+            'weights/norm': base.weights_norm(variables)})
+
+    def _share(self, said):
+        """A replica's part of how large a share of bool [B, h'', w''] is true, mean by picture."""
+        shares = tf.reduce_mean(tf.cast(said, tf.float32), [1, 2])
+        return tf.reduce_sum(shares) / self._pictures(said)
+
+
+@gin.configurable(denylist=['segmentor', 'adversary', 'optimizer', 'adversary_optimizer',
+                            'encoding', 'average_counts'])
+def luc(segmentor, adversary, optimizer, adversary_optimizer, encoding, average_counts=None,
+        adversarial_weight=2.0, reduction='mean', saturating=False, upsample_logits=False,
+        pixels_per_picture=None, pixel_sampling='uniform', l2_weight=0.0):
+    """Builds `Luc` with gin's settings.
+
+    Raises:
+      UserError: a setting out of range.
+    """
+    errors.require_one_of('luc.reduction', reduction, base.REDUCTIONS)
+    errors.require_one_of('luc.pixel_sampling', pixel_sampling, PIXEL_SAMPLINGS)
+    if adversarial_weight < 0:
+        raise errors.UserError(f'luc.adversarial_weight = {adversarial_weight!r}: expected at '
+                               'least 0 (2 on Stanford Background in the paper)')
+    if pixels_per_picture is not None and pixels_per_picture < 1:
+        raise errors.UserError(f'luc.pixels_per_picture = {pixels_per_picture!r}: expected at '
+                               'least 1, or None for all pixels')
+    counts = average_counts if pixel_sampling == 'balanced' else None
+    return Luc(segmentor, adversary, optimizer, adversary_optimizer, encoding, adversarial_weight,
+               reduction, saturating, upsample_logits, pixels_per_picture, counts, l2_weight)

@@ -1,0 +1,313 @@
+"""The report of a method that takes turns between a segmentor and an adversary (Luc et al. 2016).
+
+`reporting.report` draws the page; here is what such a run has to say: the measures of Luc et al.'s
+Tables 1 and 2 beside the control's and the paper's, the curves of Fig. 4, the panels of Fig. 3.
+"""
+import math
+
+from tf_advseg.reporting import class_curves, curves, report, tables, training_curves
+
+# (column, function of a summary -> fraction or None, whether a difference of two is a gain); σ is
+# the standard deviation of BF over pictures, as in Luc et al.'s supplement, Table 2.
+MEASURES = (('mean class accuracy', lambda s: s.get('mean_class_accuracy'), True),
+            ('pixel accuracy', lambda s: s.get('pixel_accuracy'), True),
+            ('mIoU', lambda s: s.get('miou'), True),
+            ('BF, mean', lambda s: (s.get('boundary') or {}).get('mean'), True),
+            ('BF, σ', lambda s: (s.get('boundary') or {}).get('std'), False))
+# How far a new seed of the head alone moved one run's mIoU: a trial on Stanford Background (400
+# labelled pictures at most), fine-tuned from VOC weights. From scratch it may be more.
+NOISE = 0.014
+CHOICE_NOTES = {
+    'best': '{subject} is shown at the evaluation with the largest mIoU on the hold-out, and so is '
+            'the control: a gain on the hold-out is partly the luck of that choice and not yet a '
+            'gain. What counts is the test split, which chose nothing.',
+    'last': 'Every model is shown as its training left it: the hold-out chose no moment. Where it '
+            'chose settings (λ, learning rates), a gain on it is partly the luck of that choice. '
+            'What counts is the test split, which chose nothing.'}
+NO_CONTROL_NOTE = ('There is no control beside this run, trained as long without an adversary, so '
+                   'nothing here tells what the adversarial term did from what more training did.')
+_HOLDOUT_NOTES = {'best': 'models were chosen by it', 'last': 'chose no moment'}
+
+
+def adversarial_report(title, results, metrics, stage, class_names, control='control',
+                       start='Stage 1', control_column='control (CE)', subject=None, keep='best',
+                       paper=None, palette=None, steps_per_epoch=None, masks=None,
+                       probabilities=None, noise=NOISE, **fields):
+    """A RunReport of a run whose method alternates: tables, sentences, curves, panels, wall time.
+
+    Args:
+      title: the page's heading.
+      results: the content of results.json ('models': {column: {split: summary}}, 'subject',
+        'seconds': {phase: seconds}), or None while the run is under way. A summary may have
+        'mean_class_accuracy' and 'boundary' ({'mean', 'std'}) beside miou, pixel_accuracy,
+        class_iou and class_accuracy; splits are 'holdout' and 'test'.
+      metrics: lines of metrics.jsonl, the control's among them.
+      stage: the stage that trains adversarially, such as 'luc'.
+      class_names: C names.
+      control: the control's stage, or None.
+      start, control_column, subject: columns of `results`: the start, the control and the model
+        whose gains are told; None as subject takes that of `results`, else `stage`.
+      keep: 'best' where the hold-out chose among evaluations, 'last' where nothing was chosen.
+      paper: {row name: summary} of the paper's figures for the table of measures, baseline first
+        and method last, or None.
+      palette: C colours for the curves by class, as `class_curves` takes them.
+      steps_per_epoch: puts epochs on their axes.
+      masks: uint8 [H, W, 3] from panels.panel_grid, or None.
+      probabilities: {picture: uint8 [H, W, 3] from probability_panels}, or None.
+      noise: how far another seed alone moves the mIoU of one run, as a fraction.
+      **fields: further fields of RunReport (configuration, environment, …), which win over those
+        made here; sentences given as `summary` are put in front.
+
+    Returns:
+      report.RunReport, for report.write_report.
+
+    Raises:
+      ValueError: another `keep`.
+      TypeError: a field that RunReport has not.
+    """
+    if keep not in CHOICE_NOTES:
+        raise ValueError(f'keep is {keep!r}, expected one of {", ".join(CHOICE_NOTES)}')
+    results = results or {}
+    subject = subject or results.get('subject') or str(stage)
+    models = results.get('models') or {}
+    has_control = bool(models.get(control_column))
+    made = report.RunReport(
+        title=title, state='finished' if models else 'running' if metrics else 'not started',
+        start=start, control=control_column if has_control else None, subject=subject,
+        choice_note=CHOICE_NOTES[keep].format(subject=subject), no_control_note=NO_CONTROL_NOTE,
+        split_notes={'hold-out': _HOLDOUT_NOTES[keep], 'test': 'chose nothing'},
+        wall_time=dict(results.get('seconds') or {}),
+        holdout=_split(models, 'holdout'), test=_split(models, 'test'))
+    made.measures = _measure_tables(made, paper)
+    names = (subject, control_column)
+    made.figures = _figures(metrics, stage, control, class_names, palette, steps_per_epoch, names)
+    made.panels = _panels(masks, probabilities)
+    own = list(fields.pop('summary', ()))
+    report.set_fields(made, fields)
+    made.summary = own + summary_sentences(made, metrics, stage, control, names, noise)
+    return made
+
+
+def _split(models, split):
+    """{column: summary or None} of one split."""
+    return {column: (splits or {}).get(split) for column, splits in models.items()}
+
+
+def _measure_tables(made, paper):
+    """Tables of what the splits have; the paper's figures stand by the last one, the test split."""
+    splits = {name: columns for name, columns in (('hold-out', made.holdout), ('test', made.test))
+              if any(columns.values())}
+    found = [score_table(columns, made.subject, made.control, f'Measures, {name}',
+                         paper if name == list(splits)[-1] else None)
+             for name, columns in splits.items()]
+    if any((summary or {}).get('class_accuracy') for summary in made.test.values()):
+        found.append(accuracy_table(made.test, made.subject, made.control))
+    return found
+
+
+def score_table(columns, subject, control=None, title='', paper=None):
+    """Models in rows, Luc et al.'s measures in columns (their Table 1, and BF of Table 2).
+
+    Args:
+      columns: {model: summary or None}.
+      subject, control: models whose difference is the row 'gain over'; no control, no such row.
+      title: heading of the table.
+      paper: {row name: summary}, put below with the gain of the last over the first, or None.
+
+    Returns:
+      tables.Table in percent and percentage points; without a column that no model has.
+    """
+    groups = [({name: s for name, s in columns.items() if s}, subject, control)]
+    if paper:
+        groups.append((paper, list(paper)[-1], list(paper)[0]))
+    shown = [measure for measure in MEASURES
+             if any(measure[1](s) is not None for group, _, _ in groups for s in group.values())]
+    rows, strong = [], []
+    for group, last, first in groups:
+        for name, summary in group.items():
+            if name == last:
+                strong.append(len(rows))
+            rows.append((tables.Cell(name), *(_percent(get(summary)) for _, get, _ in shown)))
+        if last in group and first in group and last != first:
+            rows.append((tables.Cell(f'gain over {first}'),
+                         *(_difference(get(group[last]), get(group[first]) if gain else None)
+                           for _, get, gain in shown)))
+    return tables.Table(('model', *(name for name, _, _ in shown)), tuple(rows), title,
+                        strong=tuple(strong))
+
+
+def accuracy_table(columns, subject, control=None, title='Accuracy by class, test'):
+    """Classes in rows, models in columns; gains of the subject over the control.
+
+    Args:
+      columns: {model: summary with class_accuracy {class: fraction or None}, or None}.
+      subject, control, title: see `score_table`.
+
+    Returns:
+      tables.Table.
+    """
+    columns = {name: (s or {}).get('class_accuracy') for name, s in columns.items()}
+    columns = {name: found for name, found in columns.items() if found}
+    classes = list(dict.fromkeys(name for found in columns.values() for name in found))
+    gain = subject in columns and control in columns and subject != control
+    rows = tuple((tables.Cell(name), *(_percent(found.get(name)) for found in columns.values()),
+                  *([_difference(columns[subject].get(name), columns[control].get(name))]
+                    if gain else []))
+                 for name in classes)
+    return tables.Table(('class', *columns, *([f'vs {control}'] if gain else [])), rows, title)
+
+
+def _percent(fraction):
+    return tables.Cell(100.0 * fraction if curves.is_finite(fraction) else None)
+
+
+def _difference(a, b):
+    finite = curves.is_finite(a) and curves.is_finite(b)
+    return tables.Cell(100.0 * (a - b) if finite else None, gain=True)
+
+
+def summary_sentences(made, metrics, stage, control, names, noise=NOISE):
+    """What happened, in sentences: steps, gains and what they are worth, overfitting, adversary.
+
+    Args:
+      made: a RunReport with its summaries.
+      metrics, stage, control: see `adversarial_report`.
+      names: what the two stages are called.
+      noise: see `adversarial_report`.
+
+    Returns:
+      list of sentences; what is not known yet is left out.
+    """
+    return [*_step_sentences(metrics, stage, control, names, made.state),
+            *report.gain_sentences(made), *noise_sentences(made, noise),
+            *_gap_sentences(metrics, stage, control, names),
+            *_adversary_sentences(metrics, stage)]
+
+
+def steps_taken(metrics, stage):
+    """(steps of the segmentor, steps of the adversary) of a stage, as far as they are logged."""
+    lines = [m for m in metrics if m.get('stage') == stage]
+    own = max([m['generator_step'] for m in lines if 'generator_step' in m], default=0)
+    return own, max([m['step'] for m in lines if 'step' in m] + [own]) - own
+
+
+def _step_sentences(metrics, stage, control, names, state):
+    own, adversary = steps_taken(metrics, stage)
+    if not own and not adversary:
+        return ['No step of the adversarial training is logged yet.']
+    other, _ = steps_taken(metrics, control) if control is not None else (0, 0)
+    told = (f'{names[0]}: {report.count(own, "step")} of the segmentor and {adversary} of the '
+            'adversary')
+    if not other:
+        return [told + '.']
+    sentences = [f'{told}; {names[1]}: {other} of the segmentor.']
+    if own != other and state == 'finished':
+        sentences.append('The two have not taken equally many steps of the segmentor, so their '
+                         'difference is not the adversary\'s alone.')
+    return sentences
+
+
+def noise_sentences(made, noise=NOISE):
+    """What the difference from the control is worth, as a list of sentences.
+
+    Args:
+      made: a RunReport with summaries of the test split.
+      noise: how far another seed alone moves the mIoU of one run; two runs differ by √2 of it.
+
+    Returns:
+      [] without a control's mIoU on the test split.
+    """
+    test = made.test or {}
+    mious = [(test.get(name) or {}).get('miou') for name in (made.subject, made.control)]
+    if not all(map(curves.is_finite, mious)):
+        return []
+    gain, apart = mious[0] - mious[1], math.sqrt(2.0) * noise
+    said = ('lies within that and tells nothing' if abs(gain) <= apart else
+            'is larger, and still that of a single pair')
+    return [f'Another seed alone moves one run by about {100 * noise:.1f} points of mIoU (as far '
+            f'as a trial on Stanford Background told), so two runs lie about {100 * apart:.1f} '
+            f'apart without any reason. The difference from {made.control} '
+            f'({report.points(gain)} points) {said}: only several seeds of both, and an interval '
+            'over them, tell a gain (tools/sweep.py runs them).']
+
+
+def _gap_sentences(metrics, stage, control, names):
+    """Train minus hold-out of both at the last step that both were evaluated at."""
+    stages = [name for name in (stage, control) if name is not None]
+    steps = {name: set.intersection(*({line['generator_step'] for line in
+                                       class_curves.evaluations(metrics, name, split)}
+                                      for split in class_curves.SPLITS)) for name in stages}
+    told = {name: label for name, label in zip((stage, control), names) if steps.get(name)}
+    common = set.intersection(*(steps[name] for name in told)) if told else set()
+    if not common:
+        return []
+    at = max(common)
+    gaps = {label: class_curves.gaps(metrics, name, at) for name, label in told.items()}
+    parts = []
+    for measure, title in class_curves.MEASURES.items():
+        values = [f'{report.points(gap[measure])} with {label}' for label, gap in gaps.items()
+                  if measure in gap]
+        if values:
+            parts.append(f'{title} {", ".join(values)}')
+    return [f'Overfitting, as train minus hold-out in points after {at} steps of the segmentor: '
+            f'{"; ".join(parts)}.'] if parts else []
+
+
+def _adversary_sentences(metrics, stage):
+    """How often the adversary was right in the last tenth of its logged steps."""
+    lines = [m for m in metrics if m.get('event') == 'stage' and m.get('stage') == stage
+             and all(curves.is_finite(m.get(f'disc/acc_{kind}')) for kind in ('real', 'fake'))]
+    if not lines:
+        return []
+    lines = lines[-max(1, len(lines) // 10):]
+    real, fake = (100.0 * sum(m[f'disc/acc_{kind}'] for m in lines) / len(lines)
+                  for kind in ('real', 'fake'))
+    return [f'In the end the adversary took {real:.0f} % of the truths and {fake:.0f} % of the '
+            'segmentor\'s maps for what they are; guessing makes the two add up to 100 %.']
+
+
+def _figures(metrics, stage, control, class_names, palette, steps_per_epoch, names):
+    """The figures that have something to show, with captions."""
+    stages = [name for name in (stage, control) if name is not None]
+    own = [m for m in metrics if m.get('stage') in stages]
+    figures = []
+    if any(class_curves.evaluations(own, name, split) for name in stages
+           for split in class_curves.SPLITS):
+        axes = {'control': control, 'steps_per_epoch': steps_per_epoch, 'names': names}
+        figures += [
+            ('mIoU, mean class accuracy and pixel accuracy over training, on training pictures and '
+             'on the hold-out: what adversarial training does against overfitting shows as a '
+             'smaller gap between the two colours.',
+             class_curves.mean_curves(own, stage, **axes)),
+            ('Accuracy of each class over training (as Luc et al., Fig. 4): solid with adversarial '
+             'training, dashed without.',
+             class_curves.class_accuracy_curves(own, stage, class_names, palette=palette, **axes))]
+    if any('loss/disc' in m or 'disc/fooled' in m for m in own):
+        figures.append(('The adversary over the steps of both networks: its loss, and how often '
+                        'it is right; 50 % is guessing. Points are batches, lines their running '
+                        'mean; tinted, where shown, are phases in which the adversary learns.',
+                        training_curves.adversary_curve(own, stage)))
+    if any('loss/ce' in m for m in own):
+        figures.append(('The segmentor\'s losses: cross-entropy with and without adversarial '
+                        'training, and the adversarial term.',
+                        training_curves.segmentor_loss_curve(own, stage, control)))
+    if any(key.startswith('grad_ratio/') for m in own for key in m):
+        figures.append(('Norm of the adversarial gradient over the cross-entropy\'s.',
+                        training_curves.gradient_ratio_curve(own)))
+    before = [m for m in metrics if m.get('event') == 'stage' and m.get('stage') not in stages
+              and 'loss/ce' in m]
+    if before:
+        figures.append(('Cross-entropy in the stages before.',
+                        training_curves.stage_loss_curve(before)))
+    return figures
+
+
+def _panels(masks, probabilities):
+    made = []
+    if masks is not None:
+        made.append(('Test pictures, their truth and what each model says. Unlabelled pixels are '
+                     'black.', masks))
+    for name, panel in (probabilities or {}).items():
+        made.append((f'{name}: class probabilities, a row a model (as Luc et al., Fig. 3), black 0 '
+                     'and white 1; below, the label maps superimposed on the picture.', panel))
+    return made

@@ -1,0 +1,109 @@
+"""Whose turn it is: which phase each step of a run takes, on which batch. Pure Python.
+
+Luc et al. (2016), section 4: "We experimented with a fast alternating scheme, where we alternate
+between updating the segmenting network's and the adversarial network's weights at every iteration
+of SGD and a slow one, where we alternate only after 500 iterations of each." Before, they had
+"first experimented with pre-training the adversarial network", which made training "rapidly
+instable".
+
+Each phase has batches of its own, counted by its own steps. So the segmentor's k-th step sees the
+same pictures under every scheme, and in the control, which has no adversary.
+"""
+import dataclasses
+
+import gin
+
+from tf_advseg.core import errors
+
+SEGMENTOR, ADVERSARY = 'segmentor', 'adversary'
+
+
+@dataclasses.dataclass(frozen=True)
+class Turn:
+    """One step.
+
+    Attributes:
+      phase: of the method.
+      stream: whose batches it takes; the steps of one stream share one sequence of batches.
+      index: how many steps of the stream lie before it.
+    """
+    phase: str
+    stream: str
+    index: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Sequence:
+    """Steps of the segmentor alone.
+
+    Attributes:
+      total: how many.
+      phase_of: function(step) -> phase.
+    """
+    total: int
+    phase_of: object
+
+    def turn(self, step):
+        """The `Turn` of a step."""
+        return Turn(self.phase_of(step), SEGMENTOR, step)
+
+
+@dataclasses.dataclass(frozen=True)
+class Alternation:
+    """Blocks of `every` steps of the adversary and of the segmentor in turn.
+
+    It ends with the last step of the segmentor; its last block may be shorter.
+
+    Attributes:
+      segmentor_steps: int, of the segmentor in all.
+      every: int, steps of a block: 1 is the paper's fast scheme, 500 its slow one.
+      pretraining: int, steps of the adversary before the first block.
+      first: 'adversary' or 'segmentor', whose block comes first.
+
+    Raises:
+      UserError: a number out of range, or another `first`.
+    """
+    segmentor_steps: int
+    every: int = 500
+    pretraining: int = 0
+    first: str = ADVERSARY
+
+    def __post_init__(self):
+        errors.require_one_of('alternation.first', self.first, (ADVERSARY, SEGMENTOR))
+        for name, least in (('segmentor_steps', 0), ('every', 1), ('pretraining', 0)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < least:
+                raise errors.UserError(f'alternation.{name} = {value!r}: expected a whole number '
+                                       f'of at least {least}')
+
+    @property
+    def total(self):
+        """Steps of both networks together."""
+        if not self.segmentor_steps:
+            return self.pretraining
+        whole = (self.segmentor_steps - 1) // self.every  # full blocks before the last
+        blocks = whole + (self.first == ADVERSARY)
+        return self.pretraining + blocks * self.every + self.segmentor_steps
+
+    def turn(self, step):
+        """The `Turn` of a step, from 0."""
+        if step < self.pretraining:
+            return Turn(ADVERSARY, ADVERSARY, step)
+        pairs, place = divmod(step - self.pretraining, 2 * self.every)
+        phase = self.first if place < self.every else (
+            SEGMENTOR if self.first == ADVERSARY else ADVERSARY)
+        index = pairs * self.every + place % self.every
+        if phase == ADVERSARY:
+            index += self.pretraining
+        return Turn(phase, phase, index)
+
+
+@gin.configurable(denylist=['segmentor_steps'])
+def alternation(segmentor_steps, every=500, pretraining=0, first=ADVERSARY):
+    """Builds the run's `Alternation`.
+
+    Section 4 found the slow scheme the most stable on PASCAL VOC, hence the default. Which network
+    begins is not printed: the adversary, so that the segmentor's first block does not learn from an
+    adversary that has seen nothing.
+    """
+    return Alternation(segmentor_steps, every, pretraining, first)
