@@ -1,8 +1,7 @@
 """Evaluates checkpoints on a split: per-class IoU, mIoU, further measures, gains with intervals.
 
-Without --data_dir it is the data of the run itself; its splits are train, holdout,
-val_without_holdout and test. Raw data (--dataset names its reader) will do as well as records.
---output takes a name.json, a name.csv, or a folder for scores, confusion matrix, panels and page.
+Without --data_dir it is the run's own data: train, holdout, val_without_holdout, test. Raw data do
+as well as records. --output is a .json, a .csv, or a folder for scores, matrix, panels and page.
 
 Example:
   python tools/evaluate.py --checkpoint=demo_run --compare=demo_run/checkpoints/control
@@ -21,6 +20,7 @@ from tf_advseg.core import runtime  # noqa: E402
 command_line.define_common_flags('checkpoint', 'which', 'data_dir', 'dataset', 'output',
                                  'compare', 'strategy', 'eval_scales', 'flip', 'window',
                                  'padding', split='test')
+flags.DEFINE_enum('damaged', 'refuse', ('refuse', 'skip'), 'What to do about damaged records.')
 flags.DEFINE_list('measures', [], 'Also boundary, trimap, components, instances (Cityscapes).')
 
 FLAGS = flags.FLAGS
@@ -50,7 +50,8 @@ def main(argv):
     results = evaluating.evaluate(
         checkpoints[0], checkpoints[1:], FLAGS.which, FLAGS.data_dir, FLAGS.dataset, FLAGS.split,
         strategy.make_strategy(FLAGS.strategy), measures=FLAGS.measures, output=output,
-        scales=FLAGS.eval_scales, flip=FLAGS.flip, padding=FLAGS.padding, window=window)
+        scales=FLAGS.eval_scales, flip=FLAGS.flip, padding=FLAGS.padding, window=window,
+        damaged=FLAGS.damaged)
     print(evaluating.text(results))
     if output is not None:
         print(f'\nwritten: {FLAGS.output}')

@@ -1,4 +1,5 @@
 """Tools' command lines: one line for every mistake, help on one screen."""
+import signal
 import subprocess
 import sys
 
@@ -36,6 +37,16 @@ def main(argv):
         raise kind('OOM when allocating tensor\\nwith shape')
     if values.workdir == 'stop':
         raise KeyboardInterrupt
+    if (values.workdir or '').startswith('terminated'):
+        import os, signal, time
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
+        finally:
+            print('cleaned up', flush=True)
+            if values.workdir.endswith('twice'):
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(60)
     if values.workdir == 'long':
         for i in range(100000):
             print(i)
@@ -98,6 +109,14 @@ def test_interrupt_is_one_line_and_a_bug_keeps_its_traceback(tool):
     assert code == 130 and err.startswith('error: interrupted') and err.count('\n') == 1
     code, _, err = tool('--workdir=bug')
     assert code == 1 and 'Traceback' in err and 'RuntimeError: a bug' in err
+
+
+def test_sigterm_cleans_up_as_ctrl_c_does_and_a_second_one_ends_at_once(tool):
+    code, out, err = tool('--workdir=terminated')
+    assert (code, out) == (143, 'cleaned up\n')
+    assert err.startswith('error: terminated; nothing half-written') and err.count('\n') == 1
+    code, out, err = tool('--workdir=terminated_twice')
+    assert (code, out, err) == (-signal.SIGTERM, 'cleaned up\n', '')
 
 
 @pytest.mark.parametrize('how', ['memory', 'exhausted'])

@@ -108,6 +108,8 @@ def test_a_reader_that_fails_to_load_is_one_line(tmp_path, monkeypatch, text, wo
 @pytest.mark.parametrize('name, message', [
     ('{}:AerialReadr', 'no reader "AerialReadr"; readers there: AerialReader.*Did you mean'),
     ('{}:FileReader', 'no reader "FileReader"'),
+    ('{}', 'aerial.py: expected PATH.py:CLASS; readers there: AerialReader$'),
+    ('nowhere.py', 'nowhere.py: no such file; expected PATH.py:CLASS'),
     ('nowhere.py:Reader', 'nowhere.py: no such file'),
     ('no_such_module_here:Reader', 'no_such_module_here cannot be imported'),
     (':Reader', 'expected one of ade20k, .* or PATH.py:CLASS'),

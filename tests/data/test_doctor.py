@@ -12,6 +12,7 @@ from official_layouts_voc_cityscapes import write_cityscapes, write_voc
 from tf_advseg.core import files
 from tf_advseg.core.errors import UserError
 from tf_advseg.data import doctor, doctor_leaks, record_workers
+from tf_advseg.data.edge_fit import LEAST_SURPLUS
 from tf_advseg.data.findings import SEVERITIES, SUSPECT, TITLES
 from tf_advseg.data.spec import IGNORE_LABEL
 
@@ -77,6 +78,13 @@ def test_every_broken_file_is_found_not_only_the_first(folder):
         found = next(f for f in diagnosis.findings if f.kind == kind)
         assert file in found.message and any(file in name for name in found.files)
         assert found.advice and '\n' not in found.message
+        assert found.advice.split()[0] not in found.message  # said once
+    # Each split tells of all its pictures, and of those that do not count; so does the table.
+    assert sorted(messages(diagnosis, 'small_split'))[1:] == [
+        'split "train" has 6 pictures, of which 3 could not be counted: scores on it say little',
+        'split "val" has 4 pictures, of which 2 could not be counted: scores on it say little']
+    assert diagnosis.counted() == 9
+    assert all(diagnosis.class_shares()['val'][1] <= 2)
 
 
 def test_a_folder_its_reader_refuses_is_examined_all_the_same(folder):
@@ -263,7 +271,7 @@ def scenes(tmp_path):
 
 def labels_found(folder):
     return [f for f in examined(folder, {'num_classes': 2}).findings
-            if f.kind in ('edges', 'mirrored')]
+            if f.kind in ('edges', 'edges_weak', 'edges_all', 'mirrored')]
 
 
 def test_labels_that_fit_are_no_finding(scenes):
@@ -276,7 +284,8 @@ def test_a_label_that_is_not_its_picture_s_is_found(scenes):
     wrong[:20, :30] = scene(5)[1][-20:, -30:]
     save(scenes, 'p5', label=wrong)
     finding, = labels_found(scenes)
-    assert finding.pictures == ('p5',) and finding.severity in ('note', 'warning')
+    assert finding.pictures == ('p5',)
+    assert (finding.severity, finding.kind) in (('note', 'edges_weak'), ('warning', 'edges'))
     assert ("p5.png: the label's borders are not where the picture's are; look at it"
             in finding.message)
 
@@ -305,7 +314,7 @@ def test_a_data_set_with_labels_of_other_pictures_is_one_finding(scenes):
     for number in range(24):
         save(scenes, f'p{number}', np.roll(scene(number)[0], (number % 7 + 8, 28), (0, 1)))
     finding, = labels_found(scenes)
-    assert (finding.severity, finding.kind, finding.pictures) == ('warning', 'edges', ())
+    assert (finding.severity, finding.kind, finding.pictures) == ('warning', 'edges_all', ())
 
 
 def test_voc_s_documented_unions_are_notes(tmp_path):
@@ -379,3 +388,24 @@ def test_what_cannot_be_examined_is_told(tmp_path):
     assert kinds(diagnosis) == {'refused': 1} and diagnosis.reader is None
 
 
+def test_an_official_data_set_taken_for_a_folder_is_one_finding(mini_stanford, tmp_path):
+    for source in (mini_stanford, write_voc(tmp_path / 'voc')):
+        diagnosis = doctor.examine_source(None, source, show=False)
+        finding, = diagnosis.findings
+        assert (finding.severity, finding.kind) == ('error', 'assumed')
+        name = 'stanford_background' if source == mini_stanford else 'pascal_voc_2012'
+        assert finding.advice == f'--dataset={name}' and f'looks like {name}' in finding.message
+    assert kinds(examined(mini_stanford), 'error')['lone_picture'] == 6  # as the user said
+
+
+def test_a_folder_without_any_label_is_one_finding(folder):
+    for path in (folder / 'labels').rglob('*.png'):
+        path.unlink()
+    finding, = doctor.examine_source(None, folder, show=False).findings
+    assert 'none of its 14 pictures has a label' in finding.message
+    assert finding.advice.startswith('add the labels; an official data set')
+
+
+def test_severities_of_labels_that_do_not_fit_are_told_apart():
+    assert TITLES['edges'] != TITLES['edges_weak']
+    assert 'below 0 ' in TITLES['edges'] and f'{LEAST_SURPLUS:g} ' in TITLES['edges_weak']

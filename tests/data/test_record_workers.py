@@ -1,5 +1,7 @@
 """Children that read pictures: the same records, errors told here, nothing left behind."""
+import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -128,3 +130,16 @@ def test_a_child_that_crashes_over_a_file_names_it(reader, children):
                                             'this picture may be damaged: .*images/p1.png, '
                                             '.*labels/p1.png. The same command'):
             read('p1')
+
+
+@pytest.mark.parametrize('cut', [0, 3])
+def test_a_child_whose_parent_has_gone_ends_silently(reader, cut):
+    child = subprocess.Popen(
+        [sys.executable, '-c', record_workers._CHILD, json.dumps(sys.path)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    child.stdout.close()  # the parent has ended, and nobody reads the answer
+    request = pickle.dumps(('p0', True))
+    child.stdin.write(pickle.dumps((record_parts.read_parts, reader)) + request[:len(request) - cut])
+    child.stdin.close()  # with a cut: in the middle of a request
+    assert (child.stderr.read(), child.wait()) == (b'', 0)
+    child.stderr.close()

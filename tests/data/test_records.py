@@ -270,6 +270,9 @@ def test_damaged_pictures_are_skipped_by_choice(reader, folder, verify, caplog):
     gone = {image_id: flip_byte(folder, image_id) for image_id in ('p2', 'p7')}
     records = RecordSet(folder, verify=verify, damaged='skip')
     assert sorted(records.damaged) == sorted(gone.items())
+    assert sorted(records.left_out) == ['p2', 'p7']
+    assert {name: records.left_out_of(name) for name in whole.splits} == {
+        name: [i for i in ids if i in gone] for name, ids in whole.splits.items()}
     assert records.ids == [i for i in whole.ids if i not in gone] and len(records) == 8
     assert records.splits == {name: [i for i in ids if i not in gone]
                               for name, ids in whole.splits.items()}
@@ -297,6 +300,7 @@ def test_a_file_cut_short_costs_only_the_pictures_cut_off(folder):
 def test_skipping_undamaged_records_changes_nothing(folder):
     records, whole = RecordSet(folder, damaged='skip'), RecordSet(folder)
     assert (records.ids, records.splits, records.damaged) == (whole.ids, whole.splits, [])
+    assert records.left_out == [] and records.left_out_of('train') == []
 
 
 def test_what_cannot_be_skipped_is_refused(folder):

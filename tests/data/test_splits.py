@@ -84,8 +84,10 @@ def test_stratified_hold_out_shows_a_rare_class_in_both_parts():
 
 def test_hold_out_refuses_what_leaves_a_part_empty():
     for fraction in (0.0, 1.0, 0.001):
-        with pytest.raises(UserError, match='need at least one'):
+        with pytest.raises(UserError, match='dataset.holdout_fraction.* need at least one'):
             splits.hold_out(IDS, fraction)
+    with pytest.raises(UserError, match='of 1 picture is 1; both'):
+        splits.hold_out(IDS[:1], 0.6)
     with pytest.raises(UserError, match='"0059" is not known'):
         splits.hold_out(IDS, 0.3, 0, {i: set() for i in IDS[:-1]})
 

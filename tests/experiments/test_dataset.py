@@ -53,7 +53,8 @@ def test_a_damaged_picture_is_refused_or_left_out_by_gin(records, run):
     gin.parse_config("dataset.damaged = 'skip'")
     data = datasets.dataset(run, records.folder, holdout_fraction=0.5)
     assert data.train == [i for i in records.splits['train'] if i != gone]
-    assert [image_id for image_id, _ in data.records.damaged] == [gone]
+    assert data.records.left_out == [gone]
+    assert data.left_out == {'train': [gone], 'val': [], 'test': []}
     assert gone not in splits_lib.read_split(run / 'split.json')['train']
     for image_id in data.train:
         data.records.load(image_id)
@@ -118,3 +119,51 @@ def test_data_in_a_run_is_used_again(run, caplog):
     assert first.train == second.train and len(first.train) == 3
     assert json.loads((run / 'split.json').read_text())['dataset'] == 'shapes'
     assert isinstance(first.records, RecordSet)
+
+
+def own_archive(tmp_path, name='own'):
+    """An archive of a folder with five sound pairs."""
+    from PIL import Image
+    for kind, mode in (('images', 'RGB'), ('labels', 'L')):
+        (tmp_path / name / kind).mkdir(parents=True)
+        for number in range(5):
+            Image.new(mode, (9, 7)).save(tmp_path / name / kind / f'{number}.png')
+    pack(tmp_path / name, tmp_path / f'{name}.tar')
+    return tmp_path / f'{name}.tar'
+
+
+def test_what_is_wrong_in_an_archive_is_named_in_the_archive(tmp_path):
+    archive = own_archive(tmp_path)
+    (tmp_path / 'own' / 'labels' / '3.png').unlink()
+    pack(tmp_path / 'own', archive)
+    with pytest.raises(UserError) as caught:
+        datasets.prepare('folder', archive, tmp_path / 'out', {'num_classes': 2}, show=False)
+    assert str(caught.value) == (f'{archive}:own/images/3.png: picture without label; expected '
+                                 f'{archive}:own/labels/3.png')
+
+
+def test_an_official_data_set_read_as_folder_is_told_its_name(tmp_path):
+    for part in ('JPEGImages', 'SegmentationClass', 'ImageSets'):
+        (tmp_path / 'VOC2012' / part).mkdir(parents=True)
+    pack(tmp_path / 'VOC2012', tmp_path / 'voc.tar')
+    with pytest.raises(UserError, match=f'^{tmp_path}/voc.tar:VOC2012/images: no such folder.*; '
+                                        'it looks like pascal_voc_2012: add --dataset=pascal'):
+        datasets.prepare('folder', tmp_path / 'voc.tar', tmp_path / 'out', show=False)
+    (tmp_path / 'empty').mkdir()
+    with pytest.raises(UserError, match='an official data set. name it with --dataset=NAME'):
+        datasets.prepare('folder', tmp_path / 'empty', tmp_path / 'out', show=False)
+    assert not list(tmp_path.glob('out*'))
+
+
+def test_finished_records_are_compared_before_an_archive_is_unpacked(tmp_path, monkeypatch):
+    archive, options = own_archive(tmp_path), {'num_classes': 2}
+    made = datasets.prepare('folder', archive, tmp_path / 'out', options, show=False)
+    assert datasets.prepare('folder', archive, tmp_path / 'out', options, show=False).ids == made.ids
+    monkeypatch.setattr(datasets, 'unpacked', None)
+    for reader, other in (('folder', {'num_classes': 3}), ('ade20k', {})):
+        with pytest.raises(UserError, match='made with another reader or other options of it'):
+            datasets.prepare(reader, archive, tmp_path / 'out', other, show=False)
+    (tmp_path / 'mine').mkdir()
+    (tmp_path / 'mine' / 'x').write_text('')
+    with pytest.raises(UserError, match='mine: exists and is no folder of records'):
+        datasets.prepare('folder', archive, tmp_path / 'mine', options, show=False)

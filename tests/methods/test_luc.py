@@ -50,12 +50,12 @@ def stepped(method, strategy, phases, batch=None):
 
 
 @pytest.mark.parametrize('phase, settings', [
-    ('segmentor', dict(adversarial_weight=20.0)), ('adversary', {}),
+    ('segmentor', dict(adversarial_weight=100.0)), ('adversary', {}),
     ('adversary', dict(kind='scaling')), ('segmentor', dict(kind='product', reduction='sum',
                                                             rate=1e-4, adversarial_weight=50.0)),
     ('adversary', dict(adversary='stanford')), ('segmentor', dict(
         adversary='stanford', saturating=True, upsample_logits=True, l2_weight=1e-2,
-        adversarial_weight=20.0)),
+        reduction='mean', adversarial_weight=20.0)),
     ('cross_entropy', dict(l2_weight=1e-2))])
 def test_two_replicas_equal_one_device(two_replicas, phase, settings):
     """Five pictures: the replicas' shares differ in size and in labelled pixels."""
@@ -109,34 +109,35 @@ def equations(batch, method, seed=np.array([1, 2], np.int32)):
     maps = {'real': truth * valid[..., None], 'fake': s * valid[..., None]}
     a = {name: 1 / (1 + np.exp(-method.adversary(tf.constant(m, tf.float32)).numpy().astype(
         np.float64))) for name, m in maps.items()}
-    return {'ce': ce, 'adv': -np.log(a['fake']).mean((1, 2)),
-            'printed': np.log(1 - a['fake']).mean((1, 2)),
-            'disc': (-np.log(a['real']) - np.log(1 - a['fake'])).mean((1, 2)),
+    return {'ce': ce, 'adv': -np.log(a['fake']), 'printed': np.log(1 - a['fake']),
+            'disc': -np.log(a['real']) - np.log(1 - a['fake']),
             'acc_real': (a['real'] > 0.5).mean(), 'acc_fake': (a['fake'] <= 0.5).mean()}
 
 
-@pytest.mark.parametrize('reduction', ['mean', 'sum'])
+@pytest.mark.parametrize('reduction', luc.REDUCTIONS)
 def test_the_losses_are_the_papers_equations(reduction):
     batch = batch_of(4)
     expected = equations(batch, build())
-    reduce = np.mean if reduction == 'mean' else np.sum
+    own = np.sum if reduction == 'sum' else np.mean  # of a term's own number
+    ours = {'mean': np.mean, 'sum': np.sum,
+            'per_pixel': lambda losses: np.sum(losses) / len(expected['ce'])}[reduction]
     scalars, _ = stepped(build(reduction=reduction, adversarial_weight=3.0), SINGLE, ['segmentor'],
                          batch)
-    assert scalars['loss/ce'] == pytest.approx(reduce(expected['ce']), rel=1e-5)
-    assert scalars['loss/adv'] == pytest.approx(reduce(expected['adv']), rel=1e-4)
+    assert scalars['loss/ce'] == pytest.approx(own(expected['ce']), rel=1e-5)
+    assert scalars['loss/adv'] == pytest.approx(ours(expected['adv']), rel=1e-4)
     assert scalars['loss/total'] == pytest.approx(
         scalars['loss/ce'] + 3.0 * scalars['loss/adv'], rel=1e-6)
     scalars, _ = stepped(build(reduction=reduction), SINGLE, ['adversary'], batch)
-    assert scalars['loss/disc'] == pytest.approx(reduce(expected['disc']), rel=1e-4)
+    assert scalars['loss/disc'] == pytest.approx(np.mean(expected['disc']), rel=1e-4)
     assert scalars['disc/acc_real'] == pytest.approx(expected['acc_real'], abs=1e-6)
     assert scalars['disc/acc_fake'] == pytest.approx(expected['acc_fake'], abs=1e-6)
     printed, _ = stepped(build(reduction=reduction, saturating=True), SINGLE, ['segmentor'], batch)
-    assert printed['loss/adv'] == pytest.approx(reduce(expected['printed']), rel=1e-4)
+    assert printed['loss/adv'] == pytest.approx(ours(expected['printed']), rel=1e-4)
 
 
 def test_the_adversary_learns_and_the_segmentor_then_fools_it():
     """A few steps of each on one batch: eq. 2 falls, then the adversarial term does."""
-    method, rate = build(adversarial_weight=10.0), ['adversary']
+    method, rate = build(adversarial_weight=10.0, reduction='mean'), ['adversary']
     first, _ = stepped(method, SINGLE, rate)
     trained, _ = stepped(method, SINGLE, rate * 30)
     assert trained['loss/disc'] < 0.7 * first['loss/disc']

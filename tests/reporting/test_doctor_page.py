@@ -25,6 +25,10 @@ def diagnosis():
 def test_text_tells_a_few_of_a_kind_and_how_many_more(diagnosis):
     lines = doctor_page.text(diagnosis).splitlines()
     assert lines[0] == 'mine: 3 pictures in 2 classes; train 2, val 1'
+    diagnosis.facts['a'].troubles = (('label_ids', 'id 9'),)
+    assert doctor_page.summary(diagnosis) == (
+        'mine: 3 pictures, 1 of them could not be counted, in 2 classes; train 2, val 1')
+    assert doctor_page.class_table(diagnosis).texts()[1] == ['sky', '75.00 %', '1', '75.00 %', '1']
     assert 'error: labels with ids that are no class (8)' in lines
     assert sum(line.startswith('  <x') for line in lines) == 5
     assert any('and 3 more' in line for line in lines)

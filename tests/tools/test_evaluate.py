@@ -12,7 +12,7 @@ from PIL import Image
 from tf_advseg.core.errors import UserError
 from tf_advseg.data import spec as specs
 from tf_advseg.evaluation import metrics, picture_counts, prediction, predictions
-from tf_advseg.experiments import evaluating
+from tf_advseg.experiments import evaluating, evaluation_data
 from tf_advseg.reporting import comparison
 
 
@@ -52,6 +52,31 @@ def test_a_run_is_evaluated_on_its_own_test_split_beside_another(call, made_run,
         assert text in out
 
 
+def test_damaged_pictures_are_left_out_by_flag_and_told(call, made_run, tmp_path, capsys):
+    run = tmp_path / 'run'
+    shutil.copytree(made_run.path, run)
+    gone, split = made_run.data.test[1], made_run.data.holdout
+    records = made_run.data.records
+    shard, number = records._places[records.positions([gone])[0]]
+    path = run / 'records' / (records.manifest['shards'][shard] + '.tfrecord')
+    content = bytearray(path.read_bytes())
+    content[records._indices[shard][number][0]] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=f'"{gone}"; .*--damaged=skip .evaluate. goes on without'):
+        call('evaluate', f'--checkpoint={run}')
+    call('evaluate', f'--checkpoint={run}', '--damaged=skip', f'--output={tmp_path}/scores')
+    assert '(4 pictures, 1 damaged left out)' in capsys.readouterr().out
+    results = json.loads((tmp_path / 'scores' / 'scores.json').read_text())
+    assert results['left_out'] == [gone] and results['pictures'] == 4
+    assert results['models']['run']['confusion_matrix'] == by_hand(
+        made_run, [i for i in made_run.data.test if i != gone]).tolist()
+    page = (tmp_path / 'scores' / 'report.html').read_text()
+    assert f'left out: {gone}.' in page
+    with evaluation_data.open_records(None, None, run, 'skip') as found:  # of another split
+        chosen = evaluation_data.choose_pictures(found, 'holdout', run)
+        assert (chosen.ids, chosen.left_out) == (split, ())
+
+
 def test_two_replicas_give_the_same_and_csv_is_written(call, made_run, scores, tmp_path):
     output = tmp_path / 'scores.csv'
     call('evaluate', f'--checkpoint={made_run.path}', '--strategy=mirrored', f'--output={output}')
@@ -68,11 +93,11 @@ def test_which_model_and_which_pictures(made_run, own_folder):
     assert content['label'] == 'g0' and segmentor.num_classes == 8
     assert evaluating.load(made_run.path)[2]['label'] == 'g2'
     assert evaluating.run_of(made_run.path / 'checkpoints' / 'control') == made_run.path
-    with evaluating.open_records(None, None, made_run.path) as records:
-        chosen = evaluating.choose_pictures(records, 'holdout', made_run.path)
+    with evaluation_data.open_records(None, None, made_run.path) as records:
+        chosen = evaluation_data.choose_pictures(records, 'holdout', made_run.path)
         assert chosen.ids == made_run.data.holdout
-        assert evaluating.choose_pictures(records, 'train').ids == made_run.data.train
-    with evaluating.open_records(own_folder, 'folder', made_run.path) as records:
+        assert evaluation_data.choose_pictures(records, 'train').ids == made_run.data.train
+    with evaluation_data.open_records(own_folder, 'folder', made_run.path) as records:
         scratch = records.folder
         assert len(records) == 6 and records.spec.class_names[0] == 'sky'
     assert not scratch.exists()
@@ -255,8 +280,8 @@ def test_a_network_of_another_numbering_of_the_data_set(made_run):
     network = dataclasses.replace(ours, class_names=names, official_ids=[
         99 if i == lost else i for i in range(8)])
     content = {'model': {'arguments': {'crop_size': [49, 49]}}}
-    with evaluating.open_records(None, None, made_run.path) as records:
-        pictures = evaluating.choose_pictures(records, 'test', made_run.path)
+    with evaluation_data.open_records(None, None, made_run.path) as records:
+        pictures = evaluation_data.choose_pictures(records, 'test', made_run.path)
         found = evaluating.score(evaluating.make_predictor(
             (made_run.segmentor, network, content), pictures), pictures, show=False)
         foreign = specs.DatasetSpec('foreign', ('a', 'b'), ((0, 0, 0), (1, 1, 1)))

@@ -4,6 +4,7 @@ import re
 import signal
 import sys
 import textwrap
+import threading
 
 from tf_advseg.core import runtime
 from tf_advseg.core.errors import UserError, nearest, suggest
@@ -204,12 +205,37 @@ def _parser(main, positional):
     return parse
 
 
-def _interrupted(resumes):
-    """Says what Ctrl-C has left behind; returns the exit code."""
-    print('error: interrupted; ' + ('the same command goes on where it stopped' if resumes else
-                                    'nothing half-written was left; the same command starts anew'),
-          file=sys.stderr)
-    return 130
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM: whatever cleans up after Ctrl-C cleans up after it."""
+
+
+def _end_as_by_interrupt():
+    """Lets SIGTERM end this process as Ctrl-C does; a second one ends it at once."""
+    def terminate(number, frame):
+        del frame
+        signal.signal(number, signal.SIG_DFL)
+        raise _Terminated
+
+    # Signals can be caught in the main thread only; one that is ignored stays so.
+    if (threading.current_thread() is threading.main_thread()
+            and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL):
+        signal.signal(signal.SIGTERM, terminate)
+
+
+def _interrupted(error, resumes):
+    """Says what Ctrl-C or SIGTERM has left behind; returns the exit code."""
+    terminated = isinstance(error, _Terminated)
+    print(f'error: {"terminated" if terminated else "interrupted"}; '
+          + ('the same command goes on where it stopped' if resumes else
+             'nothing half-written was left; the same command starts anew'), file=sys.stderr)
+    return 128 + (signal.SIGTERM if terminated else signal.SIGINT)
+
+
+def _reader_gone():
+    """`tool | head`: nobody reads any more. Returns the exit code."""
+    # Python would complain again while it exits.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 128 + signal.SIGPIPE
 
 
 def _out_of_memory(error):
@@ -227,12 +253,10 @@ def _guarded(main, resumes):
         except UserError as error:
             print(f'error: {error}', file=sys.stderr)
             return 1
-        except KeyboardInterrupt:
-            return _interrupted(resumes)
+        except KeyboardInterrupt as error:
+            return _interrupted(error, resumes)
         except BrokenPipeError:
-            # `tool | head`: the reader has gone. Python would complain again while it exits.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 128 + signal.SIGPIPE
+            return _reader_gone()
         except Exception as error:
             if not _out_of_memory(error):
                 raise
@@ -243,7 +267,9 @@ def _guarded(main, resumes):
 
 
 def run(main, positional=0, resumes=False):
-    """Runs a tool and exits: 0, or 1 with one line `error: …` on stderr; 130 after Ctrl-C.
+    """Runs a tool and exits: 0, or 1 with one line `error: …` on stderr.
+
+    It is 130 after Ctrl-C and 143 after SIGTERM, with one such line too.
 
     Args:
       main: function of argv (program name, then words that are no flags); its module's
@@ -255,7 +281,10 @@ def run(main, positional=0, resumes=False):
       SystemExit: always.
     """
     runtime.silence_tensorflow()
+    _end_as_by_interrupt()
     try:
         app.run(_guarded(main, resumes), flags_parser=_parser(main, positional))
-    except KeyboardInterrupt:  # while flags are parsed
-        raise SystemExit(_interrupted(resumes)) from None
+    except KeyboardInterrupt as error:  # while flags are parsed
+        raise SystemExit(_interrupted(error, resumes)) from None
+    except BrokenPipeError:  # of --help
+        raise SystemExit(_reader_gone()) from None

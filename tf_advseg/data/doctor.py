@@ -11,7 +11,7 @@ from tf_advseg.core.errors import UserError
 from tf_advseg.core.progress import Progress
 from tf_advseg.data import doctor_checks, doctor_facts, record_workers
 from tf_advseg.data.findings import SEVERITIES, TITLES, Finding
-from tf_advseg.data.readers import READERS, loose, make_reader, require_options
+from tf_advseg.data.readers import READERS, layouts, loose, make_reader, require_options
 from tf_advseg.data.spec import DatasetSpec
 
 # Readers whose data sets say themselves which pictures are in several splits.
@@ -41,6 +41,17 @@ class Diagnosis:
         """How many findings are of a severity."""
         return sum(finding.severity == severity for finding in self.findings)
 
+    def counted(self):
+        """How many pictures could be counted: those that nothing is wrong with."""
+        return sum(one.counted for one in self.facts.values())
+
+    def rename(self, name):
+        """Renames files: `name` is a function text -> text for messages and names of files."""
+        self.source = name(self.source)
+        self.findings = [dataclasses.replace(
+            finding, message=name(finding.message), files=tuple(map(name, finding.files)))
+            for finding in self.findings]
+
     def groups(self):
         """{(severity, kind): [Finding]}, the worst first."""
         groups = collections.OrderedDict()
@@ -51,14 +62,14 @@ class Diagnosis:
     def class_shares(self):
         """dict split -> (shares [C] of the labelled pixels, pictures [C], share ignored).
 
-        Of the pictures that could be read; a split without labelled pixels has shares of 0.
+        Of the pictures that could be counted; a split without labelled pixels has shares of 0.
         """
         result = {}
         for name, ids in self.splits.items():
             counts = doctor_checks.pixel_counts(self.facts, ids)
             classes = counts[:self.spec.num_classes]
             shown = sum((self.facts[i].counts[:self.spec.num_classes] > 0).astype(int)
-                        for i in ids if i in self.facts and self.facts[i].counts is not None)
+                        for i in ids if i in self.facts and self.facts[i].counted)
             result[name] = (classes / max(classes.sum(), 1), shown + classes * 0,
                             (counts.sum() - classes.sum()) / max(counts.sum(), 1))
         return result
@@ -86,7 +97,8 @@ def examine_source(name, source, options=None, show=True, workers=None):
     """Examines raw data, also where their reader refuses them.
 
     Args:
-      name: a reader, see `readers.make_reader`.
+      name: a reader, see `readers.make_reader`; None for 'folder', which the findings then say
+        was assumed where the data are of another layout.
       source: the folder; None for generated data.
       options: dict of the reader's options.
       show: whether to show progress.
@@ -98,25 +110,31 @@ def examine_source(name, source, options=None, show=True, workers=None):
     Raises:
       UserError: there is no such reader or option, or nothing that could be examined.
     """
+    assumed, name = name is None, name or _OWN[0]
     require_options(name, options or {})
     try:
         reader = make_reader(name, source, **(options or {}))
         splits = reader.splits()
     except UserError as error:
-        return _examine_refused(error, name, source, options, show, workers)
+        return _examine_refused(error, name, source, options, show, workers, assumed)
     return examine(reader, splits, str(source or name), is_documented(name), show=show,
                    workers=workers)
 
 
-def _examine_refused(refusal, name, source, options, show, workers):
-    """Diagnosis of data whose reader raised `refusal`."""
+def _examine_refused(refusal, name, source, options, show, workers, assumed=False):
+    """Diagnosis of data whose reader raised `refusal`; `assumed`: nobody had named this reader."""
     if name not in loose.LAYOUTS or source is None:
         return Diagnosis(str(source), None, None, {}, {}, [
             Finding('error', 'refused', str(refusal), (), 'mend this; more may come to light')])
     try:
         reader = loose.LooseReader(name, source, options)
     except (UserError, TypeError, ValueError):  # no folders, or options that mean nothing
+        if assumed and layouts.guess(source):
+            return _assumed(source, str(refusal))
         raise refusal from None
+    if assumed and reader.lone_pictures and not reader.splits() and not reader.lone_labels:
+        return _assumed(source, f'none of its {len(reader.lone_pictures)} pictures has a '
+                        'label PNG of its name in labels/')
     found = list(_pairs(reader))
     diagnosis = examine(reader, reader.splits(), str(source), True, found, show, workers)
     known = diagnosis.count('error')
@@ -125,6 +143,16 @@ def _examine_refused(refusal, name, source, options, show, workers):
         'the reader stops at the first thing it finds; all others are above' if known else ''))
     diagnosis.findings = _sorted(diagnosis.findings)
     return diagnosis
+
+
+def _assumed(source, why):
+    """Diagnosis of what was read as `folder` for want of a name, and is none."""
+    looks = layouts.guess(source)
+    advice = (f'--dataset={looks}' if looks else 'add the labels; an official data set is named '
+              'with --dataset')
+    return Diagnosis(str(source), None, None, {}, {}, [Finding(
+        'error', 'assumed', f'the layout "{_OWN[0]}" was assumed, as --dataset was not given, but '
+        + why + (f'; it looks like {looks}' if looks else ''), (), advice)])
 
 
 def _pairs(reader):

@@ -11,6 +11,7 @@ from tf_advseg.data.spec import IGNORE_LABEL
 SMALL = 32  # pixels: a side below is hardly a scene
 FLAT = 4.0  # standard deviation of the brightness below which a picture shows nothing
 MOSTLY = 0.75
+_FEW = 10  # pictures, below which a split says little
 _NAMED = 12  # classes that one finding names
 # Between two splits, of a class's mean share of a picture: standard errors, and the share itself.
 _DEVIATIONS, _SHARE = 4.0, 0.03
@@ -43,7 +44,8 @@ def check(facts, splits, spec, documented, load=None):
       [Finding].
     """
     whole = {i: one for i, one in facts.items() if not one.troubles}
-    findings = [Finding('error', kind, message, one.names(), _ADVICE.get(kind, ''))
+    findings = [Finding('error', kind, _without_advice(kind, message), one.names(),
+                        _ADVICE.get(kind, ''))
                 for one in facts.values() for kind, message in one.troubles]
     findings += doctor_leaks.overlaps(splits, documented)
     findings += doctor_leaks.copies(whole, splits, documented, load)
@@ -53,6 +55,14 @@ def check(facts, splits, spec, documented, load=None):
     findings += _balance(whole, splits, spec)
     order = list(TITLES)
     return sorted(findings, key=lambda f: (SEVERITIES.index(f.severity), order.index(f.kind)))
+
+
+def _without_advice(kind, message):
+    """A reader's message without its last words where the finding's advice says the same."""
+    text, _, last = message.rpartition('; ')
+    known = _ADVICE.get(kind, '').split()[:1]
+    return text if text and known and last.replace('expected a JPEG or PNG file, ', '').startswith(
+        known[0]) else message
 
 
 def _suspect(one, spec):
@@ -106,8 +116,9 @@ def _edges(facts):
                           advice='were pictures or labels flipped or turned on the way?')
             return
         if np.mean([one.edges.misses for one in scored]) > 0.5:
-            yield Finding('warning', 'edges', "most labels' borders are not where their pictures' "
-                          'are; look at them', advice='does each label stand beside its picture?')
+            yield Finding('warning', 'edges_all', "most labels' borders are not where their "
+                          "pictures' are; look at them",
+                          advice='does each label stand beside its picture?')
             return
     if surplus < _USUAL:
         return
@@ -115,19 +126,22 @@ def _edges(facts):
         if one.edges.misses:
             best = int(np.argmax(one.edges.arranged))
             turned = one.edges.surplus_of(one.edges.arranged[best]) > _TURNED
+            worse = one.edges.surplus < 0
             yield Finding(
-                'warning' if one.edges.surplus < 0 else 'note', 'edges',
+                'warning' if worse else 'note', 'edges' if worse else 'edges_weak',
                 f"{one.names()[-1]}: the label's borders are not where the picture's are; look at "
                 f'it ({one.edges.surplus:.1f} standard deviations above chance, {surplus:.1f} is '
                 'usual here' + (f'; better {ARRANGEMENTS[best]})' if turned else ')'),
-                one.names(), 'is it the label of this picture, and upright?', (one.image_id,))
+                one.names(), 'is it the label of this picture, and upright?' if worse else
+                'most are sound, of scenes with little contrast; some are coarse, or of another '
+                'picture', (one.image_id,))
 
 
 def pixel_counts(facts, ids):
-    """int64 [256]: label pixels of each train id over pictures that could be read."""
+    """int64 [256]: label pixels of each train id over pictures that could be counted."""
     counts = np.zeros(256, np.int64)
     for image_id in ids:
-        if image_id in facts and facts[image_id].counts is not None:
+        if image_id in facts and facts[image_id].counted:
             counts += facts[image_id].counts
     return counts
 
@@ -179,14 +193,17 @@ def _balance(facts, splits, spec):
         counts = np.array([facts[i].counts[:spec.num_classes] for i in ids if i in facts], float)
         if name in joint or not len(counts):
             continue
-        if len(counts) < 10:
-            yield Finding('note', 'small_split', f'split "{name}" has {len(counts)} picture'
-                          + ('' if len(counts) == 1 else 's') + ': scores on it say little')
+        if len(counts) < _FEW:
+            lost = len(ids) - len(counts)
+            yield Finding('note', 'small_split', f'split "{name}" has {len(ids)} picture'
+                          + ('' if len(ids) == 1 else 's')
+                          + (f', of which {lost} could not be counted' if lost else '')
+                          + ': scores on it say little')
         shares[name] = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     names_ = list(shares)
     for first, second in ((a, b) for i, a in enumerate(names_) for b in names_[i + 1:]):
         a, b = shares[first], shares[second]
-        if min(len(a), len(b)) < 10:
+        if min(len(a), len(b)) < _FEW:
             continue
         difference = a.mean(axis=0) - b.mean(axis=0)
         error = np.sqrt(a.var(axis=0, ddof=1) / len(a) + b.var(axis=0, ddof=1) / len(b))

@@ -52,6 +52,11 @@ class PictureFacts:
     rotated: bool = False
     edges: Optional[edge_fit.Fit] = None
 
+    @property
+    def counted(self):
+        """Whether its label counts: nothing is wrong with the picture."""
+        return self.counts is not None and not self.troubles
+
     def names(self):
         """The files, or the id where there are none."""
         return self.files or (self.image_id,)

@@ -3,7 +3,7 @@ from tf_advseg.core.errors import UserError
 from tf_advseg.data import doctor
 from tf_advseg.data.findings import Finding
 from tf_advseg.data.readers import base
-from tf_advseg.data.records import RecordSet
+from tf_advseg.data.records import SKIP_HINT, RecordSet
 
 
 class RecordReader(base.Reader):
@@ -47,6 +47,6 @@ def examine_records(folder, show=True, workers=None):
     return doctor.examine(
         reader, reader.splits(), str(folder), doctor.is_documented(made_by),
         [Finding('error', 'damaged', f'{records.folder / name}: picture "{image_id}" is damaged',
-                 (str(records.folder / name),), 'make the records anew; until then '
-                 'dataset.damaged="skip" goes on without') for image_id, name in records.damaged],
+                 (str(records.folder / name),), f'make the records anew; until then {SKIP_HINT}')
+         for image_id, name in records.damaged],
         show, workers)

@@ -17,6 +17,7 @@ _FEWEST_BORDERS = 40
 # chance would give: 8 x 8 places.
 _AWAY = (-1 / 4, -3 / 16, -1 / 8, -1 / 16, 1 / 16, 1 / 8, 3 / 16, 1 / 4)
 _LEAST_SPREAD = 0.01
+LEAST_SURPLUS = 0.5  # standard deviations above chance below which a label does not fit
 # The wrong ways round in which labels of a whole set may lie.
 ARRANGEMENTS = ('mirrored left to right', 'upside down', 'turned by 180 degrees')
 
@@ -52,7 +53,7 @@ class Fit:
         1.2 % of their labels (a few of them wrong indeed: cmp_x0155, cmp_x0173), of 72 % and 79 %
         of labels given to another picture, and of 37 % and 29 % of mirrored ones.
         """
-        return self.own < 0.6 and self.surplus < 0.5
+        return self.own < 0.6 and self.surplus < LEAST_SURPLUS
 
 
 def edge_fit(image, label):

@@ -2,8 +2,11 @@
 import dataclasses
 from typing import Tuple
 
+from tf_advseg.data.edge_fit import LEAST_SURPLUS
+
 SEVERITIES = ('error', 'warning', 'note')
 TITLES = {
+    'assumed': 'a data set of another layout',
     'refused': 'the reader refuses the data set', 'damaged': 'damaged records',
     'lone_picture': 'pictures without label', 'lone_label': 'labels without picture',
     'twin': 'two files for one picture', 'unlisted': 'listed, but not there',
@@ -23,13 +26,17 @@ TITLES = {
     'all_ignored': 'labels without a counted pixel', 'mostly_ignored': 'labels mostly ignored',
     'constant_picture': 'pictures that show nothing', 'small_picture': 'very small pictures',
     'rotated': 'pictures that viewers turn, and readers do not',
-    'edges': 'labels whose borders are not where the picture\'s are',
+    'edges_all': 'a data set whose labels do not fit their pictures',
+    'edges': 'labels that fit their picture worse than by chance (below 0 standard deviations)',
+    'edges_weak': 'labels that hardly fit their picture better than by chance (below '
+                  f'{LEAST_SURPLUS:g} standard deviations above it)',
     'mirrored': 'labels that seem to be mirrored or turned', 'unbalanced': 'splits that differ',
     'small_split': 'splits with few pictures',
 }
 # What the contact sheet is to show.
 SUSPECT = ('leak', 'near_leak', 'duplicate', 'near_duplicate', 'constant_picture', 'small_picture',
-           'rotated', 'all_ignored', 'mostly_ignored', 'one_class', 'mirrored', 'edges')
+           'rotated', 'all_ignored', 'mostly_ignored', 'one_class', 'mirrored', 'edges',
+           'edges_weak')
 
 
 @dataclasses.dataclass(frozen=True)

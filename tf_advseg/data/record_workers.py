@@ -151,7 +151,7 @@ def _how_it_ended(child):
 
 
 def serve():
-    """What a child does: reads pictures by request until its input ends."""
+    """What a child does: reads pictures by request until its input ends, or nobody listens."""
     requests, answers = sys.stdin.buffer, os.fdopen(os.dup(sys.stdout.fileno()), 'wb')
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # nothing else may write between answers
     reader = read = None
@@ -160,7 +160,7 @@ def serve():
             if reader is None:
                 read, reader = pickle.load(requests)
             image_id, published = pickle.load(requests)
-        except EOFError:
+        except (EOFError, pickle.UnpicklingError):  # the latter: ended in the middle of a request
             return
         try:
             answer = 'parts', read(reader, image_id, published)
@@ -168,5 +168,10 @@ def serve():
             answer = 'user error', str(error)
         except Exception:  # a mistake of ours: told where it can be seen
             answer = 'error', traceback.format_exc()
-        pickle.dump(answer, answers)
-        answers.flush()
+        try:
+            pickle.dump(answer, answers)
+            answers.flush()
+        except BrokenPipeError:  # the parent has ended: there is nobody to tell
+            # What is still in the buffer would be written, and complained of, once more.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), answers.fileno())
+            return

@@ -118,8 +118,28 @@ def _digest(value):
     return hashlib.sha256(files.to_json(value).encode('utf-8')).hexdigest()
 
 
+def require_same_reader(output, description):
+    """UserError if a folder holds anything but records made by this reader with these options.
+
+    What can be told before the sources are there; `write_records` compares all else.
+
+    Args:
+      output: the folder; it may be missing.
+      description: as `readers.base.Reader.description`.
+    """
+    _is_there(pathlib.Path(output), {'reader': json.loads(files.to_json(description))})
+
+
 def _exists_already(output, identity):
     """Whether `output` is a whole folder of these records; UserError if it is something else."""
+    there = _is_there(output, identity)
+    if there:
+        files.check_manifest(output, checksums=True)
+    return there
+
+
+def _is_there(output, identity):
+    """`_exists_already` without a look at the files; `identity` may be a part of one."""
     if not output.exists():
         return False
     if output.is_dir() and not any(output.iterdir()):
@@ -130,10 +150,9 @@ def _exists_already(output, identity):
     if manifest.get('kind') != KIND:
         raise UserError(f'{output}: exists and is no folder of records; choose another output')
     for name, words in _SAME.items():
-        if manifest['identity'].get(name) != identity[name]:
+        if name in identity and manifest['identity'].get(name) != identity[name]:
             raise UserError(f'{output}: holds records made with another {words}; choose another '
                             'output or remove this folder')
-    files.check_manifest(output, checksums=True)
     return True
 
 

@@ -25,6 +25,8 @@ __all__ = ['RecordSet', 'data_errors', 'write_records']
 
 AUTOTUNE = tf.data.AUTOTUNE
 DAMAGED = ('refuse', 'skip')
+# What is said with damage: how the tools are told to go on.
+SKIP_HINT = 'dataset.damaged="skip" (train) or --damaged=skip (evaluate) goes on without'
 OPEN_FILES = 64  # a process may have 1024 or fewer, and large data sets have more shards
 
 
@@ -39,6 +41,7 @@ class RecordSet:
       splits: dict split name -> list of image ids.
       ids: every image id, in the order they are stored.
       damaged: [(image id, name of its file)] of the pictures left out for damage.
+      left_out: their ids.
     """
 
     def __init__(self, folder, verify=True, damaged='refuse'):
@@ -77,6 +80,7 @@ class RecordSet:
         self.splits = splits_lib.read_split(self.folder / 'splits.json')
         self._read_index()
         self.damaged = []
+        self._left_out_of = {}
         if skip:
             self._leave_out_damaged()
         self._readers = collections.OrderedDict()
@@ -113,6 +117,8 @@ class RecordSet:
         for name in ('_places', '_sizes', '_counts'):
             setattr(self, name, np.delete(getattr(self, name), positions, axis=0))
         self._position = {image_id: i for i, image_id in enumerate(self.ids)}
+        self._left_out_of = {name: [i for i in ids if i in gone]
+                             for name, ids in self.splits.items()}
         self.splits = {name: [i for i in ids if i not in gone]
                        for name, ids in self.splits.items()}
         for name, ids in self.splits.items():
@@ -121,6 +127,15 @@ class RecordSet:
                                 'the records anew')
         logging.warning('%s: %d damaged of %d pictures left out: %s', self.folder, len(hurt),
                         len(hurt) + len(self.ids), _listed(self.damaged))
+
+    @property
+    def left_out(self):
+        """The ids of the pictures left out for damage, in the order they are stored."""
+        return [image_id for image_id, _ in self.damaged]
+
+    def left_out_of(self, split):
+        """The ids of a split's pictures that were left out."""
+        return list(self._left_out_of.get(split, ()))
 
     def __len__(self):
         return len(self.ids)
@@ -178,8 +193,8 @@ class RecordSet:
         try:
             return reader.read(number)
         except UserError as error:
-            raise UserError(f'{error} (picture "{self.ids[int(position)]}"; dataset.damaged="skip" '
-                            'goes on without it)') from error
+            raise UserError(f'{error} (picture "{self.ids[int(position)]}"; {SKIP_HINT} '
+                            'it)') from error
 
     def read_tensor(self, position):
         """`read` as a TensorFlow operation: int64 scalar -> string scalar. It calls Python."""
@@ -260,7 +275,7 @@ def _which_pictures(folder):
     if not hurt:
         return ''
     return (f'; {len(hurt)} damaged picture{"s" if len(hurt) > 1 else ""}: {_listed(hurt)} '
-            '(dataset.damaged="skip" goes on without)')
+            f'({SKIP_HINT})')
 
 
 def _listed(damaged, most=10):

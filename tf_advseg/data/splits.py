@@ -112,8 +112,9 @@ def hold_out(ids, fraction=0.3, seed=0, presence=None):
     _require_unique(ids)
     size = int(round(fraction * len(ids)))
     if not 0 < size < len(ids):
-        raise UserError(f'a hold-out of {fraction:g} of {len(ids)} pictures is {size} pictures; '
-                        'both the hold-out and the rest need at least one')
+        raise UserError(f'a hold-out of {fraction:g} (dataset.holdout_fraction) of {len(ids)} '
+                        f'picture{"" if len(ids) == 1 else "s"} is {size}; both the hold-out and '
+                        'the rest need at least one')
     ordered = sorted(ids)
     random = RandomStreams(seed).generator('split', 1)
     shuffled = [ordered[i] for i in random.permutation(len(ordered))]

@@ -67,11 +67,12 @@ def report(context, segmentor, results, method, stage):
         if outcome.by_split(results, split):
             with files.atomic_file(run.figures / f'{split}.csv', 'w') as file:
                 file.write(tables.to_csv(outcome.table(results, split)))
+    notes = [f'Of the test split: {note}.' for note in outcome.notes_on_test(results)]
     content = adversarial_report.adversarial_report(
         f'{outcome.TITLES[method]} on {spec.name}', results,
         outcome.read_lines(run.metrics_path), method, spec.class_names, palette=spec.palette,
         steps_per_epoch=len(context.data.train) / stage['batch_size'], keep=stage['keep'],
-        masks=grid, probabilities=probabilities,
+        masks=grid, probabilities=probabilities, summary=notes,
         configuration=run.config_path.read_text(encoding='utf-8'),
         environment=outcome.read_environment(run))
     reports.write_report(run.report_path, content)

@@ -113,7 +113,7 @@ def panel(pictures, positions, scored):
     """Rows of picture, truth and every model's prediction.
 
     Args:
-      pictures: evaluating.Pictures.
+      pictures: evaluation_data.Pictures.
       positions: which of its ids.
       scored: {name: Scored}; their predictors are run again on these pictures.
 

@@ -1,4 +1,5 @@
 """From "here are my pictures" to records, splits and a hold-out, all written into the run."""
+import contextlib
 import dataclasses
 import pathlib
 import shutil
@@ -12,8 +13,10 @@ from tf_advseg.core import configuration
 from tf_advseg.core import errors
 from tf_advseg.core import files
 from tf_advseg.data import readers
+from tf_advseg.data import record_writing
 from tf_advseg.data import records as record_sets
 from tf_advseg.data import splits
+from tf_advseg.data.readers import layouts
 
 ARCHIVES = ('.tar', '.tar.gz', '.tgz', '.tar.xz', '.zip')
 
@@ -28,12 +31,14 @@ class ExperimentData:
         that LoAd chooses by; the rest of it; the test set, never used for any choice. Where a data
         set has no labelled test set and `test_is_val` was asked for, test is val: the hold-out in
         it was chosen by, which `dataset` warns of.
+      left_out: {'train', 'val', 'test': ids of the pictures that were left out for damage}.
     """
     records: object
     train: list
     holdout: list
     rest: list
     test: list
+    left_out: dict = dataclasses.field(default_factory=dict)
 
     @property
     def spec(self):
@@ -83,6 +88,29 @@ def unpacked(archive, folder):
     return entries[0] if len(entries) == 1 and entries[0].is_dir() else folder
 
 
+def without_scratch(text, archive, scratch):
+    """A text with the paths below the folder an archive was unpacked in as ARCHIVE:inner/path."""
+    for folder in {str(scratch), str(pathlib.Path(scratch).resolve())}:
+        text = text.replace(f'{folder}/', f'{archive}:').replace(folder, str(archive))
+    return text
+
+
+@contextlib.contextmanager
+def named_as(archive, scratch):
+    """Errors name what lies in an archive, and not the folder it was unpacked in and that goes.
+
+    Args:
+      archive: its path; None for no archive.
+      scratch: the folder.
+    """
+    try:
+        yield
+    except errors.UserError as error:
+        if archive is None:
+            raise
+        raise errors.UserError(without_scratch(str(error), archive, scratch)) from error
+
+
 def _extract_tar(file, folder):
     if hasattr(tarfile, 'data_filter'):
         file.extractall(folder, filter='data')
@@ -109,11 +137,16 @@ def prepare(reader_name, source, output, options=None, show=True, hint='--source
 
     Returns:
       data.records.RecordSet.
+
+    Raises:
+      UserError: bad input; names the file, one of an archive as ARCHIVE:inner/path. Records of
+        another reader or other options at `output` are refused before an archive is unpacked.
     """
     options = dict(options or {})
     output = pathlib.Path(output)
+    record_writing.require_same_reader(output, readers.description(reader_name, options))
     output.parent.mkdir(parents=True, exist_ok=True)
-    scratch = output.parent / f'{output.name}.unpacked'
+    scratch, archive = output.parent / f'{output.name}.unpacked', None
     if reader_name != 'shapes':
         if source is None:
             raise errors.UserError(f'no data set was given; expected the folder or archive of '
@@ -125,13 +158,29 @@ def prepare(reader_name, source, output, options=None, show=True, hint='--source
                                        f'({", ".join(ARCHIVES)})')
             if scratch.exists():
                 shutil.rmtree(scratch)
-            source = unpacked(source, scratch)
+            archive = source
+            source = unpacked(archive, scratch)
     try:
-        reader = readers.make_reader(reader_name, source, **options)
-        record_sets.write_records(reader, reader.splits(), output, progress=show)
+        with named_as(archive, scratch):
+            reader = _make_reader(reader_name, source, options)
+            record_sets.write_records(reader, reader.splits(), output, progress=show)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return record_sets.RecordSet(output, verify=False)
+
+
+def _make_reader(name, source, options):
+    """`readers.make_reader`; a folder that is no `folder`, the default, is said to be another's."""
+    try:
+        return readers.make_reader(name, source, **options)
+    except errors.UserError as error:
+        looks = layouts.guess(source) if name == 'folder' else None
+        if name != 'folder' or not looks and all(
+                (source / part).is_dir() for part in ('images', 'labels')):
+            raise
+        hint = (f'it looks like {looks}: add' if looks else
+                'an official data set? name it with') + f' --dataset={looks or "NAME"}'
+        raise errors.UserError(f'{error}; {hint} (in train: dataset.reader)') from error
 
 
 @gin.configurable(denylist=['workdir', 'chief_writes'])
@@ -170,7 +219,10 @@ def dataset(workdir, data_dir=None, reader='folder', options=None, holdout_fract
     holdout, rest = (list(val), []) if holdout_fraction == 1 else splits.hold_out(
         val, holdout_fraction, holdout_seed, presence)
     data = ExperimentData(records, records.split(train_split), holdout, rest,
-                          records.split(test_split))
+                          records.split(test_split), {
+                              'train': records.left_out_of(train_split),
+                              'val': records.left_out_of(val_split),
+                              'test': records.left_out_of(test_split)})
     if chief_writes:
         _warn_of_overlaps(data)
         splits.write_split(workdir / 'split.json', {

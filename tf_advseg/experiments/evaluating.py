@@ -2,22 +2,17 @@
 import contextlib
 import dataclasses
 import pathlib
-import tempfile
 
-from tf_advseg.core import configuration
 from tf_advseg.core import errors
 from tf_advseg.core import files
 from tf_advseg.core import output_folder
 from tf_advseg.core import progress
-from tf_advseg.data import readers
-from tf_advseg.data import records as record_sets
-from tf_advseg.data import splits as splits_lib
 from tf_advseg.evaluation import measures as measures_lib
 from tf_advseg.evaluation import multi_scale
 from tf_advseg.evaluation import predictions
 from tf_advseg.evaluation import sliding_window
 from tf_advseg.experiments import comparing
-from tf_advseg.experiments import dataset as datasets
+from tf_advseg.experiments import evaluation_data
 from tf_advseg.experiments import evaluation_folder
 from tf_advseg.experiments import networks
 from tf_advseg.models import zoo
@@ -29,15 +24,6 @@ BATCH_SIZE = 8
 SUFFIXES = ('.json', '.csv')
 # The common flag's word -> the folder of a run's checkpoints/.
 WHICH = {'start': 'stage1'}
-
-
-@dataclasses.dataclass(frozen=True)
-class Pictures:
-    """What is evaluated on: `ids` of `records`, called `split`; `source` is their user's name."""
-    records: object
-    split: str
-    ids: list
-    source: object = None
 
 
 def require_output(path, sources=()):
@@ -119,93 +105,6 @@ def run_of(checkpoint):
     return None
 
 
-def _settings(run):
-    """A run's gin bindings by their names without modules; {} for no run."""
-    if run is None:
-        return {}
-    text = (run / 'config.gin').read_text(encoding='utf-8')
-    return {'.'.join(name.split('.')[-2:]): value
-            for name, value in configuration.bindings(text).items()}
-
-
-@contextlib.contextmanager
-def open_records(data_dir=None, reader=None, run=None):
-    """Opens records, a raw folder or archive, or the data a run was made with.
-
-    A raw folder is turned into records that live as long as this context.
-
-    Args:
-      data_dir: records, raw data, or None for the run's own.
-      reader: name of the reader for raw data; None: the run's, else 'folder'. For records it may be
-        the data set's name or its reader's, and is checked.
-      run: Path of a run directory, or None.
-
-    Yields:
-      data.records.RecordSet.
-
-    Raises:
-      UserError: there is no data, it is bad, or is not what `reader` says.
-    """
-    settings = _settings(run)
-    own = data_dir is None
-    if own:
-        if run is None:
-            raise errors.UserError('no data was given, and the checkpoint does not lie in a run '
-                                   'directory; add --data_dir=RECORDS_OR_FOLDER')
-        data_dir = run / 'records'
-        if not (data_dir / files.MANIFEST).is_file():
-            data_dir = settings.get('dataset.data_dir') or settings.get('experiment.data_dir')
-            if data_dir is None:
-                raise errors.UserError(f'{run}: has no records of its own; add --data_dir')
-    data_dir = datasets.find_data(data_dir)
-    if (data_dir / files.MANIFEST).is_file():
-        records = record_sets.RecordSet(data_dir, verify=False)
-        _require_named(records, reader)
-        yield records
-        return
-    reader = reader or settings.get('dataset.reader', 'folder')
-    if reader == 'shapes' and not own:
-        reader = 'folder'  # the run's pictures were drawn; these lie in a folder
-    readers.reader_class(reader)  # a typo is told before any work
-    options = settings.get('dataset.options') if settings.get('dataset.reader') == reader else None
-    with tempfile.TemporaryDirectory(prefix='tf_advseg-') as scratch:
-        yield datasets.prepare(reader, data_dir, pathlib.Path(scratch) / 'records', options,
-                               hint='--data_dir')
-
-
-def _require_named(records, name):
-    """UserError unless `name` is None, the records' data set or the reader that made them."""
-    made = records.manifest['identity']['reader'].get('reader')
-    if name is None or name in (made, records.spec.name) or name.rpartition(':')[2] == made:
-        return
-    readers.reader_class(name)  # a typo is told as one
-    raise errors.UserError(f'{records.folder}: holds records of {records.spec.name}, made by the '
-                           f'reader "{made}", not of "{name}"; leave --dataset out, or give '
-                           '--data_dir')
-
-
-def choose_pictures(records, split='test', run=None, source=None):
-    """The pictures of a split: one of the records', or one of the run's (its hold-out, too).
-
-    Args:
-      records: RecordSet.
-      split: name; the run's split.json comes first where its pictures are in these records.
-      run: Path of a run directory, or None.
-      source: what the user calls the records, for messages; None is their folder.
-
-    Raises:
-      UserError: no such split; names those there are.
-    """
-    choices = dict(records.splits)
-    path = run / 'split.json' if run is not None else None
-    if path is not None and path.is_file():
-        known = set(records.ids)
-        choices.update({name: ids for name, ids in splits_lib.read_split(path).items()
-                        if known.issuperset(ids)})
-    errors.require_one_of('split', split, choices)
-    return Pictures(records, split, list(choices[split]), source or records.folder)
-
-
 @dataclasses.dataclass(frozen=True)
 class Scored:
     """One model on some pictures.
@@ -226,7 +125,7 @@ def make_predictor(model, pictures, strategy=None, checkpoint='the checkpoint', 
     Args:
       model: (segmentor, DatasetSpec it was trained with, description) as from `load`; under a
         strategy loaded in its scope.
-      pictures: `Pictures`.
+      pictures: `evaluation_data.Pictures`.
       strategy: tf.distribute.Strategy or None.
       checkpoint: what the user calls the model, for messages.
       **passes: scales, flip, padding, window, overlap of `predictions.MapPredictor`.
@@ -255,7 +154,7 @@ def score(predictor, pictures, measures=(), show=True, description='pictures'):
 
     Args:
       predictor: from `make_predictor`.
-      pictures: `Pictures`.
+      pictures: `evaluation_data.Pictures`.
       measures: names of evaluation.measures beside 'iou'.
       show: whether to show progress.
       description: what the progress bar is called.
@@ -280,15 +179,16 @@ def score(predictor, pictures, measures=(), show=True, description='pictures'):
 
 
 def evaluate(checkpoint, compare=(), which=None, data_dir=None, reader=None, split='test',
-             strategy=None, show=True, measures=(), output=None, **passes):
+             strategy=None, show=True, measures=(), output=None, damaged='refuse', **passes):
     """Evaluates one checkpoint, and others beside it, on the same pictures.
 
     Args:
       checkpoint: run directory or model folder.
       compare: further ones; gains are told against them, with intervals over pictures.
       which: which checkpoint of each run among them.
-      data_dir, reader: see `open_records`; the default is the first checkpoint's own data.
-      split: see `choose_pictures`.
+      data_dir, reader, damaged: see `evaluation_data.open_records`; the default is the first
+        checkpoint's own data.
+      split: see `evaluation_data.choose_pictures`.
       strategy: tf.distribute.Strategy or None.
       show: whether to show progress.
       measures: names of evaluation.measures beside 'iou'.
@@ -296,10 +196,10 @@ def evaluate(checkpoint, compare=(), which=None, data_dir=None, reader=None, spl
       **passes: see `make_predictor`.
 
     Returns:
-      {'dataset', 'split', 'pictures', 'scales', 'flip', 'padding', 'window', 'overlap',
-      'models': {name: summary}, 'checkpoints': {name: path}}; with others to compare
-      'comparisons' of `comparing.compare`. 'window' is the one really used: {name: (h, w) on the
-      network's grid}, or None.
+      {'dataset', 'split', 'pictures', 'left_out': ids of damaged ones, 'scales', 'flip', 'padding',
+      'window', 'overlap', 'models': {name: summary}, 'checkpoints': {name: path}}; with others to
+      compare 'comparisons' of `comparing.compare`. 'window' is the one really used: {name: (h, w)
+      on the network's grid}, or None.
 
     Raises:
       UserError: see the functions above.
@@ -312,8 +212,8 @@ def evaluate(checkpoint, compare=(), which=None, data_dir=None, reader=None, spl
         networks.find(path, one) for path, one in _which_of_each(checkpoints, which)])
     with scope:
         models = load_each(checkpoints, which)
-    with open_records(data_dir, reader, run) as records:
-        pictures = choose_pictures(records, split, run, data_dir)
+    with evaluation_data.open_records(data_dir, reader, run, damaged) as records:
+        pictures = evaluation_data.choose_pictures(records, split, run, data_dir)
         # All of them before the first works: one that does not fit is told at once.
         predictors = {name: make_predictor(model, pictures, strategy, checkpoint, **passes)
                       for name, model, checkpoint in zip(names, models, checkpoints)}
@@ -322,7 +222,7 @@ def evaluate(checkpoint, compare=(), which=None, data_dir=None, reader=None, spl
         scored = {name: score(predictor, pictures, measures, show, f'evaluating {name}')
                   for name, predictor in predictors.items()}
         results = {'dataset': records.spec.name, 'split': pictures.split,
-                   'pictures': len(pictures.ids), **passes,
+                   'pictures': len(pictures.ids), 'left_out': list(pictures.left_out), **passes,
                    'models': {name: one.summary for name, one in scored.items()},
                    'checkpoints': dict(zip(names, map(str, checkpoints)))}
         if compare:
@@ -351,7 +251,14 @@ def table(results):
     """tables.Table: per-class IoU, mIoU, pixel accuracy; a column a model."""
     return tables.class_table(
         results['models'], title=f'IoU in percent, {results["split"]} of {results["dataset"]} '
-                                 f'({results["pictures"]} pictures{passes_text(results)})')
+                                 f'({results["pictures"]} pictures{left_out_text(results)}'
+                                 f'{passes_text(results)})')
+
+
+def left_out_text(results):
+    """', 2 damaged left out', or '' where none was."""
+    number = len(results['left_out'])
+    return f', {number} damaged left out' if number else ''
 
 
 def passes_text(results):
@@ -388,7 +295,7 @@ def write(path, results, scored, pictures):
       path: as from `require_output`.
       results: from `evaluate`.
       scored: {name: Scored}.
-      pictures: `Pictures`.
+      pictures: `evaluation_data.Pictures`.
     """
     if path.suffix.lower() == '.json' and not path.is_dir():
         files.write_json(path, results)

@@ -21,7 +21,7 @@ def write(path, results, scored, pictures, told):
       path: as from `output_folder.require_replaceable`.
       results: from `evaluating.evaluate`.
       scored: {name: evaluating.Scored}, the first is the one that is told about.
-      pictures: `evaluating.Pictures`.
+      pictures: `evaluation_data.Pictures`.
       told: [tables.Table]: the scores, further measures, comparisons.
 
     scores.json has, beside the results, 'counts': {name: PictureCounts.to_json()}, from which any
@@ -64,6 +64,8 @@ def _summary(results, first):
     lines = [f'{score} over {results["pictures"]} pictures. Pixels labelled 255 count nowhere. '
              + ('Classes in neither truth nor prediction count as 0.' if own['absent'] == 'zero'
                 else 'Classes in neither truth nor prediction are left out of means.')]
+    if results['left_out']:
+        lines.append('Damaged pictures that were left out: ' + ', '.join(results['left_out']) + '.')
     shown = ', '.join(f'{scale:g}' for scale in results['scales'])
     lines.append(f'Scales {shown}{", and mirrored" if results["flip"] else ""}; '
                  + (comparing.windows_text(results) if results['window']

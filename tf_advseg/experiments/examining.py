@@ -62,11 +62,12 @@ def examine(data_dir, reader=None, options=(), output=None, show=True):
     options = preparing.reader_options(options)
     if reader is not None:
         readers.reader_class(reader)  # a typo is told before any work
-    with _opened(data_dir, reader) as folder:
+    with _opened(data_dir, reader) as (folder, rename):
         if folder is not None and (folder / files.MANIFEST).is_file():
             diagnosis = doctor_records.examine_records(folder, show)
         else:
-            diagnosis = doctor.examine_source(reader or 'folder', folder, options, show)
+            diagnosis = doctor.examine_source(reader, folder, options, show)
+        diagnosis.rename(rename)
         if output is not None and output.suffix.lower() == '.json':
             files.write_json(output, diagnosis.to_json())
         elif output is not None:
@@ -77,21 +78,27 @@ def examine(data_dir, reader=None, options=(), output=None, show=True):
 
 @contextlib.contextmanager
 def _opened(data_dir, reader):
-    """The folder to be examined; an archive is unpacked as long as this context lives."""
+    """The folder to be examined, and a function text -> text that names its files for the user.
+
+    An archive is unpacked as long as this context lives; its files are ARCHIVE:inner/path.
+    """
     if data_dir is None:
         if reader != 'shapes':
             raise errors.UserError('no data set was given: add --data_dir=RECORDS_OR_FOLDER')
-        yield None
+        yield None, str
         return
     path = datasets.find_data(data_dir)
     if path.is_dir():
-        yield path
+        yield path, str
         return
     if not str(path).endswith(datasets.ARCHIVES):
         raise errors.UserError(f'{path}: neither a folder nor an archive '
                                f'({", ".join(datasets.ARCHIVES)})')
     with tempfile.TemporaryDirectory(prefix='tf_advseg-') as scratch:
-        yield datasets.unpacked(path, pathlib.Path(scratch) / 'data')
+        place = pathlib.Path(scratch) / 'data'
+        with datasets.named_as(path, place):
+            yield (datasets.unpacked(path, place),
+                   lambda text: datasets.without_scratch(text, path, place))
 
 
 def class_sheets(diagnosis, samples=SAMPLES, seed=0):

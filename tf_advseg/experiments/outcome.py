@@ -34,7 +34,9 @@ def scores(context, segmentor, seconds, method='load'):
 
     Returns:
       {'models': {column: {split: summary}}, 'subject': the method's column, 'seconds': ...,
-      'seed': ..., 'dataset': ...}; a split without pictures is left out.
+      'seed': ..., 'dataset': ..., 'pictures': {split: number}, 'left_out': [ids of damaged
+      pictures], 'pictures_left_out': {'train', 'val', 'test': number}, 'test_shares': {'train',
+      'holdout': how many pictures of test are these, too}}; a split without pictures is left out.
     """
     ids = {'holdout': context.data.holdout, 'val_without_holdout': context.data.rest,
            'test': context.data.test}
@@ -47,7 +49,11 @@ def scores(context, segmentor, seconds, method='load'):
     return {'models': models, 'subject': list(models)[-1], 'seconds': seconds,
             'seed': context.streams.seed_value,
             'dataset': context.data.spec.name,
-            'pictures': {name: len(part) for name, part in ids.items()}}
+            'pictures': {name: len(part) for name, part in ids.items()},
+            'left_out': context.data.records.left_out,
+            'pictures_left_out': {name: len(part) for name, part in context.data.left_out.items()},
+            'test_shares': {name: len(set(part).intersection(context.data.test)) for name, part in
+                            (('train', context.data.train), ('holdout', context.data.holdout))}}
 
 
 def by_split(results, split):
@@ -58,9 +64,28 @@ def by_split(results, split):
 
 def table(results, split='test'):
     """tables.Table of one split: per-class IoU, mIoU, pixel accuracy, gains."""
+    notes = ''.join(f'; {note}' for note in notes_on_test(results)) if split == 'test' else ''
+    subject = results.get('subject', list(results['models'])[-1])  # earlier versions' lack it
     return tables.class_table(by_split(results, split), start=START, control=CONTROL,
-                              subject=results['subject'], title=f'IoU in percent, {split}, '
-                              f'{results["dataset"]}, seed {results["seed"]}')
+                              subject=subject, title=f'IoU in percent, {split}, '
+                              f'{results["dataset"]}, seed {results["seed"]}{notes}')
+
+
+def notes_on_test(results):
+    """[str]: what scores on the test split do not tell by themselves; [] where they may stand.
+
+    Args:
+      results: from `scores`; those of earlier versions, which say less, will do.
+    """
+    total = results.get('pictures', {}).get('test', 0)
+    shared = results.get('test_shares', {})
+    gone = results.get('pictures_left_out', {}).get('test', 0)
+    notes = [f'{shared[part]} of its {total} pictures {what}'
+             for part, what in (('holdout', 'are the hold-out, which models were chosen by'),
+                                ('train', 'were trained on')) if shared.get(part)]
+    if gone:
+        notes.append(f'{gone} damaged picture{"" if gone == 1 else "s"} of it left out')
+    return notes
 
 
 def panel_ids(context):
@@ -151,12 +176,24 @@ def report(context, segmentor, results, controller=None):
                  'the control (as LoAd Figs 4 to 7). Unlabelled pixels are black.', panel)],
         beta_u=getattr(controller, 'beta_u', None), beta_l=getattr(controller, 'beta_l', None),
         configuration=run.config_path.read_text(encoding='utf-8'),
-        environment=read_environment(run))
+        environment=read_environment(run), **_report_notes(results))
     stage = {START: results['seconds'].get('stage1', 0.0)}
     content.wall_time = {**stage, **content.wall_time}
     if 'control' in results['seconds']:
         content.wall_time['control'] = results['seconds']['control']
     reports.write_report(run.report_path, content)
+
+
+def _report_notes(results):
+    """Fields of `reports.RunReport` that say what `notes_on_test` does."""
+    fields = {'summary': [f'Test: {note}.' for note in notes_on_test(results)]}
+    if results.get('test_shares', {}).get('holdout'):
+        fields['split_notes'] = {**reports.SPLIT_NOTES, 'test': 'holds the hold-out'}
+        fields['choice_note'] = (
+            'LoAd chooses its peaks by the hold-out, and so does the control. Here the hold-out is '
+            'part of the test split: a gain on either is partly the luck of that choice, and no '
+            'split but the rest of val chose nothing.')
+    return fields
 
 
 def read_environment(run):
@@ -173,7 +210,9 @@ def read_lines(path):
 
 def print_dry_run(context, segmentor, method):
     """Prints parameters, memory, disk and a guess of the time; takes no step."""
-    from tf_advseg.experiments import look_ahead  # which imports nothing of this module's callers
+    # They import nothing of this module's callers.
+    from tf_advseg.experiments import adversarial
+    from tf_advseg.experiments import look_ahead
     total, trainable = segmentors.parameter_count(segmentor)
     data = context.data
     print(f'segmentor: {total:,} parameters, {trainable:,} trainable, '
@@ -182,6 +221,8 @@ def print_dry_run(context, segmentor, method):
           f'{len(data.rest)}, test {len(data.test)}; crop {context.crop_size}')
     height, width = context.crop_size
     print(f'hold-out in memory: {4 * len(data.holdout) * height * width / 2 ** 20:.0f} MiB')
+    if method in adversarial.METHODS:
+        _print_stage(context, adversarial.build(context, segmentor, method))
     if method != 'load':
         return
     loop = look_ahead.build(context, segmentor)
@@ -191,6 +232,26 @@ def print_dry_run(context, segmentor, method):
     print(f'map buffer: at most {size.buffer / 1e6:.1f} MB, {size.on_disk / 1e6:.1f} MB while a '
           'slot is replaced')
     print(_expected_time(context, loop))
+
+
+def _print_stage(context, stage):
+    """What a stage in which two networks take turns will take."""
+    adversary = stage.method.adversary
+    total, _ = segmentors.parameter_count(adversary)
+    print(f'adversary: {total:,} parameters')
+    size = stage.settings['batch_size']
+    pictures = np.zeros((size, *context.crop_size, 3), np.float32)
+    labels = np.zeros((size, *context.crop_size), np.int32)
+    forward = _seconds(stage.segmentor, pictures)
+    logits = stage.segmentor(pictures, training=False)
+    maps = stage.method.encoding.fake(pictures, labels, logits)
+    extra = {'image': pictures} if adversary.needs_image else {}
+    judged = _seconds(lambda x, training: adversary(x, **extra), maps)
+    adversary_steps = stage.plan.total - stage.steps
+    seconds = stage.steps * 3 * (forward + judged) + adversary_steps * (forward + 6 * judged)
+    print(f'{stage.steps} steps of the segmentor, {adversary_steps} of the adversary: about '
+          f'{seconds / 60:.0f} min, and {stage.steps * 3 * forward / 60:.0f} min for the control '
+          '(guessed from two forward passes), evaluations not counted')
 
 
 def _expected_time(context, loop):

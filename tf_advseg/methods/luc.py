@@ -8,12 +8,14 @@ printed form. What the adversary sees is adversaries/label_maps.py, which networ
 adversaries/field_of_view.py, and whose turn it is training/alternation.py.
 
 Where the paper is silent or leaves a choice, this is what we chose (parameters of `luc`):
-  * `reduction`: eq. 1 sums over pixels and pictures; 'sum' does so. Default 'mean', over the valid
-    pixels and over the pictures of the global batch, as the official DeepLab code and most others
-    do: learning rates then do not hang on the size of pictures. lambda means something else under
-    either: under 'mean' it weighs a picture's adversarial loss against a pixel's cross-entropy.
-  * a(x, y) is printed as one number for a picture, but the networks give a map of them. A
-    picture's loss is the mean over this map.
+  * a(x, y) is printed as one number for a picture, but the networks give a map of them, 16 times
+    fewer than the predictions: l_bce is summed over this map, as l_mce is over pixels.
+  * `reduction`: 'sum' is eq. 1 as printed. Default 'per_pixel': the same divided by the valid pixels
+    of the global batch where cross-entropy is taken, so that the learning rate does not hang on the
+    size of pictures and batches while lambda keeps its meaning. 'mean' divides each term by its own
+    number, which makes lambda weigh some 16 times as much: with lambda 2 the segmentor of a run
+    from scratch on Stanford Background is pushed towards certainty before it has learnt anything.
+    The adversary's own loss is the mean over its outputs under each of them.
   * `upsample_logits`: False, cross-entropy at the segmentor's resolution, to which the labels are
     brought as they are for the adversary; True brings the logits to the labels.
   * "train it patch-wise from scratch" (Stanford): `pixels_per_picture` draws so many pixels of
@@ -34,6 +36,7 @@ from tf_advseg.methods import base
 from tf_advseg.models import segmentor as segmentors
 
 PIXEL_SAMPLINGS = ('uniform', 'balanced')
+REDUCTIONS = ('per_pixel', 'mean', 'sum')
 
 
 class Luc(base.Method):
@@ -46,7 +49,7 @@ class Luc(base.Method):
       optimizer, adversary_optimizer: tf.keras optimizers, one a network; built here.
       encoding: `label_maps.LabelMaps`.
       adversarial_weight: lambda.
-      reduction: 'mean' or 'sum'.
+      reduction: one of REDUCTIONS.
       saturating: eq. 3 as printed.
       upsample_logits: where cross-entropy is taken.
       pixels_per_picture: int or None.
@@ -56,8 +59,9 @@ class Luc(base.Method):
     """
 
     def __init__(self, segmentor, adversary, optimizer, adversary_optimizer, encoding,
-                 adversarial_weight=2.0, reduction='mean', saturating=False, upsample_logits=False,
-                 pixels_per_picture=None, class_counts=None, l2_weight=0.0):
+                 adversarial_weight=2.0, reduction='per_pixel', saturating=False,
+                 upsample_logits=False, pixels_per_picture=None, class_counts=None,
+                 l2_weight=0.0):
         super().__init__(segmentor, name='luc')
         self.adversary = adversary
         self.optimizer = optimizer
@@ -103,7 +107,7 @@ class Luc(base.Method):
         return segmentors.apply(self.segmentor, batch['image'], training=True, dropout_seed=seed)
 
     def _cross_entropy(self, logits, labels, seed):
-        """A replica's share of l_mce."""
+        """A replica's share of l_mce, and the valid pixels of the global batch."""
         if not self.upsample_logits:
             labels = label_maps.labels_at(labels, tf.shape(logits)[1:3])
         if self.pixels_per_picture is not None:
@@ -113,7 +117,10 @@ class Luc(base.Method):
                 tf.random.experimental.stateless_fold_in(seed, 1), replica)
             labels = pixel.sampled_labels(labels, self.pixels_per_picture, seed,
                                           self.class_weights)
-        return base.pixel_loss(logits, labels, self.reduction)
+        total = base.pixel_loss(logits, labels, 'sum')
+        valid = tf.reduce_sum(tf.cast(tf.not_equal(labels, label_maps.IGNORE_LABEL), tf.float32))
+        pixels = base.global_sum(valid)
+        return total if self.reduction == 'sum' else tf.math.divide_no_nan(total, pixels), pixels
 
     def _decay(self):
         """A replica's share of the weight decay."""
@@ -128,21 +135,23 @@ class Luc(base.Method):
             return self.adversary(maps, image=batch['image'], training=True)
         return self.adversary(maps, training=True)
 
-    def _over_pictures(self, losses):
-        """A replica's share of per-output losses [B, h'', w'']: their mean by picture, reduced."""
-        total = tf.reduce_sum(tf.reduce_mean(losses, [1, 2]))
-        return total if self.reduction == 'sum' else total / self._pictures(losses)
+    def _mean(self, losses):
+        """A replica's share of the mean over pictures and outputs of [B, h'', w'']."""
+        return tf.reduce_sum(tf.reduce_mean(losses, [1, 2])) / self._pictures(losses)
 
     @staticmethod
     def _pictures(tensor):
         """float32 scalar: pictures of the global batch; at least 1, for an empty shard."""
         return tf.maximum(base.global_sum(tf.cast(tf.shape(tensor)[0], tf.float32)), 1.0)
 
-    def _adversarial_loss(self, batch, logits):
+    def _adversarial_loss(self, batch, logits, pixels):
         """A replica's share of l_bce(a(x, s(x)), 1), and the adversary's logits."""
         z = self._judged(self.encoding.fake(batch['image'], batch['label'], logits), batch)
         losses = adversarial.saturating(z) if self.saturating else adversarial.non_saturating(z)
-        return self._over_pictures(losses), z
+        if self.reduction == 'mean':
+            return self._mean(losses), z
+        total = tf.reduce_sum(losses)
+        return total if self.reduction == 'sum' else tf.math.divide_no_nan(total, pixels), z
 
     def segmentor_step(self, batch, seed):
         """Cross-entropy plus lambda times the adversarial loss (eq. 3).
@@ -158,8 +167,8 @@ class Luc(base.Method):
         variables = self.segmentor.trainable_variables
         with tf.GradientTape() as tape:
             logits = self._logits(batch, seed)
-            ce = self._cross_entropy(logits, batch['label'], seed)
-            adv, z = self._adversarial_loss(batch, logits)
+            ce, pixels = self._cross_entropy(logits, batch['label'], seed)
+            adv, z = self._adversarial_loss(batch, logits, pixels)
             loss = ce + self.adversarial_weight * adv + self._decay()
         base.apply_gradients(self.optimizer, tape.gradient(loss, variables), variables)
         return base.globally({
@@ -170,7 +179,7 @@ class Luc(base.Method):
         """The control's step: the same without the adversarial term."""
         variables = self.segmentor.trainable_variables
         with tf.GradientTape() as tape:
-            ce = self._cross_entropy(self._logits(batch, seed), batch['label'], seed)
+            ce, _ = self._cross_entropy(self._logits(batch, seed), batch['label'], seed)
             loss = ce + self._decay()
         base.apply_gradients(self.optimizer, tape.gradient(loss, variables), variables)
         return base.globally({'loss/ce': ce, 'loss/total': loss,
@@ -180,8 +189,8 @@ class Luc(base.Method):
         """Norms and cosine of the two gradients (lambda left out), see `base.gradient_balance`."""
         with tf.GradientTape(persistent=True) as tape:
             logits = self._logits(batch, seed)
-            ce = self._cross_entropy(logits, batch['label'], seed)
-            adv, _ = self._adversarial_loss(batch, logits)
+            ce, pixels = self._cross_entropy(logits, batch['label'], seed)
+            adv, _ = self._adversarial_loss(batch, logits, pixels)
         return base.gradient_balance(tape, ce, adv, self.segmentor.trainable_variables)
 
     # --- the adversary --------------------------------------------------------------------
@@ -199,9 +208,8 @@ class Luc(base.Method):
         variables = self.adversary.trainable_variables
         with tf.GradientTape() as tape:
             real, fake = self._judged(real_map, batch), self._judged(fake_map, batch)
-            loss = (self._over_pictures(adversarial.binary_cross_entropy(real, tf.ones_like(real)))
-                    + self._over_pictures(
-                        adversarial.binary_cross_entropy(fake, tf.zeros_like(fake))))
+            loss = (self._mean(adversarial.binary_cross_entropy(real, tf.ones_like(real)))
+                    + self._mean(adversarial.binary_cross_entropy(fake, tf.zeros_like(fake))))
         base.apply_gradients(self.adversary_optimizer, tape.gradient(loss, variables), variables)
         return base.globally({
             'loss/disc': loss, 'disc/acc_real': self._share(real > 0),
@@ -209,22 +217,21 @@ class Luc(base.Method):
             'weights/norm': base.weights_norm(variables)})
 
     def _share(self, said):
-        """A replica's part of how large a share of bool [B, h'', w''] is true, mean by picture."""
-        shares = tf.reduce_mean(tf.cast(said, tf.float32), [1, 2])
-        return tf.reduce_sum(shares) / self._pictures(said)
+        """A replica's part of how large a share of bool [B, h'', w''] is true."""
+        return self._mean(tf.cast(said, tf.float32))
 
 
 @gin.configurable(denylist=['segmentor', 'adversary', 'optimizer', 'adversary_optimizer',
                             'encoding', 'average_counts'])
 def luc(segmentor, adversary, optimizer, adversary_optimizer, encoding, average_counts=None,
-        adversarial_weight=2.0, reduction='mean', saturating=False, upsample_logits=False,
+        adversarial_weight=2.0, reduction='per_pixel', saturating=False, upsample_logits=False,
         pixels_per_picture=None, pixel_sampling='uniform', l2_weight=0.0):
     """Builds `Luc` with gin's settings.
 
     Raises:
       UserError: a setting out of range.
     """
-    errors.require_one_of('luc.reduction', reduction, base.REDUCTIONS)
+    errors.require_one_of('luc.reduction', reduction, REDUCTIONS)
     errors.require_one_of('luc.pixel_sampling', pixel_sampling, PIXEL_SAMPLINGS)
     if adversarial_weight < 0:
         raise errors.UserError(f'luc.adversarial_weight = {adversarial_weight!r}: expected at '

@@ -25,8 +25,10 @@ def summary(diagnosis):
     if diagnosis.spec is None:
         return f'{diagnosis.source}: could not be opened'
     parts = ', '.join(f'{name} {len(ids)}' for name, ids in diagnosis.splits.items())
-    return (f'{diagnosis.spec.name}: {counted(len(diagnosis.facts), "picture")} in '
-            f'{diagnosis.spec.num_classes} classes; {parts or "no split"}')
+    lost = len(diagnosis.facts) - diagnosis.counted()
+    return (f'{diagnosis.spec.name}: {counted(len(diagnosis.facts), "picture")}'
+            + (f', {lost} of them could not be counted,' if lost else '')
+            + f' in {diagnosis.spec.num_classes} classes; {parts or "no split"}')
 
 
 def text(diagnosis, few=_FEW):
@@ -55,7 +57,7 @@ def class_table(diagnosis):
     None where no label could be read. The last row is what is ignored. Of more classes than a
     page shows at once only those that are there have a row; findings name the others.
     """
-    if all(one.counts is None for one in diagnosis.facts.values()):
+    if not diagnosis.counted():
         return None
     shares = diagnosis.class_shares()
     header = ['class', *(f'{name}: {what}' for name in shares for what in ('pixels', 'pictures'))]

@@ -43,6 +43,9 @@ def reader_class(name):
       UserError: no such reader, file, module or class, or the class is no reader.
     """
     place, colon, class_name = str(name).rpartition(':')
+    if not colon and class_name.endswith('.py'):
+        raise UserError(f'{name}: expected PATH.py:CLASS; readers there: '
+                        f'{_named(_own_classes(_module(class_name)))}')
     if not colon:
         require_one_of('data set reader', name, READERS)
         module, class_name = _READERS[name]
@@ -50,15 +53,22 @@ def reader_class(name):
     if not place or place.startswith('.') and not place.endswith('.py'):
         raise UserError(f'reader "{name}": expected one of {", ".join(READERS)}, or PATH.py:CLASS '
                         'or MODULE:CLASS for one of your own')
-    module = _module(place)
-    classes = {key: value for key, value in vars(module).items()
-               if inspect.isclass(value) and issubclass(value, base.Reader)
-               and value.__module__ == module.__name__}
+    classes = _own_classes(_module(place))
     if class_name not in classes:
-        raise UserError(f'{place}: no reader "{class_name}"; readers there: '
-                        f'{", ".join(classes) or "none (subclasses of base.Reader)"}.'
+        raise UserError(f'{place}: no reader "{class_name}"; readers there: {_named(classes)}.'
                         f'{suggest(class_name, list(classes))}')
     return classes[class_name]
+
+
+def _own_classes(module):
+    """dict name -> class of the readers that a module defines."""
+    return {key: value for key, value in vars(module).items()
+            if inspect.isclass(value) and issubclass(value, base.Reader)
+            and value.__module__ == module.__name__}
+
+
+def _named(classes):
+    return ', '.join(classes) or 'none (subclasses of base.Reader)'
 
 
 def _module(place):
@@ -144,6 +154,16 @@ def require_options(name, options):
 def _bound(name, source=None, **options):
     """The arguments of `make_reader`, completed by gin's bindings."""
     return name, source, options
+
+
+def description(name, options=None):
+    """`Reader.description` of what `make_reader` would make, known before the source is there.
+
+    Raises:
+      UserError: see `require_options`.
+    """
+    name, _, options = _bound(name, None, **(options or {}))
+    return _description(name, require_options(name, options), options)
 
 
 def make_reader(*args, **kwargs):

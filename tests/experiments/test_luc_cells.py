@@ -1,0 +1,50 @@
+"""The gin files of Luc's Table 2: what is committed is what the table gives; each takes a step."""
+from unittest import mock
+
+import gin
+import pytest
+import tensorflow as tf
+
+from tf_advseg.core import configuration
+from tf_advseg.experiments import adversarial, adversarial_outcome, luc_cells, training
+from tf_advseg.methods import luc
+
+ROOT = configuration.gin_root()
+OPTIONS = {'num_train': 3, 'num_val': 2, 'num_test': 1, 'size': (40, 40), 'smallest': (33, 33)}
+SMALL = ("dataset.reader = 'shapes'", f'dataset.options = {OPTIONS!r}', "dataset.test_split='test'",
+         "dataset.train_split='train'", 'dataset.holdout_fraction = 0.5',
+         'experiment.crop_size = 33', 'experiment.data_dir = None', 'experiment.checkpoint = None',
+         'stage_one.weighted_epochs = 0', 'stage_one.epochs = 0', 'adversarial_stage.steps = 2',
+         'adversarial_stage.batch_size = 2', 'alternation.every = 1', 'dilated8.fc_channels = 8',
+         'alternation.pretraining = 0', 'experiment.control = False')
+PAPERS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / 'papers/luc').glob('*.gin'))
+
+
+def test_the_committed_files_are_the_tables():
+    made = {cell.name: cell.text() for cell in luc_cells.cells()}
+    assert len(made) == 13
+    there = {name for name in PAPERS if name.startswith('papers/luc/voc_dilated8_')}
+    assert there == set(made)
+    for name, text in made.items():
+        assert (ROOT / name).read_text(encoding='utf-8') == text
+
+
+def test_a_cell_binds_what_is_printed():
+    """LargeFOV on Product: slr 1e-6, alr 0.1, lambda 1, mIOU 72.04, mBF 47.70, sigma 22.42."""
+    name = 'papers/luc/voc_dilated8_large_fov_product.gin'
+    configuration.parse([f'gin/{name}'])
+    assert gin.get_bindings(adversarial.segmentor_optimizer)['learning_rate'] == 1e-6
+    assert gin.get_bindings(adversarial.adversary_optimizer)['learning_rate'] == 0.1
+    assert gin.get_bindings(luc.luc)['adversarial_weight'] == 1.0
+    assert 'mIOU 72.04, mBF 47.70, sigma 22.42' in (ROOT / name).read_text(encoding='utf-8')
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', PAPERS)
+def test_every_file_takes_a_step_of_either_network(name, tmp_path):
+    configuration.parse([f'gin/{name}'], SMALL)
+    with mock.patch.object(adversarial_outcome, 'report'):
+        results = training.experiment(tmp_path / 'run', tf.distribute.get_strategy())
+    assert results['subject'] == 'Luc' and results['models']['Luc']['test']['miou'] is not None
+    bindings = configuration.bindings((tmp_path / 'run' / 'operative_config.gin').read_text())
+    assert any(key.endswith('luc.adversarial_weight') for key in bindings)

@@ -1,0 +1,42 @@
+"""What a run's tables say of the pictures they were made from."""
+import pytest
+
+from tf_advseg.experiments import outcome
+
+SUMMARY = {'miou': 0.5, 'pixel_accuracy': 0.6, 'class_iou': {'sky': 0.5}}
+
+
+@pytest.fixture
+def results():
+    return {'models': {outcome.START: {'holdout': SUMMARY, 'test': SUMMARY}},
+            'subject': outcome.START, 'dataset': 'mine', 'seed': 3, 'pictures': {'test': 9},
+            'left_out': [], 'pictures_left_out': {'train': 0, 'val': 0, 'test': 0},
+            'test_shares': {'train': 0, 'holdout': 0}}
+
+
+def test_a_test_split_that_nothing_is_wrong_with_is_only_named(results):
+    assert outcome.table(results).title == 'IoU in percent, test, mine, seed 3'
+    assert outcome._report_notes(results) == {'summary': []}
+
+
+def test_pictures_left_out_of_test_are_counted(results):
+    results['pictures_left_out'] = {'train': 4, 'val': 0, 'test': 1}
+    assert outcome.table(results).title.endswith('seed 3; 1 damaged picture of it left out')
+    results['pictures_left_out']['test'] = 2
+    assert outcome.table(results).title.endswith('; 2 damaged pictures of it left out')
+    assert outcome.table(results, 'holdout').title == 'IoU in percent, holdout, mine, seed 3'
+
+
+def test_a_test_split_with_the_hold_out_in_it_says_so(results):
+    results['test_shares'] = {'train': 0, 'holdout': 3}
+    assert '3 of its 9 pictures are the hold-out' in outcome.table(results).title
+    notes = outcome._report_notes(results)
+    assert '3 of its 9 pictures' in notes['summary'][0] and 'test' in notes['split_notes']
+    assert 'chose nothing.' not in notes['split_notes']['test']
+    assert 'test split, which chose nothing' not in notes['choice_note']
+
+
+def test_results_of_earlier_versions_still_have_a_table(results):
+    for name in ('subject', 'pictures', 'left_out', 'pictures_left_out', 'test_shares'):
+        del results[name]
+    assert outcome.table(results).title == 'IoU in percent, test, mine, seed 3'
