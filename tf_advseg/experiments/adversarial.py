@@ -192,7 +192,6 @@ class _Runner:
         self._parts = {'train': [context.data.train[i] for i in shown],
                        'holdout': context.data.holdout}
         self._parts = {name: ids for name, ids in self._parts.items() if ids}
-        self._evaluators = {}
 
     def run(self, folder):
         """Trains from what `folder` holds; see `adversarial.run`."""
@@ -228,10 +227,7 @@ class _Runner:
         """One line for each part of the data; keeps the best by the hold-out."""
         lines = []
         for split, ids in self._parts.items():
-            if split not in self._evaluators:
-                self._evaluators[split] = self._context.cached_evaluator(
-                    self._stage.segmentor, split, ids)
-            counts = self._evaluators[split].run()
+            counts = self._context.counts(self._stage.segmentor, ids)
             classes = {'class_accuracy': figures.class_accuracy(counts),
                        'class_iou': figures.class_iou(counts)}
             absent = self._context.data.spec.absent

@@ -2,6 +2,7 @@
 import dataclasses
 import tempfile
 
+import numpy as np
 import tensorflow as tf
 
 from tf_advseg.core import journal
@@ -53,16 +54,32 @@ class Context:
 
     def holdout_evaluator(self, segmentor, batch_size=8):
         """An Evaluator on the hold-out, which is decoded, padded and cached once."""
-        return self.cached_evaluator(segmentor, 'holdout', self.data.holdout, batch_size)
-
-    def cached_evaluator(self, segmentor, name, ids, batch_size=8):
-        """An Evaluator on pictures that are decoded, padded and cached once under a name."""
         # LoAd evaluates after every propagation: decode and pad once.
-        if name not in self._arrays:
-            self._arrays[name] = pipeline.evaluation_arrays(
-                self.data.records, ids, self.crop_size, _stride(segmentor))
-        return evaluator.Evaluator(segmentor, self._arrays[name], segmentor.num_classes,
+        if 'holdout' not in self._arrays:
+            self._arrays['holdout'] = pipeline.evaluation_arrays(
+                self.data.records, self.data.holdout, self.crop_size, _stride(segmentor))
+        return evaluator.Evaluator(segmentor, self._arrays['holdout'], segmentor.num_classes,
                                    batch_size, self.several_replicas)
+
+    def counts(self, segmentor, ids):
+        """int64 [C, C] of pictures at their own resolution, each padded as it would be alone.
+
+        `holdout_evaluator` pads all to the size of the largest, which a network that is not used
+        to padding answers for: 2 points of mIoU with `farabet` and upright pictures among others.
+        """
+        key = (id(segmentor), *ids)
+        if key not in self._evaluators:  # an evaluator compiles: one for each split of a run
+            sizes = pipeline.padded_sizes(self.data.records.image_sizes(ids), self.crop_size,
+                                          _stride(segmentor))
+            # Counts do not hang on the order, and pictures of one size share batches.
+            ordered = [ids[i] for i in np.lexsort(sizes.T)]
+            self._evaluators[key] = evaluator.Evaluator(
+                segmentor,
+                lambda: pipeline.whole_pictures(
+                    self.data.records, ordered, self.crop_size, 8,
+                    pad_value=segmentors.padding_colour(segmentor), multiple=_stride(segmentor)),
+                segmentor.num_classes, strategy=self.several_replicas)
+        return self._evaluators[key].run()
 
     @property
     def several_replicas(self):
@@ -75,17 +92,9 @@ class Context:
         Returns:
           evaluation.metrics.summary, its mean IoU under 'miou' as well.
         """
-        key = (id(segmentor), *ids)
-        if key not in self._evaluators:  # an evaluator compiles: one for each split of a run
-            self._evaluators[key] = evaluator.Evaluator(
-                segmentor,
-                lambda: pipeline.whole_pictures(
-                    self.data.records, ids, self.crop_size, 8,
-                    pad_value=segmentors.padding_colour(segmentor), multiple=_stride(segmentor)),
-                segmentor.num_classes, strategy=self.several_replicas)
-        counts = self._evaluators[key].run()
         spec = self.data.spec
-        summary = figures.summary(counts, spec.class_names, absent=spec.absent)
+        summary = figures.summary(self.counts(segmentor, ids), spec.class_names,
+                                  absent=spec.absent)
         return {'miou': summary.pop('mean_iou'), **summary}
 
 
