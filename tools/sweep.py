@@ -24,7 +24,7 @@ command_line.define_common_flags('gin_file', 'gin_param', 'workdir', 'data_dir',
 flags.DEFINE_multi_string('grid', [], 'Axis of the grid, NAME=VALUE,VALUE,...; repeatable.')
 flags.DEFINE_list('seeds', ['0'], 'Seeds of every cell, as 0,1,2.')
 flags.DEFINE_list('measures', ['miou'], 'What is tabled: miou, pixel_accuracy, '
-                  'mean_class_accuracy, boundary.')
+                  'mean_class_accuracy, boundary, boundary_std.')
 
 FLAGS = flags.FLAGS
 
@@ -43,7 +43,8 @@ def main(argv):
     axes = [sweeping.parse_axis(text) for text in FLAGS.grid]
     cells = sweeping.make_cells(FLAGS.workdir, axes, sweeping.parse_seeds(FLAGS.seeds))
     runtime.configure()
-    sweeping.check(cells, FLAGS.gin_file, FLAGS.gin_param, FLAGS.data_dir, FLAGS.checkpoint)
+    cells = sweeping.check(cells, FLAGS.gin_file, FLAGS.gin_param, FLAGS.data_dir,
+                           FLAGS.checkpoint)
 
     def command(cell):
         return sweeping.cell_command(cell, FLAGS.gin_file, FLAGS.gin_param, FLAGS.data_dir,

@@ -19,8 +19,8 @@ from absl import flags  # noqa: E402
 
 command_line.define_common_flags('gin_file', 'gin_param', 'workdir', 'data_dir', 'checkpoint',
                                  'strategy', 'seed', 'dry_run')
-flags.DEFINE_boolean('control', None, 'Also run the CE-only control with LoAd\'s total of '
-                     'propagations (gin: experiment.control).')
+flags.DEFINE_boolean('control', None, 'Also run the CE-only control: as many steps of the '
+                     'segmentor as the method took (gin: experiment.control).')
 flags.DEFINE_boolean('deterministic', True, 'Deterministic operations: the same command gives the '
                      'same bits on one machine.')
 flags.DEFINE_integer('logical_cpus', 1, 'Devices the CPU appears as; replicas for '

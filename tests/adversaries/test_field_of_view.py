@@ -7,7 +7,7 @@ import tensorflow as tf
 from tf_advseg.adversaries import field_of_view
 from tf_advseg.adversaries.field_of_view import build_adversary
 from tf_advseg.core.errors import UserError
-from tf_advseg.models import local_contrast, resize
+from tf_advseg.models import layers, local_contrast, resize
 
 NARROW = {'label_widths': (8,), 'picture_widths': (4, 8), 'joint_widths': (8, 8, 8)}
 TABLE_1 = {  # C = 21: counted by hand from the supplement's layers, with C channels and with 3C
@@ -153,11 +153,44 @@ def test_initial_values_keep_the_signal_and_have_no_opinion():
     size = float(tf.math.reduce_mean(model.stack.steps[0](maps) ** 2))
     assert size == pytest.approx(1.0, rel=0.2)  # half of the variance 2, by the ReLU
     assert float(tf.reduce_max(tf.abs(model(maps)))) < 1.0
-    quieter = build('small_fov_light', 21, init='torch').trainable_variables[0]
+    quieter = build('small_fov_light', 21, init='lecun').trainable_variables[0]
     ratio = np.std(model.trainable_variables[0]) / np.std(quieter)
-    assert ratio == pytest.approx(6 ** 0.5, rel=0.03)
+    assert ratio == pytest.approx(2 ** 0.5, rel=0.03)
     louder = build('small_fov_light', 21, last_gain=1.0)(maps)
     np.testing.assert_allclose(louder, 10 * model(maps), rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize('name', ['small_fov_light', 'stanford'])
+def test_torchs_initial_values_are_its_spatial_convolutions(name):
+    """Kernels and biases uniform up to 1 / sqrt(kW kH nIn), the first layer and the last alike."""
+    model = build_adversary(name, 21, init='torch', last_gain=1.0)
+    assert len(model.trainable_variables) == 2 * len(layers.convolutions(model)) > 10
+    for layer in layers.convolutions(model):
+        limit = 1.0 / np.sqrt(np.prod(layer.kernel.shape[:3]))
+        for values in (layer.kernel.numpy().ravel(), layer.bias.numpy()):
+            assert np.abs(values).max() <= limit and len(np.unique(values)) > 0.9 * len(values)
+            if len(values) > 50:  # else too few to tell
+                assert np.abs(values).max() > 0.95 * limit
+                assert abs(values.mean()) < 5 * limit / np.sqrt(3 * len(values))
+                assert values.std() == pytest.approx(limit / np.sqrt(3), rel=2 / len(values) ** 0.5)
+
+
+def test_torchs_last_layer_follows_its_gain_and_all_of_it_the_seed():
+    one, tenth, other = (build('small_fov', init='torch', **options) for options in (
+        {'last_gain': 1.0}, {'last_gain': 0.1}, {'last_gain': 1.0, 'seed': 1}))
+    for a, b in zip(one.trainable_variables[-2:], tenth.trainable_variables[-2:]):
+        np.testing.assert_allclose(b, 0.1 * a, atol=1e-8)
+    for a, b, c in zip(*(model.trainable_variables for model in (one, tenth, other))):
+        if a is not one.trainable_variables[-1] and a is not one.trainable_variables[-2]:
+            np.testing.assert_array_equal(a, b)
+        assert np.mean(a.numpy() == c.numpy()) < 0.01
+    values = [v.numpy() for v in one.variables]
+    for layer in layers.convolutions(one):
+        for variable in layer.trainable_variables:
+            variable.assign(tf.zeros_like(variable))
+        layer.reinitialise()
+    for a, b in zip(values, one.variables):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_the_picture_is_normalised_at_its_own_size_and_then_brought_to_the_maps():

@@ -132,7 +132,8 @@ def test_the_gradient_by_finite_differences(kind):
 
 @pytest.mark.parametrize('words, text', [
     (dict(kind='prodcut'), 'Did you mean "product"'), (dict(tau=0.0), 'label_maps.tau = 0.0'),
-    (dict(tau=1.1), 'up to 1'), (dict(colour_scale=0.0), 'label_maps.colour_scale')])
+    (dict(tau=1.1), 'at most 1'), (dict(tau='0.9'), "label_maps.tau = '0.9'"),
+    (dict(colour_scale=0.0), 'label_maps.colour_scale'), (dict(colour_scale=None), 'None')])
 def test_what_is_no_encoding_is_refused_in_one_line(words, text):
     with pytest.raises(UserError) as caught:
         label_maps.LabelMaps(C, **words)

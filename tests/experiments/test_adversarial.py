@@ -8,7 +8,9 @@ import tensorflow as tf
 
 from tf_advseg.core import configuration, files
 from tf_advseg.core.errors import UserError
-from tf_advseg.experiments import adversarial_outcome, networks, outcome, training
+from tf_advseg.data import spec as specs
+from tf_advseg.experiments import adversarial, adversarial_outcome, networks, outcome, training
+from tf_advseg.models import farabet
 from tf_advseg.training import checkpoints, loop
 
 SIDE = 33
@@ -89,35 +91,104 @@ def test_a_finished_run_is_taken_up_and_another_setting_refused(made):
         start(path, 'alternation.every = 3')
 
 
+class Stops:
+    """Counts calls of places that a run passes, and stops it at one of them."""
+
+    def __init__(self, monkeypatch):
+        self.left, self.seeds = {}, []
+        for owner, name in ((loop.Stepper, '__call__'), (loop, '_save'), (networks, 'save')):
+            self._watch(monkeypatch, owner, name)
+
+    def _watch(self, monkeypatch, owner, name):
+        original = getattr(owner, name)
+
+        def watched(*arguments, **words):
+            places = [name]
+            if name == '__call__':
+                self.seeds.append((arguments[1], tuple(arguments[3])))
+                places.append(arguments[1])
+            for place in places:
+                self.left[place] = self.left.get(place, 10 ** 6) - 1
+                if not self.left[place]:
+                    raise KeyboardInterrupt
+            return original(*arguments, **words)
+        monkeypatch.setattr(owner, name, watched)
+
+
 def test_a_stopped_run_goes_on_as_if_it_had_not_been(made, tmp_path, monkeypatch):
-    """Stopped at every kind of place: in each phase, between evaluation and state, in the control.
-
-    The state is written after 2 steps and after evaluations only: what comes later is done again.
-    """
+    """Stopped in each phase, between a kept model and its state, in saving, in the control."""
     path, results = made
-    steps = {'left': 0}
-    take = loop.Stepper.__call__
-
-    def stepper(self, step, *arguments, **scalars):
-        if step in ('segmentor', 'adversary', 'cross_entropy'):
-            steps['left'] -= 1
-            if not steps['left']:
-                raise KeyboardInterrupt
-        return take(self, step, *arguments, **scalars)
-
-    monkeypatch.setattr(loop.Stepper, '__call__', stepper)
-    other = tmp_path / 'run'
-    for stop in (4, 9, 14):
-        steps['left'] = stop
+    stops, other = Stops(monkeypatch), tmp_path / 'run'
+    state = other / 'stages' / 'luc' / loop.STATE
+    # (where, how often it is passed before it stops the run) -> durable steps of Luc's stage, which
+    # is evaluated after 7, 12, 19 and 20 of them. Which of these keeps a model hangs on the scores.
+    for place, count, durable in (('__call__', 3, {0}), ('_save', 1, {0}), ('__call__', 12, {7}),
+                                  ('_save', 2, {12}), ('save', 1, {12, 19, 20}),
+                                  ('cross_entropy', 5, {20})):
+        stops.left = {place: count}
         with pytest.raises(KeyboardInterrupt):
             start(other)
-    steps['left'] = 10 ** 6
-    found = start(other)
-    assert found['models'] == results['models']
+        found = files.read_json(state)
+        assert found['step'] in durable
+        if found['step'] in (7, 12, 19):  # a state names the best model, which is there
+            assert networks.is_model_folder(state.parent / found['memory']['folder'])
+    stops.left = {}
+    assert files.read_json(other / 'stages' / 'control' / loop.STATE)['step'] == 3
+    assert start(other)['models'] == results['models']
     for name in ('best', 'control'):
         for a, b in zip(weights(path, name), weights(other, name)):
             np.testing.assert_array_equal(a, b)
     assert lines_of(other) == lines_of(path)
+    assert not list(other.glob('stages/*/best-*'))
+    seeds = {phase: {seed for name, seed in stops.seeds if name == phase}
+             for phase in ('segmentor', 'adversary', 'cross_entropy')}
+    assert seeds['segmentor'] == seeds['cross_entropy'] and len(seeds['segmentor']) == 10
+    assert not seeds['segmentor'] & seeds['adversary']
+
+
+def test_the_first_of_equals_is_kept_and_a_lost_best_does_not_count(tmp_path):
+    segmentor = farabet.farabet(3, hidden=4)
+    context = mock.Mock(chief=True, description=None)
+    context.data.spec = specs.DatasetSpec('abc', 'abc', specs.default_palette(3))
+    stage = mock.Mock(segmentor=segmentor, settings={'train_pictures': 0})
+    stage.name = 'luc'
+    context.data.train, context.data.holdout = ['a'], ['b']
+    context.streams.generator.return_value.permutation.return_value = np.arange(1)
+    runner = adversarial._Runner(context, stage)
+    runner._folder = tmp_path
+    for done, miou in ((1, 0.4), (2, 0.4), (3, 0.3), (4, None)):
+        runner._keep(done, miou)
+    assert runner._memory == {'miou': 0.4, 'step': 1, 'folder': 'best-0000001'}
+    runner._keep(5, 0.5)  # killed before the state that names it: the one before is still there
+    assert (tmp_path / 'best-0000001').is_dir() and runner._memory['step'] == 5
+    runner._keep(6, 0.1)
+    assert [path.name for path in tmp_path.iterdir()] == ['best-0000005']
+
+
+def test_the_adversary_has_batches_of_its_own(tmp_path, monkeypatch):
+    asked, batches = [], adversarial.pipeline.training_batches
+
+    def watched(*arguments, **words):
+        asked.append((words['stream'], words['augment_stream']))
+        return batches(*arguments, **words)
+    monkeypatch.setattr(adversarial.pipeline, 'training_batches', watched)
+    start(tmp_path / 'run', 'adversarial_stage.steps = 2', 'alternation.every = 1')
+    assert asked == [('disc_data', 'disc_augment'), ('data', 'augment'), ('data', 'augment')]
+
+
+def test_a_typo_is_told_before_anything_is_trained_and_binds_nothing(tmp_path):
+    with pytest.raises(UserError, match='Did you mean "product"'):
+        start(tmp_path / 'run', "label_maps.kind = 'prodcut'", 'stage_one.epochs = 1')
+    assert not (tmp_path / 'run' / 'config.gin').exists()
+
+
+def test_diagnostics_may_change_in_a_finished_run_and_the_control_run_alone(made, tmp_path):
+    path, results = made
+    assert start(path, 'adversarial_stage.diagnose_every = 5')['models'] == results['models']
+    alone = start(tmp_path / 'run', 'adversarial_stage.only_control = True')
+    assert list(alone['models']) == [outcome.START, outcome.CONTROL]
+    assert alone['subject'] == outcome.CONTROL
+    assert alone['models'][outcome.CONTROL] == results['models'][outcome.CONTROL]
 
 
 def test_the_control_is_the_same_run_without_lambda(made, tmp_path):
@@ -171,7 +242,12 @@ def test_a_dry_run_builds_everything_and_leaves_nothing(tmp_path, capsys):
     ('adversarial_stage.evaluate_every_epochs = 0', 'chooses among evaluations'),
     ("adversarial_stage.keep = 'bset'", 'Did you mean "best"'),
     ('adversarial_stage.batch_size = 0', 'adversarial_stage.batch_size = 0'),
-    ('adversarial_stage.steps = 0', '0 steps of the segmentor')])
+    ('adversarial_stage.batch_size = 2.5', 'batch_size = 2.5: expected a whole number'),
+    ('adversarial_stage.diagnose_every = None', 'diagnose_every = None'),
+    ('adversarial_stage.evaluate_every_epochs = -1', 'evaluate_every_epochs = -1'),
+    ('adversarial_stage.augmentation = None', 'adversarial_stage.augmentation = None'),
+    ("adversarial_stage.augmentation = 'hnug'", 'Did you mean "hung"'),
+    ('adversarial_stage.steps = 0', 'adversarial_stage.steps = 0')])
 def test_settings_out_of_range_are_told_in_one_line(tmp_path, binding, text):
     with pytest.raises(UserError) as caught:
         start(tmp_path / 'run', binding)

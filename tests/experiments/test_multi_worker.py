@@ -1,4 +1,4 @@
-"""Two local processes share a run: the same decisions, one set of files, a result as of one process."""
+"""Two local processes share a run: the same decisions, one set of files, one process's result."""
 import json
 import os
 import pathlib
@@ -6,10 +6,14 @@ import socket
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
-TINY = pathlib.Path(__file__).parents[1] / 'lookahead' / 'tiny.py'
-FEWER = 'controller.max_total_cycles = 2'
+from tf_advseg.experiments import networks
+
+LOAD = (pathlib.Path(__file__).parents[1] / 'lookahead' / 'tiny.py',
+        'controller.max_total_cycles = 2')
+LUC = (pathlib.Path(__file__).parent / 'tiny_luc.py',)
 
 
 def _free_ports(count):
@@ -22,8 +26,9 @@ def _free_ports(count):
     return ports
 
 
-def _start(workdir, **environment):
-    return subprocess.Popen([sys.executable, str(TINY), str(workdir), FEWER],
+def _start(program, workdir, **environment):
+    script, *words = program
+    return subprocess.Popen([sys.executable, str(script), str(workdir), *words],
                             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
                             env={**os.environ, **environment})
 
@@ -37,12 +42,10 @@ def _wait(process):
     assert process.returncode == 0, errors[-3000:]
 
 
-@pytest.fixture(scope='module')
-def runs(tmp_path_factory):
+def _runs(program, folder):
     """(run of one process, run of two workers)."""
-    folder = tmp_path_factory.mktemp('workers')
     cluster = {'worker': [f'localhost:{port}' for port in _free_ports(2)]}
-    workers = [_start(folder / 'two', TF_CONFIG=json.dumps(
+    workers = [_start(program, folder / 'two', TF_CONFIG=json.dumps(
         {'cluster': cluster, 'task': {'type': 'worker', 'index': index}})) for index in range(2)]
     try:
         for worker in workers:
@@ -50,8 +53,20 @@ def runs(tmp_path_factory):
     finally:
         for worker in workers:
             worker.kill()
-    _wait(_start(folder / 'one'))
+    _wait(_start(program, folder / 'one'))
     return folder / 'one', folder / 'two'
+
+
+@pytest.fixture(scope='module')
+def runs(tmp_path_factory):
+    """LoAd's runs."""
+    return _runs(LOAD, tmp_path_factory.mktemp('workers'))
+
+
+@pytest.fixture(scope='module')
+def luc_runs(tmp_path_factory):
+    """Luc's runs."""
+    return _runs(LUC, tmp_path_factory.mktemp('luc_workers'))
 
 
 def _lines(path, event):
@@ -80,3 +95,42 @@ def test_stage_one_is_that_of_one_process(runs):
     assert [line['step'] for line in one] == [line['step'] for line in two]
     one, two = ([line['loss/ce'] for line in lines if 'loss/ce' in line] for lines in (one, two))
     assert len(one) >= 1 and one == pytest.approx(two, abs=1e-4)
+
+
+def _numbers(line):
+    """(a line's floats in one row, what else it holds); the clock time is left out."""
+    values = [(name, value) for name, found in line.items() if name != 'time'
+              for value in (found if isinstance(found, list) else [found])]
+    return ([value for _, value in values if isinstance(value, float)],
+            [(name, value) for name, value in values if not isinstance(value, float)])
+
+
+@pytest.mark.slow
+def test_lucs_turns_and_control_are_those_of_one_process(luc_runs):
+    for event in ('stage', 'gradients', 'evaluation'):
+        one, two = (_lines(run / 'metrics.jsonl', event) for run in luc_runs)
+        assert len(one) == len(two) >= 2
+        for a, b in zip(one, two):
+            (floats, others), (floats_of_two, others_of_two) = _numbers(a), _numbers(b)
+            assert others == others_of_two and floats
+            assert floats_of_two == pytest.approx(floats, rel=1e-3, abs=2e-3)
+    lines = _lines(luc_runs[1] / 'metrics.jsonl', 'stage')
+    assert {line['stage'] for line in lines} == {'luc', 'control'}
+    assert any('loss/disc' in line for line in lines) and any('loss/adv' in line for line in lines)
+
+
+@pytest.mark.slow
+def test_lucs_models_and_scores_are_those_of_one_process(luc_runs):
+    one, two = (json.loads((run / 'results.json').read_text()) for run in luc_runs)
+    assert list(one['models']) == list(two['models']) == ['Stage 1', 'control (CE)', 'Luc']
+    for column, splits in one['models'].items():
+        for split, scores in splits.items():
+            for measure in ('miou', 'pixel_accuracy'):
+                assert two['models'][column][split][measure] == pytest.approx(
+                    scores[measure], abs=2e-3)
+    for name in ('best', 'control'):
+        models = [networks.load(run / 'checkpoints' / name)[0] for run in luc_runs]
+        for a, b in zip(*(model.variables for model in models)):
+            np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
+    assert all((run / 'report.html').exists() for run in luc_runs)
+    assert not list(luc_runs[1].rglob('.tmp-*'))

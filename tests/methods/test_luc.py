@@ -7,8 +7,12 @@ from tf_advseg.adversaries import field_of_view
 from tf_advseg.adversaries import label_maps
 from tf_advseg.core import configuration
 from tf_advseg.core.errors import UserError
+from tf_advseg.losses import pixel
 from tf_advseg.methods import luc
+from tf_advseg.models import deeplab
 from tf_advseg.models import farabet
+from tf_advseg.models import resize
+from tf_advseg.models import segmentor as segmentors
 from tf_advseg.training import loop
 from tf_advseg.training import optimizers
 
@@ -37,14 +41,22 @@ def batch_of(size=5, seed=0):
             'label': label.astype(np.int32)}
 
 
-def stepped(method, strategy, phases, batch=None):
+def made(*bindings, counts=None):
+    """A method as `luc.luc` builds it with gin bindings of its own parameters."""
+    configuration.parse([], [f'luc.{binding}' for binding in bindings])
+    plain = build(adversary=None)
+    return luc.luc(plain.segmentor, None, optimizers.make_optimizer('sgd', 0.1), None,
+                   plain.encoding, counts)
+
+
+def stepped(method, strategy, phases, batch=None, seed=(1, 2)):
     """(scalars of the last step, all variables) after steps of some phases on one batch."""
     batch = batch or batch_of()
     dataset = tf.data.Dataset.from_tensors(batch).unbatch().batch(len(batch['image']))
     shares = next(iter(loop.distribute(dataset, strategy)))
     stepper = loop.Stepper(method, strategy)
     for phase in phases:
-        outputs = stepper(phase, shares, np.array([1, 2], np.int32))
+        outputs = stepper(phase, shares, np.array(seed, np.int32))
     networks = [n for n in (method.segmentor, method.adversary) if n is not None]
     return outputs, [v.numpy() for network in networks for v in network.trainable_variables]
 
@@ -159,30 +171,129 @@ def test_a_switch_of_phases_traces_each_once():
     assert sorted(traces) == ['adversary', 'segmentor']
 
 
-def test_patch_wise_training_takes_some_pixels_and_balanced_all_classes_alike():
-    """Of the pixels of a rare class as many are drawn as of a common one."""
+def test_patch_wise_training_takes_some_pixels_and_balanced_rarer_classes_likelier():
+    """Of the pixels of a rare class as many are drawn as of a common one; anew by each seed."""
     labels = np.full((1, 200, 200), 0, np.int32)
     labels[0, :20, :100], labels[0, -10:] = 1, 255
     counts = [np.sum(labels == number) for number in (0, 1, 2, 3)]
-    batch = {'image': np.zeros((1, 200, 200, 3), np.float32), 'label': labels}
     drawn = {}
-    for counts_given in (None, counts):
-        taken = []
+    for sampling in luc.PIXEL_SAMPLINGS:
+        method = made('pixels_per_picture = 400', f'pixel_sampling = {sampling!r}', counts=counts)
+        taken, before = [], None
         for number in range(20):
-            chosen = luc.pixel.sampled_labels(
-                tf.constant(labels), 400, [number, 7],
-                build(class_counts=counts_given).class_weights).numpy()
-            assert np.isin(chosen, [0, 1, 255]).all()
+            chosen = pixel.sampled_labels(tf.constant(labels), 400, [number, 7],
+                                          method.class_weights).numpy()
             assert ((chosen == labels) | (chosen == 255)).all()
+            assert before is None or not np.array_equal(chosen, before)
+            before = chosen
             taken.append([np.sum(chosen == 0), np.sum(chosen == 1)])
-        drawn[counts_given is None] = np.mean(taken, 0)
+        drawn[sampling] = np.mean(taken, 0)
     share = counts[1] / (counts[0] + counts[1])
-    assert drawn[True].sum() == pytest.approx(400, rel=0.05)
-    assert drawn[True][1] / drawn[True].sum() == pytest.approx(share, rel=0.2)
-    np.testing.assert_allclose(drawn[False], [200, 200], rtol=0.1)
-    few, _ = stepped(build(pixels_per_picture=5), SINGLE, ['segmentor'], batch)
-    every, _ = stepped(build(), SINGLE, ['segmentor'], batch)
-    assert np.isfinite(few['loss/ce']) and few['loss/ce'] != every['loss/ce']
+    assert drawn['uniform'].sum() == pytest.approx(400, rel=0.05)
+    assert drawn['uniform'][1] / drawn['uniform'].sum() == pytest.approx(share, rel=0.2)
+    np.testing.assert_allclose(drawn['balanced'], [200, 200], rtol=0.1)
+
+
+def test_cross_entropy_is_the_mean_over_the_drawn_pixels_which_every_seed_draws_anew():
+    batch, method = batch_of(4), build(pixels_per_picture=10)
+    logits = method.segmentor(batch['image'])
+    losses = set()
+    for seed in ([1, 2], [3, 4]):
+        folded = tf.random.experimental.stateless_fold_in(
+            tf.random.experimental.stateless_fold_in(tf.constant(seed, tf.int32), 1), 0)
+        labels = pixel.sampled_labels(batch['label'][:, ::4, ::4], 10, folded).numpy()
+        assert 20 < np.sum(labels != 255) < 60
+        s = tf.nn.softmax(logits).numpy()
+        expected = -np.log(s[labels != 255, labels[labels != 255]]).mean()
+        scalars, _ = stepped(build(pixels_per_picture=10), SINGLE, ['segmentor'], batch, seed)
+        assert scalars['loss/ce'] == pytest.approx(expected, rel=1e-4)
+        losses.add(round(float(expected), 6))
+    assert len(losses) == 2
+
+
+def test_lambda_weighs_the_same_whatever_cross_entropy_is_taken_of():
+    """The adversarial term of one batch, with drawn pixels and with logits brought up."""
+    batch = batch_of(4)
+    ways = (dict(), dict(pixels_per_picture=10), dict(upsample_logits=True))
+    found = [stepped(build(**way), SINGLE, ['segmentor'], batch)[0] for way in ways]
+    assert len({round(scalars['loss/adv'], 6) for scalars in found}) == 1
+    assert len({round(scalars['loss/ce'], 5) for scalars in found}) == 3
+
+
+def test_logits_brought_up_to_the_labels():
+    batch, method = batch_of(3), build(upsample_logits=True)
+    full = resize.resize_bilinear(method.segmentor(batch['image']), (CROP, CROP))
+    valid = batch['label'] != 255
+    expected = -np.log(tf.nn.softmax(full).numpy()[valid, batch['label'][valid]]).mean()
+    scalars, _ = stepped(method, SINGLE, ['segmentor'], batch)
+    assert scalars['loss/ce'] == pytest.approx(expected, rel=1e-4)
+
+
+def test_weight_decay_is_half_the_squares_of_the_kernels():
+    for phase in ('cross_entropy', 'segmentor'):
+        method = build(l2_weight=1e-2, adversarial_weight=0.0)
+        kernels = [v.numpy() for v in segmentors.decayed_kernels(method.segmentor)]
+        scalars, _ = stepped(method, SINGLE, [phase])
+        expected = 0.5e-2 * sum(np.square(kernel).sum() for kernel in kernels)
+        assert scalars['loss/total'] - scalars['loss/ce'] == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_gradients_are_measured_as_two_tapes_measure_them():
+    method, batch = build(), batch_of(3)
+    shares = next(iter(loop.distribute(tf.data.Dataset.from_tensors(batch), SINGLE)))
+    norms = loop.Stepper(method, SINGLE)(method.gradient_balance, shares, np.array([1, 2]))
+    expected = {}
+    variables = method.segmentor.trainable_variables
+    for name in ('ce', 'adv'):
+        with tf.GradientTape() as tape:
+            logits = method.segmentor(batch['image'])
+            labels = tf.constant(batch['label'])[:, ::4, ::4]
+            if name == 'ce':
+                valid = tf.not_equal(labels, 255)
+                loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(
+                    labels[valid], logits[valid]))
+            else:
+                z = method.adversary(method.encoding.fake(batch['image'], batch['label'], logits))
+                loss = tf.reduce_sum(tf.math.softplus(-z)) / np.sum(labels.numpy() != 255)
+        gradients = [tf.zeros_like(v) if g is None else g
+                     for g, v in zip(tape.gradient(loss, variables), variables)]
+        expected[name] = float(tf.linalg.global_norm(gradients))
+    assert norms['grad/ce'] == pytest.approx(expected['ce'], rel=1e-3)
+    assert norms['grad/adv'] == pytest.approx(expected['adv'], rel=1e-3)
+    assert norms['grad_ratio/adv_ce'] == pytest.approx(expected['adv'] / expected['ce'], rel=2e-3)
+
+
+@pytest.mark.parametrize('replicas', [1, 2])
+def test_with_live_batch_norm_and_dropout_the_control_is_one_still(two_replicas, replicas):
+    """The adversary's steps and the diagnostics leave the segmentor's statistics alone."""
+    strategy = two_replicas if replicas == 2 else SINGLE
+    batch = batch_of(4)
+    shares = next(iter(loop.distribute(tf.data.Dataset.from_tensors(batch).unbatch().batch(4),
+                                       strategy)))
+    found = []
+    for phases in (['cross_entropy'] * 2, ['adversary', 'segmentor', 'adversary', 'segmentor']):
+        with strategy.scope():
+            segmentor = deeplab.deeplab_mobilenet_v2(
+                CLASSES, depth_multiplier=0.25, dropout_rate=0.1, crop_size=CROP, seed=1,
+                fine_tune_batch_norm=True)
+            judge = field_of_view.build_adversary('small_fov_light', CLASSES, seed=2)
+            method = luc.Luc(segmentor, judge, optimizers.make_optimizer('sgd', 0.05, 0.9),
+                             optimizers.make_optimizer('sgd', 0.05, 0.9),
+                             label_maps.LabelMaps(CLASSES), adversarial_weight=0.0)
+        stepper, taken = loop.Stepper(method, strategy), 0
+        start = [v.numpy() for v in segmentor.non_trainable_variables]
+        for phase in phases:
+            seed = np.array([taken, 5], np.int32)
+            if phase == 'segmentor':
+                stepper(method.gradient_balance, shares, seed)
+            stepper(phase, shares, seed)
+            taken += phase != 'adversary'
+        found.append([v.numpy() for v in segmentor.variables])
+        moved = [not np.array_equal(v, old)
+                 for v, old in zip(segmentor.non_trainable_variables, start)]
+        assert any(moved)  # the segmentor's own steps do move them
+    for a, b in zip(*found):
+        np.testing.assert_allclose(a, b, atol=2e-6)
 
 
 def test_fit_takes_the_default_phase():
@@ -196,6 +307,10 @@ def test_fit_takes_the_default_phase():
     ('luc.reduction = "average"', 'luc.reduction'),
     ('luc.adversarial_weight = -1.0', 'luc.adversarial_weight = -1.0'),
     ('luc.pixels_per_picture = 0', 'luc.pixels_per_picture = 0'),
+    ('luc.pixels_per_picture = "all"', "luc.pixels_per_picture = 'all'"),
+    ('luc.adversarial_weight = None', 'luc.adversarial_weight = None'),
+    ('luc.l2_weight = -1', 'luc.l2_weight = -1: expected a number at least 0'),
+    ('luc.saturating = "no"', "luc.saturating = 'no': expected True or False"),
     ('luc.pixel_sampling = "balancd"', 'Did you mean "balanced"')])
 def test_settings_out_of_range_are_told_in_one_line(binding, text):
     configuration.parse([], [binding])

@@ -25,8 +25,10 @@ def call():
     def run(name, *words):
         # Loaded anew: a tool's own defaults of common flags are set when it is loaded.
         sys.modules.pop(f'tools.{name}', None)
-        ours = flags.FLAGS.flags_by_module_dict().get(f'tools.{name}', [])
-        for flag in {*command_line.COMMON_FLAGS, *(flag.name for flag in ours)}:
+        # Tools are programs of their own: two of them may have a flag of one name.
+        tools = [flag for module, found in flags.FLAGS.flags_by_module_dict().items()
+                 if module.startswith('tools.') for flag in found]
+        for flag in {*command_line.COMMON_FLAGS, *(flag.name for flag in tools)}:
             if flag in flags.FLAGS:
                 delattr(flags.FLAGS, flag)
         module = importlib.import_module(f'tools.{name}')

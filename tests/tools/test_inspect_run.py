@@ -50,6 +50,37 @@ def inspect_damage(path, **options):
     return inspection.damaged
 
 
+@pytest.mark.parametrize('state', [None, {'step': 0, 'state': None, 'metrics': 0, 'seconds': 0.0}])
+def test_a_stage_without_a_save_is_begun_and_not_damaged(run_copy, state):
+    (run_copy / 'stages' / 'luc').mkdir()
+    if state:
+        files.write_json(run_copy / 'stages' / 'luc' / 'state.json', state)
+    inspection = inspecting.Inspection(run_copy)
+    assert 'stage luc: begun, nothing saved yet' in list(inspection.lines())
+    assert inspection.damaged == []
+
+
+def test_a_stages_state_may_be_replaced_while_it_runs_and_only_then(run_copy, monkeypatch):
+    (run_copy / 'stages' / 'luc').mkdir()
+    files.write_json(run_copy / 'stages' / 'luc' / 'state.json',
+                     {'step': 4, 'state': 'step-0000004', 'metrics': 0, 'seconds': 1.0})
+    inspection = inspecting.Inspection(run_copy)
+    assert 'stage luc: step 4, not done' in list(inspection.lines())
+    assert 'step-0000004: no such folder' in ' '.join(inspection.damaged)
+    check = files.check_manifest
+
+    def replaced_meanwhile(folder, **options):
+        if folder.name == 'step-0000004':  # the running process has saved again since
+            files.write_json(folder.parent / 'state.json', {'state': 'step-0000006'})
+        return check(folder, **options)
+
+    monkeypatch.setattr(files, 'check_manifest', replaced_meanwhile)
+    inspection = inspecting.Inspection(run_copy)
+    inspection.running = 1
+    assert 'stage luc: step 4, not done' in list(inspection.lines())
+    assert inspection.damaged == []
+
+
 def test_files_that_hold_something_else_are_damage(run_copy):
     (run_copy / 'lookahead' / 'state.json').write_text('{"progress": 3}')
     (run_copy / 'results.json').write_text('[')

@@ -53,6 +53,8 @@ if "broken" in words["gin_param"] and not (folder / "mended").exists():
 models = {"Stage 1": 0.5, "control (CE)": 0.51 + 0.001 * seed, "LoAd": 0.52 + 0.003 * seed}
 scores = {m: {s: {"miou": v} for s in ("holdout", "test")} for m, v in models.items()}
 (folder / "results.json").write_text(json.dumps({"models": scores}))
+if "killed while drawing" not in words["gin_param"] or (folder / "mended").exists():
+    (folder / "report.html").touch()
 '''
 
 
@@ -79,6 +81,71 @@ def test_a_crash_stops_no_other_run_and_done_ones_are_skipped(tmp_path, entries)
     assert len(entries(good / 'calls')) == 2 and len(entries(cells[0].folder.parent / 'calls')) == 4
 
 
+def test_a_run_killed_while_its_report_was_drawn_is_started_again(tmp_path, entries):
+    script = tmp_path / 'train.py'
+    script.write_text(STAND_IN)
+    cell, = sweeping.make_cells(tmp_path / 'sweep', [('f.x', ("'killed while drawing'",))], [0])
+
+    def run():
+        return sweeping.run_cells([cell], tmp_path / 'sweep', lambda cell: sweeping.cell_command(
+            cell, ['x.gin'], [], prefix=[sys.executable, str(script)]), show=False)
+
+    assert len(run()) == 1 and (cell.folder / 'results.json').exists() and not cell.done
+    assert not sweeping.collect([cell])[cell.name]
+    (cell.folder / 'mended').touch()
+    assert run() == [] and cell.done
+    assert run() == [] and len(entries(cell.folder.parent / 'calls')) == 2
+
+
+@pytest.mark.parametrize('gin_files, bindings, columns', [
+    (['gin/demo_smallest.gin'], [], {'LoAd', 'control (CE)'}),
+    ([], [], {'LoAd', 'control (CE)'}),
+    ([], ['experiment.control = False'], {'LoAd'}),
+    ([], ["experiment.method = 'cross_entropy'"], set()),
+    (['gin/methods/luc.gin'], [], {'Luc', 'control (CE)'}),
+    (['gin/methods/luc.gin'], ['experiment.control = False'], {'Luc'}),
+    (['gin/methods/luc.gin'], ['adversarial_stage.only_control = True'], {'control (CE)'})])
+def test_a_run_is_done_when_it_has_every_model_asked_for(gin_files, bindings, columns, tmp_path):
+    cell, = sweeping.check(sweeping.make_cells(tmp_path, [], [0]), gin_files, bindings)
+    assert set(cell.columns) == columns
+    make_done(cell, {'Stage 1': 0.5, **dict.fromkeys(columns, 0.6)})
+    assert cell.done
+    for column in columns:
+        files.write_json(cell.folder / 'results.json', {'models': dict.fromkeys(
+            {'Stage 1', *columns} - {column}, {})})
+        assert not cell.done, column
+
+
+def test_a_cells_own_axis_may_switch_the_control(tmp_path):
+    axes = [sweeping.parse_axis('experiment.control=True,False')]
+    cells = sweeping.check(sweeping.make_cells(tmp_path, axes, [0]), ['gin/demo_smallest.gin'], [])
+    for cell in cells:
+        make_done(cell, {'Stage 1': 0.5, 'LoAd': 0.6})
+    assert [cell.done for cell in cells] == [False, True]
+
+
+def test_a_run_of_no_propagation_has_no_control_to_wait_for(tmp_path):
+    cell, = sweeping.check(sweeping.make_cells(tmp_path, [], [0]), ['gin/demo_smallest.gin'], [])
+    make_done(cell, {'Stage 1': 0.5, 'LoAd': 0.5})
+    (cell.folder / 'lookahead').mkdir()
+    for propagations, done in ((3, False), (0, True)):
+        files.write_json(cell.folder / 'lookahead' / 'state.json',
+                         {'controller': {'propagations': propagations}})
+        assert cell.done is done
+
+
+def test_bf_and_its_sigma_are_tabled(tmp_path):
+    cells = sweeping.make_cells(tmp_path, [], [0, 1])
+    for cell in cells:
+        make_done(cell, {})
+        files.write_json(cell.folder / 'results.json', {'models': {'Luc': {
+            'holdout': {'miou': 0.5}, 'test': {'miou': 0.5, 'boundary': {
+                'mean': 0.47, 'std': 0.21 + 0.02 * cell.seed}}}}})
+    for measure, value in (('boundary', '47.00 ± 0.00'), ('boundary_std', '22.00 ± 1.41')):
+        table = sweeping.table(sweeping.collect(cells), *sweeping.parse_measures([measure]))
+        assert [row[3].value for row in table.rows] == ['–', value]
+
+
 def test_t_quantiles_are_those_of_the_tables():
     # Two-sided 95 %, as printed in any table of Student's t.
     for degrees, value in {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 9: 2.262, 29: 2.045,
@@ -88,8 +155,9 @@ def test_t_quantiles_are_those_of_the_tables():
 
 
 def make_done(cell, scores):
-    """Writes a results.json: scores by model."""
+    """Writes a results.json, scores by model, and a report."""
     cell.folder.mkdir(parents=True)
+    (cell.folder / 'report.html').touch()
     files.write_json(cell.folder / 'results.json', {'models': {
         model: {split: {'miou': value} for split in ('holdout', 'test')}
         for model, value in scores.items()}})

@@ -22,11 +22,12 @@ at the end, two poolings from label map to output. What the text leaves open is 
     3x3 1; ReLU after all but the last. All widths are parameters. A position of its output sees
     34x34 of the label map.
   * the picture is normalised at its own resolution, over the window and with the constant floor of
-    the segmentor (models/farabet.py), then brought bilinearly, with aligned corners, to the size of
-    the label map.
+    the segmentor (models/farabet.py), then brought to the size of the label map with aligned
+    corners: at a whole stride, such as 8, bilinear weights of 1 and 0, which is taking every 8th
+    pixel as it is (nothing is averaged).
 
 Ours for all five: SAME convolutions and poolings, so that maps of any size down to 1x1 are judged,
-with ceil(h'/4) x ceil(w'/4) logits; biases of 0; and the initial values, which are not printed (see
+with ceil(h'/4) x ceil(w'/4) logits; and the initial values, which are not printed (see
 `build_adversary`). There is no batch norm and no dropout: training and inference are one function.
 """
 import gin
@@ -53,9 +54,9 @@ OUTPUT_STRIDE = 4
 
 # Variance of a kernel's values times the inputs that one output adds up.
 INITS = {
-    'he': 2.0,         # He et al. 2015: a ReLU network keeps the size of its signal
+    'he': 2.0,  # He et al. 2015: a ReLU network keeps the size of its signal
     'lecun': 1.0,
-    'torch': 1.0 / 3,  # the variance of Torch7's default, which the authors may have had
+    'torch': None,  # no such variance: Torch7's own, which the authors may have had
 }
 # Standard deviation of a unit normal cut at two.
 _CUT_DEVIATION = 0.87962566
@@ -69,10 +70,11 @@ class Stack(tf.keras.layers.Layer):
       channels: int, of the input.
       entries: sequence of (kernel side, filters) and POOL.
       seed: int.
-      gain: variance of a kernel's values times the inputs that one output adds up.
+      gain: variance of a kernel's values times the inputs that one output adds up; None for
+        kernels and biases as Torch7 draws them, whatever the `share`.
       share: of the input's channels, how many are not 0 at a position (1 / classes for a map).
-      last_gain: None for a ReLU after every convolution; else the last has none, and its kernel's
-        deviation is multiplied by this.
+      last_gain: None for a ReLU after every convolution; else the last has none, and its initial
+        values are multiplied by this.
 
     Attributes:
       channels: of what comes out.
@@ -88,11 +90,14 @@ class Stack(tf.keras.layers.Layer):
                 continue
             side, filters = entry
             linear = last_gain is not None and index == last
-            deviation = (gain / (side * side * channels * share)) ** 0.5 / _CUT_DEVIATION
+            factor, inputs = last_gain if linear else 1.0, side * side * channels
+            if gain is None:
+                spread = {'limit': factor / inputs ** 0.5}
+            else:
+                spread = {'stddev': factor * (gain / (inputs * share)) ** 0.5 / _CUT_DEVIATION}
             self.steps.append(layers.Convolution(
                 f'{name}/conv{index + 1}', channels, filters, side, seed=seed,
-                activation=None if linear else 'relu',
-                stddev=deviation * (last_gain if linear else 1.0)))
+                activation=None if linear else 'relu', **spread))
             channels, share = filters, 1.0
         self.channels = channels
         self.built = True
@@ -223,24 +228,29 @@ def build_adversary(name='large_fov', num_classes=None, channels=None, seed=0, i
                     joint_widths=(128, 256, 512)):
     """Builds an adversary of Luc et al.; its variables exist on return.
 
-    Initial values (not printed in the paper): truncated normal kernels of variance 2 / n (He et
-    al.), n the inputs that one output adds up. In the first layer on a label map n counts one class
-    of the C, since the others are 0 (or share what is left to 1): so maps of many classes are heard
-    as loudly as pictures. The last kernel is a tenth of that: an untrained adversary has no opinion
-    and its gradient into the segmentor begins small. Equal seeds give equal weights, on any
-    strategy and in any order of building.
+    Initial values (not printed in the paper): 'he' and 'lecun' are truncated normal kernels of
+    variance 2 / n (He et al.) and 1 / n, n the inputs that one output adds up, and biases of 0. In
+    the first layer on a label map n counts one class of the C, since the others are 0 (or share
+    what is left to 1): so maps of many classes are heard as loudly as pictures. The last kernel is
+    a tenth of that: an untrained adversary has no opinion and its gradient into the segmentor
+    begins small. 'torch' is the default of Torch7's SpatialConvolution: kernels and biases uniform
+    between -1 / sqrt(n) and 1 / sqrt(n) (variance 1/3 over n), n all inputs in every layer; with
+    last_gain 1 it is the original. Equal seeds give equal weights, on any strategy and in any order
+    of building.
 
-    Which learning rate works hangs on `init` (tried on toy maps, plain SGD, losses averaged): under
-    1e-3, the paper's for Stanford, 'he' learns within tens of steps and 'torch' stands still; under
-    0.1, of the paper's range for VOC, 'he' diverges or goes dead and 'torch' learns.
+    Which learning rate works hangs on `init` (tried on toy maps of 21 classes, losses averaged, 150
+    steps; 'torch' with last_gain 1 and small_fov_light): under 1e-3, the paper's for Stanford, 'he'
+    learns, with momentum 0.9 within tens of steps, and 'torch' stands still; under 0.1, of the
+    paper's range for VOC, 'he' diverges or goes dead and 'torch' begins to learn. With momentum
+    0.9, or under 0.5, 'torch' set out sooner and fell back to no opinion.
 
     Args:
       name: 'large_fov', 'large_fov_light', 'small_fov', 'small_fov_light' or 'stanford'.
       num_classes: C.
       channels: of the maps: C, or 3C for the encoding 'product'; None is C. 'stanford' takes C.
       seed: int.
-      init: 'he', 'lecun' or 'torch': variance 2, 1 or 1/3 over n.
-      last_gain: factor on the last kernel's deviation; 1 treats it as the others.
+      init: 'he', 'lecun' or 'torch', see above.
+      last_gain: factor on the last layer's initial values; 1 treats it as the others.
       label_widths, picture_widths: of 'stanford': filters of each branch's 3x3 convolutions.
       joint_widths: of 'stanford': filters of the 3x3 convolutions after the branches are joined, at
         least two; a pooling stands before the first and before the second.

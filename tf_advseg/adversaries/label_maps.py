@@ -14,7 +14,8 @@ their gradient.
 
 Where the paper is silent, this is what we chose:
   * labels are brought down by nearest neighbours and pictures bilinearly, align-corners both: the
-    points at which the logits stand.
+    points at which the logits stand. At a whole stride, 8 say, either is taking every 8th pixel as
+    it is: no picture is averaged.
   * `colour_scale`: the mean-centred picture is divided by 127.5, so that a channel is of the size
     of a probability. 1 is the literal reading (grey levels up to 128 either way, as in Caffe).
 """
@@ -24,6 +25,7 @@ import gin
 import tensorflow as tf
 
 from tf_advseg.core import errors
+from tf_advseg.models import arguments
 from tf_advseg.models import resize
 
 KINDS = ('basic', 'product', 'scaling')
@@ -89,12 +91,10 @@ class LabelMaps:
 
     def __post_init__(self):
         errors.require_one_of('label_maps.kind', self.kind, KINDS)
-        if not 0.0 < self.tau <= 1.0:
-            raise errors.UserError(f'label_maps.tau = {self.tau!r}: expected a number above 0 and '
-                                   'up to 1 (0.9 in the paper)')
-        if not self.colour_scale > 0.0:
-            raise errors.UserError(f'label_maps.colour_scale = {self.colour_scale!r}: expected a '
-                                   'number above 0 (127.5, or 1 for grey levels)')
+        arguments.require_number('label_maps', 'tau', self.tau, above=0, most=1,
+                                 hint='0.9 in the paper')
+        arguments.require_number('label_maps', 'colour_scale', self.colour_scale, above=0,
+                                 hint='127.5, or 1 for grey levels')
 
     @property
     def channels(self):

@@ -4,18 +4,22 @@ The control is the same method without its adversary: the same start, the same b
 order, the same number of the segmentor's steps, and the same choice among its evaluations.
 """
 import dataclasses
+import shutil
 
 import gin
 
 from tf_advseg.adversaries import field_of_view
 from tf_advseg.adversaries import label_maps
 from tf_advseg.core import errors
+from tf_advseg.core import files
 from tf_advseg.data import pipeline
 from tf_advseg.data import recipes
 from tf_advseg.evaluation import metrics as figures
 from tf_advseg.experiments import context as contexts
 from tf_advseg.experiments import networks
+from tf_advseg.experiments import stage_one
 from tf_advseg.methods import luc
+from tf_advseg.models import arguments
 from tf_advseg.models import segmentor as segmentors
 from tf_advseg.training import alternation
 from tf_advseg.training import loop
@@ -26,12 +30,14 @@ from tf_advseg.training import stages
 METHODS = ('luc',)
 CONTROL = 'control'
 KEEPS = ('best', 'last')
+BEST = 'best-'  # models kept aside in the stage's folder
+_MAY_CHANGE = ('diagnose_every', 'only_control')  # nothing that a stage's result hangs on
 
 
 @gin.configurable
 def adversarial_stage(epochs=20, steps=None, batch_size=8, augmentation='flip', keep='best',
                       evaluate_every_epochs=1, train_pictures=64, fine_tune_batch_norm=None,
-                      diagnose_every=100):
+                      only_control=False, diagnose_every=100):
     """The settings of the stage in which segmentor and adversary take turns.
 
     Args:
@@ -45,6 +51,7 @@ def adversarial_stage(epochs=20, steps=None, batch_size=8, augmentation='flip', 
         never.
       train_pictures: how many training pictures are evaluated (Luc et al., Fig. 4); 0 for none.
       fine_tune_batch_norm: see `stage_one`.
+      only_control: train the control alone, without an adversary.
       diagnose_every: steps between two measurements of the gradients; 0 for never.
 
     Returns:
@@ -56,9 +63,17 @@ def adversarial_stage(epochs=20, steps=None, batch_size=8, augmentation='flip', 
     settings = dict(locals())
     errors.require_one_of('adversarial_stage.keep', keep, KEEPS)
     for name, least in (('batch_size', 1), ('train_pictures', 0), ('diagnose_every', 0)):
-        if settings[name] < least:
-            raise errors.UserError(f'adversarial_stage.{name} = {settings[name]!r}: expected at '
-                                   f'least {least}')
+        arguments.require_number('adversarial_stage', name, settings[name], least, whole=True)
+    for name in ('epochs', 'evaluate_every_epochs'):
+        arguments.require_number('adversarial_stage', name, settings[name], 0)
+    if steps is not None:
+        arguments.require_number('adversarial_stage', 'steps', steps, 1, whole=True,
+                                 hint='or None for epochs')
+    arguments.require_flag('adversarial_stage', 'only_control', only_control)
+    if not isinstance(augmentation, str):
+        raise errors.UserError(f'adversarial_stage.augmentation = {augmentation!r}: expected the '
+                               "name of a recipe, such as 'flip'")
+    recipes.make_recipe(augmentation)
     if keep == 'best' and not evaluate_every_epochs:
         raise errors.UserError('adversarial_stage.keep = "best" chooses among evaluations, and '
                                'adversarial_stage.evaluate_every_epochs is 0; set one of the two')
@@ -141,8 +156,8 @@ def build(context, segmentor, method, control=False):
     if steps is None:
         steps = round(settings['epochs'] * pictures / size)
     if steps < 1:
-        raise errors.UserError(f'the adversarial stage has {steps} steps of the segmentor; set '
-                               'adversarial_stage.epochs or adversarial_stage.steps')
+        raise errors.UserError(f'adversarial_stage.epochs = {settings["epochs"]!r}: less than one '
+                               'step; give more, or adversarial_stage.steps')
     with context.strategy.scope():
         built = _BUILDERS[method](context, segmentor, segmentor_optimizer(steps), control)
     plan = (alternation.Sequence(steps, lambda step: 'cross_entropy') if control
@@ -162,6 +177,9 @@ def run(context, segmentor, method, control=False):
     Returns:
       dict with 'steps', 'seconds', and of the kept model 'holdout_miou' (None for 'last') and
       'kept_step'.
+
+    Raises:
+      UserError: see `build`; a loss is not finite; the hold-out has no labelled pixel to choose by.
     """
     stage = build(context, segmentor, method, control)
     live = stage.settings['fine_tune_batch_norm']
@@ -169,15 +187,31 @@ def run(context, segmentor, method, control=False):
     if live is not None:
         segmentor.fine_tune_batch_norm = bool(live)
     result = stages.run_stage(context.run.stages, stage.name, {
-        'method': method, 'settings': stage.settings,
+        'method': method, 'start': _start(context),
+        **{name: value for name, value in stage.settings.items() if name not in _MAY_CHANGE},
         'plan': dataclasses.asdict(stage.plan) if not control else stage.steps,
         'model': context.description, 'seed': context.streams.seed_value,
         'crop_size': list(context.crop_size),
         'train': stages.settings_hash(context.data.train)},
         lambda folder: _Runner(context, stage).run(folder), context.chief)
+    if context.chief:
+        _remove_aside(context.run.stages / stage.name)
     segmentor.fine_tune_batch_norm = frozen
     context.barrier()
     return result
+
+
+def _remove_aside(folder, kept=None):
+    """Deletes the models that a stage kept aside, but the named one."""
+    for path in folder.glob(f'{BEST}*'):
+        if path.name != kept:
+            shutil.rmtree(path)
+
+
+def _start(context):
+    """What Stage 1 is recognised by; None where there was none."""
+    marker = context.run.stages / stage_one.NAME / stages.DONE
+    return files.read_json(marker)['settings_hash'] if marker.is_file() else None
 
 
 class _Runner:
@@ -186,7 +220,8 @@ class _Runner:
     def __init__(self, context, stage):
         self._context, self._stage = context, stage
         self._stepper = loop.Stepper(stage.method, context.strategy)
-        self._folder = context.run.checkpoints / stage.checkpoint
+        self._folder = None
+        self._memory = {}  # of the best so far: 'miou', 'step', 'folder'; durable
         shown = context.streams.generator('diagnostics').permutation(len(context.data.train))
         shown = sorted(shown[:stage.settings['train_pictures']])
         self._parts = {'train': [context.data.train[i] for i in shown],
@@ -195,19 +230,24 @@ class _Runner:
 
     def run(self, folder):
         """Trains from what `folder` holds; see `adversarial.run`."""
-        context, stage = self._context, self._stage
+        context, stage, self._folder = self._context, self._stage, folder
         metrics = contexts.BoardedJournal(context.journal(context.run.metrics_path),
                                           context.board(stage.name))
         seconds = loop.train(
             self._stepper, stage.method, self._batches, stage.plan, folder, context.strategy,
             context.streams, metrics, stage.name, evaluate_every=stage.evaluate_every,
-            evaluate=self._evaluate, diagnose=self._diagnose,
+            evaluate=self._evaluate, diagnose=self._diagnose, memory=self._memory,
             diagnose_every=0 if stage.name == CONTROL else stage.settings['diagnose_every'])
-        if stage.settings['keep'] == 'last':
-            self._save(stage.steps, None)
-        kept = networks.read_description(self._folder)
-        return {'steps': stage.steps, 'seconds': seconds, 'holdout_miou': kept['holdout_miou'],
-                'kept_step': kept['kept_step']}
+        miou, step = None, stage.steps
+        if stage.settings['keep'] == 'best':
+            if not self._memory:
+                raise errors.UserError(
+                    f'{context.data.records.folder}: no picture of the hold-out has a labelled '
+                    'pixel to choose by; set adversarial_stage.keep = "last"')
+            miou, step = self._memory['miou'], self._memory['step']
+            networks.load_weights(folder / self._memory['folder'], stage.segmentor)
+        self._save(context.run.checkpoints / stage.checkpoint, step, miou)
+        return {'steps': stage.steps, 'seconds': seconds, 'holdout_miou': miou, 'kept_step': step}
 
     def _batches(self, stream, first):
         """Batches of one network's steps; the adversary's come in an order of its own."""
@@ -243,16 +283,20 @@ class _Runner:
         return lines
 
     def _keep(self, done, miou):
-        """Keeps the model if it is the best so far; the first of equals stays."""
-        best = -1.0
-        if (self._folder / networks.DESCRIPTION).is_file():
-            best = networks.read_description(self._folder)['holdout_miou']
-        self._context.barrier()  # all have read before the chief writes
-        if miou is not None and miou > best:
-            self._save(done, miou)
+        """Keeps the model aside if it is the best so far; the first of equals stays.
 
-    def _save(self, done, miou):
+        It counts once the loop's durable state names it; until then the one before it does, which
+        is why that stays.
+        """
+        if self._context.chief:
+            _remove_aside(self._folder, self._memory.get('folder'))
+        if miou is not None and miou > self._memory.get('miou', -1.0):
+            name = f'{BEST}{done:07d}'
+            self._save(self._folder / name, done, miou)
+            self._memory.update(miou=miou, step=done, folder=name)
+
+    def _save(self, folder, done, miou):
         context = self._context
-        networks.save(self._folder, self._stage.segmentor, context.description, context.data.spec,
+        networks.save(folder, self._stage.segmentor, context.description, context.data.spec,
                       context.chief, label=self._stage.name, holdout_miou=miou, kept_step=done)
         context.barrier()

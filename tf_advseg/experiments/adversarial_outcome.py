@@ -1,4 +1,6 @@
 """What a run of a method that takes turns leaves to read: its scores with BF, and its report."""
+import gin
+
 from tf_advseg.core import files
 from tf_advseg.evaluation import measures as measures_lib
 from tf_advseg.evaluation import prediction
@@ -13,6 +15,17 @@ from tf_advseg.reporting import tables
 from tf_advseg.training import strategy as strategies
 
 BATCH_SIZE = 8
+
+
+@gin.configurable
+def paper_figures(paper_rows=None):
+    """What a paper printed, to stand beside a run's own figures in its report.
+
+    Args:
+      paper_rows: {row's name: summary with 'mean_class_accuracy', 'pixel_accuracy', 'miou' as
+        fractions}, the baseline first and the method last; None for nothing.
+    """
+    return paper_rows
 
 
 def scores(context, segmentor, seconds, method):
@@ -72,7 +85,7 @@ def report(context, segmentor, results, method, stage):
         f'{outcome.TITLES[method]} on {spec.name}', results,
         outcome.read_lines(run.metrics_path), method, spec.class_names, palette=spec.palette,
         steps_per_epoch=len(context.data.train) / stage['batch_size'], keep=stage['keep'],
-        masks=grid, probabilities=probabilities, summary=notes,
+        masks=grid, probabilities=probabilities, summary=notes, paper=paper_figures(),
         configuration=run.config_path.read_text(encoding='utf-8'),
         environment=outcome.read_environment(run))
     reports.write_report(run.report_path, content)

@@ -132,12 +132,15 @@ class Inspection:
                 if (folder / 'done.json').exists():
                     result = files.read_json(folder / 'done.json')['result']
                     yield f'stage {folder.name}: done, {_value(result)[1:-1]}'
-                elif (folder / 'state.json').exists():
-                    state = files.read_json(folder / 'state.json')
-                    yield f'stage {folder.name}: step {state["step"]}, not done'
-                    self._check(folder / state['state'])
-                else:
+                    continue
+                state = (files.read_json(folder / 'state.json')
+                         if (folder / 'state.json').exists() else {'state': None})
+                if state['state'] is None:  # a stage notes its beginning before it has weights
                     yield f'stage {folder.name}: begun, nothing saved yet'
+                    continue
+                yield f'stage {folder.name}: step {state["step"]}, not done'
+                path = folder / state['state']
+                self._check(path, lambda path=path: self._still_named(path.parent, path))
 
     def _loop(self, name, folder, journal_folder):
         """One loop's state, buffer, snapshots and seconds."""

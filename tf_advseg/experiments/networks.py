@@ -83,7 +83,8 @@ def find(path, which=None):
 
     Args:
       path: a model folder, or a run directory.
-      which: 'best', 'last', 'stage1' or 'control'; None is the best for a run that has one.
+      which: 'best', 'last', 'stage1' or 'control'; None is the best for a run that has one, else
+        its last, else its control (where it trained that alone), else Stage 1.
 
     Returns:
       pathlib.Path of the folder that holds model.json, or None if `path` is of another kind.
@@ -103,7 +104,7 @@ def find(path, which=None):
         folder = path / 'checkpoints'
         if not folder.is_dir():
             return None
-        names = [which] if which else ['best', 'last', 'stage1']
+        names = [which] if which else ['best', 'last', 'control', 'stage1']
         for name in names:
             if (folder / name / DESCRIPTION).is_file():
                 return folder / name

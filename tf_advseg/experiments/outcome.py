@@ -1,14 +1,11 @@
 """What a run leaves to read: scores on data that chose nothing, panels, the report."""
-import time
 
 import numpy as np
-import tensorflow as tf
 
 from tf_advseg.core import files
 from tf_advseg.core import journal as journals
 from tf_advseg.evaluation import prediction
 from tf_advseg.experiments import networks
-from tf_advseg.models import segmentor as segmentors
 from tf_advseg.reporting import panels
 from tf_advseg.reporting import report as reports
 from tf_advseg.reporting import tables
@@ -206,76 +203,3 @@ def read_environment(run):
 def read_lines(path):
     """Entries of a journal; none where there is none."""
     return journals.Journal.read(path) if path.exists() else []
-
-
-def print_dry_run(context, segmentor, method):
-    """Prints parameters, memory, disk and a guess of the time; takes no step."""
-    # They import nothing of this module's callers.
-    from tf_advseg.experiments import adversarial
-    from tf_advseg.experiments import look_ahead
-    total, trainable = segmentors.parameter_count(segmentor)
-    data = context.data
-    print(f'segmentor: {total:,} parameters, {trainable:,} trainable, '
-          f'{4 * total / 2 ** 20:.1f} MiB as float32')
-    print(f'pictures: train {len(data.train)}, hold-out {len(data.holdout)}, rest of val '
-          f'{len(data.rest)}, test {len(data.test)}; crop {context.crop_size}')
-    height, width = context.crop_size
-    print(f'hold-out in memory: {4 * len(data.holdout) * height * width / 2 ** 20:.0f} MiB')
-    if method in adversarial.METHODS:
-        _print_stage(context, adversarial.build(context, segmentor, method))
-    if method != 'load':
-        return
-    loop = look_ahead.build(context, segmentor)
-    size = loop.buffer.estimate_bytes(len(data.train) + len(data.holdout), loop.data.map_shape)
-    total, _ = segmentors.parameter_count(loop.method.discriminator)
-    print(f'discriminator: {total:,} parameters')
-    print(f'map buffer: at most {size.buffer / 1e6:.1f} MB, {size.on_disk / 1e6:.1f} MB while a '
-          'slot is replaced')
-    print(_expected_time(context, loop))
-
-
-def _print_stage(context, stage):
-    """What a stage in which two networks take turns will take."""
-    adversary = stage.method.adversary
-    total, _ = segmentors.parameter_count(adversary)
-    print(f'adversary: {total:,} parameters')
-    size = stage.settings['batch_size']
-    pictures = np.zeros((size, *context.crop_size, 3), np.float32)
-    labels = np.zeros((size, *context.crop_size), np.int32)
-    forward = _seconds(stage.segmentor, pictures)
-    logits = stage.segmentor(pictures, training=False)
-    maps = stage.method.encoding.fake(pictures, labels, logits)
-    extra = {'image': pictures} if adversary.needs_image else {}
-    judged = _seconds(lambda x, training: adversary(x, **extra), maps)
-    adversary_steps = stage.plan.total - stage.steps
-    seconds = stage.steps * 3 * (forward + judged) + adversary_steps * (forward + 6 * judged)
-    print(f'{stage.steps} steps of the segmentor, {adversary_steps} of the adversary: about '
-          f'{seconds / 60:.0f} min, and {stage.steps * 3 * forward / 60:.0f} min for the control '
-          '(guessed from two forward passes), evaluations not counted')
-
-
-def _expected_time(context, loop):
-    """A rough guess from the time of two forward passes; a gradient costs about three."""
-    settings, method = loop.settings, loop.method
-    pictures = np.zeros((settings.batch_size, *context.crop_size, 3), np.float32)
-    inputs = np.zeros((settings.discriminator_batch_size, method.encoding.size,
-                       method.encoding.size, method.encoding.channels), np.float32)
-    picture = _seconds(method.segmentor, pictures) / settings.batch_size
-    judged = _seconds(method.discriminator, inputs) / settings.discriminator_batch_size
-    propagation = (3 * settings.batch_size * (picture + judged)
-                   * settings.steps_per_propagation(len(context.data.train))
-                   + len(context.data.holdout) * picture)
-    items = len(context.data.train) * (1 + loop.buffer.policy.max_slots)
-    epoch = 3 * items * judged
-    cycle = loop.controller.patience * propagation + settings.min_epochs * epoch
-    return (f'about {propagation:.1f} s a propagation and {epoch / 60:.1f} min an epoch of the '
-            f'discriminator with a full buffer, so {cycle / 60:.0f} min or more a cycle (guessed '
-            'from two forward passes; `tools/benchmark.py load` measures)')
-
-
-def _seconds(network, inputs):
-    function = tf.function(lambda x: network(x, training=False))
-    function(inputs)
-    began = time.perf_counter()
-    function(inputs)
-    return time.perf_counter() - began

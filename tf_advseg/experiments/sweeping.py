@@ -9,13 +9,15 @@ import statistics
 import subprocess
 import sys
 
+import gin
+
 from tf_advseg.core import configuration
 from tf_advseg.core import errors
 from tf_advseg.core import files
 from tf_advseg.core import progress
 from tf_advseg.reporting import tables
 
-RESULTS = 'results.json'
+RESULTS, REPORT = 'results.json', 'report.html'
 SPLITS = ('holdout', 'test')
 CONFIDENCE = 0.95
 # What a run's results.json tells of a model, by the name of it on the command line.
@@ -23,7 +25,9 @@ MEASURES = {'miou': ('mIoU', lambda scores: scores.get('miou')),
             'pixel_accuracy': ('pixel accuracy', lambda scores: scores.get('pixel_accuracy')),
             'mean_class_accuracy': ('mean class accuracy',
                                     lambda scores: scores.get('mean_class_accuracy')),
-            'boundary': ('mean BF', lambda scores: scores.get('boundary', {}).get('mean'))}
+            'boundary': ('mean BF', lambda scores: scores.get('boundary', {}).get('mean')),
+            'boundary_std': ('sigma of BF over pictures',
+                             lambda scores: scores.get('boundary', {}).get('std'))}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,10 +38,12 @@ class Cell:
       settings: ((gin name, value as gin text), ...), one per grid axis.
       seed: of the run.
       folder: its run directory.
+      columns: the models that its configuration asks for, once `check` has looked.
     """
     settings: tuple
     seed: int
     folder: pathlib.Path
+    columns: tuple = ()
 
     @property
     def name(self):
@@ -51,8 +57,18 @@ class Cell:
 
     @property
     def done(self):
-        """Whether the run has finished."""
-        return (self.folder / RESULTS).is_file()
+        """Whether the run has finished: its report is there, with every model asked for.
+
+        A run may have been made without its control (or with that alone); started again it makes
+        what is missing.
+        """
+        if not all((self.folder / name).is_file() for name in (RESULTS, REPORT)):
+            return False
+        if set(self.columns) <= set(files.read_json(self.folder / RESULTS)['models']):
+            return True
+        # LoAd's control takes as many propagations as LoAd took; after none there is none.
+        state = self.folder / 'lookahead' / 'state.json'
+        return state.is_file() and not files.read_json(state)['controller']['propagations']
 
 
 def _short(name):
@@ -158,11 +174,15 @@ def _folder_name(settings):
 def check(cells, gin_files, gin_params, data_dir=None, checkpoint=None):
     """Parses every cell's configuration, so that a typo costs seconds; finished ones must agree.
 
+    Returns:
+      list of `Cell`: the same, with their columns.
+
     Raises:
       UserError: a name or value that gin does not take, or a finished run of another
         configuration in a cell's folder.
     """
     from tf_advseg.experiments import training
+    known = []
     for cell in cells:
         bindings = [f'experiment.seed = {cell.seed}', *_path_bindings(data_dir, checkpoint),
                     *gin_params, *cell.bindings]
@@ -174,6 +194,24 @@ def check(cells, gin_files, gin_params, data_dir=None, checkpoint=None):
             if changed:
                 raise errors.UserError(f'{cell.folder}: was made with another configuration: '
                                        f'{"; ".join(changed[:3])}; choose another --workdir')
+        known.append(dataclasses.replace(cell, columns=_asked_for()))
+    return known
+
+
+def _asked_for():
+    """The columns of results.json that the parsed configuration makes a run fill."""
+    from tf_advseg.experiments import adversarial
+    from tf_advseg.experiments import outcome
+    from tf_advseg.experiments import training
+    given = gin.get_bindings(training.experiment)
+    method = given.get('method', 'load')
+    if method not in outcome.TITLES:
+        return ()
+    alone = method in adversarial.METHODS and gin.get_bindings(
+        adversarial.adversarial_stage).get('only_control', False)
+    control = alone or given.get('control', True)
+    return (*(() if alone else (outcome.TITLES[method],)),
+            *((outcome.CONTROL,) if control else ()))
 
 
 def _path_bindings(data_dir, checkpoint):

@@ -14,6 +14,7 @@ from tf_advseg.experiments import adversarial
 from tf_advseg.experiments import adversarial_outcome
 from tf_advseg.experiments import context as contexts
 from tf_advseg.experiments import dataset as datasets
+from tf_advseg.experiments import dry_run as plans
 from tf_advseg.experiments import look_ahead
 from tf_advseg.experiments import networks
 from tf_advseg.experiments import outcome
@@ -27,7 +28,7 @@ RESULTS = 'results.json'
 # A run may go on under other caps, logging and strategy; everything else is another run.
 MAY_CHANGE = ('max_propagations', 'max_total_cycles', 'max_cycles', 'diagnostics_every',
               'durable_every', 'control', 'limit_bytes', 'max_hours', 'non_finite_limit',
-              'diagnose_every')
+              'diagnose_every', 'only_control', 'paper_rows')
 
 
 @gin.configurable(denylist=['workdir', 'strategy', 'dry_run'])
@@ -77,7 +78,7 @@ def experiment(workdir, strategy, dry_run=False, seed=0, method='load', control=
             started = networks.load_weights(checkpoint, segmentor, backbone_only=backbone_only)
             print(f'starting weights: {started}', flush=True)
         if dry_run:
-            outcome.print_dry_run(context, segmentor, method)
+            plans.describe(context, segmentor, method, control)
             return None
         return run_stages(context, segmentor, method, control, start, max_propagations)
 
@@ -94,6 +95,9 @@ def run_stages(context, segmentor, method, control, start, max_propagations):
     Returns:
       dict of the results.
     """
+    if method in adversarial.METHODS:  # a setting out of range is told before Stage 1
+        adversarial.build(context, segmentor, method,
+                          control=adversarial.adversarial_stage()['only_control'])
     first = stage_one.run(context, segmentor, start)
     print(f'Stage 1: {first["steps"]} steps, hold-out mIoU {100 * first["holdout_miou"]:.2f}',
           flush=True)
@@ -126,8 +130,9 @@ def run_stages(context, segmentor, method, control, start, max_propagations):
 
 def _run_adversarial(context, segmentor, method, control, seconds):
     """What comes after Stage 1 where segmentor and adversary take turns; see `run_stages`."""
-    title = outcome.TITLES[method]
-    for name in (method, 'control') if control else (method,):
+    title, stage = outcome.TITLES[method], adversarial.adversarial_stage()
+    names = ('control',) if stage['only_control'] else (method, 'control') if control else (method,)
+    for name in names:
         networks.load_weights(context.run.checkpoints / stage_one.NAME, segmentor)
         result = adversarial.run(context, segmentor, method, control=name == 'control')
         seconds[name] = result['seconds']
@@ -137,15 +142,17 @@ def _run_adversarial(context, segmentor, method, control, seconds):
                   '' if miou is None else f' with hold-out mIoU {100 * miou:.2f}'), flush=True)
     results = adversarial_outcome.scores(context, segmentor, seconds, method)
     _keep_results(context, results)
-    stage = adversarial.adversarial_stage()
     adversarial_outcome.report(context, segmentor, results, method, stage)
-    networks.load_weights(context.run.checkpoints / stage['keep'], segmentor)
+    networks.load_weights(context.run.checkpoints / (
+        'control' if stage['only_control'] else stage['keep']), segmentor)
     return results
 
 
 def _keep_results(context, results):
     _keep_operative_config(context)
     if context.chief:
+        # The report is of these results, or is not there yet: so a sweep knows what is done.
+        context.run.report_path.unlink(missing_ok=True)
         files.write_json(context.run.path / RESULTS, results)
 
 

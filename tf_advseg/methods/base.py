@@ -4,6 +4,8 @@ Everything a step returns is global. A replica computes the share of its own exa
 by a normaliser that was all-reduced first, and the optimizer sums the shares' gradients. So a
 step over shards of 3 and 2 examples equals the step over 5 on one device.
 """
+import contextlib
+
 import tensorflow as tf
 
 from tf_advseg.core import errors
@@ -219,6 +221,21 @@ def gradient_balance(tape, cross_entropy, adversarial, variables):
             'grad_ratio/adv_ce': tf.math.divide_no_nan(norm_adv, norm_ce),
             'grad_cosine/adv_ce': tf.math.divide_no_nan(
                 tf.reduce_sum(flat[0] * flat[1]), norm_ce * norm_adv)}
+
+
+@contextlib.contextmanager
+def statistics_kept(segmentor):
+    """Puts back what forward passes in training mode move beside the weights (live batch norm).
+
+    For passes that train nothing of the segmentor: else as many of them as a method takes would
+    rewrite its statistics, and the control, which takes none, would be no control. Works in a step,
+    on the replica's own values.
+    """
+    live = getattr(segmentor, 'fine_tune_batch_norm', False)
+    kept = [(v, tf.identity(v)) for v in segmentor.non_trainable_variables] if live else []
+    yield
+    for variable, value in kept:
+        variable.assign(value)
 
 
 def weights_norm(variables):

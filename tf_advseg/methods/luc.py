@@ -10,19 +10,22 @@ adversaries/field_of_view.py, and whose turn it is training/alternation.py.
 Where the paper is silent or leaves a choice, this is what we chose (parameters of `luc`):
   * a(x, y) is printed as one number for a picture, but the networks give a map of them, 16 times
     fewer than the predictions: l_bce is summed over this map, as l_mce is over pixels.
-  * `reduction`: 'sum' is eq. 1 as printed. Default 'per_pixel': the same divided by the valid pixels
-    of the global batch where cross-entropy is taken, so that the learning rate does not hang on the
-    size of pictures and batches while lambda keeps its meaning. 'mean' divides each term by its own
-    number, which makes lambda weigh some 16 times as much: with lambda 2 the segmentor of a run
-    from scratch on Stanford Background is pushed towards certainty before it has learnt anything.
+  * `reduction`: 'sum' is eq. 1 as printed. Default 'per_pixel': the same divided by the number of
+    predictions that have a label in the global batch, so that the learning rate does not hang on
+    the size of pictures and batches while lambda keeps its meaning: the adversarial term is divided
+    by the labelled points of the map whatever pixels cross-entropy is taken of. 'mean' divides it by
+    the adversary's outputs instead, which makes lambda weigh some 16 times as much.
     The adversary's own loss is the mean over its outputs under each of them.
+  * outputs of the adversary that see nothing labelled count like others.
   * `upsample_logits`: False, cross-entropy at the segmentor's resolution, to which the labels are
     brought as they are for the adversary; True brings the logits to the labels.
   * "train it patch-wise from scratch" (Stanford): `pixels_per_picture` draws so many pixels of
-    each picture for the cross-entropy, from all alike or ('balanced') from all classes alike, as
-    Farabet et al. do; None takes all. The adversary sees whole maps in any case.
-  * the adversary learns from the maps as the segmentor's step makes them, dropout included, made
-    anew by the segmentor as it stands.
+    each picture for the cross-entropy, from all alike or ('balanced') rarer classes the likelier, as
+    we remember of Farabet et al.; None takes all. The adversary sees whole maps in any case. Replicas
+    draw pixels of their own, so with drawn pixels two replicas are not one device.
+  * the adversary learns from the maps as the segmentor's step makes them, dropout and live batch
+    norm included, made anew by the segmentor as it stands; batch norm's moving statistics are left
+    to the segmentor's own steps.
   * weight decay on the segmentor: `l2_weight`, 0.
 """
 import gin
@@ -33,6 +36,7 @@ from tf_advseg.core import errors
 from tf_advseg.losses import adversarial
 from tf_advseg.losses import pixel
 from tf_advseg.methods import base
+from tf_advseg.models import arguments
 from tf_advseg.models import segmentor as segmentors
 
 PIXEL_SAMPLINGS = ('uniform', 'balanced')
@@ -107,7 +111,7 @@ class Luc(base.Method):
         return segmentors.apply(self.segmentor, batch['image'], training=True, dropout_seed=seed)
 
     def _cross_entropy(self, logits, labels, seed):
-        """A replica's share of l_mce, and the valid pixels of the global batch."""
+        """A replica's share of l_mce: sum, or mean over the pixels it is taken of."""
         if not self.upsample_logits:
             labels = label_maps.labels_at(labels, tf.shape(logits)[1:3])
         if self.pixels_per_picture is not None:
@@ -119,8 +123,9 @@ class Luc(base.Method):
                                           self.class_weights)
         total = base.pixel_loss(logits, labels, 'sum')
         valid = tf.reduce_sum(tf.cast(tf.not_equal(labels, label_maps.IGNORE_LABEL), tf.float32))
-        pixels = base.global_sum(valid)
-        return total if self.reduction == 'sum' else tf.math.divide_no_nan(total, pixels), pixels
+        if self.reduction == 'sum':
+            return total
+        return tf.math.divide_no_nan(total, base.global_sum(valid))
 
     def _decay(self):
         """A replica's share of the weight decay."""
@@ -144,14 +149,19 @@ class Luc(base.Method):
         """float32 scalar: pictures of the global batch; at least 1, for an empty shard."""
         return tf.maximum(base.global_sum(tf.cast(tf.shape(tensor)[0], tf.float32)), 1.0)
 
-    def _adversarial_loss(self, batch, logits, pixels):
+    def _adversarial_loss(self, batch, logits):
         """A replica's share of l_bce(a(x, s(x)), 1), and the adversary's logits."""
         z = self._judged(self.encoding.fake(batch['image'], batch['label'], logits), batch)
         losses = adversarial.saturating(z) if self.saturating else adversarial.non_saturating(z)
         if self.reduction == 'mean':
             return self._mean(losses), z
         total = tf.reduce_sum(losses)
-        return total if self.reduction == 'sum' else tf.math.divide_no_nan(total, pixels), z
+        if self.reduction == 'sum':
+            return total, z
+        labels = label_maps.labels_at(batch['label'], tf.shape(logits)[1:3])
+        points = base.global_sum(tf.reduce_sum(
+            tf.cast(tf.not_equal(labels, label_maps.IGNORE_LABEL), tf.float32)))
+        return tf.math.divide_no_nan(total, points), z
 
     def segmentor_step(self, batch, seed):
         """Cross-entropy plus lambda times the adversarial loss (eq. 3).
@@ -167,8 +177,8 @@ class Luc(base.Method):
         variables = self.segmentor.trainable_variables
         with tf.GradientTape() as tape:
             logits = self._logits(batch, seed)
-            ce, pixels = self._cross_entropy(logits, batch['label'], seed)
-            adv, z = self._adversarial_loss(batch, logits, pixels)
+            ce = self._cross_entropy(logits, batch['label'], seed)
+            adv, z = self._adversarial_loss(batch, logits)
             loss = ce + self.adversarial_weight * adv + self._decay()
         base.apply_gradients(self.optimizer, tape.gradient(loss, variables), variables)
         return base.globally({
@@ -179,7 +189,7 @@ class Luc(base.Method):
         """The control's step: the same without the adversarial term."""
         variables = self.segmentor.trainable_variables
         with tf.GradientTape() as tape:
-            ce, _ = self._cross_entropy(self._logits(batch, seed), batch['label'], seed)
+            ce = self._cross_entropy(self._logits(batch, seed), batch['label'], seed)
             loss = ce + self._decay()
         base.apply_gradients(self.optimizer, tape.gradient(loss, variables), variables)
         return base.globally({'loss/ce': ce, 'loss/total': loss,
@@ -188,9 +198,10 @@ class Luc(base.Method):
     def gradient_balance(self, batch, seed):
         """Norms and cosine of the two gradients (lambda left out), see `base.gradient_balance`."""
         with tf.GradientTape(persistent=True) as tape:
-            logits = self._logits(batch, seed)
-            ce, pixels = self._cross_entropy(logits, batch['label'], seed)
-            adv, _ = self._adversarial_loss(batch, logits, pixels)
+            with base.statistics_kept(self.segmentor):
+                logits = self._logits(batch, seed)
+            ce = self._cross_entropy(logits, batch['label'], seed)
+            adv, _ = self._adversarial_loss(batch, logits)
         return base.gradient_balance(tape, ce, adv, self.segmentor.trainable_variables)
 
     # --- the adversary --------------------------------------------------------------------
@@ -202,7 +213,8 @@ class Luc(base.Method):
           {'loss/disc', 'disc/acc_real', 'disc/acc_fake', 'weights/norm'}: accuracies over all
           outputs of all pictures; 'loss/disc' is the sum of eq. 2's two terms.
         """
-        logits = tf.stop_gradient(self._logits(batch, seed))
+        with base.statistics_kept(self.segmentor):
+            logits = tf.stop_gradient(self._logits(batch, seed))
         arguments = (batch['image'], batch['label'], logits)
         real_map, fake_map = self.encoding.real(*arguments), self.encoding.fake(*arguments)
         variables = self.adversary.trainable_variables
@@ -233,12 +245,14 @@ def luc(segmentor, adversary, optimizer, adversary_optimizer, encoding, average_
     """
     errors.require_one_of('luc.reduction', reduction, REDUCTIONS)
     errors.require_one_of('luc.pixel_sampling', pixel_sampling, PIXEL_SAMPLINGS)
-    if adversarial_weight < 0:
-        raise errors.UserError(f'luc.adversarial_weight = {adversarial_weight!r}: expected at '
-                               'least 0 (2 on Stanford Background in the paper)')
-    if pixels_per_picture is not None and pixels_per_picture < 1:
-        raise errors.UserError(f'luc.pixels_per_picture = {pixels_per_picture!r}: expected at '
-                               'least 1, or None for all pixels')
+    arguments.require_number('luc', 'adversarial_weight', adversarial_weight, least=0,
+                             hint='2 on Stanford Background in the paper')
+    arguments.require_number('luc', 'l2_weight', l2_weight, least=0)
+    if pixels_per_picture is not None:
+        arguments.require_number('luc', 'pixels_per_picture', pixels_per_picture, least=1,
+                                 hint='or None for all pixels')
+    for name, value in (('saturating', saturating), ('upsample_logits', upsample_logits)):
+        arguments.require_flag('luc', name, value)
     counts = average_counts if pixel_sampling == 'balanced' else None
     return Luc(segmentor, adversary, optimizer, adversary_optimizer, encoding, adversarial_weight,
                reduction, saturating, upsample_logits, pixels_per_picture, counts, l2_weight)

@@ -15,6 +15,38 @@ def is_count(value):
     return isinstance(value, numbers.Integral) and value >= 1
 
 
+def require_number(where, argument, value, least=None, above=None, most=None, whole=False,
+                   hint=''):
+    """Raises UserError '<where>.<argument> = <value>: expected …' unless `value` is such a number.
+
+    Args:
+      where, argument: what the setting is called in gin.
+      value: what was given; True and False are no numbers here.
+      least, above, most: bounds, or None.
+      whole: only whole numbers will do.
+      hint: what is added, in brackets.
+    """
+    kind = numbers.Integral if whole else numbers.Real
+    good = isinstance(value, kind) and not isinstance(value, bool) and value == value
+    bounds = []
+    for bound, words, holds in ((least, 'at least', lambda: value >= least),
+                                (above, 'above', lambda: value > above),
+                                (most, 'at most', lambda: value <= most)):
+        if bound is not None:
+            bounds.append(f'{words} {bound}')
+            good = good and holds()
+    if not good:
+        text = ' '.join(['a whole number' if whole else 'a number', ' and '.join(bounds)]).strip()
+        raise UserError(f'{where}.{argument} = {value!r}: expected {text}'
+                        + (f' ({hint})' if hint else ''))
+
+
+def require_flag(where, argument, value):
+    """Raises UserError unless `value` is True or False."""
+    if not isinstance(value, bool):
+        raise UserError(f'{where}.{argument} = {value!r}: expected True or False')
+
+
 def require_classes(builder, num_classes):
     """Raises UserError unless `num_classes` is an integer of at least 1."""
     require(builder, is_count(num_classes), 'num_classes', num_classes, 'an integer of at least 1')

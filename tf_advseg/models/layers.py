@@ -205,11 +205,12 @@ class Convolution(tf.keras.layers.Layer):
       norm: `Norm`, or None for a bias.
       activation: None, 'relu' or 'relu6'.
       stddev: of the truncated normal that initialises the kernel; None is Glorot uniform.
+      limit: None, or instead of that: kernel and bias are drawn evenly from -limit to limit.
       seed: int, see `derived_seed`.
     """
 
     def __init__(self, scope, in_channels, filters, kernel_size=1, stride=1, rate=1, norm=None,
-                 activation=None, stddev=None, seed=0, padding=SAME):
+                 activation=None, stddev=None, seed=0, padding=SAME, limit=None):
         super().__init__(name=scope.replace('/', '_'))
         if stride > 1 and rate > 1:
             raise ValueError(f'{scope}: stride {stride} and rate {rate} are not both possible')
@@ -220,7 +221,9 @@ class Convolution(tf.keras.layers.Layer):
         self.margin = (kernel_size - 1) // 2 if padding == FIXED and stride > 1 else 0
         self.padding = 'VALID' if padding == VALID or (padding == FIXED and stride > 1) else 'SAME'
         shape = [kernel_size, kernel_size, in_channels, 1 if self.depthwise else filters]
-        self._initializer = _kernel_initializer(stddev, derived_seed(seed, f'{scope}/weights'))
+        self._initializer = _kernel_initializer(stddev, limit,
+                                                derived_seed(seed, f'{scope}/weights'))
+        self._bias_initializer = _bias_initializer(limit, derived_seed(seed, f'{scope}/biases'))
         leaf = 'depthwise_weights' if self.depthwise else 'weights'
         self.kernel = self.add_weight(name=f'{scope}/{leaf}', shape=shape,
                                       initializer=self._initializer)
@@ -228,7 +231,7 @@ class Convolution(tf.keras.layers.Layer):
         self.bias = self.norm = None
         if norm is None:
             self.bias = self.add_weight(name=f'{scope}/biases', shape=[channels],
-                                        initializer='zeros')
+                                        initializer=self._bias_initializer)
         else:
             self.norm = BatchNorm(f'{scope}/BatchNorm', channels, norm)
         self.built = True
@@ -246,7 +249,7 @@ class Convolution(tf.keras.layers.Layer):
         """Gives kernel and bias (or batch norm) the values they had when they were made."""
         self.kernel.assign(self._initializer(self.kernel.shape, self.kernel.dtype))
         if self.norm is None:
-            self.bias.assign(tf.zeros_like(self.bias))
+            self.bias.assign(self._bias_initializer(self.bias.shape, self.bias.dtype))
             return
         for variable, value in ((self.norm.gamma, 1.0), (self.norm.beta, 0.0),
                                 (self.norm.moving_mean, 0.0), (self.norm.moving_variance, 1.0)):
@@ -274,7 +277,15 @@ class Convolution(tf.keras.layers.Layer):
         return tf.nn.conv2d(x, kernel, self.stride, self.padding, dilations=self.rate)
 
 
-def _kernel_initializer(stddev, seed):
+def _kernel_initializer(stddev, limit, seed):
+    if limit is not None:
+        return tf.keras.initializers.RandomUniform(-limit, limit, seed=seed)
     if stddev is None:
         return tf.keras.initializers.GlorotUniform(seed=seed)
     return tf.keras.initializers.TruncatedNormal(stddev=stddev, seed=seed)
+
+
+def _bias_initializer(limit, seed):
+    if limit is None:
+        return tf.keras.initializers.Zeros()
+    return tf.keras.initializers.RandomUniform(-limit, limit, seed=seed)

@@ -14,6 +14,7 @@ import dataclasses
 import gin
 
 from tf_advseg.core import errors
+from tf_advseg.models import arguments
 
 SEGMENTOR, ADVERSARY = 'segmentor', 'adversary'
 
@@ -71,10 +72,7 @@ class Alternation:
     def __post_init__(self):
         errors.require_one_of('alternation.first', self.first, (ADVERSARY, SEGMENTOR))
         for name, least in (('segmentor_steps', 0), ('every', 1), ('pretraining', 0)):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < least:
-                raise errors.UserError(f'alternation.{name} = {value!r}: expected a whole number '
-                                       f'of at least {least}')
+            arguments.require_number('alternation', name, getattr(self, name), least, whole=True)
 
     @property
     def total(self):

@@ -93,7 +93,7 @@ def distribute(dataset, strategy):
 
 def train(stepper, method, batches, plan, folder, strategy, streams, metrics, description,
           checkpoint_every=200, log_every=10, evaluate_every=0, evaluate=None, diagnose_every=0,
-          diagnose=None):
+          diagnose=None, memory=None):
     """Takes a method's steps as planned, resuming from `folder`.
 
     Args:
@@ -113,6 +113,8 @@ def train(stepper, method, batches, plan, folder, strategy, streams, metrics, de
       diagnose_every: steps of the segmentor between calls of `diagnose(batch, seed)` before the
         step that takes this batch; 0 for never. It returns a dict, which is logged.
       diagnose: see above.
+      memory: a dict, JSON-able, that `evaluate` may change: part of the durable state, and filled
+        from it on a resume, so that no run goes back behind what it remembers.
 
     Returns:
       Seconds spent, those of earlier starts included.
@@ -122,7 +124,8 @@ def train(stepper, method, batches, plan, folder, strategy, streams, metrics, de
     """
     folder = pathlib.Path(folder)
     chief = strategies.is_chief(strategy)
-    first, seconds = _resume(folder, method, metrics, chief)
+    memory = {} if memory is None else memory
+    first, seconds = _resume(folder, method, metrics, chief, memory)
     strategies.barrier(strategy)
     began = time.perf_counter() - seconds
     if first >= plan.total:
@@ -146,8 +149,8 @@ def train(stepper, method, batches, plan, folder, strategy, streams, metrics, de
             scalars = stepper(turn.phase, batch, seed)
             if not health.is_finite(scalars):
                 raise errors.UserError(
-                    f'{description}: the loss is not finite at step {step}; lower the learning '
-                    'rate, or look at the data with tools/doctor.py')
+                    f'{description}: the loss is not finite at step {step} ({turn.phase}); lower '
+                    'its learning rate, or look at the data with tools/doctor.py')
             bar.update(1, loss=f'{scalars.get("loss/ce", scalars.get("loss/disc")):.3f}')
             if (turn.index + 1) % log_every == 0 or last:
                 metrics.append('stage', **place, **scalars)
@@ -156,9 +159,8 @@ def train(stepper, method, batches, plan, folder, strategy, streams, metrics, de
             if evaluated:
                 for found in evaluate(turn.index + 1):
                     metrics.append(found.pop('event', 'stage'), **place, **found)
-            # What was evaluated may have been kept as the best: no run goes back behind it.
             if done % checkpoint_every == 0 or last or evaluated:
-                _save(folder, done, method, metrics, chief, time.perf_counter() - began)
+                _save(folder, done, method, metrics, chief, time.perf_counter() - began, memory)
                 strategies.barrier(strategy)
     return time.perf_counter() - began
 
@@ -168,19 +170,19 @@ def _salt(stream):
     return 0 if stream == alternation.SEGMENTOR else stream
 
 
-def _save(folder, step, method, metrics, chief, seconds):
+def _save(folder, step, method, metrics, chief, seconds, memory):
     name = f'step-{step:07d}'
     checkpoints.write_state(folder / name, chief, **method.state)
     if not chief:
         return
     files.write_json(folder / STATE, {'step': step, 'state': name, 'metrics': metrics.position(),
-                                      'seconds': seconds})
+                                      'seconds': seconds, 'memory': memory})
     for other in folder.glob('step-*'):
         if other.name != name:
             shutil.rmtree(other)
 
 
-def _resume(folder, method, metrics, chief):
+def _resume(folder, method, metrics, chief, memory):
     """Restores the last durable state, or makes the first; returns its step and seconds."""
     if not (folder / STATE).exists():
         if chief:  # so that lines written before the first save are cut off, too
@@ -188,6 +190,7 @@ def _resume(folder, method, metrics, chief):
                                               'metrics': metrics.position()})
         return 0, 0.0
     state = files.read_json(folder / STATE)
+    memory.update(state.get('memory', {}))
     if state['state'] is not None:
         checkpoints.read_state(folder / state['state'], **method.state)
     if chief:

@@ -1,0 +1,90 @@
+"""What a run will take: what `train --dry_run` prints."""
+import time
+
+import numpy as np
+import tensorflow as tf
+
+from tf_advseg.experiments import adversarial
+from tf_advseg.experiments import look_ahead
+from tf_advseg.models import segmentor as segmentors
+
+
+def describe(context, segmentor, method, control=True):
+    """Prints parameters, memory, disk and a guess of the time; takes no step.
+
+    Args:
+      context: experiments.context.Context.
+      segmentor: built in the strategy's scope.
+      method, control: see `training.experiment`.
+    """
+    total, trainable = segmentors.parameter_count(segmentor)
+    data = context.data
+    print(f'segmentor: {total:,} parameters, {trainable:,} trainable, '
+          f'{4 * total / 2 ** 20:.1f} MiB as float32')
+    print(f'pictures: train {len(data.train)}, hold-out {len(data.holdout)}, rest of val '
+          f'{len(data.rest)}, test {len(data.test)}; crop {context.crop_size}')
+    height, width = context.crop_size
+    print(f'hold-out in memory: {4 * len(data.holdout) * height * width / 2 ** 20:.0f} MiB')
+    if method in adversarial.METHODS:
+        _describe_stages(context, segmentor, method, control)
+    if method != 'load':
+        return
+    loop = look_ahead.build(context, segmentor)
+    size = loop.buffer.estimate_bytes(len(data.train) + len(data.holdout), loop.data.map_shape)
+    total, _ = segmentors.parameter_count(loop.method.discriminator)
+    print(f'discriminator: {total:,} parameters')
+    print(f'map buffer: at most {size.buffer / 1e6:.1f} MB, {size.on_disk / 1e6:.1f} MB while a '
+          'slot is replaced')
+    print(_expected_time(context, loop))
+
+
+def _describe_stages(context, segmentor, method, control):
+    """What the stages after Stage 1 take where two networks take turns."""
+    alone = adversarial.adversarial_stage()['only_control']
+    stage = adversarial.build(context, segmentor, method, control=alone)
+    pictures = np.zeros((stage.settings['batch_size'], *context.crop_size, 3), np.float32)
+    forward, judged, adversary = _seconds(segmentor, pictures), 0.0, stage.method.adversary
+    parameters, weights = segmentors.parameter_count(segmentor)[0], 0
+    if adversary is not None:
+        weights, _ = segmentors.parameter_count(adversary)
+        print(f'adversary: {weights:,} parameters')
+        labels = np.zeros(pictures.shape[:3], np.int32)
+        maps = stage.method.encoding.fake(pictures, labels, segmentor(pictures, training=False))
+        extra = {'image': pictures} if adversary.needs_image else {}
+        judged = _seconds(lambda x, training: adversary(x, **extra), maps)
+    turns = stage.plan.total - stage.steps  # the adversary's
+    seconds = stage.steps * 3 * (forward + judged) + turns * (forward + 6 * judged)
+    models = 1 if alone else 2 if control else 1
+    print(f'on disk: about {4 * (parameters * (2 + 3 * models) + 2 * weights) / 1e6:.0f} MB')
+    print(f'{stage.steps} steps of the segmentor, {turns} of the adversary: about '
+          f'{seconds / 60:.0f} min'
+          + (f', and {stage.steps * 3 * forward / 60:.0f} min for the control'
+             if control and not alone else '')
+          + ' (guessed from forward passes), evaluations not counted')
+
+
+def _expected_time(context, loop):
+    """A rough guess from the time of two forward passes; a gradient costs about three."""
+    settings, method = loop.settings, loop.method
+    pictures = np.zeros((settings.batch_size, *context.crop_size, 3), np.float32)
+    inputs = np.zeros((settings.discriminator_batch_size, method.encoding.size,
+                       method.encoding.size, method.encoding.channels), np.float32)
+    picture = _seconds(method.segmentor, pictures) / settings.batch_size
+    judged = _seconds(method.discriminator, inputs) / settings.discriminator_batch_size
+    propagation = (3 * settings.batch_size * (picture + judged)
+                   * settings.steps_per_propagation(len(context.data.train))
+                   + len(context.data.holdout) * picture)
+    items = len(context.data.train) * (1 + loop.buffer.policy.max_slots)
+    epoch = 3 * items * judged
+    cycle = loop.controller.patience * propagation + settings.min_epochs * epoch
+    return (f'about {propagation:.1f} s a propagation and {epoch / 60:.1f} min an epoch of the '
+            f'discriminator with a full buffer, so {cycle / 60:.0f} min or more a cycle (guessed '
+            'from two forward passes; `tools/benchmark.py load` measures)')
+
+
+def _seconds(network, inputs):
+    function = tf.function(lambda x: network(x, training=False))
+    function(inputs)
+    began = time.perf_counter()
+    function(inputs)
+    return time.perf_counter() - began
