@@ -54,7 +54,8 @@ def test_the_segmentor_alone_takes_the_batches_it_takes_under_any_scheme():
 
 @pytest.mark.parametrize('words, text', [
     (dict(every=0), 'alternation.every = 0: expected a whole number at least 1'),
-    (dict(pretraining=-1), 'alternation.pretraining = -1'), (dict(every=1.5), '1.5'), (dict(every=True), 'True'),
+    (dict(pretraining=-1), 'alternation.pretraining = -1'), (dict(every=1.5), '1.5'),
+    (dict(every=True), 'True'),
     (dict(first='adversery'), 'Did you mean "adversary"')])
 def test_what_is_no_scheme_is_refused_in_one_line(words, text):
     with pytest.raises(UserError) as caught:

@@ -21,7 +21,8 @@ PANEL_ROWS = 4
 def columns(method):
     """{folder below checkpoints/: the name a reader sees}, the method's own result last."""
     title = TITLES.get(method)
-    return {'stage1': START, 'control': CONTROL, **({'last': title, 'best': title} if title else {})}
+    own = {'last': title, 'best': title} if title else {}
+    return {'stage1': START, 'control': CONTROL, **own}
 
 
 def scores(context, segmentor, seconds, method='load'):

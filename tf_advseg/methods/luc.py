@@ -1,7 +1,7 @@
 """Luc et al. (2016), "Semantic Segmentation using Adversarial Networks": its two training steps.
 
-    segmentor:  sum_n l_mce(s(x_n), y_n) + lambda l_bce(a(x_n, s(x_n)), 1)      eq. 3, non-saturating
-    adversary:  sum_n l_bce(a(x_n, y_n), 1) + l_bce(a(x_n, s(x_n)), 0)          eq. 2
+    segmentor:  sum_n l_mce(s(x_n), y_n) + lambda l_bce(a(x_n, s(x_n)), 1)    eq. 3, non-saturating
+    adversary:  sum_n l_bce(a(x_n, y_n), 1) + l_bce(a(x_n, s(x_n)), 0)        eq. 2
 
 The text below eq. 3 replaces -lambda l_bce(a, 0) by +lambda l_bce(a, 1); `saturating` has the
 printed form. What the adversary sees is adversaries/label_maps.py, which network it is
@@ -13,16 +13,16 @@ Where the paper is silent or leaves a choice, this is what we chose (parameters 
   * `reduction`: 'sum' is eq. 1 as printed. Default 'per_pixel': the same divided by the number of
     predictions that have a label in the global batch, so that the learning rate does not hang on
     the size of pictures and batches while lambda keeps its meaning: the adversarial term is divided
-    by the labelled points of the map whatever pixels cross-entropy is taken of. 'mean' divides it by
-    the adversary's outputs instead, which makes lambda weigh some 16 times as much.
+    by the labelled points of the map whatever pixels cross-entropy is taken of. 'mean' divides it
+    by the adversary's outputs instead, which makes lambda weigh some 16 times as much.
     The adversary's own loss is the mean over its outputs under each of them.
   * outputs of the adversary that see nothing labelled count like others.
   * `upsample_logits`: False, cross-entropy at the segmentor's resolution, to which the labels are
     brought as they are for the adversary; True brings the logits to the labels.
   * "train it patch-wise from scratch" (Stanford): `pixels_per_picture` draws so many pixels of
-    each picture for the cross-entropy, from all alike or ('balanced') rarer classes the likelier, as
-    we remember of Farabet et al.; None takes all. The adversary sees whole maps in any case. Replicas
-    draw pixels of their own, so with drawn pixels two replicas are not one device.
+    each picture for the cross-entropy, from all alike or ('balanced') rarer classes the likelier,
+    as we remember of Farabet et al.; None takes all. The adversary sees whole maps in any case.
+    Replicas draw pixels of their own, so with drawn pixels two replicas are not one device.
   * the adversary learns from the maps as the segmentor's step makes them, dropout and live batch
     norm included, made anew by the segmentor as it stands; batch norm's moving statistics are left
     to the segmentor's own steps.
