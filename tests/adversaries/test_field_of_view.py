@@ -282,7 +282,8 @@ def test_gin_chooses_the_adversary():
     (dict(name='stanford', joint_widths=(8,)), 'joint_widths is .* at least 2 integers'),
     (dict(name='stanford', picture_widths=(0,)), 'picture_widths'),
     (dict(name='stanford', label_widths=64), 'label_widths is 64'),
-    (dict(last_gain=0.0), 'last_gain is 0.0')])
+    (dict(last_gain=0.0), 'last_gain = 0.0: expected a number above 0'),
+    (dict(last_gain='a'), 'last_gain')])
 def test_bad_arguments_are_one_clear_line(arguments, words):
     with pytest.raises(UserError, match=words) as raised:
         build_adversary(**{'num_classes': 5, **arguments})

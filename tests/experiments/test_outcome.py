@@ -1,7 +1,9 @@
 """What a run's tables say of the pictures they were made from."""
 import pytest
 
-from tf_advseg.experiments import outcome
+from tf_advseg.core import configuration
+from tf_advseg.core.errors import UserError
+from tf_advseg.experiments import adversarial_outcome, outcome
 
 SUMMARY = {'miou': 0.5, 'pixel_accuracy': 0.6, 'class_iou': {'sky': 0.5}}
 
@@ -40,3 +42,11 @@ def test_results_of_earlier_versions_still_have_a_table(results):
     for name in ('subject', 'pictures', 'left_out', 'pictures_left_out', 'test_shares'):
         del results[name]
     assert outcome.table(results).title == 'IoU in percent, test, mine, seed 3'
+
+
+@pytest.mark.parametrize('rows', ['3', "{'a': 3}", "{'a': {'miuo': 0.3}}", "{'a': {'miou': 51.3}}"])
+def test_figures_of_a_paper_are_fractions_by_known_names(rows):
+    configuration.parse([], [f'paper_figures.paper_rows = {rows}'])
+    with pytest.raises(UserError, match='paper_figures.paper_rows') as caught:
+        adversarial_outcome.paper_figures()
+    assert '\n' not in str(caught.value)

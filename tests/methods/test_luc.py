@@ -327,7 +327,7 @@ def test_fit_takes_the_default_phase():
     ('luc.pixels_per_picture = 0', 'luc.pixels_per_picture = 0'),
     ('luc.pixels_per_picture = "all"', "luc.pixels_per_picture = 'all'"),
     ('luc.adversarial_weight = None', 'luc.adversarial_weight = None'),
-    ('luc.l2_weight = -1', 'luc.l2_weight = -1: expected a number at least 0'),
+    ('luc.l2_weight = -1', 'luc.l2_weight = -1: expected a number of at least 0'),
     ('luc.saturating = "no"', "luc.saturating = 'no': expected True or False"),
     ('luc.pixel_sampling = "balancd"', 'Did you mean "balanced"')])
 def test_settings_out_of_range_are_told_in_one_line(binding, text):

@@ -42,6 +42,11 @@ def test_every_measure_has_a_table_with_a_column_a_model():
 def test_a_boundary_measure_of_hidden_boundaries_warns():
     found = summaries()
     titles = [table.title for table in measure_tables.measure_tables(found)]
+    # The picture has a diagonal of 40 px, and 5 px of these are much.
+    assert 'within 12 % of a picture\'s diagonal; warning: the smallest' in titles[1]
+    for result in found.values():
+        result['boundary']['tolerance'].update(theta=0.01, smallest_diagonal=500.0)
+    titles = [table.title for table in measure_tables.measure_tables(found)]
     assert not any('warning' in title for title in titles)
     found['bad']['boundary']['without_boundary'] = 0.62
     table = measure_tables.measure_tables(found)[1]

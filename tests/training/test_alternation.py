@@ -53,7 +53,7 @@ def test_the_segmentor_alone_takes_the_batches_it_takes_under_any_scheme():
 
 
 @pytest.mark.parametrize('words, text', [
-    (dict(every=0), 'alternation.every = 0: expected a whole number at least 1'),
+    (dict(every=0), 'alternation.every = 0: expected a whole number of at least 1'),
     (dict(pretraining=-1), 'alternation.pretraining = -1'), (dict(every=1.5), '1.5'),
     (dict(every=True), 'True'),
     (dict(first='adversery'), 'Did you mean "adversary"')])

@@ -85,3 +85,17 @@ def test_nesterov_reaches_the_generators_optimizer_and_is_refused_where_there_is
     assert not look_ahead.generator_optimizer().nesterov
     with pytest.raises(UserError, match='nesterov'):
         look_ahead.generator_optimizer('adam', nesterov=True)
+
+
+@pytest.mark.parametrize('settings, text', [
+    (dict(learning_rate=-1.0), 'learning_rate = -1.0: expected a number of at least 0'),
+    (dict(learning_rate='a'), "learning_rate = 'a'"), (dict(learning_rate=None), 'None'),
+    (dict(learning_rate=float('inf')), 'learning_rate = inf'), (dict(learning_rate=True), 'True'),
+    (dict(momentum=2), 'momentum = 2: expected a number of at least 0 and at most 1'),
+    (dict(momentum='a'), "momentum = 'a'"), (dict(nesterov='yes'), 'expected True or False')])
+def test_settings_out_of_range_are_told_in_one_line(settings, text):
+    arguments = {'name': 'sgd', 'learning_rate': 0.1, **settings}
+    with pytest.raises(UserError) as caught:
+        optimizers.make_optimizer(**arguments, where='generator_optimizer')
+    assert text in str(caught.value) and '\n' not in str(caught.value)
+    assert str(caught.value).startswith('generator_optimizer.')

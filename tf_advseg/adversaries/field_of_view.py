@@ -222,7 +222,7 @@ class TwoBranches(tf.keras.Model):
         return tf.squeeze(self.joint(joined), -1)
 
 
-@gin.configurable(denylist=['num_classes', 'channels'])
+@gin.configurable(denylist=['num_classes', 'channels', 'seed'])
 def build_adversary(name='large_fov', num_classes=None, channels=None, seed=0, init='he',
                     last_gain=0.1, label_widths=(64,), picture_widths=(16, 64),
                     joint_widths=(128, 256, 512)):
@@ -248,7 +248,7 @@ def build_adversary(name='large_fov', num_classes=None, channels=None, seed=0, i
       name: 'large_fov', 'large_fov_light', 'small_fov', 'small_fov_light' or 'stanford'.
       num_classes: C.
       channels: of the maps: C, or 3C for the encoding 'product'; None is C. 'stanford' takes C.
-      seed: int.
+      seed: int, the run's.
       init: 'he', 'lecun' or 'torch', see above.
       last_gain: factor on the last layer's initial values; 1 treats it as the others.
       label_widths, picture_widths: of 'stanford': filters of each branch's 3x3 convolutions.
@@ -265,8 +265,7 @@ def build_adversary(name='large_fov', num_classes=None, channels=None, seed=0, i
     errors.require_one_of('adversary', name, NAMES)
     errors.require_one_of('build_adversary.init', init, INITS)
     arguments.require_classes(f'adversary {name}', num_classes)
-    arguments.require(f'adversary {name}', last_gain > 0, 'last_gain', last_gain,
-                      'a number above 0')
+    arguments.require_number('build_adversary', 'last_gain', last_gain, above=0)
     channels = num_classes if channels is None else channels
     if name != STANFORD:
         arguments.require(f'adversary {name}', channels in (num_classes, 3 * num_classes),

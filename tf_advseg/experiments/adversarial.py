@@ -70,6 +70,8 @@ def adversarial_stage(epochs=20, steps=None, batch_size=8, augmentation='flip', 
         arguments.require_number('adversarial_stage', 'steps', steps, 1, whole=True,
                                  hint='or None for epochs')
     arguments.require_flag('adversarial_stage', 'only_control', only_control)
+    if fine_tune_batch_norm is not None:
+        arguments.require_flag('adversarial_stage', 'fine_tune_batch_norm', fine_tune_batch_norm)
     if not isinstance(augmentation, str):
         raise errors.UserError(f'adversarial_stage.augmentation = {augmentation!r}: expected the '
                                "name of a recipe, such as 'flip'")
@@ -84,14 +86,16 @@ def adversarial_stage(epochs=20, steps=None, batch_size=8, augmentation='flip', 
 def segmentor_optimizer(steps, name='sgd', learning_rate=1e-3, momentum=0.9, nesterov=False,
                         schedule='constant'):
     """The segmentor's optimizer; schedules as in `stage_one`, over `steps`."""
-    rate = schedules.make_schedule(schedule, learning_rate, steps)
-    return optimizers.make_optimizer(name, rate, momentum, nesterov)
+    where = 'segmentor_optimizer'
+    rate = schedules.make_schedule(schedule, learning_rate, steps, where)
+    return optimizers.make_optimizer(name, rate, momentum, nesterov, where=where)
 
 
 @gin.configurable
 def adversary_optimizer(name='sgd', learning_rate=1e-3, momentum=0.9, nesterov=False):
     """The adversary's optimizer."""
-    return optimizers.make_optimizer(name, learning_rate, momentum, nesterov)
+    return optimizers.make_optimizer(name, learning_rate, momentum, nesterov,
+                                     where='adversary_optimizer')
 
 
 def _luc(context, segmentor, optimizer, control):

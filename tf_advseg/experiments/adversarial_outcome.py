@@ -1,6 +1,7 @@
 """What a run of a method that takes turns leaves to read: its scores with BF, and its report."""
 import gin
 
+from tf_advseg.core import errors
 from tf_advseg.core import files
 from tf_advseg.evaluation import measures as measures_lib
 from tf_advseg.evaluation import prediction
@@ -24,7 +25,18 @@ def paper_figures(paper_rows=None):
     Args:
       paper_rows: {row's name: summary with 'mean_class_accuracy', 'pixel_accuracy', 'miou' as
         fractions}, the baseline first and the method last; None for nothing.
+
+    Raises:
+      UserError: something else.
     """
+    names = ('mean_class_accuracy', 'pixel_accuracy', 'miou')
+    good = paper_rows is None or isinstance(paper_rows, dict) and all(
+        isinstance(row, dict) and set(row) <= set(names) and all(
+            isinstance(value, float) and 0 <= value <= 1 for value in row.values())
+        for row in paper_rows.values())
+    if not good:
+        raise errors.UserError(f'paper_figures.paper_rows = {paper_rows!r}: expected {{row: '
+                               f'{{name: fraction}}}} with some of {", ".join(names)}')
     return paper_rows
 
 

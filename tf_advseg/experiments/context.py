@@ -127,10 +127,15 @@ class BoardedJournal:
         self._board = board
 
     def append(self, event, step=0, **fields):
-        """Writes a line, and its numbers to TensorBoard at `step`, by split where it names one."""
+        """Writes a line, and its numbers to TensorBoard, by split where it names one.
+
+        There a network's own steps count, so that a run and its control lie over each other.
+        """
+        own = ('generator_step', 'adversary_step')
         part = f'{fields["split"]}/' if 'split' in fields else ''
-        numbers = {part + k: v for k, v in fields.items() if isinstance(v, (int, float))}
-        self._board.scalars(step, numbers)
+        numbers = {part + k: v for k, v in fields.items()
+                   if isinstance(v, (int, float)) and k not in own}
+        self._board.scalars(next((fields[k] for k in own if k in fields), step), numbers)
         return self._journal.append(event, step=step, **fields)
 
     def position(self):

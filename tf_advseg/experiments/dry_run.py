@@ -9,6 +9,9 @@ from tf_advseg.experiments import look_ahead
 from tf_advseg.models import segmentor as segmentors
 
 
+TRIED = 8  # pictures at most of a forward pass that is timed
+
+
 def describe(context, segmentor, method, control=True):
     """Prints parameters, memory, disk and a guess of the time; takes no step.
 
@@ -42,8 +45,11 @@ def _describe_stages(context, segmentor, method, control):
     """What the stages after Stage 1 take where two networks take turns."""
     alone = adversarial.adversarial_stage()['only_control']
     stage = adversarial.build(context, segmentor, method, control=alone)
-    pictures = np.zeros((stage.settings['batch_size'], *context.crop_size, 3), np.float32)
-    forward, judged, adversary = _seconds(segmentor, pictures), 0.0, stage.method.adversary
+    size = stage.settings['batch_size']
+    tried = min(size, TRIED)  # of a large batch a few pictures tell as much
+    pictures = np.zeros((tried, *context.crop_size, 3), np.float32)
+    forward = _seconds(segmentor, pictures) * size / tried
+    judged, adversary = 0.0, stage.method.adversary
     parameters, weights = segmentors.parameter_count(segmentor)[0], 0
     if adversary is not None:
         weights, _ = segmentors.parameter_count(adversary)
@@ -51,7 +57,7 @@ def _describe_stages(context, segmentor, method, control):
         labels = np.zeros(pictures.shape[:3], np.int32)
         maps = stage.method.encoding.fake(pictures, labels, segmentor(pictures, training=False))
         extra = {'image': pictures} if adversary.needs_image else {}
-        judged = _seconds(lambda x, training: adversary(x, **extra), maps)
+        judged = _seconds(lambda x, training: adversary(x, **extra), maps) * size / tried
     turns = stage.plan.total - stage.steps  # the adversary's
     seconds = stage.steps * 3 * (forward + judged) + turns * (forward + 6 * judged)
     models = 1 if alone else 2 if control else 1

@@ -25,13 +25,14 @@ buffer = gin.external_configurable(map_buffer.MapBuffer, name='map_buffer',
 @gin.configurable
 def generator_optimizer(name='sgd', learning_rate=5e-6, momentum=0.95, nesterov=False):
     """The generator's optimizer in stage 2; section 4: lr 5e-6, momentum 0.95."""
-    return optimizers.make_optimizer(name, learning_rate, momentum, nesterov)
+    return optimizers.make_optimizer(name, learning_rate, momentum, nesterov,
+                                     where='generator_optimizer')
 
 
 @gin.configurable
 def discriminator_optimizer(name='adagrad', learning_rate=0.01):
     """The discriminator's optimizer; section 4: Adagrad, 0.01."""
-    return optimizers.make_optimizer(name, learning_rate)
+    return optimizers.make_optimizer(name, learning_rate, where='discriminator_optimizer')
 
 
 def build(context, segmentor, max_propagations=None, control=False, panel=None):

@@ -123,7 +123,8 @@ def _train(context, segmentor, settings, folder):
     # The last batch of an epoch runs into the next epoch: no picture is left out.
     weighted = round(settings['weighted_epochs'] * len(data.train) / settings['batch_size'])
     steps = weighted + round(settings['epochs'] * len(data.train) / settings['batch_size'])
-    rate = schedules.make_schedule(settings['schedule'], settings['learning_rate'], steps)
+    rate = schedules.make_schedule(settings['schedule'], settings['learning_rate'], steps,
+                                   'stage_one')
     frozen = segmentor.fine_tune_batch_norm
     segmentor.fine_tune_batch_norm = settings['fine_tune_batch_norm']
     with context.strategy.scope():

@@ -20,6 +20,7 @@ from tf_advseg.experiments import networks
 from tf_advseg.experiments import outcome
 from tf_advseg.experiments import stage_one
 from tf_advseg.reporting import tables
+from tf_advseg.models import arguments
 from tf_advseg.training import stages
 from tf_advseg.training import strategy as strategies
 
@@ -57,6 +58,10 @@ def experiment(workdir, strategy, dry_run=False, seed=0, method='load', control=
       dict of the results, as in results.json; None for a dry run.
     """
     errors.require_one_of('method', method, METHODS)
+    arguments.require_flag('experiment', 'control', control)
+    arguments.require_number('experiment', 'seed', seed, least=0, whole=True)
+    if arguments.as_pair('experiment', crop_size) is None:
+        raise errors.UserError('experiment.crop_size = None: expected pixels, or (height, width)')
     crop_size = (crop_size, crop_size) if isinstance(crop_size, int) else tuple(crop_size)
     start = str(checkpoint)  # as given: the same from any directory
     if backbone_only and not checkpoint:
@@ -98,6 +103,7 @@ def run_stages(context, segmentor, method, control, start, max_propagations):
     if method in adversarial.METHODS:  # a setting out of range is told before Stage 1
         adversarial.build(context, segmentor, method,
                           control=adversarial.adversarial_stage()['only_control'])
+        adversarial_outcome.paper_figures()
     first = stage_one.run(context, segmentor, start)
     print(f'Stage 1: {first["steps"]} steps, hold-out mIoU {100 * first["holdout_miou"]:.2f}',
           flush=True)

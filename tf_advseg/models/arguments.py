@@ -1,4 +1,5 @@
 """Checks of what a network's builder was given: one line that names builder and argument."""
+import math
 import numbers
 
 from tf_advseg.core.errors import UserError
@@ -17,7 +18,9 @@ def is_count(value):
 
 def require_number(where, argument, value, least=None, above=None, most=None, whole=False,
                    hint=''):
-    """Raises UserError '<where>.<argument> = <value>: expected …' unless `value` is such a number.
+    """Raises UserError '<where>.<argument> = <value>: expected …' unless it is such a number.
+
+    Infinity is none.
 
     Args:
       where, argument: what the setting is called in gin.
@@ -27,9 +30,9 @@ def require_number(where, argument, value, least=None, above=None, most=None, wh
       hint: what is added, in brackets.
     """
     kind = numbers.Integral if whole else numbers.Real
-    good = isinstance(value, kind) and not isinstance(value, bool) and value == value
+    good = isinstance(value, kind) and not isinstance(value, bool) and math.isfinite(value)
     bounds = []
-    for bound, words, holds in ((least, 'at least', lambda: value >= least),
+    for bound, words, holds in ((least, 'of at least', lambda: value >= least),
                                 (above, 'above', lambda: value > above),
                                 (most, 'at most', lambda: value <= most)):
         if bound is not None:

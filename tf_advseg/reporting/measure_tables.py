@@ -2,6 +2,9 @@
 from tf_advseg.reporting.tables import Cell, Table
 
 
+LARGEST_TOLERANCE = 0.1  # share of a diagonal; Luc et al.'s is about 0.01
+
+
 def measure_tables(models):
     """Tables of the measures beside IoU that summaries hold.
 
@@ -37,10 +40,18 @@ def _table(results, title, rows_of):
 
 def _warning(name, results):
     """What is to be known before a measure is believed, for its title; '' for nothing."""
-    shares = [result.get('without_boundary') or 0.0 for result in results.values()]
-    if name != 'boundary' or max(shares) <= 0.5:
+    if name != 'boundary':
         return ''
-    return (f'; warning: {100 * max(shares):.0f} % of the true classes of pictures show no '
+    tolerance = next(iter(results.values()))['tolerance']
+    told = f', within {100 * tolerance["theta"]:.2g} % of a picture\'s diagonal'
+    if tolerance['theta'] > LARGEST_TOLERANCE:
+        told += (f'; warning: the smallest diagonal of the split is '
+                 f'{tolerance["smallest_diagonal"]:.0f} px, so that nearly any boundary is near '
+                 'enough: leave such pictures out')
+    shares = [result.get('without_boundary') or 0.0 for result in results.values()]
+    if max(shares) <= 0.5:
+        return told
+    return (f'{told}; warning: {100 * max(shares):.0f} % of the true classes of pictures show no '
             'boundary (ignored pixels hide it), so BF tells little: on PASCAL VOC use val_sbd')
 
 

@@ -142,8 +142,7 @@ def train(stepper, method, batches, plan, folder, strategy, streams, metrics, de
             seed = streams.seed('dropout', turn.index, _salt(turn.stream))
             own = turn.stream == alternation.SEGMENTOR
             place = {'stage': description, 'step': done}
-            if own:
-                place['generator_step'] = turn.index + 1
+            place['generator_step' if own else 'adversary_step'] = turn.index + 1
             if own and diagnose_every and turn.index % diagnose_every == 0:
                 metrics.append('gradients', **place, **diagnose(batch, seed))
             scalars = stepper(turn.phase, batch, seed)

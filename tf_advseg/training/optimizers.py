@@ -2,6 +2,7 @@
 import tensorflow as tf
 
 from tf_advseg.core import errors
+from tf_advseg.models import arguments
 
 OPTIMIZERS = ('sgd', 'momentum', 'adagrad', 'adam')
 
@@ -53,7 +54,7 @@ class Momentum(tf.keras.optimizers.Optimizer):
 
 
 def make_optimizer(name, learning_rate, momentum=0.0, nesterov=False,
-                   initial_accumulator=0.1):
+                   initial_accumulator=0.1, where='optimizer'):
     """Builds one optimizer.
 
     Args:
@@ -62,10 +63,15 @@ def make_optimizer(name, learning_rate, momentum=0.0, nesterov=False,
       momentum: of SGD and Momentum; 0 for none.
       nesterov: of SGD and Momentum; no other has it.
       initial_accumulator: of Adagrad.
+      where: what the settings are called in gin, for messages.
 
     Raises:
-      UserError: for an unknown name, and for nesterov where there is none.
+      UserError: for an unknown name, numbers out of range, and for nesterov where there is none.
     """
+    if not isinstance(learning_rate, tf.keras.optimizers.schedules.LearningRateSchedule):
+        arguments.require_number(where, 'learning_rate', learning_rate, least=0)
+    arguments.require_number(where, 'momentum', momentum, least=0, most=1)
+    arguments.require_flag(where, 'nesterov', nesterov)
     errors.require_one_of('optimizer', name, OPTIMIZERS)
     if name in ('sgd', 'momentum'):
         maker = tf.keras.optimizers.SGD if name == 'sgd' else Momentum

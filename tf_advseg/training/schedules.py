@@ -3,6 +3,7 @@ import gin
 import tensorflow as tf
 
 from tf_advseg.core import errors
+from tf_advseg.models import arguments
 
 POLICIES = ('poly', 'step')
 BURN_INS = ('none', 'linear')
@@ -101,16 +102,18 @@ def step_decay(learning_rate, steps, decay_steps=2000, factor=0.1, slow_start_st
 SCHEDULES = {'poly': polynomial_decay, 'step': step_decay}
 
 
-def make_schedule(name, learning_rate, steps):
+def make_schedule(name, learning_rate, steps, where='optimizer'):
     """A rate for `make_optimizer`: a float for 'constant', else a schedule with gin's settings.
 
     Args:
       name: 'constant', 'poly' or 'step'.
       learning_rate: float, the base rate.
       steps: int, of the whole training.
+      where: what the settings are called in gin, for messages.
 
     Raises:
-      UserError: for an unknown name.
+      UserError: for an unknown name, or a rate that is none.
     """
     errors.require_one_of('schedule', name, ('constant', *SCHEDULES))
+    arguments.require_number(where, 'learning_rate', learning_rate, least=0)
     return learning_rate if name == 'constant' else SCHEDULES[name](learning_rate, steps)
