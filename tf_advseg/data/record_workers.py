@@ -5,6 +5,7 @@ processes are plain children that talk over pipes. multiprocessing would either 
 main script again (spawn) or copy a process in which TensorFlow has threads (fork).
 """
 import collections
+import contextlib
 import json
 import os
 import pickle
@@ -52,20 +53,8 @@ def part_source(reader, workers, pictures, read=record_parts.read_parts, resumes
     if (workers > 1 and pictures >= WORTH_WHILE and sys.executable
             and type(reader).__module__.startswith(_OUR_READERS)):
         return _Workers(reader, workers, read, resumes)
-    return _InProcess(reader, read)
-
-
-class _InProcess:
-    """Reads in the calling thread."""
-
-    def __init__(self, reader, read):
-        self._reader, self._read = reader, read
-
-    def __enter__(self):
-        return lambda image_id, published=True: self._read(self._reader, image_id, published)
-
-    def __exit__(self, *_):
-        pass
+    return contextlib.nullcontext(
+        lambda image_id, published=True: read(reader, image_id, published))
 
 
 class _Workers:

@@ -189,7 +189,7 @@ def run(context, segmentor, method, control=False):
     live = stage.settings['fine_tune_batch_norm']
     frozen = segmentor.fine_tune_batch_norm
     if live is not None:
-        segmentor.fine_tune_batch_norm = bool(live)
+        segmentor.fine_tune_batch_norm = live
     result = stages.run_stage(context.run.stages, stage.name, {
         'method': method, 'start': _start(context),
         **{name: value for name, value in stage.settings.items() if name not in _MAY_CHANGE},

@@ -57,8 +57,8 @@ class Luc(base.Method):
       saturating: eq. 3 as printed.
       upsample_logits: where cross-entropy is taken.
       pixels_per_picture: int or None.
-      class_counts: float [C], pixels of each class per training picture: draws pixels of all
-        classes alike; None draws all pixels alike.
+      class_counts: float [C], pixels of each class per training picture: pixels of rarer
+        classes are the likelier drawn; None draws all pixels alike.
       l2_weight: weight decay on convolution kernels that are not depthwise.
     """
 

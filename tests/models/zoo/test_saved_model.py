@@ -160,24 +160,29 @@ def test_other_classes_start_the_logits_anew(exported):
         'logits/semantic/weights', 'logits/semantic/biases'}
 
 
-def refused(path, segmentor, *words):
+def refusal(path, segmentor):
+    """What is said of a SavedModel that does not fit; nothing was assigned then."""
     before = [v.numpy() for v in segmentor.variables]
     with pytest.raises(UserError) as caught:
         saved_model.load_saved_model(path, segmentor)
-    assert '\n' not in str(caught.value) and all(word in str(caught.value) for word in words)
     for old, variable in zip(before, segmentor.variables):
         np.testing.assert_array_equal(old, variable)
+    said = str(caught.value)
+    assert '\n' not in said
+    return said
 
 
 def test_what_does_not_fit_is_refused_in_one_line(exported, tmp_path):
     _, folder, _ = exported
-    refused(folder, network(depth_multiplier=0.5), 'MobilenetV2', str(folder))
-    refused(folder, network(decoder=True), 'decoder/', 'no weights for')
-    refused(tmp_path, network(), 'no SavedModel')
+    said = refusal(folder, network(depth_multiplier=0.5))
+    assert 'MobilenetV2' in said and str(folder) in said
+    said = refusal(folder, network(decoder=True))
+    assert 'decoder/' in said and 'no weights for' in said
+    assert 'no SavedModel' in refusal(tmp_path, network())
     data = (folder / saved_model.FILE).read_bytes()
     for number, damaged in enumerate((data[:len(data) // 2], b'not a SavedModel', b'')):
         (tmp_path / saved_model.FILE).write_bytes(damaged)
-        refused(tmp_path, network(), str(tmp_path))
+        assert str(tmp_path) in refusal(tmp_path, network())
 
 
 def test_a_foreign_saved_model_is_refused(tmp_path):
@@ -187,7 +192,7 @@ def test_a_foreign_saved_model_is_refused(tmp_path):
     module.function = tf.function(lambda x: x @ layer, input_signature=[
         tf.TensorSpec([None, 3], tf.float32)])
     tf.saved_model.save(module, str(tmp_path))
-    refused(tmp_path, network(), 'foreign')
+    assert 'foreign' in refusal(tmp_path, network())
 
 
 def test_more_classes_than_a_byte_tells_apart():
