@@ -36,14 +36,14 @@ from tf_advseg.core import errors
 from tf_advseg.losses import adversarial
 from tf_advseg.losses import pixel
 from tf_advseg.methods import base
+from tf_advseg.methods import two_networks
 from tf_advseg.models import arguments
-from tf_advseg.models import segmentor as segmentors
 
 PIXEL_SAMPLINGS = ('uniform', 'balanced')
 REDUCTIONS = ('per_pixel', 'mean', 'sum')
 
 
-class Luc(base.Method):
+class Luc(two_networks.TwoNetworks):
     """Segmentor and adversary with one step for each.
 
     Args:
@@ -66,10 +66,7 @@ class Luc(base.Method):
                  adversarial_weight=2.0, reduction='per_pixel', saturating=False,
                  upsample_logits=False, pixels_per_picture=None, class_counts=None,
                  l2_weight=0.0):
-        super().__init__(segmentor, name='luc')
-        self.adversary = adversary
-        self.optimizer = optimizer
-        self.adversary_optimizer = adversary_optimizer
+        super().__init__(segmentor, adversary, optimizer, adversary_optimizer, l2_weight, 'luc')
         self.encoding = encoding
         self.adversarial_weight = float(adversarial_weight)
         self.reduction = reduction
@@ -78,40 +75,12 @@ class Luc(base.Method):
         self.pixels_per_picture = pixels_per_picture
         self.class_weights = None if class_counts is None else [
             1.0 / max(float(count), 1.0) for count in class_counts]
-        self.l2_weight = float(l2_weight)
-        optimizer.build(segmentor.trainable_variables)
-        if adversary is None:
-            self.default_phase = 'cross_entropy'
-        else:
-            adversary_optimizer.build(adversary.trainable_variables)
-
-    @property
-    def phases(self):
-        """dict: 'cross_entropy' (the control), 'segmentor' (eq. 3), 'adversary' (eq. 2)."""
-        steps = {'cross_entropy': self.cross_entropy_step}
-        if self.adversary is not None:
-            steps.update(segmentor=self.segmentor_step, adversary=self.adversary_step)
-        return steps
-
-    @property
-    def state(self):
-        """See `base.Method.state`."""
-        state = super().state
-        if self.adversary is not None:
-            state.update(adversary=self.adversary, adversary_optimizer=self.adversary_optimizer)
-        return state
-
-    def phase_optimizer(self, phase):
-        """The optimizer of a phase."""
-        return self.adversary_optimizer if phase == 'adversary' else self.optimizer
 
     # --- the segmentor --------------------------------------------------------------------
 
-    def _logits(self, batch, seed):
-        return segmentors.apply(self.segmentor, batch['image'], training=True, dropout_seed=seed)
-
-    def _cross_entropy(self, logits, labels, seed):
+    def cross_entropy(self, logits, batch, seed):
         """A replica's share of l_mce: sum, or mean over the pixels it is taken of."""
+        labels = batch['label']
         if not self.upsample_logits:
             labels = label_maps.labels_at(labels, tf.shape(logits)[1:3])
         if self.pixels_per_picture is not None:
@@ -127,13 +96,6 @@ class Luc(base.Method):
             return total
         return tf.math.divide_no_nan(total, base.global_sum(valid))
 
-    def _decay(self):
-        """A replica's share of the weight decay."""
-        if not self.l2_weight:
-            return 0.0
-        replicas = tf.distribute.get_replica_context().num_replicas_in_sync
-        return base.l2_loss(segmentors.decayed_kernels(self.segmentor), self.l2_weight) / replicas
-
     def _judged(self, maps, batch):
         """The adversary's logits [B, h'', w'']."""
         if self.adversary.needs_image:
@@ -142,14 +104,9 @@ class Luc(base.Method):
 
     def _mean(self, losses):
         """A replica's share of the mean over pictures and outputs of [B, h'', w'']."""
-        return tf.reduce_sum(tf.reduce_mean(losses, [1, 2])) / self._pictures(losses)
+        return tf.reduce_sum(tf.reduce_mean(losses, [1, 2])) / two_networks.pictures(losses)
 
-    @staticmethod
-    def _pictures(tensor):
-        """float32 scalar: pictures of the global batch; at least 1, for an empty shard."""
-        return tf.maximum(base.global_sum(tf.cast(tf.shape(tensor)[0], tf.float32)), 1.0)
-
-    def _adversarial_loss(self, batch, logits):
+    def adversarial_loss(self, batch, logits):
         """A replica's share of l_bce(a(x, s(x)), 1), and the adversary's logits."""
         z = self._judged(self.encoding.fake(batch['image'], batch['label'], logits), batch)
         losses = adversarial.saturating(z) if self.saturating else adversarial.non_saturating(z)
@@ -176,33 +133,14 @@ class Luc(base.Method):
         """
         variables = self.segmentor.trainable_variables
         with tf.GradientTape() as tape:
-            logits = self._logits(batch, seed)
-            ce = self._cross_entropy(logits, batch['label'], seed)
-            adv, z = self._adversarial_loss(batch, logits)
-            loss = ce + self.adversarial_weight * adv + self._decay()
+            logits = self.logits(batch, seed)
+            ce = self.cross_entropy(logits, batch, seed)
+            adv, z = self.adversarial_loss(batch, logits)
+            loss = ce + self.adversarial_weight * adv + self.decay()
         base.apply_gradients(self.optimizer, tape.gradient(loss, variables), variables)
         return base.globally({
             'loss/ce': ce, 'loss/adv': adv, 'loss/total': loss,
             'disc/fooled': self._share(z > 0), 'weights/norm': base.weights_norm(variables)})
-
-    def cross_entropy_step(self, batch, seed):
-        """The control's step: the same without the adversarial term."""
-        variables = self.segmentor.trainable_variables
-        with tf.GradientTape() as tape:
-            ce = self._cross_entropy(self._logits(batch, seed), batch['label'], seed)
-            loss = ce + self._decay()
-        base.apply_gradients(self.optimizer, tape.gradient(loss, variables), variables)
-        return base.globally({'loss/ce': ce, 'loss/total': loss,
-                              'weights/norm': base.weights_norm(variables)})
-
-    def gradient_balance(self, batch, seed):
-        """Norms and cosine of the two gradients (lambda left out), see `base.gradient_balance`."""
-        with tf.GradientTape(persistent=True) as tape:
-            with base.statistics_kept(self.segmentor):
-                logits = self._logits(batch, seed)
-            ce = self._cross_entropy(logits, batch['label'], seed)
-            adv, _ = self._adversarial_loss(batch, logits)
-        return base.gradient_balance(tape, ce, adv, self.segmentor.trainable_variables)
 
     # --- the adversary --------------------------------------------------------------------
 
@@ -213,8 +151,7 @@ class Luc(base.Method):
           {'loss/disc', 'disc/acc_real', 'disc/acc_fake', 'weights/norm'}: accuracies over all
           outputs of all pictures; 'loss/disc' is the sum of eq. 2's two terms.
         """
-        with base.statistics_kept(self.segmentor):
-            logits = tf.stop_gradient(self._logits(batch, seed))
+        logits = self.fixed_logits(batch, seed)
         arguments = (batch['image'], batch['label'], logits)
         real_map, fake_map = self.encoding.real(*arguments), self.encoding.fake(*arguments)
         variables = self.adversary.trainable_variables
