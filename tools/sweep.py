@@ -24,7 +24,7 @@ command_line.define_common_flags('gin_file', 'gin_param', 'workdir', 'data_dir',
 flags.DEFINE_multi_string('grid', [], 'Axis of the grid, NAME=VALUE,VALUE,...; repeatable.')
 flags.DEFINE_list('seeds', ['0'], 'Seeds of every cell, as 0,1,2.')
 flags.DEFINE_list('measures', ['miou'], 'What is tabled: miou, pixel_accuracy, '
-                  'mean_class_accuracy, boundary, boundary_std.')
+                  'mean_class_accuracy, fwiou, boundary, boundary_std.')
 
 FLAGS = flags.FLAGS
 
@@ -37,9 +37,10 @@ def main(argv):
     if not FLAGS.workdir or not FLAGS.gin_file:
         missing = '--workdir=runs/NAME' if not FLAGS.workdir else '--gin_file=gin/...'
         raise UserError(f'a sweep needs a configuration and a folder: add {missing}')
+    from tf_advseg.experiments import sweep_table
     from tf_advseg.experiments import sweeping
     from tf_advseg.reporting import tables
-    measures = sweeping.parse_measures(FLAGS.measures)
+    measures = sweep_table.parse_measures(FLAGS.measures)
     axes = [sweeping.parse_axis(text) for text in FLAGS.grid]
     cells = sweeping.make_cells(FLAGS.workdir, axes, sweeping.parse_seeds(FLAGS.seeds))
     runtime.configure()
@@ -57,7 +58,7 @@ def main(argv):
     failed = sweeping.run_cells(cells, FLAGS.workdir, command)
     collected = sweeping.collect(cells)
     for number, measure in enumerate(measures):
-        table = sweeping.table(collected, measure)
+        table = sweep_table.table(collected, measure)
         print(tables.to_text(table))
         name = f'sweep_{measure}.csv' if number else 'sweep.csv'
         with files.atomic_file(pathlib.Path(FLAGS.workdir) / name, 'w') as file:

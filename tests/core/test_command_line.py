@@ -18,7 +18,7 @@ from tf_advseg.core.errors import UserError
 from absl import flags
 
 command_line.define_common_flags('gin_file', 'workdir', 'output_stride', 'strategy', 'dry_run',
-                                 'num_classes', seed=7)
+                                 'num_classes', 'which', seed=7)
 flags.DEFINE_integer('steps', 4, 'How many.')
 flags.DEFINE_enum('kind', 'soft', ['soft', 'hard'], 'Which maps.')
 
@@ -92,6 +92,8 @@ MISTAKES = {
     '--steps=many': 'flag --steps=many: must be a whole number',
     '--dry_run=maybe': 'flag --dry_run=maybe: must be true or false',
     '--kind=sotf': 'flag --kind=sotf: value should be one of <soft|hard>. Did you mean "soft"?',
+    '--which=contorl': 'flag --which=contorl: value should be one of <best|averaged|last|start|'
+                       'stage1_averaged|control|control_averaged>. Did you mean "control"?',
     '--output_stride=7': 'flag --output_stride=7: must be 8, 16 or 32',
     '--num_classes=1': 'flag --num_classes=1: 1 is not integer >= 2',
     'stray': 'unexpected argument "stray"; a flag is written --name=value, see --help',

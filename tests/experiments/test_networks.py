@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tf_advseg.core import command_line
 from tf_advseg.core.errors import UserError
 from tf_advseg.data import spec as specs
 from tf_advseg.experiments import evaluating, networks
@@ -166,6 +167,26 @@ def test_which_belongs_to_a_run_directory(made, tmp_path):
         evaluating.load_each([tmp_path, made[0] / 'model'], 'last')
     with pytest.raises(UserError, match='belongs to a run directory'):
         evaluating.load_each([made[0] / 'model'], 'best')
+
+
+def test_the_model_of_a_run_is_its_averaged_one_and_of_loads_its_best(made, tmp_path):
+    checkpoints = tmp_path / 'checkpoints'
+    order = ['stage1', 'stage1_averaged', 'control', 'control_averaged', 'last', 'best', 'averaged']
+    for name in order:  # each comes before those that were there already
+        shutil.copytree(made[0] / 'model', checkpoints / name)
+        assert networks.find(tmp_path) == checkpoints / name
+    assert sorted(order) == sorted(networks.WHICH)
+    (tmp_path / 'lookahead').mkdir()
+    (tmp_path / 'lookahead' / 'state.json').write_text('{}')
+    assert networks.find(tmp_path) == checkpoints / 'best'
+    assert networks.find(tmp_path, 'averaged') == checkpoints / 'averaged'
+    shutil.rmtree(checkpoints / 'best')
+    assert networks.find(tmp_path) == checkpoints / 'averaged'
+
+
+def test_every_model_of_a_run_has_a_word_on_the_command_line():
+    folders = {evaluating.which_folder(word) for word in command_line.WHICH}
+    assert folders == set(networks.WHICH)
 
 
 def edited(made, folder, change):

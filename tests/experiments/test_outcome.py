@@ -50,3 +50,10 @@ def test_figures_of_a_paper_are_fractions_by_known_names(rows):
     with pytest.raises(UserError, match='paper_figures.paper_rows') as caught:
         adversarial_outcome.paper_figures()
     assert '\n' not in str(caught.value)
+
+
+def test_figures_of_a_paper_may_name_all_four_of_durall():
+    row = {'pixel_accuracy': 0.944, 'mean_class_accuracy': 0.841, 'frequency_weighted_iou': 0.9,
+           'miou': 0.754}
+    configuration.parse([], [f"paper_figures.paper_rows = {{'proposed': {row}}}"])
+    assert adversarial_outcome.paper_figures() == {'proposed': row}

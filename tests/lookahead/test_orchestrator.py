@@ -1,4 +1,5 @@
 """The orchestrator with its control's parts: losses that are no number, rewinds, caps."""
+import itertools
 import json
 import math
 import types
@@ -14,6 +15,7 @@ from tf_advseg.lookahead import controller
 from tf_advseg.lookahead import orchestrator
 from tf_advseg.lookahead import settings
 from tf_advseg.lookahead import snapshots
+from tf_advseg.training import averaging
 
 
 class Script:
@@ -97,6 +99,58 @@ def test_the_optimizers_fate_at_a_rewind(tmp_path, fate, second):
     # With its momentum kept the third step goes further than the first did.
     moved = seen[3][0] - seen[2][0]
     assert moved == pytest.approx(1.75 if fate == 'keep' else 1.0)
+
+
+def averaging_loop(tmp_path, mious, **caps):
+    """`build` with an average of the weight, by the orchestrator's own propagations of one step."""
+    look, _ = build(tmp_path, mious, **caps)
+    kernel = look.method.segmentor.layers[0].kernel
+    look.store.average = averaging.WeightAverage([kernel], 1, reading='models')
+    del look._propagate  # the stand-in
+    look._batches = itertools.repeat(None)
+
+    def step(phase, batch, seed, **scalars):
+        kernel.assign_add([[1.0]])
+        return {'loss/ce': 1.0}
+
+    look._stepper = step
+    return look
+
+
+@pytest.mark.parametrize('fate', ['restore', 'reset', 'keep'])
+def test_an_average_goes_back_with_the_weights(tmp_path, fate):
+    # g1 is one propagation (two pictures: one step) past g0, g2 two past g1.
+    look = averaging_loop(tmp_path, [0.5, 0.6, 0.55, 0.5, 0.55, 0.58, 0.7, 0.6, 0.5],
+                          fate=fate, max_cycles=9, max_propagations=7)
+    result = look.run()
+    assert result.label == 'g2' and result.miou == pytest.approx(0.7)
+    weight = float(look.method.segmentor.layers[0].kernel[0, 0])
+    average = look.store.average
+    # Of the steps that are behind g2 alone, not of the seven that were taken.
+    assert look.state.budget_step == 7 and weight == int(average.steps) == 3
+    assert float(average.averages[0][0, 0]) == pytest.approx(np.mean([0, 1, 2, 3]))
+
+
+def test_an_average_of_a_run_that_was_stopped_is_that_of_one_that_was_not(tmp_path):
+    mious = [0.5, 0.6, 0.55, 0.5, 0.55, 0.58, 0.7, 0.6, 0.5]
+    caps = dict(max_cycles=9, max_propagations=7)
+    whole = averaging_loop(tmp_path / 'whole', mious, **caps)
+    whole.run()
+    look, done = averaging_loop(tmp_path / 'cut', mious, **caps), []
+    take = look._stepper
+
+    def step(*arguments, **scalars):
+        if len(done) == 5:
+            raise KeyboardInterrupt
+        done.append(1)
+        return take(*arguments, **scalars)
+    look._stepper = step
+    with pytest.raises(KeyboardInterrupt):
+        look.run()
+    look = averaging_loop(tmp_path / 'cut', mious[len(mious) - len(look._evaluator.mious):], **caps)
+    look.run()
+    for one, other in zip(look.store.average.variables, whole.store.average.variables):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_a_loss_that_is_no_number_rewinds_and_is_counted(tmp_path):

@@ -158,3 +158,99 @@ def test_it_needs_no_tensorflow(repository):
             'tf_advseg.reporting.probability_panels; '
             'sys.exit("tensorflow" in sys.modules or "matplotlib.pyplot" in sys.modules)')
     assert subprocess.run([sys.executable, '-c', code], cwd=repository).returncode == 0
+
+
+def _averaged(make_summary):
+    """Results of a run whose weights were averaged."""
+    models = {'Stage 1': 0.4, 'control (CE)': 0.5, 'control (CE) + SWA': 0.52, 'Luc': 0.53,
+              'Luc + SWA': 0.535}
+    models = {name: dict(make_summary(miou), frequency_weighted_iou=miou + 0.2)
+              for name, miou in models.items()}
+    return {'models': {name: {'holdout': s, 'test': s} for name, s in models.items()},
+            'subject': 'Luc + SWA'}
+
+
+def _with_averages(metrics):
+    return metrics + [dict(line, split='holdout_averaged') for line in metrics
+                      if line.get('split') == 'holdout']
+
+
+def test_every_gain_is_of_like_against_like(metrics, make_summary):
+    made = adversarial_report.adversarial_report(
+        't', _averaged(make_summary), _with_averages(metrics), 'luc', NAMES)
+    assert (made.subject, made.control) == ('Luc + SWA', 'control (CE) + SWA')
+    found = _lines(made.measures[-1])
+    at = found['model'].index('mIoU')
+    assert found['model'][:2] == ['pixel accuracy', 'fwIoU']
+    gains = {name: row[at] for name, row in found.items() if 'gain over' in name}
+    assert gains == {'Luc: gain over control (CE)': '+3.00',
+                     'Luc + SWA: gain over control (CE) + SWA': '+1.50',
+                     'control (CE) + SWA: gain over control (CE)': '+2.00',
+                     'Luc + SWA: gain over Luc': '+0.50'}
+    told = ' '.join(made.summary)
+    for words in (
+            'Luc: 200 steps of the segmentor',
+            'Luc has 53.00 % mIoU: +13.00 points against Stage 1, +3.00 points against control '
+            '(CE).',
+            'Luc + SWA has 53.50 % mIoU: +13.50 points against Stage 1, +1.50 points against '
+            'control (CE) + SWA.',
+            'by +2.00 points for control (CE) and +0.50 points for Luc.',
+            'The difference from control (CE) (+3.00 points) is larger',
+            'that of Luc + SWA from control (CE) + SWA (+1.50 points) lies within'):
+        assert words in told, words
+    page = html.unescape(report.render(made))
+    assert 'vs control (CE) + SWA' in page and 'vs control (CE)<' not in page
+    assert made.choice_note.startswith('Luc is shown') and 'SWA' in made.choice_note
+    assert 'Fig. 6' in made.figures[0][0] and len(made.figures) == 6
+
+
+def test_no_averages_no_word_of_them(metrics, make_summary):
+    made = adversarial_report.adversarial_report('t', _results(make_summary), metrics, 'luc', NAMES)
+    assert 'SWA' not in made.choice_note + ' '.join(made.summary)
+    assert not any('Fig. 6' in caption for caption, _ in made.figures)
+
+
+def test_a_control_alone_shows_what_averaging_gave(metrics, make_summary):
+    results = _averaged(make_summary)
+    del results['models']['Luc'], results['models']['Luc + SWA']
+    results['subject'] = 'control (CE) + SWA'
+    made = adversarial_report.adversarial_report(
+        't', results, [line for line in metrics if line['stage'] == 'control'], 'luc', NAMES)
+    assert (made.subject, made.control) == ('control (CE) + SWA', 'control (CE)')
+    assert made.summary[0] == 'control (CE): 200 steps of the segmentor, without an adversary.'
+    assert '+2.00 points against control (CE).' in made.summary[1]
+    assert 'Another seed alone' not in ' '.join(made.summary)
+
+
+def test_a_start_of_random_weights_is_no_model_to_compare_with(metrics, make_summary):
+    made = adversarial_report.adversarial_report(
+        't', {**_results(make_summary), 'starts_random': True}, metrics, 'luc', NAMES)
+    page = html.unescape(report.render(made))
+    assert adversarial_report.RANDOM_START_NOTE in made.summary
+    assert 'Stage 1' not in page and '+1.10 points against control (CE)' in page
+
+
+@pytest.mark.parametrize('steps, logged, shown', [(9, 1, False), (0, 0, False), (19, 2, True)])
+def test_too_few_steps_of_the_adversary_are_no_chart(metrics, make_summary, steps, logged, shown):
+    """The log has every tenth step and the last; the segmentor took 200."""
+    lines = [line for line in metrics if line['event'] == 'stage' and 'loss/disc' not in line]
+    for line in lines:
+        if line['stage'] == 'luc':
+            line['step'] = line['generator_step'] + steps
+    lines += [{'event': 'stage', 'stage': 'luc', 'step': step, 'loss/disc': 1.0,
+               'disc/acc_real': 0.7, 'disc/acc_fake': 0.6} for step in (10, steps)[2 - logged:]]
+    made = adversarial_report.adversarial_report('t', _results(make_summary), lines, 'luc', NAMES)
+    assert any('The adversary over' in caption for caption, _ in made.figures) == shown
+    told = ' '.join(made.summary)
+    assert ('There is no chart of the adversary' in told) == (0 < steps < 10)
+    if 0 < steps < 10:
+        assert 'of its 9 steps the log has 1.' in told
+
+
+def test_masks_over_time_and_the_cosine_are_told(metrics, make_summary):
+    picture = np.zeros((20, 30, 3), np.uint8)
+    made = adversarial_report.adversarial_report(
+        't', _results(make_summary), metrics, 'luc', NAMES, masks=picture,
+        masks_over_time=picture, probabilities={'p': picture})
+    assert ['Fig. 5' in caption for caption, _ in made.panels] == [False, True, False]
+    assert any('cosine' in caption for caption, _ in made.figures)

@@ -120,3 +120,36 @@ def test_pale_colours_are_darkened_for_white_paper():
     assert class_curves.on_white((0, 0, 0)) == (0, 0, 0)
     pale = class_curves.on_white((255, 255, 180))
     assert max(pale) < 0.75 and pale[0] == pale[1] > pale[2]
+
+
+@pytest.fixture
+def averaged(metrics):
+    """Both stages with evaluations of averaged weights, 0.05 above the last ones."""
+    return metrics + [dict(line, split='holdout_averaged', miou=line['miou'] + 0.05)
+                      for line in metrics if line['split'] == 'holdout']
+
+
+def test_miou_of_last_and_averaged_weights_with_names_at_the_ends(averaged):
+    figure = class_curves.miou_curves(averaged, 'luc', names=('Luc', 'CE'), steps_per_epoch=50)
+    axes = figure.axes[0]
+    ends = {text.get_text(): (text.get_color(), text.get_position()[1]) for text in axes.texts}
+    assert list(ends) == ['CE', 'Luc', 'CE + SWA', 'Luc + SWA']
+    drawn = {line.get_color(): (list(line.get_xdata()), line.get_ydata()[-1])
+             for line in axes.lines}
+    lasts = {'CE': 50, 'Luc': 55, 'CE + SWA': 55, 'Luc + SWA': 60}
+    for name, value in lasts.items():
+        assert drawn[ends[name][0]] == ([0, 2, 4], pytest.approx(value))
+    places = sorted(place for _, place in ends.values())
+    low, high = axes.get_ylim()
+    assert min(np.diff(places)) > 0.06 * (high - low) and places[-1] <= high
+    assert axes.get_xlabel() == 'epochs'
+    _texts(figure)
+
+
+def test_miou_of_one_stage_or_of_none(metrics, averaged):
+    assert class_curves.has_averaged(averaged, ['luc', 'control'])
+    assert not class_curves.has_averaged(metrics, ['luc', 'control'])
+    assert not class_curves.has_averaged(averaged, ['hung'])
+    figure = class_curves.miou_curves(averaged, 'luc', control=None)
+    assert _texts(figure) == ['luc', 'luc + SWA']
+    assert 'not been evaluated yet' in _texts(class_curves.miou_curves(metrics[:1], 'luc'))[0]

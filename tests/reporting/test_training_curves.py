@@ -83,3 +83,36 @@ def test_segmentor_losses_beside_the_control(make_alternation):
     plain = [line for line in lines if 'loss/adv' not in line]
     assert _texts(training_curves.segmentor_loss_curve(plain, 'luc', None)) == [
         'no step has been taken yet']
+
+
+def fast(pretraining, total=100, log_every=10):
+    """Lines of two networks that take turns at every step, after a pre-training."""
+    lines, done = [], {'generator_step': 0, 'adversary_step': 0}
+    for step in range(1, pretraining + 2 * total + 1):
+        own = step > pretraining and (step - pretraining) % 2 == 0
+        key = 'generator_step' if own else 'adversary_step'
+        done[key] += 1
+        if done[key] % log_every == 0:
+            lines.append({'event': 'stage', 'stage': 'luc', 'step': step, key: done[key],
+                          **({'disc/fooled': 0.5} if own else {'loss/disc': 1.0})})
+    return lines
+
+
+@pytest.mark.parametrize('pretraining', [100, 500])
+def test_pre_training_before_fast_phases_is_tinted(pretraining):
+    lines = fast(pretraining)
+    assert training_curves.pretraining_steps(lines) == pretraining
+    for axes in training_curves.adversary_curve(lines, 'luc').axes:
+        tinted, = axes.patches
+        assert tinted.get_extents().transformed(axes.transData.inverted()).intervalx == \
+            pytest.approx([0, pretraining])
+    # It is no phase of its own among those that follow: their curves are not broken.
+    means = _means(training_curves.adversary_curve(lines).axes[0])
+    assert [np.isnan(ys).sum() for _, ys in means.values()] == [1]
+
+
+def test_no_pre_training_is_none(make_alternation):
+    assert training_curves.pretraining_steps(fast(0)) == 0
+    assert training_curves.pretraining_steps(make_alternation(every=7)) == 0
+    assert training_curves.pretraining_steps(fast(30)[:3]) == 0
+    assert not training_curves.adversary_curve(fast(0)).axes[0].patches

@@ -9,6 +9,7 @@ import pytest
 
 from tf_advseg.core import configuration, files
 from tf_advseg.core.errors import UserError
+from tf_advseg.experiments import sweep_table
 from tf_advseg.experiments import sweeping
 from tf_advseg.reporting import tables
 
@@ -142,7 +143,7 @@ def test_bf_and_its_sigma_are_tabled(tmp_path):
             'holdout': {'miou': 0.5}, 'test': {'miou': 0.5, 'boundary': {
                 'mean': 0.47, 'std': 0.21 + 0.02 * cell.seed}}}}})
     for measure, value in (('boundary', '47.00 ± 0.00'), ('boundary_std', '22.00 ± 1.41')):
-        table = sweeping.table(sweeping.collect(cells), *sweeping.parse_measures([measure]))
+        table = sweep_table.table(sweeping.collect(cells), *sweep_table.parse_measures([measure]))
         assert [row[3].value for row in table.rows] == ['–', value]
 
 
@@ -150,8 +151,8 @@ def test_t_quantiles_are_those_of_the_tables():
     # Two-sided 95 %, as printed in any table of Student's t.
     for degrees, value in {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 9: 2.262, 29: 2.045,
                            120: 1.980}.items():
-        assert sweeping.t_quantile(0.95, degrees) == pytest.approx(value, abs=5e-4)
-    assert sweeping.t_quantile(0.99, 5) == pytest.approx(4.032, abs=5e-4)
+        assert sweep_table.t_quantile(0.95, degrees) == pytest.approx(value, abs=5e-4)
+    assert sweep_table.t_quantile(0.99, 5) == pytest.approx(4.032, abs=5e-4)
 
 
 def make_done(cell, scores):
@@ -169,7 +170,7 @@ def test_the_table_pairs_runs_of_one_seed(tmp_path):
     for cell, a, b in zip(cells[:3], load, control):
         make_done(cell, {'Stage 1': 0.5, 'control (CE)': b, 'LoAd': a})
     make_done(cells[3], {'Stage 1': 0.5, 'LoAd': 0.55})
-    table = sweeping.table(sweeping.collect(cells))
+    table = sweep_table.table(sweeping.collect(cells))
     rows = {(row[0].value, row[1].value): [cell.value for cell in row[2:]] for row in table.rows}
     differences = [100 * (a - b) for a, b in zip(load, control)]
     mean, half = statistics.fmean(differences), 4.302653 * statistics.stdev(

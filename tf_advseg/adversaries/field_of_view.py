@@ -62,6 +62,11 @@ INITS = {
 _CUT_DEVIATION = 0.87962566
 
 
+def truncated_deviation(gain, inputs):
+    """Standard deviation before the cut at two of them that leaves a variance of gain / inputs."""
+    return (gain / inputs) ** 0.5 / _CUT_DEVIATION
+
+
 class Stack(tf.keras.layers.Layer):
     """Convolutions with ReLU and 2x2 poolings, one after the other.
 
@@ -94,7 +99,7 @@ class Stack(tf.keras.layers.Layer):
             if gain is None:
                 spread = {'limit': factor / inputs ** 0.5}
             else:
-                spread = {'stddev': factor * (gain / (inputs * share)) ** 0.5 / _CUT_DEVIATION}
+                spread = {'stddev': factor * truncated_deviation(gain, inputs * share)}
             self.steps.append(layers.Convolution(
                 f'{name}/conv{index + 1}', channels, filters, side, seed=seed,
                 activation=None if linear else 'relu', **spread))

@@ -27,7 +27,7 @@ except ModuleNotFoundError as _error:
           '.venv/bin/python, or pip install the package')
 
 STRATEGIES = ('one_device', 'mirrored', 'multi_worker', 'tpu')
-WHICH = ('best', 'averaged', 'last', 'start', 'control')
+WHICH = ('best', 'averaged', 'last', 'start', 'stage1_averaged', 'control', 'control_averaged')
 
 # name -> (definition, default, help, further arguments)
 _FLAGS = {
@@ -43,7 +43,8 @@ _FLAGS = {
     'split': (flags.DEFINE_string, None, 'Split of the data set (train, val, test, …).', {}),
     'checkpoint': (flags.DEFINE_string, None, 'Run directory or model folder; in train '
                    'also what import_checkpoint takes.', {}),
-    'which': (flags.DEFINE_enum, None, 'Of a run; default: its best, else its last.',
+    'which': (flags.DEFINE_enum, None, 'Of a run; default: its averaged, else its best, else its '
+              'last; of LoAd its best.',
               {'enum_values': WHICH}),
     'source': (flags.DEFINE_string, None, 'Where the original files lie.', {}),
     'input': (flags.DEFINE_multi_string, [], 'Picture, folder of pictures, or pattern; '

@@ -7,37 +7,41 @@ import dataclasses
 import shutil
 
 import gin
+import numpy as np
 
-from tf_advseg.adversaries import field_of_view
-from tf_advseg.adversaries import label_maps
 from tf_advseg.core import errors
 from tf_advseg.core import files
 from tf_advseg.data import pipeline
 from tf_advseg.data import recipes
 from tf_advseg.evaluation import metrics as figures
+from tf_advseg.experiments import adversarial_outcome
+from tf_advseg.experiments import averaged
 from tf_advseg.experiments import context as contexts
+from tf_advseg.experiments import method_builders
 from tf_advseg.experiments import networks
+from tf_advseg.experiments import outcome
+from tf_advseg.experiments import shared_control
 from tf_advseg.experiments import stage_one
-from tf_advseg.methods import luc
 from tf_advseg.models import arguments
 from tf_advseg.models import segmentor as segmentors
 from tf_advseg.training import alternation
+from tf_advseg.training import averaging
 from tf_advseg.training import loop
-from tf_advseg.training import optimizers
-from tf_advseg.training import schedules
 from tf_advseg.training import stages
 
-METHODS = ('luc',)
+METHODS = tuple(method_builders.BUILDERS)
 CONTROL = 'control'
 KEEPS = ('best', 'last')
 BEST = 'best-'  # models kept aside in the stage's folder
 _MAY_CHANGE = ('diagnose_every', 'only_control')  # nothing that a stage's result hangs on
+# Settings that came later: at these values they are left out of what a stage is recognised by.
+_LATER = {'same_batches': False}
 
 
 @gin.configurable
 def adversarial_stage(epochs=20, steps=None, batch_size=8, augmentation='flip', keep='best',
                       evaluate_every_epochs=1, train_pictures=64, fine_tune_batch_norm=None,
-                      only_control=False, diagnose_every=100):
+                      only_control=False, diagnose_every=100, same_batches=False):
     """The settings of the stage in which segmentor and adversary take turns.
 
     Args:
@@ -53,6 +57,8 @@ def adversarial_stage(epochs=20, steps=None, batch_size=8, augmentation='flip', 
       fine_tune_batch_norm: see `stage_one`.
       only_control: train the control alone, without an adversary.
       diagnose_every: steps between two measurements of the gradients; 0 for never.
+      same_batches: the adversary's k-th step takes the segmentor's k-th batch (Durall et al.,
+        Algorithm 1), in place of batches of its own.
 
     Returns:
       dict of the settings.
@@ -69,7 +75,8 @@ def adversarial_stage(epochs=20, steps=None, batch_size=8, augmentation='flip', 
     if steps is not None:
         arguments.require_number('adversarial_stage', 'steps', steps, 1, whole=True,
                                  hint='or None for epochs')
-    arguments.require_flag('adversarial_stage', 'only_control', only_control)
+    for name in ('only_control', 'same_batches'):
+        arguments.require_flag('adversarial_stage', name, settings[name])
     if fine_tune_batch_norm is not None:
         arguments.require_flag('adversarial_stage', 'fine_tune_batch_norm', fine_tune_batch_norm)
     if not isinstance(augmentation, str):
@@ -82,35 +89,6 @@ def adversarial_stage(epochs=20, steps=None, batch_size=8, augmentation='flip', 
     return settings
 
 
-@gin.configurable(denylist=['steps'])
-def segmentor_optimizer(steps, name='sgd', learning_rate=1e-3, momentum=0.9, nesterov=False,
-                        schedule='constant'):
-    """The segmentor's optimizer; schedules as in `stage_one`, over `steps`."""
-    where = 'segmentor_optimizer'
-    rate = schedules.make_schedule(schedule, learning_rate, steps, where)
-    return optimizers.make_optimizer(name, rate, momentum, nesterov, where=where)
-
-
-@gin.configurable
-def adversary_optimizer(name='sgd', learning_rate=1e-3, momentum=0.9, nesterov=False):
-    """The adversary's optimizer."""
-    return optimizers.make_optimizer(name, learning_rate, momentum, nesterov,
-                                     where='adversary_optimizer')
-
-
-def _luc(context, segmentor, optimizer, control):
-    """`methods.luc.Luc` on a segmentor, or its control."""
-    encoding = label_maps.label_maps(segmentor.num_classes, segmentors.padding_colour(segmentor))
-    adversary = None if control else field_of_view.build_adversary(
-        num_classes=segmentor.num_classes, channels=encoding.channels,
-        seed=context.streams.seed_value)
-    return luc.luc(segmentor, adversary, optimizer, None if control else adversary_optimizer(),
-                   encoding, context.data.records.average_class_counts(context.data.train))
-
-
-_BUILDERS = {'luc': _luc}
-
-
 @dataclasses.dataclass
 class Stage:
     """A stage that is put together; nothing is trained yet.
@@ -120,6 +98,8 @@ class Stage:
       settings: of `adversarial_stage`.
       segmentor, method, plan: what is trained, by what, in which order.
       evaluate_every: steps of the segmentor, 0 for never.
+      swa: averaging.Settings.
+      average: averaging.WeightAverage of the segmentor, or None.
     """
     name: str
     settings: dict
@@ -127,6 +107,8 @@ class Stage:
     method: object
     plan: object
     evaluate_every: int
+    swa: object
+    average: object
 
     @property
     def steps(self):
@@ -137,6 +119,11 @@ class Stage:
     def checkpoint(self):
         """The folder below checkpoints/ that the result is kept in."""
         return CONTROL if self.name == CONTROL else self.settings['keep']
+
+    @property
+    def averaged_checkpoint(self):
+        """The folder there of the averaged weights."""
+        return 'control_averaged' if self.name == CONTROL else 'averaged'
 
 
 def build(context, segmentor, method, control=False):
@@ -162,25 +149,31 @@ def build(context, segmentor, method, control=False):
     if steps < 1:
         raise errors.UserError(f'adversarial_stage.epochs = {settings["epochs"]!r}: less than one '
                                'step; give more, or adversarial_stage.steps')
-    with context.strategy.scope():
-        built = _BUILDERS[method](context, segmentor, segmentor_optimizer(steps), control)
     plan = (alternation.Sequence(steps, lambda step: 'cross_entropy') if control
             else alternation.alternation(steps))
+    with context.strategy.scope():
+        own = None if control else method_builders.adversary_optimizer(
+            max(1, plan.total - steps))
+        built = method_builders.BUILDERS[method](
+            context, segmentor, method_builders.segmentor_optimizer(steps), own)
+        swa = averaging.swa()
+        average = swa.build(segmentor, steps, settings['fine_tune_batch_norm'])
     every = settings['evaluate_every_epochs'] * pictures / size
     return Stage(CONTROL if control else method, settings, segmentor, built, plan,
-                 max(1, round(every)) if every else 0)
+                 max(1, round(every)) if every else 0, swa, average)
 
 
-def run(context, segmentor, method, control=False):
+def run(context, segmentor, method, control=False, control_from=None):
     """Runs a stage, or takes up its result; what is kept of it lies in checkpoints/ then.
 
     Args:
       context, segmentor, method, control: see `build`; the segmentor starts as Stage 1 left it,
         and ends with other weights.
+      control_from: of a control, a run to take it over from if it is the same, or None.
 
     Returns:
-      dict with 'steps', 'seconds', and of the kept model 'holdout_miou' (None for 'last') and
-      'kept_step'.
+      dict with 'steps', 'seconds', of the kept model 'holdout_miou' (None for 'last') and
+      'kept_step', and 'averaged': what `averaged.save` says of the averaged weights, or None.
 
     Raises:
       UserError: see `build`; a loss is not finite; the hold-out has no labelled pixel to choose by.
@@ -190,14 +183,21 @@ def run(context, segmentor, method, control=False):
     frozen = segmentor.fine_tune_batch_norm
     if live is not None:
         segmentor.fine_tune_batch_norm = live
-    result = stages.run_stage(context.run.stages, stage.name, {
+    identity = {
         'method': method, 'start': _start(context),
-        **{name: value for name, value in stage.settings.items() if name not in _MAY_CHANGE},
+        **{name: value for name, value in stage.settings.items()
+           if name not in _MAY_CHANGE and value != _LATER.get(name, ...)},
+        **({'swa': dataclasses.asdict(stage.swa)} if stage.swa.enabled else {}),
         'plan': dataclasses.asdict(stage.plan) if not control else stage.steps,
         'model': context.description, 'seed': context.streams.seed_value,
         'crop_size': list(context.crop_size),
-        'train': stages.settings_hash(context.data.train)},
-        lambda folder: _Runner(context, stage).run(folder), context.chief)
+        'train': stages.settings_hash(context.data.train)}
+    if control and control_from is not None:
+        reason = shared_control.take_over(context, control_from, identity)
+        print(f'control: taken over from {control_from}' if reason is None else
+              f'control: trained here, not taken over from {control_from}: {reason}', flush=True)
+    result = stages.run_stage(context.run.stages, stage.name, identity,
+                              lambda folder: _Runner(context, stage).run(folder), context.chief)
     if context.chief:
         _remove_aside(context.run.stages / stage.name)
     segmentor.fine_tune_batch_norm = frozen
@@ -241,7 +241,12 @@ class _Runner:
             self._stepper, stage.method, self._batches, stage.plan, folder, context.strategy,
             context.streams, metrics, stage.name, evaluate_every=stage.evaluate_every,
             evaluate=self._evaluate, diagnose=self._diagnose, memory=self._memory,
-            diagnose_every=0 if stage.name == CONTROL else stage.settings['diagnose_every'])
+            diagnose_every=0 if stage.name == CONTROL else stage.settings['diagnose_every'],
+            average=stage.average)
+        found = None if stage.average is None else averaged.save(
+            context, stage.segmentor, stage.average, stage.swa,
+            context.run.checkpoints / stage.averaged_checkpoint,
+            self._batches(alternation.SEGMENTOR, 0), label=stage.name)
         miou, step = None, stage.steps
         if stage.settings['keep'] == 'best':
             if not self._memory:
@@ -251,15 +256,16 @@ class _Runner:
             miou, step = self._memory['miou'], self._memory['step']
             networks.load_weights(folder / self._memory['folder'], stage.segmentor)
         self._save(context.run.checkpoints / stage.checkpoint, step, miou)
-        return {'steps': stage.steps, 'seconds': seconds, 'holdout_miou': miou, 'kept_step': step}
+        return {'steps': stage.steps, 'seconds': seconds, 'holdout_miou': miou, 'kept_step': step,
+                'averaged': found}
 
     def _batches(self, stream, first):
-        """Batches of one network's steps; the adversary's come in an order of its own."""
-        data, own = self._context.data, stream == alternation.SEGMENTOR
+        """Batches of one network's steps; the adversary's own come in an order of their own."""
+        data, settings = self._context.data, self._stage.settings
+        own = stream == alternation.SEGMENTOR or settings['same_batches']
         return pipeline.training_batches(
-            data.records, data.train, self._stage.settings['batch_size'], self._context.crop_size,
-            self._context.streams, first,
-            recipe=recipes.make_recipe(self._stage.settings['augmentation']),
+            data.records, data.train, settings['batch_size'], self._context.crop_size,
+            self._context.streams, first, recipe=recipes.make_recipe(settings['augmentation']),
             pad_value=segmentors.padding_colour(self._stage.segmentor),
             stream='data' if own else 'disc_data',
             augment_stream='augment' if own else 'disc_augment')
@@ -268,23 +274,41 @@ class _Runner:
         return self._stepper(self._stage.method.gradient_balance, batch, seed)
 
     def _evaluate(self, done):
-        """One line for each part of the data; keeps the best by the hold-out."""
-        lines = []
-        for split, ids in self._parts.items():
-            counts = self._context.counts(self._stage.segmentor, ids)
-            classes = {'class_accuracy': figures.class_accuracy(counts),
-                       'class_iou': figures.class_iou(counts)}
-            absent = self._context.data.spec.absent
-            lines.append({
-                'event': 'evaluation', 'split': split,
+        """One line for each part of the data; keeps the best by the hold-out, and a few masks."""
+        lines = [self._evaluated(split, ids) for split, ids in self._parts.items()]
+        if self._stage.settings['keep'] == 'best':
+            self._keep(done, lines[-1]['miou'])
+        average, holdout = self._stage.average, self._parts.get('holdout')
+        # Statistics estimated anew would cost a pass over the training pictures each time.
+        if average is not None and holdout and not self._stage.swa.reestimates(
+                self._stage.segmentor):
+            with average.swapped(self._stage.segmentor):
+                lines.append(self._evaluated('holdout_averaged', holdout))
+        self._keep_masks(done)
+        return lines
+
+    def _evaluated(self, split, ids):
+        """The line of metrics.jsonl on some pictures."""
+        counts = self._context.counts(self._stage.segmentor, ids)
+        absent = self._context.data.spec.absent
+        classes = {'class_accuracy': figures.class_accuracy(counts),
+                   'class_iou': figures.class_iou(counts)}
+        return {'event': 'evaluation', 'split': split,
                 'miou': figures.plain(figures.mean_iou(counts, absent)),
                 'pixel_accuracy': figures.plain(figures.pixel_accuracy(counts)),
                 'mean_class_accuracy': figures.plain(figures.mean_class_accuracy(counts)),
                 **{name: [figures.plain(value) for value in values]
-                   for name, values in classes.items()}})
-        if self._stage.settings['keep'] == 'best':
-            self._keep(done, lines[-1]['miou'])
-        return lines
+                   for name, values in classes.items()}}
+
+    def _keep_masks(self, done):
+        """The class maps of the panel's pictures at this moment (Durall et al., Fig. 5)."""
+        context = self._context
+        pictures = [context.data.records.load(image_id) for image_id in outcome.panel_ids(context)]
+        masks = outcome.masks(context, self._stage.segmentor, pictures)
+        if context.chief:
+            (self._folder / adversarial_outcome.MASKS).mkdir(exist_ok=True)
+            with files.atomic_file(self._folder / adversarial_outcome.MASKS / f'{done:07d}.npz') as file:
+                np.savez_compressed(file, *masks)
 
     def _keep(self, done, miou):
         """Keeps the model aside if it is the best so far; the first of equals stays.

@@ -1,5 +1,6 @@
 """What a run of a method that takes turns leaves to read: its scores with BF, and its report."""
 import gin
+import numpy as np
 
 from tf_advseg.core import errors
 from tf_advseg.core import files
@@ -13,9 +14,11 @@ from tf_advseg.reporting import panels
 from tf_advseg.reporting import probability_panels
 from tf_advseg.reporting import report as reports
 from tf_advseg.reporting import tables
+from tf_advseg.reporting import training_masks
 from tf_advseg.training import strategy as strategies
 
 BATCH_SIZE = 8
+MASKS = 'masks'  # below a stage's folder: of the panel's pictures, at each evaluation
 
 
 @gin.configurable
@@ -23,13 +26,14 @@ def paper_figures(paper_rows=None):
     """What a paper printed, to stand beside a run's own figures in its report.
 
     Args:
-      paper_rows: {row's name: summary with 'mean_class_accuracy', 'pixel_accuracy', 'miou' as
-        fractions}, the baseline first and the method last; None for nothing.
+      paper_rows: {row's name: summary with 'mean_class_accuracy', 'pixel_accuracy' (Durall et al.'s
+        "overall accuracy"), 'frequency_weighted_iou', 'miou' as fractions}, the baseline first and
+        the method last; None for nothing.
 
     Raises:
       UserError: something else.
     """
-    names = ('mean_class_accuracy', 'pixel_accuracy', 'miou')
+    names = ('mean_class_accuracy', 'pixel_accuracy', 'frequency_weighted_iou', 'miou')
     good = paper_rows is None or isinstance(paper_rows, dict) and all(
         isinstance(row, dict) and set(row) <= set(names) and all(
             isinstance(value, float) and 0 <= value <= 1 for value in row.values())
@@ -54,6 +58,16 @@ def scores(context, segmentor, seconds, method):
             networks.load_weights(context.run.checkpoints / name, segmentor)
             results['models'][column]['test']['boundary'] = _boundary(context, segmentor)
     return results
+
+
+def masks_over_time(context, method):
+    """{title: {step: [uint8 [h, w]]}}: the masks that a run's stages kept on their way."""
+    found = {}
+    for stage, title in ((method, outcome.TITLES[method]), ('control', outcome.CONTROL)):
+        paths = sorted((context.run.stages / stage / MASKS).glob('*.npz'))
+        if paths:
+            found[title] = {int(path.stem): list(np.load(path).values()) for path in paths}
+    return found
 
 
 def _there(context, name):
@@ -82,10 +96,12 @@ def report(context, segmentor, results, method, stage):
       stage: the settings of `adversarial.adversarial_stage`.
     """
     run, spec = context.run, context.data.spec
-    grid, probabilities = _panels(context, segmentor, method)  # on every worker
+    grid, over_time, probabilities = _panels(context, segmentor, method)  # on every worker
     if not context.chief:
         return
     panels.write_png(run.figures / 'panel.png', grid)
+    if over_time is not None:
+        panels.write_png(run.figures / 'masks_over_time.png', over_time)
     for number, picture in enumerate(probabilities.values(), start=1):
         panels.write_png(run.figures / f'probabilities_{number}.png', picture)
     for split in outcome.SPLITS:
@@ -97,14 +113,14 @@ def report(context, segmentor, results, method, stage):
         f'{outcome.TITLES[method]} on {spec.name}', results,
         outcome.read_lines(run.metrics_path), method, spec.class_names, palette=spec.palette,
         steps_per_epoch=len(context.data.train) / stage['batch_size'], keep=stage['keep'],
-        masks=grid, probabilities=probabilities, summary=notes, paper=paper_figures(),
-        configuration=run.config_path.read_text(encoding='utf-8'),
+        masks=grid, masks_over_time=over_time, probabilities=probabilities, summary=notes,
+        paper=paper_figures(), configuration=run.config_path.read_text(encoding='utf-8'),
         environment=outcome.read_environment(run))
     reports.write_report(run.report_path, content)
 
 
 def _panels(context, segmentor, method):
-    """(masks of a few test pictures, {picture: its class probabilities by model})."""
+    """Of a few test pictures: (their masks, those over training or None, {id: probabilities})."""
     chosen = outcome.panel_ids(context)
     pictures = [context.data.records.load(image_id) for image_id in chosen]
     masks, chances = {}, {}
@@ -120,4 +136,6 @@ def _panels(context, segmentor, method):
     shown = {image_id: probability_panels.probability_panel(
         image, truth, {column: found[row] for column, found in chances.items()}, spec.palette,
         spec.class_names) for row, (image_id, (image, truth)) in enumerate(zip(chosen, pictures))}
-    return outcome.mask_grid(context, pictures, masks, chosen), shown
+    over_time = training_masks.masks_over_time(pictures, masks_over_time(context, method),
+                                               spec.palette, spec.class_names, chosen)
+    return outcome.mask_grid(context, pictures, masks, chosen), over_time, shown

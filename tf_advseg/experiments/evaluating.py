@@ -58,7 +58,7 @@ def load(checkpoint, which=None):
 
     Args:
       checkpoint: the path.
-      which: 'best', 'last', 'start', 'stage1' or 'control'; None: the run's best.
+      which: 'start' or one of `networks.WHICH`; None: see `networks.find`.
 
     Raises:
       UserError: there is no such path, or it holds no model.

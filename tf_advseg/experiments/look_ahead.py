@@ -6,6 +6,7 @@ import gin
 from tf_advseg.adversaries import discriminators
 from tf_advseg.adversaries import encodings
 from tf_advseg.core import errors
+from tf_advseg.experiments import averaged
 from tf_advseg.experiments import networks
 from tf_advseg.lookahead import controller as controllers
 from tf_advseg.lookahead import data as lookahead_data
@@ -14,6 +15,7 @@ from tf_advseg.lookahead import orchestrator
 from tf_advseg.lookahead import settings as settings_lib
 from tf_advseg.lookahead import snapshots
 from tf_advseg.methods import load as load_method
+from tf_advseg.training import averaging
 from tf_advseg.training import optimizers
 
 controller = gin.external_configurable(controllers.Controller, name='controller',
@@ -59,6 +61,7 @@ def build(context, segmentor, max_propagations=None, control=False, panel=None):
         method = load_method.load(
             segmentor, discriminator, generator_optimizer(),
             None if control else discriminator_optimizer(), encoding)
+        average = averaging.swa().build(segmentor)
     caps = {} if max_propagations is None else {'max_propagations': max_propagations}
     if control:
         # LoAd's total of propagations ends it and nothing else.
@@ -75,7 +78,8 @@ def build(context, segmentor, max_propagations=None, control=False, panel=None):
         raise errors.UserError(f'LoAd\'s settings: {str(error).splitlines()[0]}') from error
     return orchestrator.LookAhead(
         method, data, rules, maps,
-        snapshots.SnapshotStore(folder / 'snapshots', context.chief, context.barrier), settings,
+        snapshots.SnapshotStore(folder / 'snapshots', context.chief, context.barrier, average),
+        settings,
         context.holdout_evaluator(segmentor, settings.evaluation_batch_size), folder,
         context.journal(journal_folder / 'journal.jsonl'),
         context.journal(journal_folder / 'metrics.jsonl'), context.streams, context.strategy,
@@ -85,8 +89,11 @@ def build(context, segmentor, max_propagations=None, control=False, panel=None):
 def run(context, segmentor, max_propagations=None, control=False, panel=None):
     """Runs LoAd (or the control) to its end and saves its best model under checkpoints/.
 
+    Where `averaging.swa` is on, the weights averaged along the way that led there are saved too,
+    as checkpoints/averaged (control_averaged).
+
     Returns:
-      (controller.RunResult, the LookAhead).
+      (controller.RunResult, the LookAhead, what `averaged.save` says or None).
     """
     loop = build(context, segmentor, max_propagations, control, panel)
     result = loop.run()
@@ -94,4 +101,10 @@ def run(context, segmentor, max_propagations=None, control=False, panel=None):
                   context.description, context.data.spec, context.chief, label=result.label,
                   holdout_miou=result.miou)
     context.barrier()
-    return result, loop
+    found = None
+    if loop.store.average is not None:
+        found = averaged.save(
+            context, segmentor, loop.store.average, averaging.swa(),
+            context.run.checkpoints / ('control_averaged' if control else 'averaged'),
+            loop.data.batches(0), label=result.label)
+    return result, loop, found

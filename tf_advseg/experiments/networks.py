@@ -31,7 +31,8 @@ NETWORKS = {'deeplab_mobilenet_v2': deeplab.deeplab_mobilenet_v2,
             'deeplab_residual': deeplab_residual.deeplab_residual,
             'dilated8': dilated8.dilated8,
             'farabet': farabet.farabet}
-WHICH = ('best', 'last', 'stage1', 'control')
+WHICH = ('best', 'averaged', 'last', 'control_averaged', 'control', 'stage1_averaged', 'stage1')
+_LOAD_STATE = pathlib.PurePath('lookahead', 'state.json')
 
 
 def describe(network, **given):
@@ -83,8 +84,9 @@ def find(path, which=None):
 
     Args:
       path: a model folder, or a run directory.
-      which: 'best', 'last', 'stage1' or 'control'; None is the best for a run that has one, else
-        its last, else its control (where it trained that alone), else Stage 1.
+      which: one of WHICH; None is the best for a run of LoAd. Any other's is the averaged model,
+        which is what averaging is for, else the best, else the last; then the control's (where it
+        trained that alone), then Stage 1's, each averaged or else as it is.
 
     Returns:
       pathlib.Path of the folder that holds model.json, or None if `path` is of another kind.
@@ -104,13 +106,23 @@ def find(path, which=None):
         folder = path / 'checkpoints'
         if not folder.is_dir():
             return None
-        names = [which] if which else ['best', 'last', 'control', 'stage1']
+        names = [which] if which else _in_order(path)
         for name in names:
             if (folder / name / DESCRIPTION).is_file():
                 return folder / name
         there = sorted(p.name for p in folder.iterdir() if (p / DESCRIPTION).is_file())
-    raise errors.UserError(f'{path}: has no checkpoint "{which or names[0]}"; there is '
+    raise errors.UserError(f'{path}: has no checkpoint "{which or "best"}"; there is '
                            f'{", ".join(there) or "none yet"}; choose with --which')
+
+
+def _in_order(path):
+    """WHICH in the order in which a run directory's are looked for.
+
+    LoAd chooses among its models by the hold-out, and its averaged one is not among them.
+    """
+    if (path / _LOAD_STATE).is_file():
+        return list(WHICH)
+    return ['averaged', *(name for name in WHICH if name != 'averaged')]
 
 
 def is_model_folder(path):

@@ -6,6 +6,7 @@ from tf_advseg.core import files
 from tf_advseg.core import journal as journals
 from tf_advseg.evaluation import prediction
 from tf_advseg.experiments import networks
+from tf_advseg.reporting import like_with_like
 from tf_advseg.reporting import panels
 from tf_advseg.reporting import report as reports
 from tf_advseg.reporting import tables
@@ -13,7 +14,8 @@ from tf_advseg.training import checkpoints
 
 # The names a reader sees: of the run's folders below checkpoints/, and of methods.
 START, CONTROL = 'Stage 1', 'control (CE)'
-TITLES = {'load': 'LoAd', 'luc': 'Luc'}
+TITLES = {'load': 'LoAd', 'luc': 'Luc', 'durall': 'Durall'}
+AVERAGED = like_with_like.AVERAGED
 SPLITS = ('holdout', 'val_without_holdout', 'test')
 PANEL_ROWS = 4
 
@@ -21,8 +23,9 @@ PANEL_ROWS = 4
 def columns(method):
     """{folder below checkpoints/: the name a reader sees}, the method's own result last."""
     title = TITLES.get(method)
-    own = {'last': title, 'best': title} if title else {}
-    return {'stage1': START, 'control': CONTROL, **own}
+    own = {'last': title, 'best': title, 'averaged': title + AVERAGED} if title else {}
+    return {'stage1': START, 'stage1_averaged': START + AVERAGED, 'control': CONTROL,
+            'control_averaged': CONTROL + AVERAGED, **own}
 
 
 def scores(context, segmentor, seconds, method='load'):
@@ -64,8 +67,10 @@ def table(results, split='test'):
     """tables.Table of one split: per-class IoU, mIoU, pixel accuracy, gains."""
     notes = ''.join(f'; {note}' for note in notes_on_test(results)) if split == 'test' else ''
     subject = results.get('subject', list(results['models'])[-1])  # earlier versions' lack it
-    return tables.class_table(by_split(results, split), start=START, control=CONTROL,
-                              subject=subject, title=f'IoU in percent, {split}, '
+    columns = by_split(results, split)
+    subject, control = like_with_like.chosen(columns, subject, CONTROL)
+    return tables.class_table(columns, start=START, control=control, subject=subject,
+                              title=f'IoU in percent, {split}, '
                               f'{results["dataset"]}, seed {results["seed"]}{notes}')
 
 

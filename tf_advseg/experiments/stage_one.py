@@ -6,17 +6,20 @@ import gin
 from tf_advseg.data import pipeline
 from tf_advseg.data import recipes
 from tf_advseg.evaluation import metrics as figures
+from tf_advseg.experiments import averaged
 from tf_advseg.experiments import context as contexts
 from tf_advseg.experiments import networks
 from tf_advseg.methods import cross_entropy
 from tf_advseg.models import segmentor as segmentors
 from tf_advseg.training import alternation
+from tf_advseg.training import averaging
 from tf_advseg.training import loop
 from tf_advseg.training import optimizers
 from tf_advseg.training import schedules
 from tf_advseg.training import stages
 
 NAME = 'stage1'
+AVERAGED = 'stage1_averaged'
 # Settings that came later: at these values they are left out of what a stage is recognised by, so
 # that a run that was begun before them goes on.
 _LATER = {'optimizer': 'sgd', 'min_scale': 1.0, 'max_scale': 1.0, 'scale_step': 0.25,
@@ -59,25 +62,33 @@ def stage_one(weighted_epochs=4, epochs=8, batch_size=7, learning_rate=1e-4, sch
     return dict(locals())
 
 
-def run(context, segmentor, start):
+def run(context, segmentor, start, average=False):
     """Runs Stage 1, or takes up its result.
 
     Args:
       context: experiments.context.Context.
       segmentor: built in the strategy's scope; ends with Stage 1's weights.
       start: JSON-able: what the weights are that it starts from.
+      average: whether `averaging.swa` counts here: where Stage 1 is all there is. The averaged
+        model lies in checkpoints/stage1_averaged then.
 
     Returns:
-      dict with 'epochs', 'steps', 'seconds' and the mIoU on the hold-out.
+      dict with 'epochs', 'steps', 'seconds' and the mIoU on the hold-out; with averaged weights
+      what `averaged.save` says of them, as 'averaged'.
+
+    Raises:
+      UserError: a setting out of range.
     """
     settings = _resolved(stage_one(), segmentor)
     epochs = settings['weighted_epochs'] + settings['epochs']
+    swa = averaging.swa()
+    average = average and swa.enabled and epochs > 0
     ran = []
 
     def work(folder):
         ran.append(True)
-        result = _train(context, segmentor, settings, folder) if epochs else {
-            'steps': 0, 'seconds': 0.0}
+        result = _train(context, segmentor, settings, folder, swa if average else None) if (
+            epochs) else {'steps': 0, 'seconds': 0.0}
         miou = float(figures.mean_iou(context.holdout_evaluator(segmentor).run()))
         networks.save(context.run.checkpoints / NAME, segmentor, context.description,
                       context.data.spec, context.chief, holdout_miou=miou)
@@ -86,7 +97,8 @@ def run(context, segmentor, start):
     result = stages.run_stage(context.run.stages, NAME, {
         'settings': _identity(settings), 'start': start, 'model': context.description,
         'seed': context.streams.seed_value, 'crop_size': list(context.crop_size),
-        'train': stages.settings_hash(context.data.train)}, work, context.chief)
+        'train': stages.settings_hash(context.data.train),
+        **({'swa': dataclasses.asdict(swa)} if average else {})}, work, context.chief)
     context.barrier()
     if not ran:
         networks.load_weights(context.run.checkpoints / NAME, segmentor)
@@ -118,7 +130,8 @@ def _recipe(settings):
         'augmentation', 'flip', 'min_scale', 'max_scale', 'scale_step', 'size_range')))
 
 
-def _train(context, segmentor, settings, folder):
+def _train(context, segmentor, settings, folder, swa=None):
+    """Trains; with `swa`, an `averaging.Settings`, the averaged model is saved as well."""
     data = context.data
     # The last batch of an epoch runs into the next epoch: no picture is left out.
     weighted = round(settings['weighted_epochs'] * len(data.train) / settings['batch_size'])
@@ -132,6 +145,7 @@ def _train(context, segmentor, settings, folder):
             segmentor, optimizers.make_optimizer(settings['optimizer'], rate,
                                                  settings['momentum'], settings['nesterov']),
             data.records.average_class_counts(data.train))
+        average = None if swa is None else swa.build(segmentor, steps)
     stepper = loop.Stepper(method, context.strategy)
     evaluator = context.holdout_evaluator(segmentor)
     every = round(settings['evaluate_every_epochs'] * len(data.train) / settings['batch_size'])
@@ -154,6 +168,11 @@ def _train(context, segmentor, settings, folder):
     plan = alternation.Sequence(
         steps, lambda step: 'weighted' if step < weighted else 'segmentor')
     seconds = loop.train(stepper, method, batches, plan, folder, context.strategy, context.streams,
-                         metrics, 'stage 1', evaluate_every=every, evaluate=evaluate)
+                         metrics, 'stage 1', evaluate_every=every, evaluate=evaluate,
+                         average=average)
+    result = {'steps': steps, 'seconds': seconds}
+    if average is not None:
+        result['averaged'] = averaged.save(context, segmentor, average, swa,
+                                           context.run.checkpoints / AVERAGED, batches(None, 0))
     segmentor.fine_tune_batch_norm = frozen
-    return {'steps': steps, 'seconds': seconds}
+    return result

@@ -2,10 +2,8 @@
 import ast
 import dataclasses
 import itertools
-import math
 import pathlib
 import re
-import statistics
 import subprocess
 import sys
 
@@ -15,19 +13,8 @@ from tf_advseg.core import configuration
 from tf_advseg.core import errors
 from tf_advseg.core import files
 from tf_advseg.core import progress
-from tf_advseg.reporting import tables
 
 RESULTS, REPORT = 'results.json', 'report.html'
-SPLITS = ('holdout', 'test')
-CONFIDENCE = 0.95
-# What a run's results.json tells of a model, by the name of it on the command line.
-MEASURES = {'miou': ('mIoU', lambda scores: scores.get('miou')),
-            'pixel_accuracy': ('pixel accuracy', lambda scores: scores.get('pixel_accuracy')),
-            'mean_class_accuracy': ('mean class accuracy',
-                                    lambda scores: scores.get('mean_class_accuracy')),
-            'boundary': ('mean BF', lambda scores: scores.get('boundary', {}).get('mean')),
-            'boundary_std': ('sigma of BF over pictures',
-                             lambda scores: scores.get('boundary', {}).get('std'))}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,11 +26,14 @@ class Cell:
       seed: of the run.
       folder: its run directory.
       columns: the models that its configuration asks for, once `check` has looked.
+      control_from: the run directory of this seed's first cell, whose control serves all cells
+        that differ in their adversaries alone; None for that cell, and where there are no such.
     """
     settings: tuple
     seed: int
     folder: pathlib.Path
     columns: tuple = ()
+    control_from: object = None
 
     @property
     def name(self):
@@ -194,8 +184,18 @@ def check(cells, gin_files, gin_params, data_dir=None, checkpoint=None):
             if changed:
                 raise errors.UserError(f'{cell.folder}: was made with another configuration: '
                                        f'{"; ".join(changed[:3])}; choose another --workdir')
-        known.append(dataclasses.replace(cell, columns=_asked_for()))
+        source = next(other.folder for other in cells if other.seed == cell.seed)
+        shared = source != cell.folder and _takes_turns()
+        known.append(dataclasses.replace(cell, columns=_asked_for(),
+                                         control_from=source if shared else None))
     return known
+
+
+def _takes_turns():
+    """Whether the parsed configuration is of a method whose control hangs on no adversary."""
+    from tf_advseg.experiments import adversarial
+    from tf_advseg.experiments import training
+    return gin.get_bindings(training.experiment).get('method', 'load') in adversarial.METHODS
 
 
 def _asked_for():
@@ -233,6 +233,8 @@ def cell_command(cell, gin_files, gin_params, data_dir=None, checkpoint=None, st
     words = list(prefix or train_command())
     words += [f'--gin_file={name}' for name in gin_files]
     words += [f'--gin_param={text}' for text in (*gin_params, *cell.bindings)]
+    if cell.control_from is not None and (cell.control_from / 'config.gin').is_file():
+        words.append(f'--gin_param=experiment.control_from = {str(cell.control_from)!r}')
     words += [f'--seed={cell.seed}', f'--workdir={cell.folder}']
     given = (('data_dir', data_dir), ('checkpoint', checkpoint), ('strategy', strategy))
     return words + [f'--{name}={value}' for name, value in given if value is not None]
@@ -269,75 +271,12 @@ def run_cells(cells, workdir, command, show=True):
     return failed
 
 
-# --- the table ------------------------------------------------------------------------------
-
-
-def t_quantile(confidence, degrees):
-    """t with P(|T| <= t) = confidence for Student's distribution of `degrees` >= 1 of freedom.
-
-    The closed form for whole degrees: Abramowitz and Stegun, 26.7.3 and 26.7.4.
-    """
-    def probability(t):
-        angle = math.atan(t / math.sqrt(degrees))
-        sine, cosine = math.sin(angle), math.cos(angle)
-        term = cosine if degrees % 2 else 1.0
-        total = 0.0
-        for k in range(1 if degrees % 2 else 0, degrees - 1, 2):
-            total += term
-            term *= cosine * cosine * (k + 1) / (k + 2)
-        if degrees % 2:
-            return 2.0 / math.pi * (angle + sine * total)
-        return sine * total
-
-    low, high = 0.0, 1.0
-    while probability(high) < confidence:
-        high *= 2.0
-    for _ in range(100):
-        middle = (low + high) / 2
-        low, high = (middle, high) if probability(middle) < confidence else (low, middle)
-    return (low + high) / 2
-
-
-def _spread(values):
-    """'mean ± standard deviation' in percent; the mean alone for one run, '–' for none."""
-    if not values:
-        return tables.MISSING
-    mean = f'{100 * statistics.fmean(values):.2f}'
-    return f'{mean} ± {100 * statistics.stdev(values):.2f}' if len(values) > 1 else mean
-
-
-def _gain(pairs):
-    """'mean [low, high]' of paired differences in points; '–' instead of the interval for n < 2."""
-    differences = [100 * (a - b) for a, b in pairs]
-    if not differences:
-        return tables.MISSING
-    mean = statistics.fmean(differences)
-    if len(differences) < 2:
-        return f'{mean:+.2f} {tables.MISSING}'
-    half = (t_quantile(CONFIDENCE, len(differences) - 1) * statistics.stdev(differences)
-            / math.sqrt(len(differences)))
-    return f'{mean:+.2f} [{mean - half:+.2f}, {mean + half:+.2f}]'
-
-
-def parse_measures(texts):
-    """Names of MEASURES, as given.
-
-    Raises:
-      UserError: another name, or none.
-    """
-    for name in texts:
-        errors.require_one_of('measure', name, MEASURES)
-    if not texts:
-        raise errors.UserError('--measures= names nothing; give some of ' + ', '.join(MEASURES))
-    return list(texts)
-
-
 def collect(cells):
     """What the runs that are done found.
 
     Returns:
       {cell name: {seed: {'subject': the method's column, 'models': {column: {split: summary}}}}}
-      in grid order.
+      in grid order; a start of random weights is left out.
     """
     found = {}
     for cell in cells:
@@ -345,41 +284,8 @@ def collect(cells):
         if cell.done:
             results = files.read_json(cell.folder / RESULTS)
             models = results['models']
+            if results.get('starts_random'):
+                models = {name: found for name, found in models.items() if name != 'Stage 1'}
             runs[cell.seed] = {'subject': results.get('subject', list(models)[-1]),
                                'models': models}
     return found
-
-
-def table(collected, measure='miou'):
-    """tables.Table: mean and spread over seeds of every cell, and the method's paired gains.
-
-    A gain is the mean over runs of the method's model minus another of the same run, with a
-    t-based 95 % interval over runs.
-
-    Args:
-      collected: from `collect`.
-      measure: one of MEASURES.
-    """
-    title, value_of = MEASURES[measure]
-    runs_of_all = [run for runs in collected.values() for run in runs.values()]
-    subjects = list(dict.fromkeys(run['subject'] for run in runs_of_all))
-    models = list(dict.fromkeys(model for run in runs_of_all for model in run['models']
-                                if model not in subjects))
-    header = ['cell', 'split', 'runs', *models, *subjects]
-    gains = [(subject, other) for subject in subjects for other in reversed(models)]
-    header += [f'{subject} - {other}' for subject, other in gains]
-    rows = []
-    for name, runs in collected.items():
-        for split in SPLITS:
-            values = {model: {seed: value_of(run['models'][model][split])
-                              for seed, run in runs.items()
-                              if split in run['models'].get(model, {})}
-                      for model in (*models, *subjects)}
-            values = {model: {seed: value for seed, value in found.items() if value is not None}
-                      for model, found in values.items()}
-            rows.append((name, split, len(runs),
-                         *(_spread(list(values[model].values())) for model in (*models, *subjects)),
-                         *(_gain([(values[a][s], values[b][s]) for s in values[a] if s in values[b]])
-                           for a, b in gains)))
-    return tables.plain_table(header, rows, f'{title} in percent: mean ± standard deviation over '
-                              'runs; gains in points [95 % interval over runs]')

@@ -29,13 +29,13 @@ RESULTS = 'results.json'
 # A run may go on under other caps, logging and strategy; everything else is another run.
 MAY_CHANGE = ('max_propagations', 'max_total_cycles', 'max_cycles', 'diagnostics_every',
               'durable_every', 'control', 'limit_bytes', 'max_hours', 'non_finite_limit',
-              'diagnose_every', 'only_control', 'paper_rows')
+              'diagnose_every', 'only_control', 'paper_rows', 'control_from')
 
 
 @gin.configurable(denylist=['workdir', 'strategy', 'dry_run'])
 def experiment(workdir, strategy, dry_run=False, seed=0, method='load', control=True,
                data_dir=None, checkpoint=None, network='deeplab_mobilenet_v2', crop_size=321,
-               max_propagations=None, backbone_only=False):
+               max_propagations=None, backbone_only=False, control_from=None):
     """Runs an experiment, or goes on with one that was stopped.
 
     Args:
@@ -43,7 +43,7 @@ def experiment(workdir, strategy, dry_run=False, seed=0, method='load', control=
       strategy: tf.distribute.Strategy.
       dry_run: build everything, read the weights, take no step, print what it will take.
       seed: of everything drawn in this run but the splits; recorded in the run.
-      method: 'load', 'luc', or 'cross_entropy' for Stage 1 alone.
+      method: 'load', 'luc', 'durall', or 'cross_entropy' for Stage 1 alone.
       control: whether the CE-only control runs too, with as many steps of the segmentor.
       data_dir: see `datasets.dataset`.
       checkpoint: the weights to start from (a run, a model folder, a file of the model zoo: see
@@ -53,6 +53,9 @@ def experiment(workdir, strategy, dry_run=False, seed=0, method='load', control=
       max_propagations: cap on LoAd's propagations, or None for the controller's.
       backbone_only: of `checkpoint`, take the backbone and let the head start anew, whatever head
         it has.
+      control_from: a run directory whose finished control is taken over, if it is the same
+        training: where two runs differ in their adversaries alone. Not of LoAd's, whose control
+        takes as many steps as LoAd came to.
 
     Returns:
       dict of the results, as in results.json; None for a dry run.
@@ -85,16 +88,17 @@ def experiment(workdir, strategy, dry_run=False, seed=0, method='load', control=
         if dry_run:
             plans.describe(context, segmentor, method, control)
             return None
-        return run_stages(context, segmentor, method, control, start, max_propagations)
+        return run_stages(context, segmentor, method, control, start, max_propagations,
+                          control_from)
 
 
-def run_stages(context, segmentor, method, control, start, max_propagations):
+def run_stages(context, segmentor, method, control, start, max_propagations, control_from=None):
     """Stage 1, the method, its control, the scores and the report of an open experiment.
 
     Args:
       context: experiments.context.Context.
       segmentor: built in the strategy's scope; ends with the best weights.
-      method, control, max_propagations: see `experiment`.
+      method, control, max_propagations, control_from: see `experiment`.
       start: JSON-able: what the weights are that it starts from.
 
     Returns:
@@ -104,28 +108,33 @@ def run_stages(context, segmentor, method, control, start, max_propagations):
         adversarial.build(context, segmentor, method,
                           control=adversarial.adversarial_stage()['only_control'])
         adversarial_outcome.paper_figures()
-    first = stage_one.run(context, segmentor, start)
+    first = stage_one.run(context, segmentor, start, average=method == 'cross_entropy')
     print(f'Stage 1: {first["steps"]} steps, hold-out mIoU {100 * first["holdout_miou"]:.2f}',
           flush=True)
+    _tell_average(outcome.START, first.get('averaged'))
     _keep_operative_config(context)
     seconds = {'stage1': first.get('seconds', 0.0)}
     if method in adversarial.METHODS:
-        return _run_adversarial(context, segmentor, method, control, seconds)
+        return _run_adversarial(context, segmentor, method, control, seconds, control_from,
+                                random=start == str(None) and not first['steps'])
     loops = {}
     if method == 'load':
         panel = outcome.panel_maker(context, segmentor)
-        result, loops['load'] = look_ahead.run(context, segmentor, max_propagations, panel=panel)
+        result, loops['load'], average = look_ahead.run(context, segmentor, max_propagations,
+                                                        panel=panel)
         seconds['load'] = loops['load'].watch.total()
         print(f'LoAd: {result.propagations} propagations in {result.cycles} cycles, best '
               f'{result.label} with hold-out mIoU {100 * result.miou:.2f} ({result.stop_reason})',
               flush=True)
+        _tell_average('LoAd', average)
         if control and result.propagations:
             networks.load_weights(context.run.checkpoints / stage_one.NAME, segmentor)
-            other, loops['control'] = look_ahead.run(context, segmentor, result.propagations,
-                                                     control=True)
+            other, loops['control'], average = look_ahead.run(
+                context, segmentor, result.propagations, control=True)
             seconds['control'] = loops['control'].watch.total()
             print(f'control: {other.propagations} propagations, best {other.label} with hold-out '
                   f'mIoU {100 * other.miou:.2f}', flush=True)
+            _tell_average('control', average)
     results = outcome.scores(context, segmentor, seconds, method)
     _keep_results(context, results)
     outcome.report(context, segmentor, results, loops['load'].controller if loops else None)
@@ -134,24 +143,41 @@ def run_stages(context, segmentor, method, control, start, max_propagations):
     return results
 
 
-def _run_adversarial(context, segmentor, method, control, seconds):
-    """What comes after Stage 1 where segmentor and adversary take turns; see `run_stages`."""
+def _run_adversarial(context, segmentor, method, control, seconds, control_from, random):
+    """What comes after Stage 1 where segmentor and adversary take turns; see `run_stages`.
+
+    `random`: whether Stage 1's weights are none but random ones.
+    """
     title, stage = outcome.TITLES[method], adversarial.adversarial_stage()
     names = ('control',) if stage['only_control'] else (method, 'control') if control else (method,)
     for name in names:
         networks.load_weights(context.run.checkpoints / stage_one.NAME, segmentor)
-        result = adversarial.run(context, segmentor, method, control=name == 'control')
+        result = adversarial.run(context, segmentor, method, name == 'control', control_from)
         seconds[name] = result['seconds']
-        miou = result['holdout_miou']
-        print(f'{title if name == method else "control"}: {result["steps"]} steps, kept step '
-              f'{result["kept_step"]}' + (
-                  '' if miou is None else f' with hold-out mIoU {100 * miou:.2f}'), flush=True)
+        miou, told = result['holdout_miou'], title if name == method else 'control'
+        print(f'{told}: {result["steps"]} steps, kept step {result["kept_step"]}' + (
+            '' if miou is None else f' with hold-out mIoU {100 * miou:.2f}'), flush=True)
+        _tell_average(told, result.get('averaged'))
     results = adversarial_outcome.scores(context, segmentor, seconds, method)
+    results['starts_random'] = random
     _keep_results(context, results)
     adversarial_outcome.report(context, segmentor, results, method, stage)
     networks.load_weights(context.run.checkpoints / (
         'control' if stage['only_control'] else stage['keep']), segmentor)
     return results
+
+
+def _tell_average(name, found):
+    """Prints what averaging a stage's weights came to (`averaged.save`), if it was."""
+    if not found:
+        return
+    after, before = found['holdout_miou'], found['holdout_miou_before_batch_norm']
+    text = f'{name}{outcome.AVERAGED}: {found["models"]} models averaged'
+    if after is not None:
+        text += f', hold-out mIoU {100 * after:.2f}'
+        if before is not None:
+            text += f' (with the statistics of the last weights {100 * before:.2f})'
+    print(text, flush=True)
 
 
 def _keep_results(context, results):

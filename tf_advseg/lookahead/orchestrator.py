@@ -34,7 +34,7 @@ class LookAhead:
       data: `LookaheadData`: the batches, the hold-out, the pictures.
       controller: lookahead.controller.Controller.
       buffer: lookahead.map_buffer.MapBuffer; None for the control.
-      store: lookahead.snapshots.SnapshotStore.
+      store: lookahead.snapshots.SnapshotStore; an average that it has follows each step.
       settings: LookaheadSettings.
       evaluator: evaluation.evaluator.Evaluator on the hold-out.
       folder: where state.json lives.
@@ -101,9 +101,8 @@ class LookAhead:
     def _expected(self):
         """Propagations that the caps allow if no cycle is prolonged; for the progress bar."""
         rules = self.controller
-        cycles = [count for count in (rules.max_total_cycles, rules.max_cycles)
-                  if count is not None]
-        bounds = [rules.patience * min(cycles)] if cycles else []
+        bounds = [rules.patience * cycles for cycles in (rules.max_total_cycles, rules.max_cycles)
+                  if cycles is not None]
         if rules.max_propagations is not None:
             bounds.append(rules.max_propagations)
         return min(bounds)
@@ -338,6 +337,8 @@ class LookAhead:
                 scalars = self._stepper(phase, next(self._batches),
                                         self._streams.seed('dropout', step),
                                         adversarial_weight=self.state.adversarial_weight)
+                if self.store.average is not None:
+                    self.store.average.after_step()
                 self.state.budget_step += 1
                 self.state.seen['end'][-1][1] = self.state.budget_step
                 for name, value in scalars.items():

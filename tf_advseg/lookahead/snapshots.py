@@ -17,10 +17,13 @@ class SnapshotStore:
       folder: where; made if absent.
       chief: see `checkpoints.write_state`.
       barrier: function that waits for the other workers: what the chief writes is read by all.
+      average: the segmentor's training.averaging.WeightAverage or None. It is a part of each of its
+        snapshots and goes back with it: in the end it is the average along the way that led to g*.
     """
 
-    def __init__(self, folder, chief=True, barrier=lambda: None):
+    def __init__(self, folder, chief=True, barrier=lambda: None, average=None):
         self.folder = pathlib.Path(folder)
+        self.average = average
         self._chief = chief
         self._barrier = barrier
         if chief:
@@ -31,9 +34,9 @@ class SnapshotStore:
     def save(self, role, network, optimizer):
         """Writes a new snapshot ('g-…'; 'd-…' for roles that begin with 'disc'); returns its name."""
         self.serial += 1
-        name = f'{"d" if role.startswith("disc") else "g"}-{self.serial:06d}'
+        name = f'{"d" if _of_discriminator(role) else "g"}-{self.serial:06d}'
         checkpoints.write_state(self.folder / name, self._chief, network=network,
-                                optimizer=optimizer)
+                                optimizer=optimizer, **self._average(role))
         self._barrier()
         self.roles[role] = name
         return name
@@ -52,10 +55,15 @@ class SnapshotStore:
         Raises:
           UserError: the snapshot is missing or damaged.
         """
-        objects = {'network': network}
+        objects = {'network': network, **self._average(role)}
         if optimizer is not None:
             objects['optimizer'] = optimizer
         checkpoints.read_state(self.folder / self.roles[role], **objects)
+
+    def _average(self, role):
+        """What a role's snapshots hold beside a network and its optimizer."""
+        with_it = self.average is not None and not _of_discriminator(role)
+        return {'average': self.average} if with_it else {}
 
     def restore_optimizer(self, role, optimizer):
         """Puts only the optimizer of a snapshot back."""
@@ -79,3 +87,7 @@ class SnapshotStore:
         for path in self.folder.iterdir():
             if path.is_dir() and path.name not in alive:
                 shutil.rmtree(path)
+
+
+def _of_discriminator(role):
+    return role.startswith('disc')

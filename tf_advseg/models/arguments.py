@@ -17,7 +17,7 @@ def is_count(value):
 
 
 def require_number(where, argument, value, least=None, above=None, most=None, whole=False,
-                   hint=''):
+                   hint='', below=None):
     """Raises UserError '<where>.<argument> = <value>: expected …' unless it is such a number.
 
     Infinity is none.
@@ -25,7 +25,7 @@ def require_number(where, argument, value, least=None, above=None, most=None, wh
     Args:
       where, argument: what the setting is called in gin.
       value: what was given; True and False are no numbers here.
-      least, above, most: bounds, or None.
+      least, above, most, below: bounds, or None.
       whole: only whole numbers will do.
       hint: what is added, in brackets.
     """
@@ -34,7 +34,8 @@ def require_number(where, argument, value, least=None, above=None, most=None, wh
     bounds = []
     for bound, words, holds in ((least, 'of at least', lambda: value >= least),
                                 (above, 'above', lambda: value > above),
-                                (most, 'at most', lambda: value <= most)):
+                                (most, 'at most', lambda: value <= most),
+                                (below, 'below', lambda: value < below)):
         if bound is not None:
             bounds.append(f'{words} {bound}')
             good = good and holds()

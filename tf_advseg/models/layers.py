@@ -189,6 +189,9 @@ class BatchNorm(tf.keras.layers.Layer):
         return y, mean, variance * count / tf.maximum(count - 1.0, 1.0)
 
     def _follow(self, moving, value):
+        if not self.momentum:  # the batch's own, to the bit
+            moving.assign(value)
+            return
         moving.assign_sub((moving - tf.stop_gradient(value)) * (1.0 - self.momentum))
 
 

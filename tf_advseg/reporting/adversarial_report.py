@@ -1,16 +1,21 @@
-"""The report of a method that takes turns between a segmentor and an adversary (Luc et al. 2016).
+"""The report of a method that takes turns between segmentor and adversary (Luc, Durall).
 
 `reporting.report` draws the page; here is what such a run has to say: the measures of Luc et al.'s
-Tables 1 and 2 beside the control's and the paper's, the curves of Fig. 4, the panels of Fig. 3.
+Tables 1 and 2 (and Durall et al.'s Tables 2 and 3) beside the control's and the paper's, the curves
+of Luc's Fig. 4 and Durall's Fig. 6, the panels of Luc's Fig. 3 and Durall's Fig. 5. Where a run
+averages its weights, every gain is told of like against like (see `like_with_like`).
 """
 import math
 
-from tf_advseg.reporting import class_curves, curves, report, tables, training_curves
+from tf_advseg.reporting import class_curves, curves, like_with_like, report, tables
+from tf_advseg.reporting import training_curves
 
 # (column, function of a summary -> fraction or None, whether a difference of two is a gain); σ is
-# the standard deviation of BF over pictures, as in Luc et al.'s supplement, Table 2.
+# the standard deviation of BF over pictures, as in Luc et al.'s supplement, Table 2. The first four
+# are Durall et al.'s, who call pixel accuracy overall accuracy.
 MEASURES = (('mean class accuracy', lambda s: s.get('mean_class_accuracy'), True),
             ('pixel accuracy', lambda s: s.get('pixel_accuracy'), True),
+            ('fwIoU', lambda s: s.get('frequency_weighted_iou'), True),
             ('mIoU', lambda s: s.get('miou'), True),
             ('BF, mean', lambda s: (s.get('boundary') or {}).get('mean'), True),
             ('BF, σ', lambda s: (s.get('boundary') or {}).get('std'), False))
@@ -26,33 +31,42 @@ CHOICE_NOTES = {
             'What counts is the test split, which chose nothing.'}
 NO_CONTROL_NOTE = ('There is no control beside this run, trained as long without an adversary, so '
                    'nothing here tells what the adversarial term did from what more training did.')
+AVERAGED_NOTE = ('Models marked “SWA” have the average of the weights over training, as it was at '
+                 'the end: no picture chose them. They are compared with each other, and so are '
+                 'those without the mark: averaging has gains of its own, without an adversary.')
+RANDOM_START_NOTE = ('There was no training before the adversarial one and no checkpoint, so the '
+                     'start, a network of random weights, is left out of the tables.')
+_FEWEST = 2  # logged steps of the adversary, to draw a line through them
 _HOLDOUT_NOTES = {'best': 'models were chosen by it', 'last': 'chose no moment'}
 
 
 def adversarial_report(title, results, metrics, stage, class_names, control='control',
                        start='Stage 1', control_column='control (CE)', subject=None, keep='best',
                        paper=None, palette=None, steps_per_epoch=None, masks=None,
-                       probabilities=None, noise=NOISE, **fields):
+                       probabilities=None, masks_over_time=None, noise=NOISE, **fields):
     """A RunReport of a run whose method alternates: tables, sentences, curves, panels, wall time.
 
     Args:
       title: the page's heading.
       results: the content of results.json ('models': {column: {split: summary}}, 'subject',
         'seconds': {phase: seconds}), or None while the run is under way. A summary may have
-        'mean_class_accuracy' and 'boundary' ({'mean', 'std'}) beside miou, pixel_accuracy,
-        class_iou and class_accuracy; splits are 'holdout' and 'test'.
+        'mean_class_accuracy', 'frequency_weighted_iou' and 'boundary' ({'mean', 'std'}) beside
+        miou, pixel_accuracy, class_iou and class_accuracy; splits are 'holdout' and 'test'. Where
+        'starts_random' is true the start is no model to compare with and left out.
       metrics: lines of metrics.jsonl, the control's among them.
       stage: the stage that trains adversarially, such as 'luc'.
       class_names: C names.
       control: the control's stage, or None.
       start, control_column, subject: columns of `results`: the start, the control and the model
-        whose gains are told; None as subject takes that of `results`, else `stage`.
+        whose gains are told; None as subject takes that of `results`, else `stage`. Columns of
+        averaged weights are called like those of the plain ones and ' + SWA'.
       keep: 'best' where the hold-out chose among evaluations, 'last' where nothing was chosen.
       paper: {row name: summary} of the paper's figures for the table of measures, baseline first
         and method last, or None.
       palette: C colours for the curves by class, as `class_curves` takes them.
       steps_per_epoch: puts epochs on their axes.
       masks: uint8 [H, W, 3] from panels.panel_grid, or None.
+      masks_over_time: uint8 [H, W, 3] from training_masks.masks_over_time, or None.
       probabilities: {picture: uint8 [H, W, 3] from probability_panels}, or None.
       noise: how far another seed alone moves the mIoU of one run, as a fraction.
       **fields: further fields of RunReport (configuration, environment, …), which win over those
@@ -69,23 +83,41 @@ def adversarial_report(title, results, metrics, stage, class_names, control='con
         raise ValueError(f'keep is {keep!r}, expected one of {", ".join(CHOICE_NOTES)}')
     results = results or {}
     subject = subject or results.get('subject') or str(stage)
-    models = results.get('models') or {}
-    has_control = bool(models.get(control_column))
-    made = report.RunReport(
-        title=title, state='finished' if models else 'running' if metrics else 'not started',
-        start=start, control=control_column if has_control else None, subject=subject,
-        choice_note=CHOICE_NOTES[keep].format(subject=subject), no_control_note=NO_CONTROL_NOTE,
-        split_notes={'hold-out': _HOLDOUT_NOTES[keep], 'test': 'chose nothing'},
-        wall_time=dict(results.get('seconds') or {}),
-        holdout=_split(models, 'holdout'), test=_split(models, 'test'))
+    names = like_with_like.plain(subject), control_column  # of the two stages
+    made = report.RunReport(title=title, no_control_note=NO_CONTROL_NOTE,
+                            split_notes={'hold-out': _HOLDOUT_NOTES[keep], 'test': 'chose nothing'},
+                            wall_time=dict(results.get('seconds') or {}))
+    _set_models(made, results, metrics, start, subject, control_column)
+    made.choice_note = _choice_note(keep, names, made.test)
     made.measures = _measure_tables(made, paper)
-    names = (subject, control_column)
     made.figures = _figures(metrics, stage, control, class_names, palette, steps_per_epoch, names)
-    made.panels = _panels(masks, probabilities)
+    made.panels = _panels(masks, masks_over_time, probabilities)
     own = list(fields.pop('summary', ()))
+    if results.get('starts_random'):
+        own.append(RANDOM_START_NOTE)
     report.set_fields(made, fields)
     made.summary = own + summary_sentences(made, metrics, stage, control, names, noise)
     return made
+
+
+def _set_models(made, results, metrics, start, subject, control_column):
+    """The report's state, its columns, and which of them are compared."""
+    models = dict(results.get('models') or {})
+    made.state = 'finished' if models else 'running' if metrics else 'not started'
+    if results.get('starts_random'):
+        models.pop(start, None)
+    made.start = start
+    made.subject, made.control = like_with_like.chosen(
+        models, subject, control_column if models.get(control_column) else None)
+    made.holdout, made.test = _split(models, 'holdout'), _split(models, 'test')
+
+
+def _choice_note(keep, names, models):
+    """What the hold-out chose, and what is to be known of averaged weights where there are any."""
+    notes = [CHOICE_NOTES[keep].format(subject=names[0])]
+    if any(map(like_with_like.is_averaged, models)):
+        notes.append(AVERAGED_NOTE)
+    return ' '.join(notes)
 
 
 def _split(models, split):
@@ -111,27 +143,33 @@ def score_table(columns, subject, control=None, title='', paper=None):
     Args:
       columns: {model: summary or None}.
       subject, control: models whose difference is the row 'gain over'; no control, no such row.
+        With averaged weights there is a row for each kind, and for averaging itself.
       title: heading of the table.
       paper: {row name: summary}, put below with the gain of the last over the first, or None.
 
     Returns:
       tables.Table in percent and percentage points; without a column that no model has.
     """
-    groups = [({name: s for name, s in columns.items() if s}, subject, control)]
+    columns = {name: s for name, s in columns.items() if s}
+    compared = (like_with_like.pairs(columns, subject, control)
+                + like_with_like.averaging(columns, subject, control))
+    groups = [(columns, subject, compared)]
     if paper:
-        groups.append((paper, list(paper)[-1], list(paper)[0]))
+        groups.append((paper, list(paper)[-1], [(list(paper)[-1], list(paper)[0])]))
     shown = [measure for measure in MEASURES
              if any(measure[1](s) is not None for group, _, _ in groups for s in group.values())]
     rows, strong = [], []
-    for group, last, first in groups:
+    for group, strongest, pairs in groups:
         for name, summary in group.items():
-            if name == last:
+            if name == strongest:
                 strong.append(len(rows))
             rows.append((tables.Cell(name), *(_percent(get(summary)) for _, get, _ in shown)))
-        if last in group and first in group and last != first:
-            rows.append((tables.Cell(f'gain over {first}'),
-                         *(_difference(get(group[last]), get(group[first]) if gain else None)
-                           for _, get, gain in shown)))
+        for last, first in pairs:
+            if last != first:
+                of = f'{last}: ' if len(pairs) > 1 else ''
+                rows.append((tables.Cell(f'{of}gain over {first}'),
+                             *(_difference(get(group[last]), get(group[first]) if gain else None)
+                               for _, get, gain in shown)))
     return tables.Table(('model', *(name for name, _, _ in shown)), tuple(rows), title,
                         strong=tuple(strong))
 
@@ -193,9 +231,11 @@ def steps_taken(metrics, stage):
 
 def _step_sentences(metrics, stage, control, names, state):
     own, adversary = steps_taken(metrics, stage)
-    if not own and not adversary:
-        return ['No step of the adversarial training is logged yet.']
     other, _ = steps_taken(metrics, control) if control is not None else (0, 0)
+    if not own and not adversary:
+        return [f'{names[1]}: {report.count(other, "step")} of the segmentor, without an adversary.'
+                if other and state == 'finished'
+                else 'No step of the adversarial training is logged yet.']
     told = (f'{names[0]}: {report.count(own, "step")} of the segmentor and {adversary} of the '
             'adversary')
     if not other:
@@ -215,20 +255,25 @@ def noise_sentences(made, noise=NOISE):
       noise: how far another seed alone moves the mIoU of one run; two runs differ by √2 of it.
 
     Returns:
-      [] without a control's mIoU on the test split.
+      [] without a control's mIoU on the test split. Where averaged weights are beside the plain
+      ones, the difference of each kind is weighed.
     """
-    test = made.test or {}
-    mious = [(test.get(name) or {}).get('miou') for name in (made.subject, made.control)]
-    if not all(map(curves.is_finite, mious)):
+    mious = {name: summary['miou'] for name, summary in (made.test or {}).items()
+             if summary and curves.is_finite(summary.get('miou'))}
+    pairs = like_with_like.pairs(mious, made.subject, made.control)
+    if not pairs:
         return []
-    gain, apart = mious[0] - mious[1], math.sqrt(2.0) * noise
-    said = ('lies within that and tells nothing' if abs(gain) <= apart else
-            'is larger, and still that of a single pair')
+    apart, weighed = math.sqrt(2.0) * noise, []
+    for number, (subject, control) in enumerate(pairs):
+        gain = mious[subject] - mious[control]
+        said = ('lies within that and tells nothing' if abs(gain) <= apart else
+                'is larger, and still that of a single pair')
+        head = f'that of {subject} from' if number else 'The difference from'
+        weighed.append(f'{head} {control} ({report.points(gain)} points) {said}')
     return [f'Another seed alone moves one run by about {100 * noise:.1f} points of mIoU (as far '
             f'as a trial on Stanford Background told), so two runs lie about {100 * apart:.1f} '
-            f'apart without any reason. The difference from {made.control} '
-            f'({report.points(gain)} points) {said}: only several seeds of both, and an interval '
-            'over them, tell a gain (tools/sweep.py runs them).']
+            f'apart without any reason. {"; ".join(weighed)}: only several seeds of both, and an '
+            'interval over them, tell a gain (tools/sweep.py runs them).']
 
 
 def _gap_sentences(metrics, stage, control, names):
@@ -255,15 +300,27 @@ def _gap_sentences(metrics, stage, control, names):
 
 def _adversary_sentences(metrics, stage):
     """How often the adversary was right in the last tenth of its logged steps."""
-    lines = [m for m in metrics if m.get('event') == 'stage' and m.get('stage') == stage
-             and all(curves.is_finite(m.get(f'disc/acc_{kind}')) for kind in ('real', 'fake'))]
+    lines, told = _adversary_lines(metrics, stage), []
+    taken = steps_taken(metrics, stage)[1]
+    if taken and len(lines) < _FEWEST:
+        told = [f'There is no chart of the adversary: of its {report.count(taken, "step")} the log '
+                f'has {len(lines)}.']
+    lines = [m for m in lines if all(curves.is_finite(m.get(f'disc/acc_{kind}'))
+                                     for kind in ('real', 'fake'))]
     if not lines:
-        return []
+        return told
     lines = lines[-max(1, len(lines) // 10):]
     real, fake = (100.0 * sum(m[f'disc/acc_{kind}'] for m in lines) / len(lines)
                   for kind in ('real', 'fake'))
-    return [f'In the end the adversary took {real:.0f} % of the truths and {fake:.0f} % of the '
+    return [*told,
+            f'In the end the adversary took {real:.0f} % of the truths and {fake:.0f} % of the '
             'segmentor\'s maps for what they are; guessing makes the two add up to 100 %.']
+
+
+def _adversary_lines(metrics, stage):
+    """The lines of the adversary's own steps."""
+    return [m for m in metrics if m.get('event') == 'stage' and m.get('stage') == stage
+            and curves.is_finite(m.get('loss/disc'))]
 
 
 def _figures(metrics, stage, control, class_names, palette, steps_per_epoch, names):
@@ -282,17 +339,26 @@ def _figures(metrics, stage, control, class_names, palette, steps_per_epoch, nam
             ('Accuracy of each class over training (as Luc et al., Fig. 4): solid with adversarial '
              'training, dashed without.',
              class_curves.class_accuracy_curves(own, stage, class_names, palette=palette, **axes))]
-    if any('loss/disc' in m or 'disc/fooled' in m for m in own):
+        if class_curves.has_averaged(own, stages):
+            figures.insert(0, (
+                'mIoU on the hold-out over training (as Durall et al., Fig. 6), of the weights as '
+                'they are at each step (pale) and of their average so far (dark, “SWA”).',
+                class_curves.miou_curves(own, stage, **axes)))
+    if len(_adversary_lines(metrics, stage)) >= _FEWEST:
         figures.append(('The adversary over the steps of both networks: its loss, and how often '
                         'it is right; 50 % is guessing. Points are batches, lines their running '
-                        'mean; tinted, where shown, are phases in which the adversary learns.',
+                        'mean; tinted, where shown, are phases in which the adversary alone '
+                        'learns.',
                         training_curves.adversary_curve(own, stage)))
     if any('loss/ce' in m for m in own):
         figures.append(('The segmentor\'s losses: cross-entropy with and without adversarial '
                         'training, and the adversarial term.',
                         training_curves.segmentor_loss_curve(own, stage, control)))
     if any(key.startswith('grad_ratio/') for m in own for key in m):
-        figures.append(('Norm of the adversarial gradient over the cross-entropy\'s.',
+        figures.append(('Norm of the adversarial gradient over the cross-entropy\'s, λ left out '
+                        '(blue, left), and the cosine of the angle between them where it is logged '
+                        '(brown, right: 1 is the same direction, 0 none in common, −1 against each '
+                        'other).',
                         training_curves.gradient_ratio_curve(own)))
     before = [m for m in metrics if m.get('event') == 'stage' and m.get('stage') not in stages
               and 'loss/ce' in m]
@@ -302,11 +368,14 @@ def _figures(metrics, stage, control, class_names, palette, steps_per_epoch, nam
     return figures
 
 
-def _panels(masks, probabilities):
+def _panels(masks, masks_over_time, probabilities):
     made = []
     if masks is not None:
         made.append(('Test pictures, their truth and what each model says. Unlabelled pixels are '
                      'black.', masks))
+    if masks_over_time is not None:
+        made.append(('The same at several steps of training (as Durall et al., Fig. 5), a row a '
+                     'network.', masks_over_time))
     for name, panel in (probabilities or {}).items():
         made.append((f'{name}: class probabilities, a row a model (as Luc et al., Fig. 3), black 0 '
                      'and white 1; below, the label maps superimposed on the picture.', panel))

@@ -1,4 +1,4 @@
-"""Accuracy over training, with and without adversarial training (Luc et al. 2016, Fig. 4).
+"""Accuracy over training, with and without an adversary (Luc et al., Fig. 4; Durall, Fig. 6).
 
 They read the evaluation lines of metrics.jsonl as plain dicts and return matplotlib figures, as
 curves.py does. Whether adversarial training regularises, as the paper says of this figure, is told
@@ -11,12 +11,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from tf_advseg.data import spec as specs
-from tf_advseg.reporting import curves
+from tf_advseg.reporting import curves, like_with_like
 
 SPLITS = {'train': 'train', 'holdout': 'hold-out'}      # as journalled -> as told
 MEASURES = {'miou': 'mIoU', 'mean_class_accuracy': 'mean class accuracy',
             'pixel_accuracy': 'pixel accuracy'}
+HOLDOUT, AVERAGED = 'holdout', 'holdout_averaged'   # of the last and of averaged weights
 _SPLIT_COLOURS = {'train': '#c07a1c', 'holdout': '#2f6db5'}
+_MIOU_COLOURS = (('#5b9bd8', '#1b4f8f'), ('#9a9fa8', '#4a525d'))    # stage, control: last, averaged
 _STYLES = ({'linestyle': '-', 'linewidth': 1.6}, {'linestyle': (0, (4, 2)), 'linewidth': 1.3})
 _TOGETHER = 10              # classes that one pair of axes can hold
 _ACROSS = (4, 5, 6, 7)      # small multiples in a row: what leaves the fewest places empty
@@ -28,7 +30,7 @@ def evaluations(metrics, stage, split):
     Args:
       metrics: lines of metrics.jsonl; those with `event` evaluation and a generator_step are read.
       stage: the stage's name, such as 'luc' or 'control'.
-      split: 'train' or 'holdout'.
+      split: 'train', 'holdout' or 'holdout_averaged'.
 
     Returns:
       list of lines by generator_step; of two lines of one step the last counts.
@@ -118,6 +120,63 @@ def mean_curves(metrics, stage, control='control', steps_per_epoch=None, names=N
     grid[0][0].set_ylabel('%')
     _legend_of_splits(figure, runs, _names(names, stage, control), 'outside lower center')
     return figure
+
+
+def has_averaged(metrics, stages):
+    """Whether averaged weights of any of these stages were evaluated during training."""
+    return any(evaluations(metrics, stage, AVERAGED) for stage in stages)
+
+
+def miou_curves(metrics, stage, control='control', steps_per_epoch=None, names=None):
+    """mIoU on the hold-out over training, of the last and of averaged weights (Durall, Fig. 6).
+
+    Args:
+      metrics, stage, control, steps_per_epoch, names: as for `class_accuracy_curves`; evaluations
+        of averaged weights are lines of split 'holdout_averaged'.
+
+    Returns:
+      matplotlib Figure of four lines at most, each named at its end: blue the adversarial training,
+      grey the control, thick and dark the averaged weights; one with a note where nothing was
+      evaluated.
+    """
+    figure, axes = curves.new_figure(9.0, 3.6)
+    ends = []
+    for name, told, colours in zip((stage, control), _names(names, stage, control), _MIOU_COLOURS):
+        for split, mark, colour, width in ((HOLDOUT, '', colours[0], 1.4),
+                                           (AVERAGED, like_with_like.AVERAGED, colours[1], 2.2)):
+            lines = [line for line in evaluations(metrics, name, split)
+                     if curves.is_finite(line.get('miou'))] if name is not None else []
+            if lines:
+                _plot(axes, lines, lambda line: line['miou'], steps_per_epoch, color=colour,
+                      linewidth=width)
+                ends.append((100.0 * lines[-1]['miou'], told + mark, colour))
+    if not ends:
+        curves.write_note(axes, 'the hold-out has not been evaluated yet')
+        return figure
+    _name_ends(axes, ends)
+    axes.set_xlabel(_unit(steps_per_epoch), fontsize=9)
+    axes.set_ylabel('mIoU on the hold-out (%)')
+    return figure
+
+
+def _name_ends(axes, ends):
+    """Writes each line's name beside its last value, apart from each other and not above the axes.
+
+    Args:
+      ends: [(last value, name, colour)].
+    """
+    low, high = axes.get_ylim()
+    apart, ends = 0.07 * (high - low), sorted(ends)
+    places = []
+    for y, _, _ in ends:
+        places.append(max([y, *(place + apart for place in places[-1:])]))
+    ceiling = high
+    for number in reversed(range(len(places))):
+        places[number] = min(places[number], ceiling)
+        ceiling = places[number] - apart
+    for place, (_, text, colour) in zip(places, ends):
+        axes.text(1.01, place, text, transform=axes.get_yaxis_transform(), color=colour,
+                  fontsize=9, va='center')
 
 
 def _runs(metrics, stage, control, key=None, length=None):

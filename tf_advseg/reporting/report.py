@@ -7,7 +7,7 @@ import html
 from typing import Any, Dict, Optional, Sequence, Tuple
 
 from tf_advseg.core import files
-from tf_advseg.reporting import curves, panels, tables, training_curves
+from tf_advseg.reporting import curves, like_with_like, panels, tables, training_curves
 from tf_advseg.reporting.page import PAGE, figure, section
 
 CHOICE_NOTE = ('LoAd chooses its peaks by the hold-out, and so does the control: a gain on the '
@@ -88,6 +88,8 @@ def run_report(title, events, metrics=(), control_events=None, control_metrics=N
     report.journal = [line for line in map(_story_line, events) if line]
     own = list(fields.pop('summary', ()))
     set_fields(report, fields)
+    report.subject, report.control = like_with_like.chosen(report.test or report.holdout or {},
+                                                           report.subject, report.control)
     report.summary = own + summary_sentences(report, events, metrics)
     return report
 
@@ -135,18 +137,29 @@ def summary_sentences(report, events, metrics=()):
 
 
 def gain_sentences(report):
-    """The subject's mIoU on the test split and its gains, as a list of one sentence or none."""
+    """The subject's mIoU on the test split and its gains, as a list of sentences.
+
+    One for each kind of weights, like against like (see `like_with_like`), and one that tells what
+    averaging did by itself.
+    """
     test = report.test or {}
-    subject = (test.get(report.subject) or {}).get('miou')
-    if not curves.is_finite(subject):
-        return []
-    parts = []
-    for name in (report.start, report.control):
-        other = (test.get(name) or {}).get('miou') if name is not None else None
-        if curves.is_finite(other):
-            parts.append(f'{points(subject - other)} points against {name}')
-    return [f'On the test split {report.subject} has {100 * subject:.2f} % mIoU'
-            + (f': {", ".join(parts)}.' if parts else '.')]
+    mious = {name: summary['miou'] for name, summary in test.items()
+             if summary and curves.is_finite(summary.get('miou'))}
+    shown = (report.subject, report.control)
+    sentences = []
+    for subject, control in like_with_like.pairs(mious, *shown) or [shown]:
+        if subject in mious:
+            parts = [f'{points(mious[subject] - mious[name])} points against {name}'
+                     for name in (report.start, control) if name in mious and name != subject]
+            sentences.append(f'On the test split {subject} has {100 * mious[subject]:.2f} % mIoU'
+                             + (f': {", ".join(parts)}.' if parts else '.'))
+    changes = [f'{points(mious[averaged] - mious[name])} points for {name}'
+               for averaged, name in like_with_like.averaging(mious, *shown)
+               if (averaged, name) != shown]
+    if changes:
+        sentences.append('Averaging the weights by itself changed the mIoU on the test split by '
+                         f'{" and ".join(changes)}.')
+    return sentences
 
 
 def _figures(events, metrics, control_events, control_metrics, beta_u, beta_l):

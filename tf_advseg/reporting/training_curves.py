@@ -133,7 +133,8 @@ def gradient_ratio_curve(metrics):
         for key, points in cosines.items():
             other.plot(*zip(*sorted(points)), '.', color='#c07a1c', markersize=4, label=key)
         other.set_ylim(-1.05, 1.05)
-        other.set_ylabel('cosine', color='#c07a1c')
+        other.axhline(0.0, color='#c07a1c', alpha=0.4, linewidth=0.8, linestyle=':')
+        other.set_ylabel('cosine of the two', color='#c07a1c')
         other.spines['top'].set_visible(False)
     return figure
 
@@ -144,7 +145,8 @@ def adversary_curve(metrics, stage=None):
     Above the adversary's loss (eq. 2 of Luc et al.) and below the share of truths (real) and of
     produced maps (fake) that it takes for what they are, in its own phase, and of produced maps
     that it takes for truth (fooled) in the segmentor's. Where a phase lasts for several logged
-    lines the curves are broken at its ends and the adversary's phases are tinted.
+    lines the curves are broken at its ends and the adversary's phases are tinted; where phases are
+    shorter, its pre-training is.
 
     Args:
       metrics: lines of metrics.jsonl; those with `event` stage and a step are read: loss/disc,
@@ -165,10 +167,13 @@ def adversary_curve(metrics, stage=None):
     axes.remove()
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(2, 3))
     blocks = _blocks(lines)
-    slow = len(lines) >= 3 * len(blocks)
-    if slow and len(blocks) > 1:
-        _tint(above, blocks)
-        _tint(below, blocks)
+    later = blocks[1:] if len(blocks) > 2 else blocks  # the first holds the pre-training, too
+    slow = sum(len(block) for _, block in later) >= 3 * len(later)
+    for each in (above, below):
+        if slow and len(blocks) > 1:
+            _tint(each, blocks)
+        elif pretraining_steps(lines):
+            each.axvspan(0, pretraining_steps(lines), color=curves.END, alpha=0.06, linewidth=0)
     _broken(above, blocks, slow, 'loss/disc', 1.0, {'color': curves.QUIET})
     for key, (name, colour) in _SHARES.items():
         if any(key in line for line in lines):
@@ -185,6 +190,23 @@ def adversary_curve(metrics, stage=None):
         each.spines[['top', 'right']].set_visible(False)
         each.grid(True, color='#000000', alpha=0.08, linewidth=0.6)
     return figure
+
+
+def pretraining_steps(lines):
+    """How many steps the adversary took before the two networks began to take turns.
+
+    Where they take turns, the adversary's steps less the segmentor's are as many as that, give or
+    take a block: the smallest such difference that the lines tell.
+
+    Args:
+      lines: of metrics.jsonl of one stage; `step` counts both networks' steps and generator_step
+        the segmentor's.
+
+    Returns:
+      int; 0 where the segmentor has no line.
+    """
+    return max(0, min((line['step'] - 2 * line['generator_step'] for line in lines
+                       if 'step' in line and 'generator_step' in line), default=0))
 
 
 def _blocks(lines):

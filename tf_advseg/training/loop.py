@@ -93,7 +93,7 @@ def distribute(dataset, strategy):
 
 def train(stepper, method, batches, plan, folder, strategy, streams, metrics, description,
           checkpoint_every=200, log_every=10, evaluate_every=0, evaluate=None, diagnose_every=0,
-          diagnose=None, memory=None):
+          diagnose=None, memory=None, average=None):
     """Takes a method's steps as planned, resuming from `folder`.
 
     Args:
@@ -115,6 +115,8 @@ def train(stepper, method, batches, plan, folder, strategy, streams, metrics, de
       diagnose: see above.
       memory: a dict, JSON-able, that `evaluate` may change: part of the durable state, and filled
         from it on a resume, so that no run goes back behind what it remembers.
+      average: an `averaging.WeightAverage` of the segmentor, or None: it follows each step of the
+        segmentor and is part of the durable state.
 
     Returns:
       Seconds spent, those of earlier starts included.
@@ -125,7 +127,8 @@ def train(stepper, method, batches, plan, folder, strategy, streams, metrics, de
     folder = pathlib.Path(folder)
     chief = strategies.is_chief(strategy)
     memory = {} if memory is None else memory
-    first, seconds = _resume(folder, method, metrics, chief, memory)
+    state = method.state if average is None else {**method.state, 'average': average}
+    first, seconds = _resume(folder, state, metrics, chief, memory, average)
     strategies.barrier(strategy)
     began = time.perf_counter() - seconds
     if first >= plan.total:
@@ -150,6 +153,8 @@ def train(stepper, method, batches, plan, folder, strategy, streams, metrics, de
                 raise errors.UserError(
                     f'{description}: the loss is not finite at step {step} ({turn.phase}); lower '
                     'its learning rate, or look at the data with tools/doctor.py')
+            if own and average is not None:
+                average.after_step()
             bar.update(1, loss=f'{scalars.get("loss/ce", scalars.get("loss/disc")):.3f}')
             if (turn.index + 1) % log_every == 0 or last:
                 metrics.append('stage', **place, **scalars)
@@ -159,7 +164,7 @@ def train(stepper, method, batches, plan, folder, strategy, streams, metrics, de
                 for found in evaluate(turn.index + 1):
                     metrics.append(found.pop('event', 'stage'), **place, **found)
             if done % checkpoint_every == 0 or last or evaluated:
-                _save(folder, done, method, metrics, chief, time.perf_counter() - began, memory)
+                _save(folder, done, state, metrics, chief, time.perf_counter() - began, memory)
                 strategies.barrier(strategy)
     return time.perf_counter() - began
 
@@ -169,9 +174,9 @@ def _salt(stream):
     return 0 if stream == alternation.SEGMENTOR else stream
 
 
-def _save(folder, step, method, metrics, chief, seconds, memory):
+def _save(folder, step, state, metrics, chief, seconds, memory):
     name = f'step-{step:07d}'
-    checkpoints.write_state(folder / name, chief, **method.state)
+    checkpoints.write_state(folder / name, chief, **state)
     if not chief:
         return
     files.write_json(folder / STATE, {'step': step, 'state': name, 'metrics': metrics.position(),
@@ -181,17 +186,19 @@ def _save(folder, step, method, metrics, chief, seconds, memory):
             shutil.rmtree(other)
 
 
-def _resume(folder, method, metrics, chief, memory):
+def _resume(folder, state, metrics, chief, memory, average):
     """Restores the last durable state, or makes the first; returns its step and seconds."""
+    if average is not None:  # what is restored below takes its place
+        average.begin()
     if not (folder / STATE).exists():
         if chief:  # so that lines written before the first save are cut off, too
             files.write_json(folder / STATE, {'step': 0, 'state': None, 'seconds': 0.0,
                                               'metrics': metrics.position()})
         return 0, 0.0
-    state = files.read_json(folder / STATE)
-    memory.update(state.get('memory', {}))
-    if state['state'] is not None:
-        checkpoints.read_state(folder / state['state'], **method.state)
+    found = files.read_json(folder / STATE)
+    memory.update(found.get('memory', {}))
+    if found['state'] is not None:
+        checkpoints.read_state(folder / found['state'], **state)
     if chief:
-        metrics.cut_back(state['metrics'])
-    return state['step'], state.get('seconds', 0.0)
+        metrics.cut_back(found['metrics'])
+    return found['step'], found.get('seconds', 0.0)

@@ -54,7 +54,7 @@ class Momentum(tf.keras.optimizers.Optimizer):
 
 
 def make_optimizer(name, learning_rate, momentum=0.0, nesterov=False,
-                   initial_accumulator=0.1, where='optimizer'):
+                   initial_accumulator=0.1, where='optimizer', beta_1=0.9, beta_2=0.999):
     """Builds one optimizer.
 
     Args:
@@ -64,6 +64,7 @@ def make_optimizer(name, learning_rate, momentum=0.0, nesterov=False,
       nesterov: of SGD and Momentum; no other has it.
       initial_accumulator: of Adagrad.
       where: what the settings are called in gin, for messages.
+      beta_1, beta_2: of Adam; at least 0 and below 1.
 
     Raises:
       UserError: for an unknown name, numbers out of range, and for nesterov where there is none.
@@ -72,6 +73,8 @@ def make_optimizer(name, learning_rate, momentum=0.0, nesterov=False,
         arguments.require_number(where, 'learning_rate', learning_rate, least=0)
     arguments.require_number(where, 'momentum', momentum, least=0, most=1)
     arguments.require_flag(where, 'nesterov', nesterov)
+    for label, beta in (('beta_1', beta_1), ('beta_2', beta_2)):
+        arguments.require_number(where, label, beta, least=0, below=1)
     errors.require_one_of('optimizer', name, OPTIMIZERS)
     if name in ('sgd', 'momentum'):
         maker = tf.keras.optimizers.SGD if name == 'sgd' else Momentum
@@ -81,4 +84,5 @@ def make_optimizer(name, learning_rate, momentum=0.0, nesterov=False,
     if name == 'adagrad':
         return tf.keras.optimizers.Adagrad(learning_rate, jit_compile=False,
                                            initial_accumulator_value=initial_accumulator)
-    return tf.keras.optimizers.Adam(learning_rate, jit_compile=False)
+    return tf.keras.optimizers.Adam(learning_rate, beta_1=beta_1, beta_2=beta_2,
+                                    jit_compile=False)

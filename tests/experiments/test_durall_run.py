@@ -1,0 +1,171 @@
+"""Durall's stage end to end on small scenes: averaged weights beside the last, for both networks."""
+import json
+from unittest import mock
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tf_advseg.core import configuration
+from tf_advseg.core.errors import UserError
+from tf_advseg.experiments import adversarial_outcome, networks, outcome, training
+from tf_advseg.training import averaging, checkpoints, loop
+
+OPTIONS = {'num_train': 6, 'num_val': 4, 'num_test': 2, 'size': (40, 40), 'smallest': (33, 33)}
+BINDINGS = ("dataset.reader = 'shapes'", f'dataset.options = {OPTIONS!r}',
+            'dataset.holdout_fraction = 1', 'experiment.crop_size = 33',
+            "experiment.network = 'farabet'", 'farabet.hidden = 8', 'experiment.seed = 3',
+            'build_pixel_discriminator.widths = (8, 16)', 'durall.map_stride = 2',
+            'adversarial_stage.steps = 8', 'adversarial_stage.batch_size = 2',
+            'adversarial_stage.evaluate_every_epochs = 1', 'adversarial_stage.train_pictures = 2',
+            'segmentor_optimizer.learning_rate = 0.05', 'swa.every = 3')
+
+
+def start(workdir, *bindings, strategy=None, report=False):
+    """A run as tools/train.py starts it; the report, which takes seconds, on demand."""
+    configuration.parse(['gin/methods/durall.gin'], [*BINDINGS, *bindings])
+    arguments = workdir, strategy or tf.distribute.get_strategy()
+    if report:
+        return training.experiment(*arguments)
+    with mock.patch.object(adversarial_outcome, 'report'):
+        return training.experiment(*arguments)
+
+
+def weights(run, name):
+    """Values of a model folder of a run."""
+    segmentor, _, _ = networks.load(run / 'checkpoints' / name)
+    return [v.numpy() for v in segmentor.variables]
+
+
+def logged(run, **fields):
+    """Lines of metrics.jsonl with these values, without their clock time."""
+    lines = map(json.loads, (run / 'metrics.jsonl').read_text().splitlines())
+    return [{k: v for k, v in line.items() if k != 'time'} for line in lines
+            if fields.items() <= line.items()]
+
+
+@pytest.fixture(scope='module')
+def made(tmp_path_factory):
+    """(folder, results) of a finished run, and what its steps saw.
+
+    'weights' are those that each step of an averaged network left, 'segmentor' and 'adversary' the
+    pictures of each step.
+    """
+    path, seen = tmp_path_factory.mktemp('durall') / 'run', {}
+    follow, call = averaging.WeightAverage.after_step, loop.Stepper.__call__
+
+    def followed(self):
+        seen.setdefault('weights', []).append([v.numpy() for _, v in self._pairs])
+        follow(self)
+
+    def watched(self, step, batch, *arguments, **scalars):
+        if isinstance(step, str):
+            seen.setdefault(step, []).append(batch['image'].numpy())
+        return call(self, step, batch, *arguments, **scalars)
+    with mock.patch.object(averaging.WeightAverage, 'after_step', followed), mock.patch.object(
+            loop.Stepper, '__call__', watched):
+        results = start(path, report=True)
+    yield path, results, seen
+
+
+def test_a_run_shows_both_networks_plain_and_averaged(made):
+    path, results, _ = made
+    assert list(results['models']) == [outcome.START, 'control (CE)', 'control (CE) + SWA',
+                                       'Durall', 'Durall + SWA']
+    assert results['subject'] == 'Durall + SWA' and results['starts_random']
+    assert {line['generator_step'] for line in logged(path, stage='durall', event='evaluation',
+                                                      split='holdout_averaged')} == {3, 6, 8}
+    last = logged(path, stage='durall', event='evaluation', split='holdout_averaged')[-1]
+    about = networks.read_description(path / 'checkpoints' / 'averaged')
+    assert about['holdout_miou'] == last['miou'] and about['averaged']['models'] == 3
+    assert results['models']['Durall + SWA']['holdout']['miou'] == pytest.approx(last['miou'])
+    assert networks.find(path).name == 'averaged'  # what --checkpoint=RUN means
+    html = (path / 'report.html').read_text()
+    assert 'Durall + SWA' in html and (path / 'figures' / 'masks_over_time.png').is_file()
+    shown = adversarial_outcome.masks_over_time(mock.Mock(run=mock.Mock(stages=path / 'stages')),
+                                                'durall')
+    assert {name: list(steps) for name, steps in shown.items()} == {
+        'Durall': [3, 6, 8], 'control (CE)': [3, 6, 8]}
+    assert all(mask.dtype == np.uint8 for mask in shown['Durall'][8])
+
+
+def test_averages_are_equation_seven_over_the_weights_of_the_steps(made):
+    path, _, seen = made
+    assert len(seen['weights']) == 16  # of Durall's segmentor, then of the control's
+    for folder, last, steps in (('averaged', 'last', seen['weights'][:8]),
+                                ('control_averaged', 'control', seen['weights'][8:])):
+        segmentor, _, _ = networks.load(path / 'checkpoints' / 'stage1')
+        theta = [v.numpy() for v in segmentor.trainable_variables]
+        for number in (3, 6):  # "if mod(i, n) = 0", n = 3
+            theta = [(3 * a + b) / 4 for a, b in zip(theta, steps[number - 1])]
+        networks.load_weights(path / 'checkpoints' / last, segmentor)
+        for a, b in zip(segmentor.trainable_variables, steps[-1]):
+            np.testing.assert_array_equal(a.numpy(), b)
+        networks.load_weights(path / 'checkpoints' / folder, segmentor)
+        averaged = [v.numpy() for v in segmentor.trainable_variables]
+        assert max(np.abs(a - b).max() for a, b in zip(averaged, steps[-1])) > 1e-4
+        for a, b in zip(theta, averaged):
+            np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+def test_both_networks_take_the_same_batches(made):
+    """Algorithm 1 draws one batch an iteration; the generator goes first, and last."""
+    _, _, seen = made
+    assert len(seen['segmentor']) == 8 and len(seen['adversary']) == 7
+    for a, b in zip(seen['segmentor'], seen['adversary']):
+        np.testing.assert_array_equal(a, b)
+    assert not np.array_equal(seen['adversary'][0], seen['adversary'][1])
+
+
+def test_a_stopped_run_has_the_same_average_to_the_bit(made, tmp_path, monkeypatch):
+    path, _, _ = made
+    write, count = checkpoints.write_state, []
+
+    def killed(folder, *arguments, **trackables):
+        write(folder, *arguments, **trackables)
+        count.append(folder)
+        if len(count) == 4:
+            raise KeyboardInterrupt
+    monkeypatch.setattr(checkpoints, 'write_state', killed)
+    with pytest.raises(KeyboardInterrupt):
+        start(tmp_path / 'run')
+    monkeypatch.undo()
+    assert not (tmp_path / 'run' / 'checkpoints' / 'averaged').exists()
+    start(tmp_path / 'run')
+    for name in ('averaged', 'control_averaged', 'last', 'control'):
+        for a, b in zip(weights(path, name), weights(tmp_path / 'run', name)):
+            np.testing.assert_array_equal(a, b)
+    for split in ('holdout', 'holdout_averaged'):
+        assert logged(path, split=split) == logged(tmp_path / 'run', split=split)
+
+
+def test_averaging_changes_no_training(made, tmp_path):
+    path, _, _ = made
+    results = start(tmp_path / 'run', 'swa.enabled = False')
+    assert list(results['models']) == [outcome.START, 'control (CE)', 'Durall']
+    for name in ('last', 'control'):
+        for a, b in zip(weights(path, name), weights(tmp_path / 'run', name)):
+            np.testing.assert_array_equal(a, b)
+    assert networks.find(tmp_path / 'run').name == 'last'
+
+
+def test_two_replicas_give_the_same_run(made, tmp_path, two_replicas):
+    path, _, _ = made
+    start(tmp_path / 'run', 'experiment.control = False', strategy=two_replicas)
+    for name in ('last', 'averaged'):
+        for a, b in zip(weights(path, name), weights(tmp_path / 'run', name)):
+            np.testing.assert_allclose(a, b, atol=2e-4)
+
+
+@pytest.mark.parametrize('binding, text', [
+    ("build_pixel_discriminator.kind = 'pixl'", 'Did you mean "pixel"'),
+    ('adversary_optimizer.beta_2 = 1.0', 'adversary_optimizer.beta_2 = 1.0: expected a number'),
+    ("adversary_optimizer.schedule = 'poli'", 'Did you mean "poly"'),
+    ('adversarial_stage.same_batches = 1', 'adversarial_stage.same_batches = 1: expected True'),
+    ('swa.every = 9', 'swa.every = 9: this stage has 8 steps'),
+    ('swa.reestimate_batch_norm = True', 'swa.reestimate_batch_norm = True')])
+def test_settings_out_of_range_are_told_before_anything_is_trained(tmp_path, binding, text):
+    with pytest.raises(UserError) as caught:
+        start(tmp_path / 'run', binding)
+    assert text in str(caught.value) and '\n' not in str(caught.value)
+    assert not (tmp_path / 'run' / 'stages').exists()

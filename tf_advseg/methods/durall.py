@@ -1,0 +1,162 @@
+"""Durall et al. (2019), "Object Segmentation Using Pixel-wise Adversarial Loss": its two steps.
+
+    generator:      L_mce(G(x), y) + lambda L_bce(D(G(x)), 1)      eqs 2, 3 and 4
+    discriminator:  L_bce(D(G(x)), 0) + L_bce(D(y), 1)             eq. 5
+
+L_bce is a sum over the pixels of D's map: one decision a pixel (section 3.3). The *standard* loss
+of Table 4 is the same with one decision a picture. Which network D is, adversaries/
+encoder_decoder.py has; the averaging of weights (section 3.4), training/averaging.py; that the
+generator goes first and both take the same batch, gin/methods/durall.gin.
+
+Where the paper is silent or leaves a choice, this is what we chose (parameters of `durall`):
+  * `reduction`: 'sum' is eqs 3 and 4 as printed, over pixels and pictures. Default 'mean': either
+    divided by its number of labelled pixels in the global batch, so that the learning rate does
+    not hang on the size of pictures. At the printed H x W of either map lambda means the same in
+    both. For the standard loss it does not: 'sum' weighs one decision against 100,000 pixels,
+    'mean' as much as a map of them. The discriminator's own loss is always the mean.
+  * `map_stride`: D sees maps of the picture's size (1, as printed: H x W x C), or of every so many
+    pixels: logits are brought to that grid (align-corners bilinear) before the softmax, labels by
+    nearest neighbours. A map at stride 4 costs D a sixteenth.
+  * unlabelled pixels are zero in both maps, with their gradient (as in Luc et al.), and D's
+    decisions there count nowhere (as in Hung et al.'s code); with one decision a picture all count.
+  * "y" of D's step are the same pictures' truths; its predictions are made anew by the generator
+    as it stands ("the parameters from the generator have already been updated"), in training mode,
+    batch norm's moving statistics kept.
+  * `l2_weight`: 5e-5, "weight decay 0.00005", in slim's sense (wd/2 sum w^2, as PyTorch's) on
+    convolution kernels that are not depthwise.
+"""
+import gin
+import tensorflow as tf
+
+from tf_advseg.adversaries import label_maps
+from tf_advseg.core import errors
+from tf_advseg.losses import adversarial
+from tf_advseg.methods import base
+from tf_advseg.methods import two_networks
+from tf_advseg.models import arguments
+from tf_advseg.models import resize
+
+
+class Durall(two_networks.TwoNetworks):
+    """Generator and discriminator with one step for each.
+
+    Args:
+      segmentor: see DESIGN.md ("Segmentor"); the paper's generator.
+      adversary: maps [B, h', w', C] -> logits [B, h', w'] (pixel-wise) or [B] (standard), above 0
+        for the truth. None makes the control ("baseline" in Tables 1 to 4).
+      optimizer, adversary_optimizer: tf.keras optimizers, one a network; built here.
+      adversarial_weight: lambda.
+      reduction: 'mean' or 'sum'.
+      map_stride: int, pixels of the picture from one point of D's maps to the next.
+      l2_weight: weight decay.
+    """
+
+    def __init__(self, segmentor, adversary, optimizer, adversary_optimizer,
+                 adversarial_weight=0.01, reduction='mean', map_stride=1, l2_weight=5e-5):
+        super().__init__(segmentor, adversary, optimizer, adversary_optimizer, l2_weight, 'durall')
+        self.adversarial_weight = float(adversarial_weight)
+        self.reduction = reduction
+        self.map_stride = map_stride
+        self.encoding = label_maps.LabelMaps(segmentor.num_classes)
+
+    # --- the generator --------------------------------------------------------------------
+
+    def cross_entropy(self, logits, batch, seed):
+        """A replica's share of L_mce (eq. 3), at the picture's resolution."""
+        return base.pixel_loss(logits, batch['label'], self.reduction)
+
+    def _on_grid(self, batch, logits):
+        """Logits on the grid of D's maps, float32 [b, h', w', C]."""
+        size = (tf.shape(batch['label'])[1:3] - 1) // self.map_stride + 1
+        return resize.resize_bilinear(logits, size)
+
+    def _counted(self, z, labels):
+        """Which of D's decisions count: float32 of z's shape."""
+        if z.shape.rank == 1:
+            return tf.ones_like(z)
+        at = label_maps.labels_at(labels, tf.shape(z)[1:3])
+        return tf.cast(tf.not_equal(at, label_maps.IGNORE_LABEL), tf.float32)
+
+    @staticmethod
+    def _mean(values, counted):
+        """A replica's share of the mean of D's decisions that count."""
+        return tf.math.divide_no_nan(tf.reduce_sum(values * counted),
+                                     base.global_sum(tf.reduce_sum(counted)))
+
+    def adversarial_loss(self, batch, logits):
+        """A replica's share of L_adv (eq. 4), and D's logits with which of them count."""
+        maps = self.encoding.fake(batch['image'], batch['label'], self._on_grid(batch, logits))
+        z = self.adversary(maps, training=True)
+        counted = self._counted(z, batch['label'])
+        losses = adversarial.non_saturating(z)
+        if self.reduction == 'sum':
+            return tf.reduce_sum(losses * counted), (z, counted)
+        return self._mean(losses, counted), (z, counted)
+
+    def segmentor_step(self, batch, seed):
+        """One step of the generator (eq. 2).
+
+        Args:
+          batch: global batch's share, see DESIGN.md.
+          seed: int32 [2], for dropout.
+
+        Returns:
+          {'loss/ce', 'loss/adv', 'loss/total', 'disc/fooled', 'weights/norm'}: 'disc/fooled' is the
+          share of D's decisions that take the prediction for the truth.
+        """
+        variables = self.segmentor.trainable_variables
+        with tf.GradientTape() as tape:
+            logits = self.logits(batch, seed)
+            ce = self.cross_entropy(logits, batch, seed)
+            adv, (z, counted) = self.adversarial_loss(batch, logits)
+            loss = ce + self.adversarial_weight * adv + self.decay()
+        base.apply_gradients(self.optimizer, tape.gradient(loss, variables), variables)
+        return base.globally({
+            'loss/ce': ce, 'loss/adv': adv, 'loss/total': loss,
+            'disc/fooled': self._mean(tf.cast(z > 0, tf.float32), counted),
+            'weights/norm': base.weights_norm(variables)})
+
+    # --- the discriminator ----------------------------------------------------------------
+
+    def adversary_step(self, batch, seed):
+        """One step of the discriminator (eq. 5) on the batch's truths and predictions.
+
+        Returns:
+          {'loss/disc', 'disc/acc_real', 'disc/acc_fake', 'weights/norm'}: 'loss/disc' is the sum of
+          eq. 5's two terms, each a mean over the decisions that count.
+        """
+        grid = self._on_grid(batch, self.fixed_logits(batch, seed))
+        arguments_ = (batch['image'], batch['label'], grid)
+        real_map, fake_map = self.encoding.real(*arguments_), self.encoding.fake(*arguments_)
+        variables = self.adversary.trainable_variables
+        with tf.GradientTape() as tape:
+            real = self.adversary(real_map, training=True)
+            fake = self.adversary(fake_map, training=True)
+            counted = self._counted(real, batch['label'])
+            loss = (self._mean(adversarial.binary_cross_entropy(real, tf.ones_like(real)), counted)
+                    + self._mean(adversarial.binary_cross_entropy(fake, tf.zeros_like(fake)),
+                                 counted))
+        base.apply_gradients(self.adversary_optimizer, tape.gradient(loss, variables), variables)
+        return base.globally({
+            'loss/disc': loss,
+            'disc/acc_real': self._mean(tf.cast(real > 0, tf.float32), counted),
+            'disc/acc_fake': self._mean(tf.cast(fake <= 0, tf.float32), counted),
+            'weights/norm': base.weights_norm(variables)})
+
+
+@gin.configurable(denylist=['segmentor', 'adversary', 'optimizer', 'adversary_optimizer'])
+def durall(segmentor, adversary, optimizer, adversary_optimizer, adversarial_weight=0.01,
+           reduction='mean', map_stride=1, l2_weight=5e-5):
+    """Builds `Durall` with gin's settings.
+
+    Raises:
+      UserError: a setting out of range.
+    """
+    errors.require_one_of('durall.reduction', reduction, base.REDUCTIONS)
+    arguments.require_number('durall', 'adversarial_weight', adversarial_weight, least=0,
+                             hint='0.01 in the paper')
+    arguments.require_number('durall', 'l2_weight', l2_weight, least=0)
+    arguments.require_number('durall', 'map_stride', map_stride, least=1, whole=True,
+                             hint='1 for maps of the size of the picture, as in the paper')
+    return Durall(segmentor, adversary, optimizer, adversary_optimizer, adversarial_weight,
+                  reduction, map_stride, l2_weight)
