@@ -1,7 +1,8 @@
 """Runs a grid of settings and seeds, one process a run, and tables the outcome.
 
 Started again it skips what is done, goes on with what was stopped, and tries failed runs anew.
-Each cell is a run directory below --workdir; logs/ holds what the runs print.
+Each cell is a run directory below --workdir; logs/ holds what the runs print. With --runs it trains
+nothing and tables finished runs.
 
 Example:
   python tools/sweep.py --gin_file=gin/demo_smallest.gin --workdir=runs/sweep --seeds=0,1 \\
@@ -23,6 +24,7 @@ command_line.define_common_flags('gin_file', 'gin_param', 'workdir', 'data_dir',
                                  'strategy', 'dry_run')
 flags.DEFINE_multi_string('grid', [], 'Axis of the grid, NAME=VALUE,VALUE,...; repeatable.')
 flags.DEFINE_list('seeds', ['0'], 'Seeds of every cell, as 0,1,2.')
+flags.DEFINE_multi_string('runs', [], 'Train nothing, table these finished runs; repeatable.')
 flags.DEFINE_list('measures', ['miou'], 'What is tabled: miou, pixel_accuracy, '
                   'mean_class_accuracy, fwiou, boundary, boundary_std.')
 
@@ -34,13 +36,21 @@ def main(argv):
     del argv
     from tf_advseg.core import files
     from tf_advseg.core.errors import UserError
-    if not FLAGS.workdir or not FLAGS.gin_file:
-        missing = '--workdir=runs/NAME' if not FLAGS.workdir else '--gin_file=gin/...'
-        raise UserError(f'a sweep needs a configuration and a folder: add {missing}')
     from tf_advseg.experiments import sweep_table
     from tf_advseg.experiments import sweeping
     from tf_advseg.reporting import tables
     measures = sweep_table.parse_measures(FLAGS.measures)
+    if FLAGS.runs:
+        if FLAGS.workdir or FLAGS.gin_file or FLAGS.grid:
+            raise UserError('--runs tables finished runs: give neither --workdir, --gin_file nor '
+                            '--grid with it')
+        collected = sweeping.collect_runs(FLAGS.runs)
+        print('\n\n'.join(tables.to_text(sweep_table.table(collected, measure))
+                          for measure in measures))
+        return
+    if not FLAGS.workdir or not FLAGS.gin_file:
+        missing = '--workdir=runs/NAME' if not FLAGS.workdir else '--gin_file=gin/...'
+        raise UserError(f'a sweep needs a configuration and a folder: add {missing}')
     axes = [sweeping.parse_axis(text) for text in FLAGS.grid]
     cells = sweeping.make_cells(FLAGS.workdir, axes, sweeping.parse_seeds(FLAGS.seeds))
     runtime.configure()

@@ -223,3 +223,60 @@ def test_a_cell_of_another_configuration_is_refused(made_run, tmp_path):
         sweeping.check(cells, [], made_run.gin)
     configuration.parse([], [])
     assert json.loads((cells[0].folder / 'results.json').read_text())['seed'] == 0
+
+
+def test_averaged_weights_are_compared_with_averaged_ones(tmp_path):
+    cells = sweeping.make_cells(tmp_path, [], [0, 1])
+    for cell in cells:
+        make_done(cell, {'Stage 1': 0.1, 'control (CE)': 0.50, 'control (CE) + SWA': 0.52,
+                         'Durall': 0.53, 'Durall + SWA': 0.54})
+    table = sweep_table.table(sweeping.collect(cells))
+    shown = dict(zip(table.header, (cell.value for cell in table.rows[1])))
+    assert shown['Durall + SWA - control (CE) + SWA'].startswith('+2.00')
+    assert shown['Durall - control (CE)'].startswith('+3.00')
+    assert shown['control (CE) + SWA - control (CE)'].startswith('+2.00')
+    assert shown['Durall + SWA - Durall'].startswith('+1.00')
+    assert 'Durall + SWA - control (CE)' not in shown
+    for cell in cells:  # a start of random weights is no model to compare with
+        results = files.read_json(cell.folder / 'results.json')
+        files.write_json(cell.folder / 'results.json', {**results, 'starts_random': True})
+    table = sweep_table.table(sweeping.collect(cells))
+    assert 'Stage 1' not in table.header
+
+
+def test_cells_of_one_seed_share_the_control_of_the_first(tmp_path):
+    axes = [sweeping.parse_axis('luc.adversarial_weight=1.0,2.0')]
+    cells = sweeping.check(sweeping.make_cells(tmp_path, axes, [0, 1]), ['gin/methods/luc.gin'], [])
+    assert [cell.control_from for cell in cells] == [None, None, cells[0].folder, cells[1].folder]
+    later = cells[3]
+    assert not any('control_from' in word for word in sweeping.cell_command(later, [], []))
+    later.control_from.mkdir(parents=True)
+    (later.control_from / 'config.gin').touch()  # it was begun
+    assert f"--gin_param=experiment.control_from = '{cells[1].folder}'" in sweeping.cell_command(
+        later, [], [])
+    load = sweeping.check(sweeping.make_cells(tmp_path, [], [0]), ['gin/demo_smallest.gin'], [])
+    assert load[0].control_from is None
+
+
+def test_finished_runs_are_tabled_without_a_grid(tmp_path, call, capsys):
+    cells = sweeping.make_cells(tmp_path, [], [0, 1, 2])
+    for cell in cells:
+        make_done(cell, {'Stage 1': 0.5, 'control (CE)': 0.5, 'Luc': 0.5 + 0.01 * cell.seed})
+        results = files.read_json(cell.folder / 'results.json')
+        files.write_json(cell.folder / 'results.json', {
+            **results, 'dataset': 'shapes', 'subject': 'Luc', 'seed': cell.seed})
+    words = [f'--runs={cell.folder}' for cell in cells]
+    call('sweep', *words)
+    assert '+1.00 [-1.48, +3.48]' in capsys.readouterr().out
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['as_given']
+    for change, text in (({'seed': 0}, 'seed 0 is there twice'),
+                         ({'dataset': 'voc'}, 'give runs of one kind')):
+        last = cells[2].folder / 'results.json'
+        files.write_json(last, {**files.read_json(last), **change})
+        with pytest.raises(UserError, match=text):
+            sweeping.collect_runs([cell.folder for cell in cells])
+    (cells[1].folder / 'report.html').unlink()
+    with pytest.raises(UserError, match='not a finished run'):
+        sweeping.collect_runs([cell.folder for cell in cells])
+    with pytest.raises(UserError, match='--runs tables finished runs'):
+        call('sweep', words[0], '--workdir=runs/x')

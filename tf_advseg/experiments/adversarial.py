@@ -306,8 +306,9 @@ class _Runner:
         pictures = [context.data.records.load(image_id) for image_id in outcome.panel_ids(context)]
         masks = outcome.masks(context, self._stage.segmentor, pictures)
         if context.chief:
-            (self._folder / adversarial_outcome.MASKS).mkdir(exist_ok=True)
-            with files.atomic_file(self._folder / adversarial_outcome.MASKS / f'{done:07d}.npz') as file:
+            folder = self._folder / adversarial_outcome.MASKS
+            folder.mkdir(exist_ok=True)
+            with files.atomic_file(folder / f'{done:07d}.npz') as file:
                 np.savez_compressed(file, *masks)
 
     def _keep(self, done, miou):

@@ -35,6 +35,19 @@ def differences(path, text):
             if line.partition(':')[0].split('.')[-2:][0] not in _BUILDERS]
 
 
+def require(source):
+    """Path of the run directory that a control is to come from.
+
+    Raises:
+      UserError: there is no run.
+    """
+    path = pathlib.Path(source).expanduser()
+    if not (path / 'config.gin').is_file():
+        raise errors.UserError(f'experiment.control_from = {str(source)!r}: not a run directory; '
+                               'give one whose control is done, or leave it out')
+    return path
+
+
 def take_over(context, source, identity):
     """Copies the finished control of another run, unless this run has begun its own.
 
@@ -49,10 +62,7 @@ def take_over(context, source, identity):
     Raises:
       UserError: there is no run at `source`.
     """
-    source, own = pathlib.Path(source).expanduser(), context.run.stages / STAGE
-    if not (source / 'config.gin').is_file():
-        raise errors.UserError(f'experiment.control_from = {str(source)!r}: not a run directory; '
-                               'give one whose control is done, or leave it out')
+    source, own = require(source), context.run.stages / STAGE
     if own.exists() or source.resolve() == context.run.path.resolve():
         return None
     marker = source / 'stages' / STAGE / stages.DONE

@@ -271,6 +271,41 @@ def run_cells(cells, workdir, command, show=True):
     return failed
 
 
+def collect_runs(paths):
+    """`collect` of finished runs that no grid made, as one cell: each seed with its own start, say.
+
+    Args:
+      paths: run directories.
+
+    Raises:
+      UserError: a run is not finished, is of another method or data set than the first, or has the
+        seed of another.
+    """
+    found, first = {}, None
+    for path in map(pathlib.Path, paths):
+        if not all((path / name).is_file() for name in (RESULTS, REPORT)):
+            raise errors.UserError(f'{path}: not a finished run (no {RESULTS} and {REPORT}); start '
+                                   'its command again, or leave it out')
+        results = files.read_json(path / RESULTS)
+        kind = results.get('dataset'), results.get('subject')
+        first = first or (path, kind)
+        if kind != first[1]:
+            raise errors.UserError(f'{path}: {kind[1]} on {kind[0]}, but {first[0]} is '
+                                   f'{first[1][1]} on {first[1][0]}; give runs of one kind')
+        if results['seed'] in found:
+            raise errors.UserError(f'{path}: seed {results["seed"]} is there twice; runs of one '
+                                   'seed are no independent draws')
+        found[results['seed']] = _told(results)
+    return {'given runs': found}
+
+
+def _told(results):
+    """What a table needs of results.json; a start of random weights is left out."""
+    models = {name: found for name, found in results['models'].items()
+              if not (results.get('starts_random') and name == 'Stage 1')}
+    return {'subject': results.get('subject', list(models)[-1]), 'models': models}
+
+
 def collect(cells):
     """What the runs that are done found.
 
@@ -282,10 +317,5 @@ def collect(cells):
     for cell in cells:
         runs = found.setdefault(cell.name, {})
         if cell.done:
-            results = files.read_json(cell.folder / RESULTS)
-            models = results['models']
-            if results.get('starts_random'):
-                models = {name: found for name, found in models.items() if name != 'Stage 1'}
-            runs[cell.seed] = {'subject': results.get('subject', list(models)[-1]),
-                               'models': models}
+            runs[cell.seed] = _told(files.read_json(cell.folder / RESULTS))
     return found

@@ -18,6 +18,7 @@ from tf_advseg.experiments import dry_run as plans
 from tf_advseg.experiments import look_ahead
 from tf_advseg.experiments import networks
 from tf_advseg.experiments import outcome
+from tf_advseg.experiments import shared_control
 from tf_advseg.experiments import stage_one
 from tf_advseg.reporting import tables
 from tf_advseg.models import arguments
@@ -108,6 +109,8 @@ def run_stages(context, segmentor, method, control, start, max_propagations, con
         adversarial.build(context, segmentor, method,
                           control=adversarial.adversarial_stage()['only_control'])
         adversarial_outcome.paper_figures()
+        if control_from is not None:
+            shared_control.require(control_from)
     first = stage_one.run(context, segmentor, start, average=method == 'cross_entropy')
     print(f'Stage 1: {first["steps"]} steps, hold-out mIoU {100 * first["holdout_miou"]:.2f}',
           flush=True)
