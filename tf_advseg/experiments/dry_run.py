@@ -55,7 +55,8 @@ def _describe_stages(context, segmentor, method, control):
         weights, _ = segmentors.parameter_count(adversary)
         print(f'adversary: {weights:,} parameters')
         labels = np.zeros(pictures.shape[:3], np.int32)
-        maps = stage.method.encoding.fake(pictures, labels, segmentor(pictures, training=False))
+        maps = stage.method.fake_maps({'image': pictures, 'label': labels},
+                                      segmentor(pictures, training=False))
         extra = {'image': pictures} if adversary.needs_image else {}
         judged = _seconds(lambda x, training: adversary(x, **extra), maps) * size / tried
     turns = stage.plan.total - stage.steps  # the adversary's

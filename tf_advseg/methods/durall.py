@@ -83,10 +83,13 @@ class Durall(two_networks.TwoNetworks):
         return tf.math.divide_no_nan(tf.reduce_sum(values * counted),
                                      base.global_sum(tf.reduce_sum(counted)))
 
+    def fake_maps(self, batch, logits):
+        """The prediction's probabilities on that grid, zero where nothing is labelled."""
+        return self.encoding.fake(batch['image'], batch['label'], self._on_grid(batch, logits))
+
     def adversarial_loss(self, batch, logits):
         """A replica's share of L_adv (eq. 4), and D's logits with which of them count."""
-        maps = self.encoding.fake(batch['image'], batch['label'], self._on_grid(batch, logits))
-        z = self.adversary(maps, training=True)
+        z = self.adversary(self.fake_maps(batch, logits), training=True)
         counted = self._counted(z, batch['label'])
         losses = adversarial.non_saturating(z)
         if self.reduction == 'sum':
@@ -125,9 +128,9 @@ class Durall(two_networks.TwoNetworks):
           {'loss/disc', 'disc/acc_real', 'disc/acc_fake', 'weights/norm'}: 'loss/disc' is the sum of
           eq. 5's two terms, each a mean over the decisions that count.
         """
-        grid = self._on_grid(batch, self.fixed_logits(batch, seed))
-        arguments_ = (batch['image'], batch['label'], grid)
-        real_map, fake_map = self.encoding.real(*arguments_), self.encoding.fake(*arguments_)
+        logits = self.fixed_logits(batch, seed)
+        real_map = self.encoding.real(batch['image'], batch['label'], self._on_grid(batch, logits))
+        fake_map = self.fake_maps(batch, logits)
         variables = self.adversary.trainable_variables
         with tf.GradientTape() as tape:
             real = self.adversary(real_map, training=True)

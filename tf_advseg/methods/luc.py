@@ -106,9 +106,13 @@ class Luc(two_networks.TwoNetworks):
         """A replica's share of the mean over pictures and outputs of [B, h'', w'']."""
         return tf.reduce_sum(tf.reduce_mean(losses, [1, 2])) / two_networks.pictures(losses)
 
+    def fake_maps(self, batch, logits):
+        """The prediction in the run's encoding, at the segmentor's resolution."""
+        return self.encoding.fake(batch['image'], batch['label'], logits)
+
     def adversarial_loss(self, batch, logits):
         """A replica's share of l_bce(a(x, s(x)), 1), and the adversary's logits."""
-        z = self._judged(self.encoding.fake(batch['image'], batch['label'], logits), batch)
+        z = self._judged(self.fake_maps(batch, logits), batch)
         losses = adversarial.saturating(z) if self.saturating else adversarial.non_saturating(z)
         if self.reduction == 'mean':
             return self._mean(losses), z
@@ -152,8 +156,8 @@ class Luc(two_networks.TwoNetworks):
           outputs of all pictures; 'loss/disc' is the sum of eq. 2's two terms.
         """
         logits = self.fixed_logits(batch, seed)
-        arguments = (batch['image'], batch['label'], logits)
-        real_map, fake_map = self.encoding.real(*arguments), self.encoding.fake(*arguments)
+        real_map = self.encoding.real(batch['image'], batch['label'], logits)
+        fake_map = self.fake_maps(batch, logits)
         variables = self.adversary.trainable_variables
         with tf.GradientTape() as tape:
             real, fake = self._judged(real_map, batch), self._judged(fake_map, batch)

@@ -56,6 +56,10 @@ class TwoNetworks(base.Method):
         """A replica's share of the pixel-wise loss: float32 scalar."""
         raise NotImplementedError('a method has a pixel-wise loss')
 
+    def fake_maps(self, batch, logits):
+        """What the adversary sees of a prediction: float32 [b, h'', w'', channels]."""
+        raise NotImplementedError('a method shows its adversary something')
+
     def adversarial_loss(self, batch, logits):
         """(a replica's share of the segmentor's adversarial loss, the adversary's logits)."""
         raise NotImplementedError('a method has an adversarial loss')
