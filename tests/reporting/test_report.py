@@ -164,3 +164,15 @@ def test_reporting_needs_no_tensorflow(repository):
     code = ('import sys; import tf_advseg.reporting.report, tf_advseg.reporting.panels; '
             'sys.exit("tensorflow" in sys.modules or "matplotlib.pyplot" in sys.modules)')
     assert subprocess.run([sys.executable, '-c', code], cwd=repository).returncode == 0
+
+
+def test_many_models_have_a_table_for_each_split(full):
+    """Four models and their gains beside each other would need a scroll bar."""
+    names = ('Stage 1', 'control', 'control + SWA', 'LoAd', 'LoAd + SWA')
+    some = next(iter(full.test.values()))
+    wide = dataclasses.replace(full, figures=[], holdout=dict.fromkeys(names, some),
+                               test=dict.fromkeys(names, some))
+    text = _Page(report.render(wide)).text
+    assert 'Per class, hold-out (peaks were chosen by it)' in text
+    assert 'Per class, test (chose nothing)' in text and 'Per class, hold-out' not in _Page(
+        report.render(dataclasses.replace(full, figures=[]))).text

@@ -17,6 +17,7 @@ NO_CONTROL_NOTE = ('There is no CE-only control with the same peak picking besid
                    'nothing here tells what the adversarial term did from what more training '
                    'and choosing the best moment did.')
 SPLIT_NOTES = {'hold-out': 'peaks were chosen by it', 'test': 'chose nothing'}
+_BESIDE = 10  # columns of figures at most that stand beside each other
 
 
 @dataclasses.dataclass
@@ -286,9 +287,13 @@ def _tables(report):
     parts.append(tables.to_html(tables.split_table(splits, title='In short', **names)))
     told = {name: f'{name} ({report.split_notes[name]})' if report.split_notes.get(name) else name
             for name in splits}
-    parts.append(tables.side_by_side_html(
-        {told[name]: tables.class_table(columns, **names) for name, columns in splits.items()},
-        'Per class'))
+    by_class = {told[name]: tables.class_table(columns, **names)
+                for name, columns in splits.items()}
+    if sum(len(table.header) - 1 for table in by_class.values()) > _BESIDE:
+        parts += [tables.to_html(dataclasses.replace(table, title=f'Per class, {name}'))
+                  for name, table in by_class.items()]
+    else:
+        parts.append(tables.side_by_side_html(by_class, 'Per class'))
     parts.append('<p class="small">IoU and accuracy in %, gains (“vs”) of '
                  f'{html.escape(report.subject)} in percentage points; – where a class has no '
                  'pixel or a model was not evaluated.</p>')
