@@ -59,7 +59,7 @@ def made(tmp_path_factory):
 
 def test_a_run_leaves_scores_curves_and_a_report(made):
     path, results = made
-    assert list(results['models']) == [outcome.START, outcome.CONTROL, 'Luc']
+    assert list(results['models']) == [outcome.CONTROL, 'Luc']
     assert results['subject'] == 'Luc' and set(results['models']['Luc']) == {'holdout', 'test'}
     assert results == files.read_json(path / 'results.json')
     test = results['models']['Luc']['test']
@@ -186,7 +186,7 @@ def test_diagnostics_may_change_in_a_finished_run_and_the_control_run_alone(made
     path, results = made
     assert start(path, 'adversarial_stage.diagnose_every = 5')['models'] == results['models']
     alone = start(tmp_path / 'run', 'adversarial_stage.only_control = True')
-    assert list(alone['models']) == [outcome.START, outcome.CONTROL]
+    assert list(alone['models']) == [outcome.CONTROL]
     assert alone['subject'] == outcome.CONTROL
     assert alone['models'][outcome.CONTROL] == results['models'][outcome.CONTROL]
 

@@ -44,12 +44,15 @@ def paper_figures(paper_rows=None):
     return paper_rows
 
 
-def scores(context, segmentor, seconds, method):
+def scores(context, segmentor, seconds, method, random=False):
     """`outcome.scores` with the boundary measure (BF) of every model on the test split.
 
-    With several workers there is no BF: one process measures it (tools/evaluate.py).
+    With several workers there is no BF: one process measures it (tools/evaluate.py). A start of
+    random weights (`random`) is left out, and 'starts_random' says so.
     """
-    results = outcome.scores(context, segmentor, seconds, method)
+    results = outcome.scores(context, segmentor, seconds, method,
+                             leave_out=('stage1',) if random else ())
+    results['starts_random'] = random
     if strategies.has_workers(context.strategy):
         return results
     for name, column in outcome.columns(method).items():
@@ -96,7 +99,7 @@ def report(context, segmentor, results, method, stage):
       stage: the settings of `adversarial.adversarial_stage`.
     """
     run, spec = context.run, context.data.spec
-    grid, over_time, probabilities = _panels(context, segmentor, method)  # on every worker
+    grid, over_time, probabilities = _panels(context, segmentor, results, method)
     if not context.chief:
         return
     panels.write_png(run.figures / 'panel.png', grid)
@@ -119,13 +122,16 @@ def report(context, segmentor, results, method, stage):
     reports.write_report(run.report_path, content)
 
 
-def _panels(context, segmentor, method):
-    """Of a few test pictures: (their masks, those over training or None, {id: probabilities})."""
+def _panels(context, segmentor, results, method):
+    """Of a few test pictures: (their masks, those over training or None, {id: probabilities}).
+
+    On every worker: networks are run.
+    """
     chosen = outcome.panel_ids(context)
     pictures = [context.data.records.load(image_id) for image_id in chosen]
     masks, chances = {}, {}
     for name, column in outcome.columns(method).items():
-        if not _there(context, name) or column in masks:
+        if column not in results['models'] or not _there(context, name) or column in masks:
             continue
         networks.load_weights(context.run.checkpoints / name, segmentor)
         masks[column] = outcome.masks(context, segmentor, pictures)

@@ -28,10 +28,11 @@ def columns(method):
             'control_averaged': CONTROL + AVERAGED, **own}
 
 
-def scores(context, segmentor, seconds, method='load'):
+def scores(context, segmentor, seconds, method='load', leave_out=()):
     """Evaluates every model of the run on every part of the data.
 
-    Leaves the weights of the run's best model in `segmentor`.
+    Leaves the weights of the run's best model in `segmentor`. Folders below checkpoints/ in
+    `leave_out` are no models to be shown.
 
     Returns:
       {'models': {column: {split: summary}}, 'subject': the method's column, 'seconds': ...,
@@ -43,6 +44,8 @@ def scores(context, segmentor, seconds, method='load'):
            'test': context.data.test}
     models = {}
     for name, column in columns(method).items():
+        if name in leave_out:
+            continue
         if (context.run.checkpoints / name / networks.DESCRIPTION).exists():
             networks.load_weights(context.run.checkpoints / name, segmentor)
             models[column] = {split: context.evaluate(segmentor, ids[split]) for split in SPLITS

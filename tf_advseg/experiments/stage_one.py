@@ -62,7 +62,7 @@ def stage_one(weighted_epochs=4, epochs=8, batch_size=7, learning_rate=1e-4, sch
     return dict(locals())
 
 
-def run(context, segmentor, start, average=False):
+def run(context, segmentor, start, average=False, random=False):
     """Runs Stage 1, or takes up its result.
 
     Args:
@@ -71,9 +71,10 @@ def run(context, segmentor, start, average=False):
       start: JSON-able: what the weights are that it starts from.
       average: whether `averaging.swa` counts here: where Stage 1 is all there is. The averaged
         model lies in checkpoints/stage1_averaged then.
+      random: whether some of the starting weights are random, to be told again on a resume.
 
     Returns:
-      dict with 'epochs', 'steps', 'seconds' and the mIoU on the hold-out; with averaged weights
+      dict with 'epochs', 'steps', 'seconds', 'random' and the mIoU on the hold-out; with averaged weights
       what `averaged.save` says of them, as 'averaged'.
 
     Raises:
@@ -92,7 +93,7 @@ def run(context, segmentor, start, average=False):
         miou = float(figures.mean_iou(context.holdout_evaluator(segmentor).run()))
         networks.save(context.run.checkpoints / NAME, segmentor, context.description,
                       context.data.spec, context.chief, holdout_miou=miou)
-        return {**result, 'epochs': epochs, 'holdout_miou': miou}
+        return {**result, 'epochs': epochs, 'holdout_miou': miou, 'random': random}
 
     result = stages.run_stage(context.run.stages, NAME, {
         'settings': _identity(settings), 'start': start, 'model': context.description,

@@ -83,17 +83,20 @@ def experiment(workdir, strategy, dry_run=False, seed=0, method='load', control=
             segmentor = networks.build(description)
         context = contexts.Context(run, data, strategy, random_streams.RandomStreams(seed),
                                    crop_size, description)
+        random = checkpoint is None
         if checkpoint and not (run.stages / stage_one.NAME / stages.DONE).exists():
-            started = networks.load_weights(checkpoint, segmentor, backbone_only=backbone_only)
-            print(f'starting weights: {started}', flush=True)
+            started = networks.read_weights(checkpoint, segmentor, backbone_only=backbone_only)
+            print(f'starting weights: {started.text()}', flush=True)
+            random = bool(started.reinitialised)
         if dry_run:
             plans.describe(context, segmentor, method, control)
             return None
         return run_stages(context, segmentor, method, control, start, max_propagations,
-                          control_from)
+                          control_from, random)
 
 
-def run_stages(context, segmentor, method, control, start, max_propagations, control_from=None):
+def run_stages(context, segmentor, method, control, start, max_propagations, control_from=None,
+               random=False):
     """Stage 1, the method, its control, the scores and the report of an open experiment.
 
     Args:
@@ -101,6 +104,7 @@ def run_stages(context, segmentor, method, control, start, max_propagations, con
       segmentor: built in the strategy's scope; ends with the best weights.
       method, control, max_propagations, control_from: see `experiment`.
       start: JSON-able: what the weights are that it starts from.
+      random: whether some of them are random, a new head's for one.
 
     Returns:
       dict of the results.
@@ -111,7 +115,8 @@ def run_stages(context, segmentor, method, control, start, max_propagations, con
         adversarial_outcome.paper_figures()
         if control_from is not None:
             shared_control.require(control_from)
-    first = stage_one.run(context, segmentor, start, average=method == 'cross_entropy')
+    first = stage_one.run(context, segmentor, start, average=method == 'cross_entropy',
+                          random=random)
     print(f'Stage 1: {first["steps"]} steps, hold-out mIoU {100 * first["holdout_miou"]:.2f}',
           flush=True)
     _tell_average(outcome.START, first.get('averaged'))
@@ -119,7 +124,7 @@ def run_stages(context, segmentor, method, control, start, max_propagations, con
     seconds = {'stage1': first.get('seconds', 0.0)}
     if method in adversarial.METHODS:
         return _run_adversarial(context, segmentor, method, control, seconds, control_from,
-                                random=start == str(None) and not first['steps'])
+                                first.get('random', False) and not first['steps'])
     loops = {}
     if method == 'load':
         panel = outcome.panel_maker(context, segmentor)
@@ -149,7 +154,7 @@ def run_stages(context, segmentor, method, control, start, max_propagations, con
 def _run_adversarial(context, segmentor, method, control, seconds, control_from, random):
     """What comes after Stage 1 where segmentor and adversary take turns; see `run_stages`.
 
-    `random`: whether Stage 1's weights are none but random ones.
+    `random`: whether the start has random weights, and so is no model to compare with.
     """
     title, stage = outcome.TITLES[method], adversarial.adversarial_stage()
     names = ('control',) if stage['only_control'] else (method, 'control') if control else (method,)
@@ -161,8 +166,7 @@ def _run_adversarial(context, segmentor, method, control, seconds, control_from,
         print(f'{told}: {result["steps"]} steps, kept step {result["kept_step"]}' + (
             '' if miou is None else f' with hold-out mIoU {100 * miou:.2f}'), flush=True)
         _tell_average(told, result.get('averaged'))
-    results = adversarial_outcome.scores(context, segmentor, seconds, method)
-    results['starts_random'] = random
+    results = adversarial_outcome.scores(context, segmentor, seconds, method, random)
     _keep_results(context, results)
     adversarial_outcome.report(context, segmentor, results, method, stage)
     networks.load_weights(context.run.checkpoints / (

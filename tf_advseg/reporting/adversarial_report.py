@@ -34,8 +34,8 @@ NO_CONTROL_NOTE = ('There is no control beside this run, trained as long without
 AVERAGED_NOTE = ('Models marked “SWA” have the average of the weights over training, as it was at '
                  'the end: no picture chose them. They are compared with each other, and so are '
                  'those without the mark: averaging has gains of its own, without an adversary.')
-RANDOM_START_NOTE = ('There was no training before the adversarial one and no checkpoint, so the '
-                     'start, a network of random weights, is left out of the tables.')
+RANDOM_START_NOTE = ('There was no training before the adversarial one, and the start, whose head (or '
+                     'all) has random weights, is no model: it is left out.')
 _FEWEST = 2  # logged steps of the adversary, to draw a line through them
 _HOLDOUT_NOTES = {'best': 'models were chosen by it', 'last': 'chose no moment'}
 
