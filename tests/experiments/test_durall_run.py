@@ -9,7 +9,7 @@ import tensorflow as tf
 from tf_advseg.core import configuration
 from tf_advseg.core.errors import UserError
 from tf_advseg.experiments import adversarial_outcome, networks, training
-from tf_advseg.training import averaging, checkpoints, loop
+from tf_advseg.training import averaging, checkpoints, loop, schedules
 
 OPTIONS = {'num_train': 6, 'num_val': 4, 'num_test': 2, 'size': (40, 40), 'smallest': (33, 33)}
 BINDINGS = ("dataset.reader = 'shapes'", f'dataset.options = {OPTIONS!r}',
@@ -170,3 +170,48 @@ def test_settings_out_of_range_are_told_before_anything_is_trained(tmp_path, bin
         start(tmp_path / 'run', binding)
     assert text in str(caught.value) and '\n' not in str(caught.value)
     assert not (tmp_path / 'run' / 'stages').exists()
+
+
+def test_the_methods_file_binds_what_is_printed():
+    """Section 4.2, and Algorithm 1's order; gin reads it back."""
+    configuration.parse(['gin/methods/durall.gin'])
+    bound = {key.split('.', key.count('.') - 1)[-1]: value
+             for key, value in configuration.bindings(configuration.config_text()).items()}
+    printed = {'durall.adversarial_weight': 0.01, 'durall.l2_weight': 5e-5,
+               'durall.map_stride': 1, 'build_pixel_discriminator.kind': 'pixel',
+               'segmentor_optimizer.learning_rate': 2.5e-4, 'segmentor_optimizer.momentum': 0.9,
+               'segmentor_optimizer.name': 'sgd', 'segmentor_optimizer.schedule': 'poly',
+               'adversary_optimizer.name': 'adam', 'adversary_optimizer.learning_rate': 1e-4,
+               'adversary_optimizer.beta_1': 0.9, 'adversary_optimizer.beta_2': 0.99,
+               'adversary_optimizer.schedule': 'poly', 'adversarial_stage.batch_size': 10,
+               'alternation.every': 1, 'alternation.first': 'segmentor', 'swa.enabled': True,
+               'swa.every': 100, 'swa.reading': 'constant', 'swa.start': 0.0,
+               'stage_one.epochs': 0}
+    assert {name: bound.get(name) for name in printed} == printed
+    assert schedules.polynomial_decay(1.0, 100)(50).numpy() == pytest.approx(0.5 ** 0.9)
+
+
+PAPERS = sorted(path.relative_to(configuration.gin_root()).as_posix()
+                for path in (configuration.gin_root() / 'papers' / 'durall').glob('*.gin'))
+SMALL = ("dataset.reader = 'shapes'", f'dataset.options = {OPTIONS!r}', "dataset.test_split='test'",
+         "dataset.train_split='train'", 'dataset.holdout_fraction = 0.5',
+         'experiment.crop_size = 33', 'experiment.data_dir = None', 'experiment.checkpoint = None',
+         'adversarial_stage.steps = 2', 'adversarial_stage.batch_size = 2', 'swa.every = 1',
+         'adversarial_stage.train_pictures = 1', 'experiment.control = False',
+         # ResNet-101 without weights to start from would not bear a step.
+         'segmentor_optimizer.learning_rate = 0.0')
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', PAPERS)
+def test_every_file_takes_a_step_of_either_network(name, tmp_path):
+    configuration.parse([f'gin/{name}'], SMALL)
+    with mock.patch.object(adversarial_outcome, 'report'):
+        results = training.experiment(tmp_path / 'run', tf.distribute.get_strategy())
+    assert set(results['models']) == {'Durall', 'Durall + SWA'}
+    assert results['models']['Durall + SWA']['test']['miou'] is not None
+    phases = {key for line in logged(tmp_path / 'run', stage='durall') for key in line}
+    assert {'loss/ce', 'loss/adv'} <= phases
+    bindings = configuration.bindings((tmp_path / 'run' / 'operative_config.gin').read_text())
+    kinds = [value for key, value in bindings.items() if key.endswith('_discriminator.kind')]
+    assert kinds == ['picture' if 'standard' in name else 'pixel']

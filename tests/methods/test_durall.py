@@ -136,6 +136,29 @@ def test_the_adversarial_gradient_is_that_of_finite_differences(kind):
     assert not np.any(tape.gradient(loss, logits)) and np.isfinite(loss)
 
 
+@pytest.mark.parametrize('kind', encoder_decoder.KINDS)
+def test_the_discriminators_gradient_is_that_of_finite_differences(kind):
+    """Eq. 5's, for each of its variables, along the gradient's signs."""
+    method, batch = build(kind=kind, map_stride=2), pictures(3)
+    # Maps of zeros, where nothing is labelled, would lie on LeakyReLU's kink to the bit.
+    batch['label'] %= 255
+    logits = method.segmentor(batch['image'])
+    variables = method.adversary.trainable_variables
+    with tf.GradientTape() as tape:
+        loss, _ = method.discriminator_loss(batch, logits)
+    for variable, gradient in zip(variables, tape.gradient(loss, variables)):
+        start, way = variable.numpy(), np.sign(gradient.numpy())
+        assert np.abs(way).sum() > 0
+        size, ends = min(1e-3 / np.abs(gradient).sum(), 1e-3), []
+        for step in (size, -size):
+            variable.assign(start + step * way)
+            ends.append(float(method.discriminator_loss(batch, logits)[0]))
+        variable.assign(start)
+        expected = np.abs(gradient.numpy().astype(np.float64)).sum()
+        assert (ends[0] - ends[1]) / (2 * size) == pytest.approx(expected, rel=5e-2,
+                                                                 abs=2e-7 / size)
+
+
 def test_unlabelled_pixels_decide_nothing():
     """What stands under void rows, in the picture's truth or in D's decisions there, is unseen."""
     batch = pictures(2)

@@ -239,6 +239,24 @@ def test_a_training_in_turns_gives_the_same_average_however_often_it_is_stopped(
             np.testing.assert_array_equal(one, other)
 
 
+def test_a_training_counts_from_the_weights_that_it_begins_with(tmp_path):
+    """An average that was built before the weights were loaded takes them as they are then."""
+    method = Walk()
+    average = averaging.WeightAverage([method.segmentor.weight], 2)
+    method.segmentor.weight.assign([7.0, 8.0])
+    average.after_step()  # of something else, before
+
+    def batches(stream, first):
+        return tf.data.Dataset.from_tensor_slices({'image': np.zeros([4, 2], np.float32)[first:]})
+    loop.train(loop.Stepper(method, tf.distribute.get_strategy()), method, batches,
+               alternation.Sequence(2, lambda step: 'segmentor'), tmp_path,
+               tf.distribute.get_strategy(), random_streams.RandomStreams(0),
+               journal.Journal(tmp_path / 'metrics.jsonl'), 'walk', average=average)
+    last = np.array([7.0, 8.0]) * 0.81
+    np.testing.assert_allclose(average.averages[0], (2 * np.array([7.0, 8.0]) + last) / 3,
+                               rtol=1e-6)
+
+
 def test_what_tfa_does_otherwise():
     import tensorflow_addons as tfa
     with pytest.raises(TypeError, match='[lL]egacy'):

@@ -111,7 +111,8 @@ def report(context, segmentor, results, method, stage):
         if outcome.by_split(results, split):
             with files.atomic_file(run.figures / f'{split}.csv', 'w') as file:
                 file.write(tables.to_csv(outcome.table(results, split)))
-    notes = [f'Of the test split: {note}.' for note in outcome.notes_on_test(results)]
+    notes = [*(f'Of the test split: {note}.' for note in outcome.notes_on_test(results)),
+             *outcome.notes_on_training(results)]
     content = adversarial_report.adversarial_report(
         f'{outcome.TITLES[method]} on {spec.name}', results,
         outcome.read_lines(run.metrics_path), method, spec.class_names, palette=spec.palette,

@@ -31,7 +31,7 @@ def columns(method):
 def scores(context, segmentor, seconds, method='load', leave_out=()):
     """Evaluates every model of the run on every part of the data.
 
-    Leaves the weights of the run's best model in `segmentor`. Folders below checkpoints/ in
+    Leaves the weights of the last of them in `segmentor`. Folders below checkpoints/ in
     `leave_out` are no models to be shown.
 
     Returns:
@@ -50,7 +50,7 @@ def scores(context, segmentor, seconds, method='load', leave_out=()):
             networks.load_weights(context.run.checkpoints / name, segmentor)
             models[column] = {split: context.evaluate(segmentor, ids[split]) for split in SPLITS
                               if ids[split]}
-    return {'models': models, 'subject': list(models)[-1], 'seconds': seconds,
+    return {'models': models, 'subject': _subject(models, method), 'seconds': seconds,
             'seed': context.streams.seed_value,
             'dataset': context.data.spec.name,
             'pictures': {name: len(part) for name, part in ids.items()},
@@ -58,6 +58,15 @@ def scores(context, segmentor, seconds, method='load', leave_out=()):
             'pictures_left_out': {name: len(part) for name, part in context.data.left_out.items()},
             'test_shares': {name: len(set(part).intersection(context.data.test)) for name, part in
                             (('train', context.data.train), ('holdout', context.data.holdout))}}
+
+
+def _subject(models, method):
+    """The column that a run's result is told of, and that --checkpoint=RUN means.
+
+    It is the last there is; but LoAd's is its best, which looking ahead has chosen, not an average.
+    """
+    chosen = TITLES['load']
+    return chosen if method == 'load' and chosen in models else list(models)[-1]
 
 
 def by_split(results, split):
@@ -75,6 +84,36 @@ def table(results, split='test'):
     return tables.class_table(columns, start=START, control=control, subject=subject,
                               title=f'IoU in percent, {split}, '
                               f'{results["dataset"]}, seed {results["seed"]}{notes}')
+
+
+def average_told(column, found):
+    """A sentence without its stop: what averaging a stage's weights came to.
+
+    Args:
+      column: of the averaged weights.
+      found: from `averaged.save`.
+    """
+    models, after = found['models'], found['holdout_miou']
+    before = found['holdout_miou_before_batch_norm']
+    text = f'{column}: {models} model{"" if models == 1 else "s"} averaged'
+    if models < 2:
+        text += ', the weights that it began with alone: set swa.every lower'
+    if after is not None:
+        text += f', hold-out mIoU {100 * after:.2f}'
+        if before is not None:
+            text += (f' with batch norm estimated anew, {100 * before:.2f} with the statistics of '
+                     'the last weights')
+    return text
+
+
+def notes_on_training(results):
+    """[str], sentences: how averages came about, and where the control is from."""
+    notes = [f'{average_told(column, found)}.'
+             for column, found in results.get('averaged', {}).items()]
+    if results.get('control_from'):
+        notes.append(f'{CONTROL} was trained by {results["control_from"]} and taken over: the same '
+                     'start, batches and settings.')
+    return notes
 
 
 def notes_on_test(results):
@@ -192,7 +231,8 @@ def report(context, segmentor, results, controller=None):
 
 def _report_notes(results):
     """Fields of `reports.RunReport` that say what `notes_on_test` does."""
-    fields = {'summary': [f'Test: {note}.' for note in notes_on_test(results)]}
+    fields = {'summary': [*(f'Test: {note}.' for note in notes_on_test(results)),
+                          *notes_on_training(results)]}
     if results.get('test_shares', {}).get('holdout'):
         fields['split_notes'] = {**reports.SPLIT_NOTES, 'test': 'holds the hold-out'}
         fields['choice_note'] = (

@@ -74,8 +74,8 @@ def run(context, segmentor, start, average=False, random=False):
       random: whether some of the starting weights are random, to be told again on a resume.
 
     Returns:
-      dict with 'epochs', 'steps', 'seconds', 'random' and the mIoU on the hold-out; with averaged weights
-      what `averaged.save` says of them, as 'averaged'.
+      dict with 'epochs', 'steps', 'seconds', 'random' and the mIoU on the hold-out; with averaged
+      weights what `averaged.save` says of them, as 'averaged'.
 
     Raises:
       UserError: a setting out of range.

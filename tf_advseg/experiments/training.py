@@ -119,7 +119,8 @@ def run_stages(context, segmentor, method, control, start, max_propagations, con
                           random=random)
     print(f'Stage 1: {first["steps"]} steps, hold-out mIoU {100 * first["holdout_miou"]:.2f}',
           flush=True)
-    _tell_average(outcome.START, first.get('averaged'))
+    averages = {}
+    _averaged(outcome.START, first.get('averaged'), averages)
     _keep_operative_config(context)
     seconds = {'stage1': first.get('seconds', 0.0)}
     if method in adversarial.METHODS:
@@ -134,7 +135,7 @@ def run_stages(context, segmentor, method, control, start, max_propagations, con
         print(f'LoAd: {result.propagations} propagations in {result.cycles} cycles, best '
               f'{result.label} with hold-out mIoU {100 * result.miou:.2f} ({result.stop_reason})',
               flush=True)
-        _tell_average('LoAd', average)
+        _averaged(outcome.TITLES['load'], average, averages)
         if control and result.propagations:
             networks.load_weights(context.run.checkpoints / stage_one.NAME, segmentor)
             other, loops['control'], average = look_ahead.run(
@@ -142,8 +143,9 @@ def run_stages(context, segmentor, method, control, start, max_propagations, con
             seconds['control'] = loops['control'].watch.total()
             print(f'control: {other.propagations} propagations, best {other.label} with hold-out '
                   f'mIoU {100 * other.miou:.2f}', flush=True)
-            _tell_average('control', average)
+            _averaged(outcome.CONTROL, average, averages)
     results = outcome.scores(context, segmentor, seconds, method)
+    results['averaged'] = averages
     _keep_results(context, results)
     outcome.report(context, segmentor, results, loops['load'].controller if loops else None)
     last = 'best' if method == 'load' else stage_one.NAME
@@ -158,6 +160,7 @@ def _run_adversarial(context, segmentor, method, control, seconds, control_from,
     """
     title, stage = outcome.TITLES[method], adversarial.adversarial_stage()
     names = ('control',) if stage['only_control'] else (method, 'control') if control else (method,)
+    averages, taken_from = {}, None
     for name in names:
         networks.load_weights(context.run.checkpoints / stage_one.NAME, segmentor)
         result = adversarial.run(context, segmentor, method, name == 'control', control_from)
@@ -165,8 +168,12 @@ def _run_adversarial(context, segmentor, method, control, seconds, control_from,
         miou, told = result['holdout_miou'], title if name == method else 'control'
         print(f'{told}: {result["steps"]} steps, kept step {result["kept_step"]}' + (
             '' if miou is None else f' with hold-out mIoU {100 * miou:.2f}'), flush=True)
-        _tell_average(told, result.get('averaged'))
+        _averaged(title if name == method else outcome.CONTROL, result.get('averaged'), averages)
+        taken_from = result.get('taken_from')
+        if taken_from:
+            del seconds[name]  # the other run's
     results = adversarial_outcome.scores(context, segmentor, seconds, method, random)
+    results.update(averaged=averages, control_from=taken_from)
     _keep_results(context, results)
     adversarial_outcome.report(context, segmentor, results, method, stage)
     networks.load_weights(context.run.checkpoints / (
@@ -174,17 +181,11 @@ def _run_adversarial(context, segmentor, method, control, seconds, control_from,
     return results
 
 
-def _tell_average(name, found):
-    """Prints what averaging a stage's weights came to (`averaged.save`), if it was."""
-    if not found:
-        return
-    after, before = found['holdout_miou'], found['holdout_miou_before_batch_norm']
-    text = f'{name}{outcome.AVERAGED}: {found["models"]} models averaged'
-    if after is not None:
-        text += f', hold-out mIoU {100 * after:.2f}'
-        if before is not None:
-            text += f' (with the statistics of the last weights {100 * before:.2f})'
-    print(text, flush=True)
+def _averaged(column, found, averages):
+    """Prints what averaging a stage's weights came to (`averaged.save`), and keeps it by column."""
+    if found:
+        averages[column + outcome.AVERAGED] = found
+        print(outcome.average_told(column + outcome.AVERAGED, found), flush=True)
 
 
 def _keep_results(context, results):

@@ -121,24 +121,37 @@ class Durall(two_networks.TwoNetworks):
 
     # --- the discriminator ----------------------------------------------------------------
 
+    def discriminator_loss(self, batch, logits):
+        """A replica's share of L_disc (eq. 5), and what D says.
+
+        Args:
+          batch: global batch's share.
+          logits: the generator's, float32 [b, h', w', C], constant here.
+
+        Returns:
+          The sum of eq. 5's two terms, each a mean over the decisions that count; D's logits of the
+          truths, of the predictions, and which of them count.
+        """
+        grid = self._on_grid(batch, logits)
+        real = self.adversary(self.encoding.real(batch['image'], batch['label'], grid),
+                              training=True)
+        fake = self.adversary(self.fake_maps(batch, logits), training=True)
+        counted = self._counted(real, batch['label'])
+        loss = (self._mean(adversarial.binary_cross_entropy(real, tf.ones_like(real)), counted)
+                + self._mean(adversarial.binary_cross_entropy(fake, tf.zeros_like(fake)), counted))
+        return loss, (real, fake, counted)
+
     def adversary_step(self, batch, seed):
         """One step of the discriminator (eq. 5) on the batch's truths and predictions.
 
         Returns:
-          {'loss/disc', 'disc/acc_real', 'disc/acc_fake', 'weights/norm'}: 'loss/disc' is the sum of
-          eq. 5's two terms, each a mean over the decisions that count.
+          {'loss/disc', 'disc/acc_real', 'disc/acc_fake', 'weights/norm'}: 'loss/disc' is
+          `discriminator_loss`, the others are shares of the decisions that count.
         """
         logits = self.fixed_logits(batch, seed)
-        real_map = self.encoding.real(batch['image'], batch['label'], self._on_grid(batch, logits))
-        fake_map = self.fake_maps(batch, logits)
         variables = self.adversary.trainable_variables
         with tf.GradientTape() as tape:
-            real = self.adversary(real_map, training=True)
-            fake = self.adversary(fake_map, training=True)
-            counted = self._counted(real, batch['label'])
-            loss = (self._mean(adversarial.binary_cross_entropy(real, tf.ones_like(real)), counted)
-                    + self._mean(adversarial.binary_cross_entropy(fake, tf.zeros_like(fake)),
-                                 counted))
+            loss, (real, fake, counted) = self.discriminator_loss(batch, logits)
         base.apply_gradients(self.adversary_optimizer, tape.gradient(loss, variables), variables)
         return base.globally({
             'loss/disc': loss,

@@ -90,7 +90,8 @@ def adversarial_report(title, results, metrics, stage, class_names, control='con
     _set_models(made, results, metrics, start, subject, control_column)
     made.choice_note = _choice_note(keep, names, made.test)
     made.measures = _measure_tables(made, paper)
-    made.figures = _figures(metrics, stage, control, class_names, palette, steps_per_epoch, names)
+    made.figures = _figures(metrics, stage, control, class_names, palette, steps_per_epoch, names,
+                            any(map(like_with_like.is_averaged, made.test)))
     made.panels = _panels(masks, masks_over_time, probabilities)
     own = list(fields.pop('summary', ()))
     if results.get('starts_random'):
@@ -323,7 +324,8 @@ def _adversary_lines(metrics, stage):
             and curves.is_finite(m.get('loss/disc'))]
 
 
-def _figures(metrics, stage, control, class_names, palette, steps_per_epoch, names):
+def _figures(metrics, stage, control, class_names, palette, steps_per_epoch, names,
+             averaged):
     """The figures that have something to show, with captions."""
     stages = [name for name in (stage, control) if name is not None]
     own = [m for m in metrics if m.get('stage') in stages]
@@ -339,10 +341,13 @@ def _figures(metrics, stage, control, class_names, palette, steps_per_epoch, nam
             ('Accuracy of each class over training (as Luc et al., Fig. 4): solid with adversarial '
              'training, dashed without.',
              class_curves.class_accuracy_curves(own, stage, class_names, palette=palette, **axes))]
-        if class_curves.has_averaged(own, stages):
+        lines = class_curves.has_averaged(own, stages)
+        if lines or averaged:
             figures.insert(0, (
-                'mIoU on the hold-out over training (as Durall et al., Fig. 6), of the weights as '
-                'they are at each step (pale) and of their average so far (dark, “SWA”).',
+                'mIoU on the hold-out over training (as Durall et al., Fig. 6)' + (
+                    ', of the weights as they are at each step (pale) and of their average so far '
+                    '(dark, “SWA”).' if lines else '. Averaged weights have no line: for each '
+                    'point batch norm would have to be estimated anew.'),
                 class_curves.miou_curves(own, stage, **axes)))
     if len(_adversary_lines(metrics, stage)) >= _FEWEST:
         figures.append(('The adversary over the steps of both networks: its loss, and how often '

@@ -31,7 +31,8 @@ class WeightAverage(tf.Module):
 
     Args:
       variables: the segmentor's trainable variables, float32.
-      every: steps between two updates: "if mod(i, n) = 0", i counting the segmentor's steps from 1.
+      every: steps between two updates: "if mod(i, n) = 0". i counts the segmentor's steps from 1:
+        Algorithm 1's, from 0, would take in the weights after the first step as well.
       constant: n of eq. 7 in the reading 'constant'; None is `every`, as printed.
       reading: 'constant': theta_swa <- (theta_swa n + theta) / (n + 1) with one n for ever;
         'models': n is how many models are in the average so far, theta at the start being the
