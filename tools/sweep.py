@@ -29,24 +29,19 @@ flags.DEFINE_list('measures', ['miou'], 'What is tabled: miou, pixel_accuracy, '
                   'mean_class_accuracy, fwiou, boundary, boundary_std.')
 
 FLAGS = flags.FLAGS
+_OF_TRAINING = ('gin_file', 'gin_param', 'workdir', 'data_dir', 'checkpoint', 'strategy',
+                'dry_run', 'grid', 'seeds')
 
 
 def main(argv):
-    """Flags, the cells, their runs, the table."""
+    """Flags, the cells, their runs, the tables."""
     del argv
-    from tf_advseg.core import files
     from tf_advseg.core.errors import UserError
     from tf_advseg.experiments import sweep_table
     from tf_advseg.experiments import sweeping
-    from tf_advseg.reporting import tables
     measures = sweep_table.parse_measures(FLAGS.measures)
     if FLAGS.runs:
-        if FLAGS.workdir or FLAGS.gin_file or FLAGS.grid:
-            raise UserError('--runs tables finished runs: give neither --workdir, --gin_file nor '
-                            '--grid with it')
-        collected = sweeping.collect_runs(FLAGS.runs)
-        print('\n\n'.join(tables.to_text(sweep_table.table(collected, measure))
-                          for measure in measures))
+        _table_runs(measures)
         return
     if not FLAGS.workdir or not FLAGS.gin_file:
         missing = '--workdir=runs/NAME' if not FLAGS.workdir else '--gin_file=gin/...'
@@ -66,18 +61,46 @@ def main(argv):
             print('done   ' if cell.done else 'to run ', shlex.join(command(cell)))
         return
     failed = sweeping.run_cells(cells, FLAGS.workdir, command)
-    collected = sweeping.collect(cells)
-    for number, measure in enumerate(measures):
-        table = sweep_table.table(collected, measure)
-        print(tables.to_text(table))
-        name = f'sweep_{measure}.csv' if number else 'sweep.csv'
-        with files.atomic_file(pathlib.Path(FLAGS.workdir) / name, 'w') as file:
-            file.write(tables.to_csv(table))
+    _write_tables(sweeping.collect(cells), measures)
     for cell, line in failed:
         print(f'failed: {cell.folder}: {line}', file=sys.stderr)
     if failed:
         raise UserError(f'{len(failed)} of {len(cells)} runs failed; see {FLAGS.workdir}/logs, '
                         'then start the same command again')
+
+
+def _table_runs(measures):
+    """Prints the tables of --runs."""
+    from tf_advseg.core.errors import UserError
+    from tf_advseg.experiments import sweep_table
+    from tf_advseg.experiments import sweeping
+    from tf_advseg.reporting import tables
+    given = [f'--{name}' for name in _OF_TRAINING if FLAGS[name].present]
+    if given:
+        raise UserError('--runs tables finished runs and trains nothing: leave out '
+                        f'{", ".join(given)}')
+    collected = sweeping.collect_runs(FLAGS.runs)
+    note = sweeping.configurations_told(FLAGS.runs)
+    if note:
+        print(note)
+    print('\n\n'.join(tables.to_text(sweep_table.table(collected, measure))
+                      for measure in measures))
+
+
+def _write_tables(collected, measures):
+    """Prints a sweep's tables and writes them beside its runs, the first measure's as sweep.csv."""
+    from tf_advseg.core import files
+    from tf_advseg.experiments import sweep_table
+    from tf_advseg.reporting import tables
+    for number, measure in enumerate(measures):
+        for table, end in ((sweep_table.table(collected, measure), ''),
+                           (sweep_table.against_first(collected, measure), '_against_first')):
+            if table is None:
+                continue
+            print(tables.to_text(table))
+            name = f'sweep_{measure}{end}.csv' if number else f'sweep{end}.csv'
+            with files.atomic_file(pathlib.Path(FLAGS.workdir) / name, 'w') as file:
+                file.write(tables.to_csv(table))
 
 
 def run():

@@ -147,14 +147,6 @@ def test_bf_and_its_sigma_are_tabled(tmp_path):
         assert [row[3].value for row in table.rows] == ['–', value]
 
 
-def test_t_quantiles_are_those_of_the_tables():
-    # Two-sided 95 %, as printed in any table of Student's t.
-    for degrees, value in {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 9: 2.262, 29: 2.045,
-                           120: 1.980}.items():
-        assert sweep_table.t_quantile(0.95, degrees) == pytest.approx(value, abs=5e-4)
-    assert sweep_table.t_quantile(0.99, 5) == pytest.approx(4.032, abs=5e-4)
-
-
 def make_done(cell, scores):
     """Writes a results.json, scores by model, and a report."""
     cell.folder.mkdir(parents=True)
@@ -199,6 +191,22 @@ def test_a_finished_sweep_prints_its_table(call, tmp_path, capsys):
     call('sweep', GIN, f'--workdir={tmp_path}', '--seeds=0,1')
     assert '+1.50 [-4.85, +7.85]' in capsys.readouterr().out
     assert '52.50 ± 0.71' in (tmp_path / 'sweep.csv').read_text()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['as_given', 'logs', 'sweep.csv']
+
+
+def test_a_grids_cells_are_held_against_the_first_on_paper_too(call, tmp_path, capsys):
+    axes = [sweeping.parse_axis('lookahead.balance=0.5,1')]
+    for cell, score in zip(sweeping.make_cells(tmp_path, axes, [0, 1]), (0.5, 0.7, 0.52, 0.73)):
+        make_done(cell, {'Stage 1': 0.5, 'control (CE)': 0.5, 'LoAd': score})
+    call('sweep', GIN, f'--workdir={tmp_path}', '--grid=lookahead.balance=0.5,1', '--seeds=0,1',
+         '--measures=miou,fwiou')
+    interval = '+2.50 [-3.85, +8.85]'
+    text = capsys.readouterr().out
+    assert interval in text and 'mIoU against lookahead.balance=0.5' in text
+    names = {path.name for path in tmp_path.glob('*.csv')}
+    assert names == {'sweep.csv', 'sweep_against_first.csv', 'sweep_fwiou.csv',
+                     'sweep_fwiou_against_first.csv'}
+    assert interval in (tmp_path / 'sweep_against_first.csv').read_text()
 
 
 def test_mistakes_are_told_before_anything_runs(call, tmp_path):
@@ -244,18 +252,44 @@ def test_averaged_weights_are_compared_with_averaged_ones(tmp_path):
     assert 'Stage 1' not in table.header
 
 
-def test_cells_of_one_seed_share_the_control_of_the_first(tmp_path):
-    axes = [sweeping.parse_axis('luc.adversarial_weight=1.0,2.0')]
-    cells = sweeping.check(sweeping.make_cells(tmp_path, axes, [0, 1]), ['gin/methods/luc.gin'], [])
-    assert [cell.control_from for cell in cells] == [None, None, cells[0].folder, cells[1].folder]
-    later = cells[3]
+LUC = ['gin/methods/luc.gin']
+
+
+def test_a_cell_takes_the_control_of_the_first_that_trains_the_same(tmp_path):
+    axes = [sweeping.parse_axis('luc.adversarial_weight=1.0,2.0'),
+            sweeping.parse_axis('segmentor_optimizer.learning_rate=0.1,0.01')]
+    cells = sweeping.check(sweeping.make_cells(tmp_path, axes, [0, 1]), LUC, [])
+    assert [cell.control_from for cell in cells] == [None] * 4 + [
+        cell.folder for cell in cells[:4]]  # the same rate and seed, lambda 1
+    later = cells[7]
     assert not any('control_from' in word for word in sweeping.cell_command(later, [], []))
     later.control_from.mkdir(parents=True)
     (later.control_from / 'config.gin').touch()  # it was begun
-    assert f"--gin_param=experiment.control_from = '{cells[1].folder}'" in sweeping.cell_command(
+    assert f"--gin_param=experiment.control_from = '{cells[3].folder}'" in sweeping.cell_command(
         later, [], [])
-    load = sweeping.check(sweeping.make_cells(tmp_path, [], [0]), ['gin/demo_smallest.gin'], [])
-    assert load[0].control_from is None
+
+
+@pytest.mark.parametrize('gin_files, axis, sources', [
+    (['gin/demo_smallest.gin'], 'lookahead.balance=0.5,1', [None, None]),  # as many steps as LoAd's
+    (LUC, "experiment.method='cross_entropy',luc,durall", [None, None, None]),
+    # The first has no control, the third takes the second's.
+    (LUC, 'experiment.control=False,True', [None, None]),
+    (LUC, 'luc.adversarial_weight=1,2,3', [None, 0, 0]),
+    (LUC, 'luc.adversarial_weight=1,2', [None, 0]),
+    (LUC, 'adversarial_stage.only_control=True,False', [None, 0]),
+    (LUC, 'luc.upsample_logits=True,False', [None, None])])
+def test_which_cells_have_a_source(gin_files, axis, sources, tmp_path):
+    cells = sweeping.check(sweeping.make_cells(tmp_path, [sweeping.parse_axis(axis)], [0]),
+                           gin_files, [])
+    assert [cell.control_from for cell in cells] == [
+        None if number is None else cells[number].folder for number in sources]
+
+
+def test_a_cell_without_a_control_is_no_source_and_needs_none(tmp_path):
+    axes = [sweeping.parse_axis('experiment.control=False,True'),
+            sweeping.parse_axis('luc.adversarial_weight=1,2')]
+    cells = sweeping.check(sweeping.make_cells(tmp_path, axes, [0]), LUC, [])
+    assert [cell.control_from for cell in cells] == [None, None, None, cells[2].folder]
 
 
 def test_finished_runs_are_tabled_without_a_grid(tmp_path, call, capsys):
@@ -278,5 +312,40 @@ def test_finished_runs_are_tabled_without_a_grid(tmp_path, call, capsys):
     (cells[1].folder / 'report.html').unlink()
     with pytest.raises(UserError, match='not a finished run'):
         sweeping.collect_runs([cell.folder for cell in cells])
-    with pytest.raises(UserError, match='--runs tables finished runs'):
-        call('sweep', words[0], '--workdir=runs/x')
+
+
+def test_runs_take_no_flag_of_a_training(tmp_path, call):
+    cell, = sweeping.make_cells(tmp_path, [], [0])
+    make_done(cell, {'Stage 1': 0.5, 'Luc': 0.6})
+    for word in ('--workdir=runs/x', GIN, '--gin_param=luc.saturating = True', '--data_dir=x',
+                 '--checkpoint=x', '--strategy=mirrored', '--dry_run', '--grid=a.b=1',
+                 '--seeds=0', '--seeds=0,1'):
+        with pytest.raises(UserError) as caught:
+            call('sweep', f'--runs={cell.folder}', word)
+        assert str(caught.value) == ('--runs tables finished runs and trains nothing: leave out '
+                                     + word.partition('=')[0])
+    with pytest.raises(UserError, match='leave out --workdir, --seeds$'):
+        call('sweep', f'--runs={cell.folder}', '--seeds=1', '--workdir=x')
+
+
+def test_runs_of_other_settings_are_told_apart_from_other_draws(tmp_path, call, capsys):
+    cells = sweeping.make_cells(tmp_path, [], [0, 1, 2])
+    configs = ['', "experiment.checkpoint = 'b'\nexperiment.data_dir = 'd'\n",
+               'luc.adversarial_weight = 1.0\nswa.every = 7\na.b.c = 1\nd.e = 2\n']
+    for cell, config in zip(cells, configs):
+        make_done(cell, {'Stage 1': 0.5, 'Luc': 0.6})
+        (cell.folder / 'config.gin').write_text(f'experiment.seed = {cell.seed}\n{config}')
+        results = files.read_json(cell.folder / 'results.json')
+        files.write_json(cell.folder / 'results.json', {**results, 'seed': cell.seed})
+    folders = [cell.folder for cell in cells]
+    call('sweep', *(f'--runs={folder}' for folder in folders))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == (
+        'not one configuration made these runs: '
+        f'b.c was not set, now 1 in {folders[2]}; d.e was not set, now 2 in {folders[2]}; '
+        f'luc.adversarial_weight was not set, now 1.0 in {folders[2]}; and 1 more')
+    assert lines[1].startswith('mIoU in percent')
+    assert sweeping.configurations_told(folders[:2]) == ''
+    (cells[1].folder / 'config.gin').unlink()
+    assert sweeping.configurations_told(folders[:2]) == ''
+

@@ -173,7 +173,8 @@ def run(context, segmentor, method, control=False, control_from=None):
 
     Returns:
       dict with 'steps', 'seconds', of the kept model 'holdout_miou' (None for 'last') and
-      'kept_step', and 'averaged': what `averaged.save` says of the averaged weights, or None.
+      'kept_step', 'averaged': what `averaged.save` says of the averaged weights, or None, and
+      'records': what the pictures were. Of a control taken over 'taken_from', too: from where.
 
     Raises:
       UserError: see `build`; a loss is not finite; the hold-out has no labelled pixel to choose by.
@@ -193,11 +194,12 @@ def run(context, segmentor, method, control=False, control_from=None):
         'crop_size': list(context.crop_size),
         'train': stages.settings_hash(context.data.train)}
     if control and control_from is not None:
-        reason = shared_control.take_over(context, control_from, identity)
-        print(f'control: taken over from {control_from}' if reason is None else
-              f'control: trained here, not taken over from {control_from}: {reason}', flush=True)
-    result = stages.run_stage(context.run.stages, stage.name, identity,
-                              lambda folder: _Runner(context, stage).run(folder), context.chief)
+        told = shared_control.take_over(context, control_from, identity).text
+        if told:
+            print(told, flush=True)
+    result = stages.run_stage(context.run.stages, stage.name, identity, lambda folder: {
+        **_Runner(context, stage).run(folder),
+        shared_control.RECORDS: shared_control.fingerprint(context.data.records)}, context.chief)
     if context.chief:
         _remove_aside(context.run.stages / stage.name)
     segmentor.fine_tune_batch_norm = frozen

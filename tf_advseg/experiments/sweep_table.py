@@ -91,38 +91,91 @@ def _compared(models, subjects):
     return found
 
 
+def _models(collected):
+    """(the models beside them, the methods' own), as results name them, in their order."""
+    runs_of_all = [run for runs in collected.values() for run in runs.values()]
+    subjects = list(dict.fromkeys(like_with_like.plain(run['subject']) for run in runs_of_all))
+    found = list(dict.fromkeys(model for run in runs_of_all for model in run['models']))
+    own = [model for subject in subjects for model in found
+           if like_with_like.plain(model) == subject]
+    return [model for model in found if model not in own], own
+
+
+def _values(runs, split, model, measure):
+    """{seed: what a model scores}, of the runs that have it."""
+    scores = {seed: run['models'][model][split] for seed, run in runs.items()
+              if split in run['models'].get(model, {})}
+    values = {seed: MEASURES[measure][1](found) for seed, found in scores.items()}
+    return {seed: value for seed, value in values.items() if value is not None}
+
+
+def _paired(values, others):
+    """`_gain` over the seeds that both have."""
+    return _gain([(values[seed], others[seed]) for seed in values if seed in others])
+
+
+def _absent(collected):
+    """'; not there yet: CELL seeds 1, 2' for cells that lack seeds of others; '' for none."""
+    seeds = list(dict.fromkeys(seed for runs in collected.values() for seed in runs))
+    absent = {name: [str(seed) for seed in sorted(seeds) if seed not in runs]
+              for name, runs in collected.items()}
+    told = [f'{name} seed{"s" if len(left) > 1 else ""} {", ".join(left)}'
+            for name, left in absent.items() if left]
+    return f'; not there yet: {"; ".join(told)}' if told else ''
+
+
 def table(collected, measure='miou'):
     """tables.Table: mean and spread over seeds of every cell, and the method's paired gains.
 
     A gain is the mean over runs of the method's model minus another of the same run, with a
-    t-based 95 % interval over runs.
+    t-based 95 % interval over runs. The title says which seeds a cell lacks that others have.
 
     Args:
       collected: from `collect`.
       measure: one of MEASURES.
     """
-    title, value_of = MEASURES[measure]
-    runs_of_all = [run for runs in collected.values() for run in runs.values()]
-    subjects = list(dict.fromkeys(like_with_like.plain(run['subject']) for run in runs_of_all))
-    found = list(dict.fromkeys(model for run in runs_of_all for model in run['models']))
-    models = [model for model in found if like_with_like.plain(model) not in subjects]
-    subjects = [model for subject in subjects for model in found
-                if like_with_like.plain(model) == subject]
+    models, subjects = _models(collected)
     gains = _compared(models, subjects)
     header = ['cell', 'split', 'runs', *models, *subjects,
               *(f'{subject} - {other}' for subject, other in gains)]
     rows = []
     for name, runs in collected.items():
         for split in SPLITS:
-            values = {model: {seed: value_of(run['models'][model][split])
-                              for seed, run in runs.items()
-                              if split in run['models'].get(model, {})}
+            values = {model: _values(runs, split, model, measure)
                       for model in (*models, *subjects)}
-            values = {model: {seed: value for seed, value in found.items() if value is not None}
-                      for model, found in values.items()}
             rows.append((name, split, len(runs),
-                         *(_spread(list(values[model].values())) for model in (*models, *subjects)),
-                         *(_gain([(values[a][s], values[b][s]) for s in values[a] if s in values[b]])
-                           for a, b in gains)))
-    return tables.plain_table(header, rows, f'{title} in percent: mean ± standard deviation over '
-                              'runs; gains in points [95 % interval over runs]')
+                         *(_spread(list(found.values())) for found in values.values()),
+                         *(_paired(values[a], values[b]) for a, b in gains)))
+    return tables.plain_table(header, rows, f'{MEASURES[measure][0]} in percent: mean ± standard '
+                              'deviation over runs; gains in points [95 % interval over runs]'
+                              f'{_absent(collected)}')
+
+
+def against_first(collected, measure='miou'):
+    """tables.Table: each later cell's own models against the same ones of the first cell.
+
+    Paired by seed: the mean over the seeds that both cells have of the difference of two runs,
+    with a t-based 95 % interval. A method's own models, plain and averaged, and not the controls.
+
+    Args:
+      collected: from `collect`.
+      measure: one of MEASURES.
+
+    Returns:
+      The table; None for a single cell, or where no later one has a model of the first.
+    """
+    first, *others = collected
+    own = {name: _models({name: runs})[1] for name, runs in collected.items()}
+    models = [model for model in own[first] if any(model in own[name] for name in others)]
+    if not models:
+        return None
+    rows = []
+    for name in others:
+        for split in SPLITS:
+            rows.append((name, split, sum(seed in collected[first] for seed in collected[name]),
+                         *(_paired(_values(collected[name], split, model, measure),
+                                   _values(collected[first], split, model, measure))
+                           if model in own[name] else tables.MISSING for model in models)))
+    return tables.plain_table(
+        ['cell', 'split', 'common seeds', *models], rows, f'{MEASURES[measure][0]} against '
+        f'{first}, in points: mean [95 % interval] of paired differences over common seeds')

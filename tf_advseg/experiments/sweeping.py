@@ -15,6 +15,9 @@ from tf_advseg.core import files
 from tf_advseg.core import progress
 
 RESULTS, REPORT = 'results.json', 'report.html'
+# In these, runs that are tabled together may differ without a word.
+_NOT_TOLD = ('experiment.seed', 'experiment.data_dir', 'experiment.checkpoint',
+             'experiment.control_from')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,8 +29,8 @@ class Cell:
       seed: of the run.
       folder: its run directory.
       columns: the models that its configuration asks for, once `check` has looked.
-      control_from: the run directory of this seed's first cell, whose control serves all cells
-        that differ in their adversaries alone; None for that cell, and where there are no such.
+      control_from: the run directory of the first earlier cell of this seed that trains the same
+        control (`shared_control.differences`), once `check` has looked; None where there is none.
     """
     settings: tuple
     seed: int
@@ -171,24 +174,38 @@ def check(cells, gin_files, gin_params, data_dir=None, checkpoint=None):
       UserError: a name or value that gin does not take, or a finished run of another
         configuration in a cell's folder.
     """
+    from tf_advseg.experiments import outcome
     from tf_advseg.experiments import training
-    known = []
+    known, trained = [], []
     for cell in cells:
         bindings = [f'experiment.seed = {cell.seed}', *_path_bindings(data_dir, checkpoint),
                     *gin_params, *cell.bindings]
         configuration.parse(gin_files, bindings)
-        path = cell.folder / 'config.gin'
+        text, path = configuration.config_text(), cell.folder / 'config.gin'
         if path.is_file():
-            changed = configuration.differences(path.read_text(encoding='utf-8'),
-                                                configuration.config_text(), training.MAY_CHANGE)
+            changed = configuration.differences(path.read_text(encoding='utf-8'), text,
+                                                training.MAY_CHANGE)
             if changed:
                 raise errors.UserError(f'{cell.folder}: was made with another configuration: '
                                        f'{"; ".join(changed[:3])}; choose another --workdir')
-        source = next(other.folder for other in cells if other.seed == cell.seed)
-        shared = source != cell.folder and _takes_turns()
-        known.append(dataclasses.replace(cell, columns=_asked_for(),
-                                         control_from=source if shared else None))
+        cell = dataclasses.replace(cell, columns=_asked_for())
+        if outcome.CONTROL in cell.columns and _takes_turns():
+            cell = dataclasses.replace(cell, control_from=_trains_the_same(trained, cell, text))
+            trained.append((cell, text))
+        known.append(cell)
     return known
+
+
+def _trains_the_same(trained, cell, text):
+    """Folder of the first cell of the same seed whose control is this one's, or None.
+
+    Args:
+      trained: [(an earlier cell that trains its control, its configuration)].
+      cell, text: the cell, and its configuration.
+    """
+    from tf_advseg.experiments import shared_control
+    return next((other.folder for other, old in trained if other.seed == cell.seed
+                 and not shared_control.differences(old, text)), None)
 
 
 def _takes_turns():
@@ -297,6 +314,26 @@ def collect_runs(paths):
                                    'seed are no independent draws')
         found[results['seed']] = _told(results)
     return {'given runs': found}
+
+
+def configurations_told(paths):
+    """A line on the settings in which runs differ; '' where one configuration made them all.
+
+    The seed, and where the start, the data and a control are from, do not count.
+
+    Args:
+      paths: run directories.
+    """
+    texts = {path: (path / 'config.gin').read_text(encoding='utf-8')
+             for path in map(pathlib.Path, paths) if (path / 'config.gin').is_file()}
+    found = {}
+    for path, text in texts.items():
+        for line in configuration.differences(next(iter(texts.values())), text, _NOT_TOLD):
+            name, _, values = line.partition(': ')
+            found.setdefault(name, f'{_short(name)} {values} in {path}')
+    more = f'; and {len(found) - 3} more' if len(found) > 3 else ''
+    return (f'not one configuration made these runs: {"; ".join(list(found.values())[:3])}{more}'
+            if found else '')
 
 
 def _told(results):

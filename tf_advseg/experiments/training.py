@@ -113,7 +113,7 @@ def run_stages(context, segmentor, method, control, start, max_propagations, con
         adversarial.build(context, segmentor, method,
                           control=adversarial.adversarial_stage()['only_control'])
         adversarial_outcome.paper_figures()
-        if control_from is not None:
+        if control_from and not (context.run.stages / shared_control.STAGE).exists():
             shared_control.require(control_from)
     first = stage_one.run(context, segmentor, start, average=method == 'cross_entropy',
                           random=random)

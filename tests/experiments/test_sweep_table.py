@@ -1,0 +1,59 @@
+"""The statistics of a sweep's tables; tests/tools/test_sweep.py has the tables of whole sweeps."""
+import math
+import statistics
+
+import pytest
+
+from tf_advseg.experiments import sweep_table
+
+
+def collected_of(scores):
+    """{cell: [{model: mIoU} of each seed, the method last]} -> as from `sweeping.collect`."""
+    return {cell: {seed: {'subject': list(models)[-1], 'models': {
+        model: {split: {'miou': value} for split in ('holdout', 'test')}
+        for model, value in models.items()}} for seed, models in enumerate(runs) if models}
+            for cell, runs in scores.items()}
+
+
+def test_t_quantiles_are_those_of_the_tables():
+    # Two-sided 95 %, as printed in any table of Student's t.
+    for degrees, value in {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 9: 2.262, 29: 2.045,
+                           120: 1.980}.items():
+        assert sweep_table.t_quantile(0.95, degrees) == pytest.approx(value, abs=5e-4)
+    assert sweep_table.t_quantile(0.99, 5) == pytest.approx(4.032, abs=5e-4)
+
+
+def test_later_cells_stand_against_the_first_by_seed():
+    """The spread over seeds, far larger than the difference, is in both and leaves no trace."""
+    first, later = [0.50, 0.60, 0.40, 0.45], [0.51, 0.63, 0.42]
+    collected = collected_of({
+        'standard': [{'control (CE)': 0.1, 'Durall': a, 'Durall + SWA': a + 0.1} for a in first],
+        'pixel': [{'control (CE)': 0.2, 'Durall': b, 'Durall + SWA': 0.9} for b in later],
+        'one': [{}, {'control (CE)': 0.2, 'Durall': 0.58}],
+        'none': []})
+    found = sweep_table.against_first(collected)
+    assert found.header == ('cell', 'split', 'common seeds', 'Durall', 'Durall + SWA')
+    assert 'against standard' in found.title
+    rows = {(row[0].value, row[1].value): [cell.value for cell in row[2:]] for row in found.rows}
+    assert len(rows) == 6  # the first cell has no row
+    differences = [1.0, 3.0, 2.0]
+    mean, half = 2.0, 4.302653 * statistics.stdev(differences) / math.sqrt(3)
+    assert rows['pixel', 'test'][:2] == [
+        '3', f'{mean:+.2f} [{mean - half:+.2f}, {mean + half:+.2f}]']
+    assert rows['pixel', 'holdout'][2].startswith('+30.00 [')
+    assert rows['one', 'test'] == ['1', '-2.00 –', '–']
+    assert rows['none', 'test'] == ['0', '–', '–']
+    title = sweep_table.table(collected).title
+    assert title.endswith('; not there yet: pixel seed 3; one seeds 0, 2, 3; '
+                          'none seeds 0, 1, 2, 3')
+
+
+def test_cells_of_another_method_are_not_held_against_the_first():
+    collected = collected_of({
+        'a': [{'Stage 1': 0.1, 'control (CE)': 0.1, 'Luc': 0.2}],
+        'b': [{'Stage 1': 0.1, 'control (CE)': 0.1, 'Durall': 0.2}]})
+    assert sweep_table.against_first(collected) is None
+    assert sweep_table.against_first({'a': {}, 'b': {}}) is None
+    only = {'a': collected['a']}
+    assert sweep_table.against_first(only) is None
+    assert 'not there yet' not in sweep_table.table(only).title
