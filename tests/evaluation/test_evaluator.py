@@ -7,6 +7,7 @@ from tf_advseg.core.errors import UserError
 from tf_advseg.evaluation import evaluator
 from tf_advseg.evaluation.evaluator import Evaluator, confusion_matrix
 from tf_advseg.evaluation.prediction import predict
+from tf_advseg.models import deeplab_residual
 from tf_advseg.models.deeplab import deeplab_mobilenet_v2
 
 C = 5
@@ -187,3 +188,21 @@ def test_an_empty_split_is_told(case):
 def test_ties_go_to_the_lower_class():
     logits = tf.constant([[[[1.0, 3.0, 3.0]]]])
     np.testing.assert_array_equal(evaluator.predicted_ids(logits, (2, 2)), np.ones([1, 2, 2]))
+
+
+@pytest.mark.parametrize('heights', [(65, 49, 81)])
+def test_pictures_of_one_width_and_several_heights(heights):
+    """Atrous depthwise convolutions fail in a graph that leaves one of the two sizes open."""
+    network = deeplab_residual.deeplab_residual(3, atrous_rates=(2, 3, 5))
+    generator = np.random.default_rng(0)
+    batches = [{'image': generator.uniform(0, 255, (2, height, 81, 3)).astype(np.float32),
+                'label': generator.integers(0, 3, (2, height, 81))} for height in heights]
+    expected = sum(evaluator.confusion_matrix(
+        batch['label'], evaluator.predicted_ids(network(batch['image']), batch['label'].shape[1:]),
+        3).numpy() for batch in batches)
+    np.testing.assert_array_equal(
+        evaluator.Evaluator(network, lambda: iter(batches), 3).run(), expected)
+    for batch in batches:
+        ids = predict(network, batch['image'][0].astype(np.uint8), crop_size=49)
+        whole = network(np.floor(batch['image'][:1]))
+        np.testing.assert_array_equal(ids, evaluator.predicted_ids(whole, ids.shape)[0])

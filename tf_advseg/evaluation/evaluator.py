@@ -15,6 +15,17 @@ from tf_advseg.models import segmentor as segmentors
 from tf_advseg.models.resize import resize_bilinear
 
 
+def open_size(segmentor):
+    """(height, width) that functions for pictures of many sizes are traced with: both open.
+
+    A function that was traced for one width and any height (what `reduce_retracing` makes of
+    pictures of one width) is folded wrongly by TensorFlow's graph optimizer around atrous depthwise
+    convolutions, and fails (TF 2.15.1). A foreign network's own size stays, if it has one.
+    """
+    wrapped = isinstance(segmentor, segmentors.WrappedSegmentor)
+    return (wrapped and segmentor.crop_size) or (None, None)
+
+
 def predicted_ids(logits, size):
     """Argmax of the align-corners upsampled float32 logits: int32 [B,height,width].
 
@@ -87,7 +98,9 @@ class Evaluator:
         self._data = data
         self._channels = None  # of the logits, known once the step is traced
         if callable(data):
-            self._step = self._compiled(self._count_batch, None)
+            size = open_size(segmentor)
+            self._step = self._compiled(self._count_batch, (
+                tf.TensorSpec([None, *size, 3], tf.float32), tf.TensorSpec([None, *size], tf.int32)))
             return
         images, labels, sizes = data
         if not len(images) == len(labels) == len(sizes):
@@ -132,7 +145,7 @@ class Evaluator:
         """Yields each global batch as a tuple of arrays with one leading axis."""
         if callable(self._data):
             for batch in self._data():
-                yield batch['image'], batch['label']
+                yield tf.cast(batch['image'], tf.float32), tf.cast(batch['label'], tf.int32)
             return
         for start in range(0, len(self._data[0]), self.batch_size):
             yield tuple(array[start:start + self.batch_size] for array in self._data)
@@ -160,13 +173,14 @@ class Evaluator:
     def _compiled(self, count, signature):
         """count on one device, or its sum over the replicas, as a tf.function."""
         if self.strategy is None:
-            return tf.function(count, input_signature=signature, reduce_retracing=True)
+            return tf.function(count, input_signature=signature)
 
         def summed(*shares):
             counts = self.strategy.run(count, args=shares)
             return self.strategy.reduce(tf.distribute.ReduceOp.SUM, counts, axis=None)
 
-        return tf.function(summed, reduce_retracing=True)
+        # Each size is traced by itself: see `open_size`.
+        return tf.function(summed)
 
     def _count_arrays(self, images, labels, sizes):
         batch = padded_batch(images, labels, sizes, segmentors.padding_colour(self.segmentor))

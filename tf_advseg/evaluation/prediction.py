@@ -5,20 +5,21 @@ import tensorflow as tf
 from tf_advseg.core.errors import UserError
 from tf_advseg.data.pipeline import padded_sizes
 from tf_advseg.evaluation import multi_scale
-from tf_advseg.evaluation.evaluator import predicted_ids
+from tf_advseg.evaluation.evaluator import open_size, predicted_ids
 from tf_advseg.models import segmentor as segmentors
 from tf_advseg.models.resize import resize_bilinear
 
 
-def _function(segmentor, scales, flip):
+def _function(segmentor, scales, flip, with_probabilities):
     """The compiled prediction of one segmentor, made once and kept with it."""
     kept = segmentor.__dict__.get('_predict_whole', {})
     # Past Keras' __setattr__, which would make the functions a part of the checkpoint.
     object.__setattr__(segmentor, '_predict_whole', kept)
-    if (scales, flip) in kept:
-        return kept[scales, flip]
+    key = scales, flip, with_probabilities
+    if key in kept:
+        return kept[key]
 
-    def predict_whole(image, size, with_probabilities):
+    def predict_whole(image, size):
         inside = (slice(None), slice(size[0]), slice(size[1]))
         padded = tf.shape(image)[:2]
         if scales == multi_scale.SINGLE and not flip:
@@ -30,8 +31,9 @@ def _function(segmentor, scales, flip):
         ids = tf.cast(predicted_ids(scores, padded)[inside][0], tf.uint8)
         return (ids, chances) if with_probabilities else ids
 
-    kept[scales, flip] = tf.function(predict_whole, reduce_retracing=True)
-    return kept[scales, flip]
+    kept[key] = tf.function(predict_whole, input_signature=[
+        tf.TensorSpec([*open_size(segmentor), 3], tf.float32), tf.TensorSpec([2], tf.int32)])
+    return kept[key]
 
 
 def predict(segmentor, image, crop_size=None, probabilities=False, scales=multi_scale.SINGLE,
@@ -64,8 +66,8 @@ def predict(segmentor, image, crop_size=None, probabilities=False, scales=multi_
     padded = np.full((*size, 3), segmentors.padding_colour(segmentor), np.float32)
     padded[:height, :width] = image
     scales = multi_scale.require_scales(scales, segmentor)
-    function = _function(segmentor, scales, bool(flip))
-    result = function(tf.constant(padded), tf.constant([height, width]), bool(probabilities))
+    function = _function(segmentor, scales, bool(flip), bool(probabilities))
+    result = function(tf.constant(padded), tf.constant([height, width]))
     if probabilities:
         return result[0].numpy(), result[1].numpy()
     return result.numpy()

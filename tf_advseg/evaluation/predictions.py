@@ -15,7 +15,7 @@ from tf_advseg.data.pipeline import padded_sizes
 from tf_advseg.data.records import data_errors
 from tf_advseg.data.spec import IGNORE_LABEL
 from tf_advseg.evaluation import multi_scale, sliding_window
-from tf_advseg.evaluation.evaluator import predicted_ids
+from tf_advseg.evaluation.evaluator import open_size, predicted_ids
 from tf_advseg.models import segmentor as segmentors
 from tf_advseg.models.resize import resize_bilinear, scale_dimension
 
@@ -226,9 +226,7 @@ class MapPredictor:
     def _compiled(self, compute):
         """Function of one float32 batch a replica -> list of what `compute` says of each."""
         # One signature for all sizes: neither their order nor the replicas decide what is traced.
-        crop = self.segmentor.crop_size if isinstance(
-            self.segmentor, segmentors.WrappedSegmentor) else None
-        signature = [tf.TensorSpec([None, *(crop or (None, None)), 3])] * self._replicas
+        signature = [tf.TensorSpec([None, *open_size(self.segmentor), 3])] * self._replicas
         if self._strategy is None:
             compiled = tf.function(lambda batch: (compute(batch),), input_signature=signature)
         else:
