@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tf_advseg.core import configuration
 from tf_advseg.core.errors import UserError
-from tf_advseg.experiments import adversarial_outcome, networks, training
+from tf_advseg.experiments import adversarial_outcome, evaluating, networks, training
 from tf_advseg.training import averaging, checkpoints, loop, schedules
 
 OPTIONS = {'num_train': 6, 'num_val': 4, 'num_test': 2, 'size': (40, 40), 'smallest': (33, 33)}
@@ -82,12 +82,25 @@ def test_a_run_shows_both_networks_plain_and_averaged(made):
     assert results['models']['Durall + SWA']['holdout']['miou'] == pytest.approx(last['miou'])
     assert networks.find(path).name == 'averaged'  # what --checkpoint=RUN means
     html = (path / 'report.html').read_text()
+    assert 'one decision a pixel, maps of every 2. pixel, λ 0.01' in html
+    assert '3 models averaged, every 3 steps from step 0 on, n = 3 constant' in html
     assert 'Durall + SWA' in html and (path / 'figures' / 'masks_over_time.png').is_file()
     shown = adversarial_outcome.masks_over_time(mock.Mock(run=mock.Mock(stages=path / 'stages')),
                                                 'durall')
     assert {name: list(steps) for name, steps in shown.items()} == {
         'Durall': [3, 6, 8], 'control (CE)': [3, 6, 8]}
     assert all(mask.dtype == np.uint8 for mask in shown['Durall'][8])
+
+
+def test_an_evaluation_says_which_model_it_is_of(made):
+    path, results, _ = made
+    for which, name in ((None, 'averaged'), ('last', 'last')):
+        found = evaluating.evaluate(path, which=which, show=False)
+        column = results['models']['Durall + SWA' if which is None else 'Durall']
+        model, = found['models'].values()
+        assert model['miou'] == pytest.approx(column['test']['miou'], abs=1e-6)
+        assert list(found['which'].values()) == [name]
+        assert ('averaged' in evaluating.table(found).title) is (which is None)
 
 
 def test_averages_are_equation_seven_over_the_weights_of_the_steps(made):

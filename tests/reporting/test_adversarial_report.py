@@ -204,6 +204,14 @@ def test_every_gain_is_of_like_against_like(metrics, make_summary):
     assert 'Fig. 6' in made.figures[0][0] and len(made.figures) == 6
 
 
+def test_a_yardstick_of_other_pictures_is_none(metrics, make_summary):
+    made = adversarial_report.adversarial_report('t', _results(make_summary), metrics, 'luc', NAMES,
+                                                 noise=None)
+    told = ' '.join(made.summary)
+    assert 'nobody has tried on these pictures' in told and 'lies within' not in told
+    assert 'points of Luc over control (CE)' in told
+
+
 def test_no_averages_no_word_of_them(metrics, make_summary):
     made = adversarial_report.adversarial_report('t', _results(make_summary), metrics, 'luc', NAMES)
     assert 'SWA' not in made.choice_note + ' '.join(made.summary)

@@ -201,13 +201,15 @@ def write_split(path, splits, **fields):
         'splits': {name: list(ids) for name, ids in splits.items()}})
 
 
-def read_split(path, disjoint=False):
+def read_split(path, disjoint=False, may_be_empty=False):
     """The parts of `write_split`'s file.
 
     Args:
       path: the file.
       disjoint: whether parts that share a picture are refused. Those of records may: VOC's
         trainval is the union of two others.
+      may_be_empty: whether a part may have no picture, as a run's rest of val where the hold-out is
+        all of it.
 
     Returns:
       dict name -> list of ids. UserError if it is no such file, or a part lists a picture twice.
@@ -223,7 +225,7 @@ def read_split(path, disjoint=False):
     if not isinstance(splits, dict) or not all(isinstance(v, list) for v in splits.values()):
         raise UserError(f'{path}: "splits" should map each split\'s name to a list of ids')
     for name, ids in splits.items():
-        if not ids:
+        if not ids and not may_be_empty:
             raise UserError(f'{pathlib.Path(path)}: split "{name}" is empty')
     part_of = {}
     for name, ids in splits.items():

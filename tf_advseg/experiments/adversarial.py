@@ -163,13 +163,12 @@ def build(context, segmentor, method, control=False):
                  max(1, round(every)) if every else 0, swa, average)
 
 
-def run(context, segmentor, method, control=False, control_from=None):
+def run(context, segmentor, method, control=False):
     """Runs a stage, or takes up its result; what is kept of it lies in checkpoints/ then.
 
     Args:
       context, segmentor, method, control: see `build`; the segmentor starts as Stage 1 left it,
         and ends with other weights.
-      control_from: of a control, a run to take it over from if it is the same, or None.
 
     Returns:
       dict with 'steps', 'seconds', of the kept model 'holdout_miou' (None for 'last') and
@@ -184,27 +183,45 @@ def run(context, segmentor, method, control=False, control_from=None):
     frozen = segmentor.fine_tune_batch_norm
     if live is not None:
         segmentor.fine_tune_batch_norm = live
-    identity = {
-        'method': method, 'start': _start(context),
-        **{name: value for name, value in stage.settings.items()
-           if name not in _MAY_CHANGE and value != _LATER.get(name, ...)},
-        **({'swa': dataclasses.asdict(stage.swa)} if stage.swa.enabled else {}),
-        'plan': dataclasses.asdict(stage.plan) if not control else stage.steps,
-        'model': context.description, 'seed': context.streams.seed_value,
-        'crop_size': list(context.crop_size),
-        'train': stages.settings_hash(context.data.train)}
-    if control and control_from is not None:
-        told = shared_control.take_over(context, control_from, identity).text
-        if told:
-            print(told, flush=True)
-    result = stages.run_stage(context.run.stages, stage.name, identity, lambda folder: {
-        **_Runner(context, stage).run(folder),
-        shared_control.RECORDS: shared_control.fingerprint(context.data.records)}, context.chief)
+    result = stages.run_stage(
+        context.run.stages, stage.name, _identity(context, stage, method), lambda folder: {
+            **_Runner(context, stage).run(folder),
+            shared_control.RECORDS: shared_control.fingerprint(context.data.records)},
+        context.chief)
     if context.chief:
         _remove_aside(context.run.stages / stage.name)
     segmentor.fine_tune_batch_norm = frozen
     context.barrier()
     return result
+
+
+def take_control(context, segmentor, method, source):
+    """Takes the control over from another run if it is the same, and prints what came of it.
+
+    Args:
+      context, segmentor, method: see `build`; Stage 1 is done.
+      source: the other run's directory.
+
+    Raises:
+      UserError: see `shared_control.take_over`.
+    """
+    stage = build(context, segmentor, method, control=True)
+    told = shared_control.take_over(context, source, _identity(context, stage, method)).text
+    if told:
+        print(told, flush=True)
+
+
+def _identity(context, stage, method):
+    """What a stage's result hangs on, see `stages.run_stage`."""
+    return {
+        'method': method, 'start': _start(context),
+        **{name: value for name, value in stage.settings.items()
+           if name not in _MAY_CHANGE and value != _LATER.get(name, ...)},
+        **({'swa': dataclasses.asdict(stage.swa)} if stage.swa.enabled else {}),
+        'plan': stage.steps if stage.name == CONTROL else dataclasses.asdict(stage.plan),
+        'model': context.description, 'seed': context.streams.seed_value,
+        'crop_size': list(context.crop_size),
+        'train': stages.settings_hash(context.data.train)}
 
 
 def _remove_aside(folder, kept=None):
@@ -259,7 +276,7 @@ class _Runner:
             networks.load_weights(folder / self._memory['folder'], stage.segmentor)
         self._save(context.run.checkpoints / stage.checkpoint, step, miou)
         return {'steps': stage.steps, 'seconds': seconds, 'holdout_miou': miou, 'kept_step': step,
-                'averaged': found}
+                'averaged': found, 'about': stage.method.about}
 
     def _batches(self, stream, first):
         """Batches of one network's steps; the adversary's own come in an order of their own."""

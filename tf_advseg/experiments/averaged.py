@@ -22,7 +22,8 @@ def save(context, segmentor, average, settings, folder, batches, **fields):
       **fields: JSON-able, kept beside.
 
     Returns:
-      {'models': how many are in the average, 'holdout_miou': of what was saved,
+      {'models': how many are in the average, 'every', 'constant', 'reading', 'start': see
+      `WeightAverage.description`; 'holdout_miou': of what was saved,
       'holdout_miou_before_batch_norm': with the statistics of the last weights, None where they
       were not re-estimated}; an mIoU is None where the hold-out has no labelled pixel.
     """
@@ -37,8 +38,7 @@ def save(context, segmentor, average, settings, folder, batches, **fields):
                       averaged=about, holdout_miou=after, holdout_miou_before_batch_norm=before,
                       **fields)
     context.barrier()
-    return {'models': about['models'], 'holdout_miou': after,
-            'holdout_miou_before_batch_norm': before}
+    return {**about, 'holdout_miou': after, 'holdout_miou_before_batch_norm': before}
 
 
 def reestimate(context, segmentor, settings, batches):

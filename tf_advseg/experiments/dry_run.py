@@ -4,21 +4,26 @@ import time
 import numpy as np
 import tensorflow as tf
 
+from tf_advseg.core import configuration
 from tf_advseg.experiments import adversarial
 from tf_advseg.experiments import look_ahead
+from tf_advseg.experiments import shared_control
 from tf_advseg.models import segmentor as segmentors
 
 
 TRIED = 8  # pictures at most of a forward pass that is timed
 
 
-def describe(context, segmentor, method, control=True):
+def describe(context, segmentor, method, control=True, control_from=None):
     """Prints parameters, memory, disk and a guess of the time; takes no step.
 
     Args:
       context: experiments.context.Context.
       segmentor: built in the strategy's scope.
-      method, control: see `training.experiment`.
+      method, control, control_from: see `training.experiment`.
+
+    Raises:
+      UserError: there is no run at `control_from`.
     """
     total, trainable = segmentors.parameter_count(segmentor)
     data = context.data
@@ -30,6 +35,13 @@ def describe(context, segmentor, method, control=True):
     print(f'hold-out in memory: {4 * len(data.holdout) * height * width / 2 ** 20:.0f} MiB')
     if method in adversarial.METHODS:
         _describe_stages(context, segmentor, method, control)
+        if control_from and control:
+            path = shared_control.require(control_from)
+            changed = shared_control.differences(
+                (path / 'config.gin').read_text(encoding='utf-8'), configuration.config_text())
+            print(f'control: trained here, {path} has another configuration: ' + '; '.join(changed)
+                  if changed else f'control: taken over from {path}, if its start and its pictures '
+                                  'are the same')
     if method != 'load':
         return
     loop = look_ahead.build(context, segmentor)

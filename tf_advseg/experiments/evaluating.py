@@ -69,6 +69,9 @@ def load(checkpoint, which=None):
     if not there:
         raise errors.UserError(f'{checkpoint}: no such checkpoint; give a run directory or a '
                                'model folder with --checkpoint')
+    folder = networks.find(path, which_folder(which))
+    if which is None and folder is not None and folder != path and 'averaged' in folder.name:
+        print(f'{checkpoint}: the averaged model (--which chooses another)', flush=True)
     return networks.load(path, which_folder(which))
 
 
@@ -197,9 +200,10 @@ def evaluate(checkpoint, compare=(), which=None, data_dir=None, reader=None, spl
 
     Returns:
       {'dataset', 'split', 'pictures', 'left_out': ids of damaged ones, 'scales', 'flip', 'padding',
-      'window', 'overlap', 'models': {name: summary}, 'checkpoints': {name: path}}; with others to
-      compare 'comparisons' of `comparing.compare`. 'window' is the one really used: {name: (h, w)
-      on the network's grid}, or None.
+      'window', 'overlap', 'models': {name: summary}, 'checkpoints': {name: path}, 'which': {name:
+      the model's folder, in a run one of networks.WHICH}}; with others to compare 'comparisons' of
+      `comparing.compare`. 'window' is the one really used: {name: (h, w) on the network's grid}, or
+      None.
 
     Raises:
       UserError: see the functions above.
@@ -208,8 +212,8 @@ def evaluate(checkpoint, compare=(), which=None, data_dir=None, reader=None, spl
     checkpoints = [checkpoint, *compare]
     run = run_of(checkpoint)
     scope = strategy.scope() if strategy is not None else contextlib.nullcontext()
-    names = comparing.column_names(checkpoints, [
-        networks.find(path, one) for path, one in _which_of_each(checkpoints, which)])
+    folders = [networks.find(path, one) for path, one in _which_of_each(checkpoints, which)]
+    names = comparing.column_names(checkpoints, folders)
     with scope:
         models = load_each(checkpoints, which)
     with evaluation_data.open_records(data_dir, reader, run, damaged) as records:
@@ -224,7 +228,9 @@ def evaluate(checkpoint, compare=(), which=None, data_dir=None, reader=None, spl
         results = {'dataset': records.spec.name, 'split': pictures.split,
                    'pictures': len(pictures.ids), 'left_out': list(pictures.left_out), **passes,
                    'models': {name: one.summary for name, one in scored.items()},
-                   'checkpoints': dict(zip(names, map(str, checkpoints)))}
+                   'checkpoints': dict(zip(names, map(str, checkpoints))),
+                   'which': {name: None if folder is None else folder.name
+                             for name, folder in zip(names, folders)}}
         if compare:
             results['comparisons'] = comparing.compare(scored, records.spec)
         if output is not None:
@@ -252,7 +258,14 @@ def table(results):
     return tables.class_table(
         results['models'], title=f'IoU in percent, {results["split"]} of {results["dataset"]} '
                                  f'({results["pictures"]} pictures{left_out_text(results)}'
-                                 f'{passes_text(results)})')
+                                 f'{passes_text(results)}{which_text(results)})')
+
+
+def which_text(results):
+    """Which models are averages: '; run: averaged'. '' where none is."""
+    told = [f'{name}: {which}' for name, which in results.get('which', {}).items()
+            if which and 'averaged' in which and which not in name]
+    return ''.join(f'; {part}' for part in told)
 
 
 def left_out_text(results):

@@ -114,8 +114,8 @@ def choose_pictures(records, split='test', run=None, source=None):
     path = run / 'split.json' if run is not None else None
     if path is not None and path.is_file():
         known = gone.union(records.ids)
-        choices.update({name: ids for name, ids in splits_lib.read_split(path).items()
-                        if known.issuperset(ids)})
+        own = splits_lib.read_split(path, may_be_empty=True)
+        choices.update({name: ids for name, ids in own.items() if ids and known.issuperset(ids)})
     errors.require_one_of('split', split, choices)
     ids = [image_id for image_id in choices[split] if image_id not in gone]
     if not ids:

@@ -99,6 +99,8 @@ def export(checkpoint, output, formats=('saved_model',), input_size=None, which=
     images, compared_on = _pictures(pictures, size)
     ranges = images if calibration is None else _pictures(calibration, size)[0]
     report = {'format': REPORT_FORMAT, 'version': 1, 'checkpoint': str(checkpoint),
+              'which': networks.find(pathlib.Path(checkpoint).expanduser(),
+                                     evaluating.which_folder(which)).name,
               'model': content['model'], 'num_classes': content['num_classes'],
               'large': large, 'input_size': list(size), 'compared_on': compared_on, 'files': {}}
     with output_folder.written(output, REPORT) as folder:

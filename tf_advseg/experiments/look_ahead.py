@@ -76,6 +76,8 @@ def build(context, segmentor, max_propagations=None, control=False, panel=None):
         maps = None if control else buffer(folder / 'buffer', kind=method.map_kind)
     except ValueError as error:
         raise errors.UserError(f'LoAd\'s settings: {str(error).splitlines()[0]}') from error
+    if average is not None and not control:
+        _require_averaged(average, rules, settings.steps_per_propagation(len(context.data.train)))
     return orchestrator.LookAhead(
         method, data, rules, maps,
         snapshots.SnapshotStore(folder / 'snapshots', context.chief, context.barrier, average),
@@ -84,6 +86,17 @@ def build(context, segmentor, max_propagations=None, control=False, panel=None):
         context.journal(journal_folder / 'journal.jsonl'),
         context.journal(journal_folder / 'metrics.jsonl'), context.streams, context.strategy,
         context.board('control' if control else 'load', panel))
+
+
+def _require_averaged(average, rules, steps):
+    """Raises UserError where the caps leave no step at which weights would be averaged."""
+    caps = [rules.max_propagations] + [count and rules.patience * count
+                                       for count in (rules.max_total_cycles, rules.max_cycles)]
+    most = min((cap for cap in caps if cap), default=None)
+    if most is not None and average.every > most * steps:
+        raise errors.UserError(
+            f'swa.every = {average.every}: about {most} propagations have {most * steps} steps, so '
+            'nothing would be averaged; set swa.every lower (and with it swa.constant, if set)')
 
 
 def run(context, segmentor, max_propagations=None, control=False, panel=None):

@@ -96,6 +96,10 @@ def average_told(column, found):
     models, after = found['models'], found['holdout_miou']
     before = found['holdout_miou_before_batch_norm']
     text = f'{column}: {models} model{"" if models == 1 else "s"} averaged'
+    if 'every' in found:
+        mean = (f'n = {found["constant"]:g} constant' if found['reading'] == 'constant'
+                else 'their plain mean')
+        text += f', every {found["every"]} steps from step {found["start"]} on, {mean}'
     if models < 2:
         text += ', the weights that it began with alone: set swa.every lower'
     if after is not None:
@@ -108,8 +112,10 @@ def average_told(column, found):
 
 def notes_on_training(results):
     """[str], sentences: how averages came about, and where the control is from."""
-    notes = [f'{average_told(column, found)}.'
-             for column, found in results.get('averaged', {}).items()]
+    subject = like_with_like.plain(results.get('subject'))
+    notes = [f'{subject}: {results["about"]}.'] if results.get('about') else []
+    notes += [f'{average_told(column, found)}.'
+              for column, found in results.get('averaged', {}).items()]
     if results.get('control_from'):
         notes.append(f'{CONTROL} was trained by {results["control_from"]} and taken over: the same '
                      'start, batches and settings.')

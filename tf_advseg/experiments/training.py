@@ -89,7 +89,7 @@ def experiment(workdir, strategy, dry_run=False, seed=0, method='load', control=
             print(f'starting weights: {started.text()}', flush=True)
             random = bool(started.reinitialised)
         if dry_run:
-            plans.describe(context, segmentor, method, control)
+            plans.describe(context, segmentor, method, control, control_from)
             return None
         return run_stages(context, segmentor, method, control, start, max_propagations,
                           control_from, random)
@@ -160,20 +160,23 @@ def _run_adversarial(context, segmentor, method, control, seconds, control_from,
     """
     title, stage = outcome.TITLES[method], adversarial.adversarial_stage()
     names = ('control',) if stage['only_control'] else (method, 'control') if control else (method,)
-    averages, taken_from = {}, None
+    averages, taken_from, about = {}, None, None
+    if control_from and 'control' in names:  # told before the method's training, which may be long
+        adversarial.take_control(context, segmentor, method, control_from)
     for name in names:
         networks.load_weights(context.run.checkpoints / stage_one.NAME, segmentor)
-        result = adversarial.run(context, segmentor, method, name == 'control', control_from)
+        result = adversarial.run(context, segmentor, method, name == 'control')
         seconds[name] = result['seconds']
         miou, told = result['holdout_miou'], title if name == method else 'control'
         print(f'{told}: {result["steps"]} steps, kept step {result["kept_step"]}' + (
             '' if miou is None else f' with hold-out mIoU {100 * miou:.2f}'), flush=True)
         _averaged(title if name == method else outcome.CONTROL, result.get('averaged'), averages)
+        about = result.get('about') if name == method else about
         taken_from = result.get('taken_from')
         if taken_from:
             del seconds[name]  # the other run's
     results = adversarial_outcome.scores(context, segmentor, seconds, method, random)
-    results.update(averaged=averages, control_from=taken_from)
+    results.update(averaged=averages, control_from=taken_from, about=about)
     _keep_results(context, results)
     adversarial_outcome.report(context, segmentor, results, method, stage)
     networks.load_weights(context.run.checkpoints / (

@@ -59,6 +59,13 @@ class Durall(two_networks.TwoNetworks):
         self.map_stride = map_stride
         self.encoding = label_maps.LabelMaps(segmentor.num_classes)
 
+    @property
+    def about(self):
+        """See `two_networks.TwoNetworks.about`."""
+        decides = {'pixel': 'one decision a pixel', 'picture': 'one decision a picture (standard)'}
+        kind = decides.get(getattr(self.adversary, 'decides', None), 'no discriminator')
+        return (f'{kind}, maps of every {self.map_stride}. pixel, λ {self.adversarial_weight:g}')
+
     # --- the generator --------------------------------------------------------------------
 
     def cross_entropy(self, logits, batch, seed):

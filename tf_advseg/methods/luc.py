@@ -76,6 +76,12 @@ class Luc(two_networks.TwoNetworks):
         self.class_weights = None if class_counts is None else [
             1.0 / max(float(count), 1.0) for count in class_counts]
 
+    @property
+    def about(self):
+        """See `two_networks.TwoNetworks.about`."""
+        judge = 'no adversary' if self.adversary is None else self.adversary.name
+        return f'{judge} on {self.encoding.kind} maps, λ {self.adversarial_weight:g}'
+
     # --- the segmentor --------------------------------------------------------------------
 
     def cross_entropy(self, logits, batch, seed):

@@ -52,6 +52,11 @@ class TwoNetworks(base.Method):
         """The optimizer of a phase."""
         return self.adversary_optimizer if phase == 'adversary' else self.optimizer
 
+    @property
+    def about(self):
+        """A few words for a reader: what tells this run of the method from others."""
+        raise NotImplementedError('a method says what it is')
+
     def cross_entropy(self, logits, batch, seed):
         """A replica's share of the pixel-wise loss: float32 scalar."""
         raise NotImplementedError('a method has a pixel-wise loss')

@@ -68,7 +68,8 @@ def adversarial_report(title, results, metrics, stage, class_names, control='con
       masks: uint8 [H, W, 3] from panels.panel_grid, or None.
       masks_over_time: uint8 [H, W, 3] from training_masks.masks_over_time, or None.
       probabilities: {picture: uint8 [H, W, 3] from probability_panels}, or None.
-      noise: how far another seed alone moves the mIoU of one run, as a fraction.
+      noise: how far another seed alone moves the mIoU of one run, as a fraction; None where nobody
+        has tried, with other data or few pictures.
       **fields: further fields of RunReport (configuration, environment, …), which win over those
         made here; sentences given as `summary` are put in front.
 
@@ -264,6 +265,12 @@ def noise_sentences(made, noise=NOISE):
     pairs = like_with_like.pairs(mious, made.subject, made.control)
     if not pairs:
         return []
+    if noise is None:
+        gains = '; '.join(f'{report.points(mious[a] - mious[b])} points of {a} over {b}'
+                          for a, b in pairs)
+        return [f'One run is one draw ({gains}): how far another seed alone moves it nobody has '
+                'tried on these pictures. Only several seeds of both, and an interval over them, '
+                'tell a gain (tools/sweep.py runs them).']
     apart, weighed = math.sqrt(2.0) * noise, []
     for number, (subject, control) in enumerate(pairs):
         gain = mious[subject] - mious[control]
@@ -380,7 +387,7 @@ def _panels(masks, masks_over_time, probabilities):
                      'black.', masks))
     if masks_over_time is not None:
         made.append(('The same at several steps of training (as Durall et al., Fig. 5), a row a '
-                     'network.', masks_over_time))
+                     'network: the weights as they were, not averaged.', masks_over_time))
     for name, panel in (probabilities or {}).items():
         made.append((f'{name}: class probabilities, a row a model (as Luc et al., Fig. 3), black 0 '
                      'and white 1; below, the label maps superimposed on the picture.', panel))
