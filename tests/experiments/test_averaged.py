@@ -11,7 +11,7 @@ from tf_advseg.core import configuration, files, random_streams, run_directory
 from tf_advseg.core.errors import UserError
 from tf_advseg.data import pipeline
 from tf_advseg.evaluation import metrics as figures
-from tf_advseg.experiments import averaged, networks, stage_one, training
+from tf_advseg.experiments import averaged, look_ahead, networks, stage_one, training
 from tf_advseg.experiments import context as contexts
 from tf_advseg.experiments import dataset as datasets
 from tf_advseg.models import segmentor as segmentors
@@ -163,3 +163,19 @@ def test_load_and_its_control_leave_averaged_models(tmp_path):
         assert content['averaged']['models'] >= 1 and 0.0 <= content['holdout_miou'] <= 1.0
         assert content['holdout_miou_before_batch_norm'] is not None
     assert networks.find(tmp_path / 'run') == folder / 'best'
+
+
+@pytest.mark.parametrize('caps, steps, refused', [
+    (dict(max_propagations=12), 1, True), (dict(max_propagations=12), 9, False),
+    (dict(max_cycles=3), 1, True), (dict(max_total_cycles=30), 1, False), ({}, 1, False)])
+def test_load_refuses_an_average_that_its_caps_leave_no_step_for(caps, steps, refused):
+    """Told before the first propagation; n is 100, a cycle 5 propagations."""
+    rules = types.SimpleNamespace(**{'max_propagations': None, 'max_total_cycles': None,
+                                     'max_cycles': None, 'patience': 5, **caps})
+    average = types.SimpleNamespace(every=100)
+    if not refused:
+        look_ahead._require_averaged(average, rules, steps)
+        return
+    with pytest.raises(UserError, match='swa.every = 100: about 1[25] propagations') as caught:
+        look_ahead._require_averaged(average, rules, steps)
+    assert '\n' not in str(caught.value)

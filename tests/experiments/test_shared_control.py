@@ -79,7 +79,10 @@ def test_another_adversary_has_the_same_control(first, tmp_path, capsys):
     bindings = (f"experiment.control_from = '{path}'", "build_pixel_discriminator.kind = 'picture'",
                 'durall.adversarial_weight = 3.0')
     results, trained = start(tmp_path / 'run', *bindings)
-    assert trained == ['durall'] and f'control: taken over from {path}' in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert trained == ['durall'] and f'control: taken over from {path}' in told
+    assert told.index('taken over') < told.index('Durall: 2 steps')  # before the long training
+    assert results['control_from'] == str(path) and 'control' not in results['seconds']
     for column in (outcome.CONTROL, outcome.CONTROL + outcome.AVERAGED):
         assert results['models'][column] == before['models'][column]
     assert same_models(path, tmp_path / 'run')
@@ -119,6 +122,26 @@ def test_a_folder_that_is_no_run_is_told(tmp_path):
         start(tmp_path / 'run', f"experiment.control_from = '{tmp_path}'")
     assert 'not a run directory' in str(caught.value) and '\n' not in str(caught.value)
     assert not (tmp_path / 'run' / 'stages').exists()  # told before anything is trained
+
+
+def test_a_dry_run_says_what_will_become_of_the_control(first, tmp_path, capsys):
+    path, _ = first
+    for binding, text in (('durall.adversarial_weight = 3.0', f'control: taken over from {path}'),
+                          ('segmentor_optimizer.learning_rate = 0.5', 'control: trained here')):
+        configuration.parse(['gin/methods/durall.gin'], [
+            *DURALL, f"experiment.control_from = '{path}'", binding])
+        training.experiment(tmp_path / 'run', tf.distribute.get_strategy(), dry_run=True)
+        assert text in capsys.readouterr().out
+
+
+def test_a_method_that_goes_on_loses_no_line_of_a_control_that_came_later(first, tmp_path):
+    path, _ = first
+    with mock.patch.object(adversarial_outcome, 'scores', side_effect=KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt):  # the method is done, the control not asked for yet
+            start(tmp_path / 'run', 'experiment.control = False')
+    (tmp_path / 'run' / 'stages' / 'durall' / 'done.json').unlink()  # as if it had been stopped
+    start(tmp_path / 'run', f"experiment.control_from = '{path}'")
+    assert lines(path) and lines(tmp_path / 'run') == lines(path)
 
 
 def text_of(method, *bindings):

@@ -161,9 +161,12 @@ def _run_adversarial(context, segmentor, method, control, seconds, control_from,
     title, stage = outcome.TITLES[method], adversarial.adversarial_stage()
     names = ('control',) if stage['only_control'] else (method, 'control') if control else (method,)
     averages, taken_from, about = {}, None, None
-    if control_from and 'control' in names:  # told before the method's training, which may be long
-        adversarial.take_control(context, segmentor, method, control_from)
+    # A control that cannot be taken over is told before the method's training, which may be long; but
+    # a method that goes on cuts metrics.jsonl back to where it stopped, so then it comes after that.
+    turn = 'control' if (context.run.stages / method).exists() else names[0]
     for name in names:
+        if name == turn and control_from and 'control' in names:
+            adversarial.take_control(context, segmentor, method, control_from)
         networks.load_weights(context.run.checkpoints / stage_one.NAME, segmentor)
         result = adversarial.run(context, segmentor, method, name == 'control')
         seconds[name] = result['seconds']
