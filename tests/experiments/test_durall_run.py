@@ -163,6 +163,7 @@ def test_averaging_changes_no_training(made, tmp_path):
     assert networks.find(tmp_path / 'run').name == 'last'
 
 
+@pytest.mark.slow  # the steps and the averages have default tests of their own on two replicas
 def test_two_replicas_give_the_same_run(made, tmp_path, two_replicas):
     path, _, _ = made
     start(tmp_path / 'run', 'experiment.control = False', strategy=two_replicas)

@@ -114,7 +114,7 @@ def test_a_run_may_take_the_backbone_alone(made, tmp_path, monkeypatch):
     class Ended(Exception):
         pass
 
-    def load_weights(path, segmentor, **options):
+    def read_weights(path, segmentor, **options):
         seen.append((path, options))
         raise Ended
 
@@ -122,7 +122,7 @@ def test_a_run_may_take_the_backbone_alone(made, tmp_path, monkeypatch):
                       '"num_val": 2, "num_test": 1, "size": (40, 40), "smallest": (33, 33)}',
                       'dataset.holdout_fraction = 0.5',
                       'deeplab_mobilenet_v2.depth_multiplier = 0.25'])
-    monkeypatch.setattr(networks, 'load_weights', load_weights)
+    monkeypatch.setattr(networks, 'read_weights', read_weights)
     try:
         with pytest.raises(Ended):
             training.experiment(tmp_path / 'run', tf.distribute.get_strategy(), crop_size=33,

@@ -74,7 +74,7 @@ def test_ctrl_c_leaves_what_the_same_command_goes_on_with(folders, tmp_path, mon
     def stopped(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(networks, 'load_weights', stopped)
+    monkeypatch.setattr(networks, 'read_weights', stopped)
     with pytest.raises(KeyboardInterrupt):
         start(tmp_path / 'run', folders[0.25])
     assert (tmp_path / 'run' / 'config.gin').is_file()
