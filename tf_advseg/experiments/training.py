@@ -161,8 +161,8 @@ def _run_adversarial(context, segmentor, method, control, seconds, control_from,
     title, stage = outcome.TITLES[method], adversarial.adversarial_stage()
     names = ('control',) if stage['only_control'] else (method, 'control') if control else (method,)
     averages, taken_from, about = {}, None, None
-    # A control that cannot be taken over is told before the method's training, which may be long; but
-    # a method that goes on cuts metrics.jsonl back to where it stopped, so then it comes after that.
+    # A control that cannot be taken over is told before the method's training, which may be long;
+    # but a method that goes on cuts metrics.jsonl back to where it stopped: then it comes after.
     turn = 'control' if (context.run.stages / method).exists() else names[0]
     for name in names:
         if name == turn and control_from and 'control' in names:

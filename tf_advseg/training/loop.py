@@ -1,4 +1,5 @@
 """Taking a method's steps: compiled once per phase, resumable, under any strategy."""
+import dataclasses
 import pathlib
 import shutil
 import time
@@ -133,40 +134,81 @@ def train(stepper, method, batches, plan, folder, strategy, streams, metrics, de
     began = time.perf_counter() - seconds
     if first >= plan.total:
         return seconds
-    iterators = {}
+    source = _Batches(batches, strategy)
+    hooks = _Hooks(metrics, log_every, evaluate_every, evaluate, diagnose_every, diagnose, average)
     with progress.Progress(plan.total - first, description) as bar, record_sets.data_errors():
         for step in range(first, plan.total):
             turn, done = plan.turn(step), step + 1
-            last = done == plan.total
-            if turn.stream not in iterators:
-                iterators[turn.stream] = iter(distribute(batches(turn.stream, turn.index),
-                                                         strategy))
-            batch = next(iterators[turn.stream])
+            place, last = _place(description, turn, done), done == plan.total
+            batch = source.next(turn)
             seed = streams.seed('dropout', turn.index, _salt(turn.stream))
-            own = turn.stream == alternation.SEGMENTOR
-            place = {'stage': description, 'step': done}
-            place['generator_step' if own else 'adversary_step'] = turn.index + 1
-            if own and diagnose_every and turn.index % diagnose_every == 0:
-                metrics.append('gradients', **place, **diagnose(batch, seed))
+            hooks.before(turn, place, batch, seed)
             scalars = stepper(turn.phase, batch, seed)
             if not health.is_finite(scalars):
                 raise errors.UserError(
                     f'{description}: the loss is not finite at step {step} ({turn.phase}); lower '
                     'its learning rate, or look at the data with tools/doctor.py')
-            if own and average is not None:
-                average.after_step()
             bar.update(1, loss=f'{scalars.get("loss/ce", scalars.get("loss/disc")):.3f}')
-            if (turn.index + 1) % log_every == 0 or last:
-                metrics.append('stage', **place, **scalars)
-            evaluated = own and evaluate_every and evaluate and (
-                (turn.index + 1) % evaluate_every == 0 or last)
-            if evaluated:
-                for found in evaluate(turn.index + 1):
-                    metrics.append(found.pop('event', 'stage'), **place, **found)
+            evaluated = hooks.after(turn, place, scalars, last)
             if done % checkpoint_every == 0 or last or evaluated:
                 _save(folder, done, state, metrics, chief, time.perf_counter() - began, memory)
                 strategies.barrier(strategy)
     return time.perf_counter() - began
+
+
+class _Batches:
+    """The global batches of each stream, one after another from where its first step asks."""
+
+    def __init__(self, batches, strategy):
+        self._batches, self._strategy, self._iterators = batches, strategy, {}
+
+    def next(self, turn):
+        """The batch of a step."""
+        if turn.stream not in self._iterators:
+            self._iterators[turn.stream] = iter(distribute(
+                self._batches(turn.stream, turn.index), self._strategy))
+        return next(self._iterators[turn.stream])
+
+
+@dataclasses.dataclass
+class _Hooks:
+    """What happens around a step: measuring, averaging, logging, evaluating; fields as in `train`."""
+    metrics: object
+    log_every: int
+    evaluate_every: int
+    evaluate: object
+    diagnose_every: int
+    diagnose: object
+    average: object
+
+    def before(self, turn, place, batch, seed):
+        """The gradients on the batch that the step will take."""
+        if _is_own(turn) and self.diagnose_every and turn.index % self.diagnose_every == 0:
+            self.metrics.append('gradients', **place, **self.diagnose(batch, seed))
+
+    def after(self, turn, place, scalars, last):
+        """The average follows, then lines are written; returns whether it evaluated."""
+        own, taken = _is_own(turn), turn.index + 1
+        if own and self.average is not None:
+            self.average.after_step()
+        if taken % self.log_every == 0 or last:
+            self.metrics.append('stage', **place, **scalars)
+        due = own and self.evaluate_every and self.evaluate and (
+            taken % self.evaluate_every == 0 or last)
+        for found in self.evaluate(taken) if due else ():
+            self.metrics.append(found.pop('event', 'stage'), **place, **found)
+        return bool(due)
+
+
+def _is_own(turn):
+    """Whether a step is the segmentor's."""
+    return turn.stream == alternation.SEGMENTOR
+
+
+def _place(description, turn, done):
+    """What tells the lines of a step from others."""
+    name = 'generator_step' if _is_own(turn) else 'adversary_step'
+    return {'stage': description, 'step': done, name: turn.index + 1}
 
 
 def _salt(stream):
