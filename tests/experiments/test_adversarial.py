@@ -1,5 +1,4 @@
 """Luc's stage end to end on small scenes: a resume changes nothing, the control is a control."""
-import json
 from unittest import mock
 
 import numpy as np
@@ -36,19 +35,6 @@ def start(workdir, *bindings, strategy=None, dry_run=False, report=False):
         return training.experiment(*arguments)
 
 
-def weights(run, name):
-    """The arrays of a model folder of a run."""
-    segmentor, _, _ = networks.load(run / 'checkpoints' / name)
-    return [v.numpy() for v in segmentor.variables]
-
-
-def lines_of(run, **fields):
-    """Lines of metrics.jsonl with these values, their clock time left out."""
-    lines = [json.loads(line) for line in (run / 'metrics.jsonl').read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k != 'time'} for line in lines
-            if all(line.get(name) == value for name, value in fields.items())]
-
-
 @pytest.fixture(scope='module')
 def made(tmp_path_factory):
     """(folder, results) of a finished run."""
@@ -57,7 +43,7 @@ def made(tmp_path_factory):
     yield path, results
 
 
-def test_a_run_leaves_scores_curves_and_a_report(made):
+def test_a_run_leaves_scores_curves_and_a_report(made, lines_of):
     path, results = made
     assert list(results['models']) == [outcome.CONTROL, 'Luc']
     assert results['subject'] == 'Luc' and set(results['models']['Luc']) == {'holdout', 'test'}
@@ -115,7 +101,8 @@ class Stops:
         monkeypatch.setattr(owner, name, watched)
 
 
-def test_a_stopped_run_goes_on_as_if_it_had_not_been(made, tmp_path, monkeypatch):
+def test_a_stopped_run_goes_on_as_if_it_had_not_been(made, tmp_path, monkeypatch,
+                                                     lines_of, weights):
     """Stopped in each phase, between a kept model and its state, in saving, in the control."""
     path, results = made
     stops, other = Stops(monkeypatch), tmp_path / 'run'
@@ -191,7 +178,7 @@ def test_diagnostics_may_change_in_a_finished_run_and_the_control_run_alone(made
     assert alone['models'][outcome.CONTROL] == results['models'][outcome.CONTROL]
 
 
-def test_the_control_is_the_same_run_without_lambda(made, tmp_path):
+def test_the_control_is_the_same_run_without_lambda(made, tmp_path, weights):
     """With lambda 0 the segmentor takes the control's steps; with 2 it does not."""
     path, _ = made
     without = tmp_path / 'run'
@@ -206,7 +193,7 @@ def test_the_control_is_the_same_run_without_lambda(made, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_replicas_give_the_same_run(made, tmp_path, two_replicas):
+def test_two_replicas_give_the_same_run(made, tmp_path, two_replicas, weights):
     """Both phases, the control, the evaluations and the choice of the best."""
     path, results = made
     found = start(tmp_path / 'run', strategy=two_replicas)

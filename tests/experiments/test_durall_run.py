@@ -1,5 +1,4 @@
 """Durall's stage end to end on small scenes: averaged weights beside the last, for both networks."""
-import json
 from unittest import mock
 
 import numpy as np
@@ -31,19 +30,6 @@ def start(workdir, *bindings, strategy=None, report=False):
         return training.experiment(*arguments)
 
 
-def weights(run, name):
-    """Values of a model folder of a run."""
-    segmentor, _, _ = networks.load(run / 'checkpoints' / name)
-    return [v.numpy() for v in segmentor.variables]
-
-
-def logged(run, **fields):
-    """Lines of metrics.jsonl with these values, without their clock time."""
-    lines = map(json.loads, (run / 'metrics.jsonl').read_text().splitlines())
-    return [{k: v for k, v in line.items() if k != 'time'} for line in lines
-            if fields.items() <= line.items()]
-
-
 @pytest.fixture(scope='module')
 def made(tmp_path_factory):
     """(folder, results) of a finished run, and what its steps saw.
@@ -68,15 +54,15 @@ def made(tmp_path_factory):
     yield path, results, seen
 
 
-def test_a_run_shows_both_networks_plain_and_averaged(made):
+def test_a_run_shows_both_networks_plain_and_averaged(made, lines_of):
     path, results, _ = made
     # The start has random weights: no model to compare with.
     assert list(results['models']) == ['control (CE)', 'control (CE) + SWA', 'Durall',
                                        'Durall + SWA']
     assert results['subject'] == 'Durall + SWA' and results['starts_random']
-    assert {line['generator_step'] for line in logged(path, stage='durall', event='evaluation',
+    assert {line['generator_step'] for line in lines_of(path, stage='durall', event='evaluation',
                                                       split='holdout_averaged')} == {3, 6, 8}
-    last = logged(path, stage='durall', event='evaluation', split='holdout_averaged')[-1]
+    last = lines_of(path, stage='durall', event='evaluation', split='holdout_averaged')[-1]
     about = networks.read_description(path / 'checkpoints' / 'averaged')
     assert about['holdout_miou'] == last['miou'] and about['averaged']['models'] == 3
     assert results['models']['Durall + SWA']['holdout']['miou'] == pytest.approx(last['miou'])
@@ -131,7 +117,8 @@ def test_both_networks_take_the_same_batches(made):
     assert not np.array_equal(seen['adversary'][0], seen['adversary'][1])
 
 
-def test_a_stopped_run_has_the_same_average_to_the_bit(made, tmp_path, monkeypatch):
+def test_a_stopped_run_has_the_same_average_to_the_bit(made, tmp_path, monkeypatch,
+                                                       lines_of, weights):
     path, _, _ = made
     write, count = checkpoints.write_state, []
 
@@ -150,10 +137,10 @@ def test_a_stopped_run_has_the_same_average_to_the_bit(made, tmp_path, monkeypat
         for a, b in zip(weights(path, name), weights(tmp_path / 'run', name)):
             np.testing.assert_array_equal(a, b)
     for split in ('holdout', 'holdout_averaged'):
-        assert logged(path, split=split) == logged(tmp_path / 'run', split=split)
+        assert lines_of(path, split=split) == lines_of(tmp_path / 'run', split=split)
 
 
-def test_averaging_changes_no_training(made, tmp_path):
+def test_averaging_changes_no_training(made, tmp_path, weights):
     path, _, _ = made
     results = start(tmp_path / 'run', 'swa.enabled = False')
     assert list(results['models']) == ['control (CE)', 'Durall']
@@ -164,7 +151,7 @@ def test_averaging_changes_no_training(made, tmp_path):
 
 
 @pytest.mark.slow  # the steps and the averages have default tests of their own on two replicas
-def test_two_replicas_give_the_same_run(made, tmp_path, two_replicas):
+def test_two_replicas_give_the_same_run(made, tmp_path, two_replicas, weights):
     path, _, _ = made
     start(tmp_path / 'run', 'experiment.control = False', strategy=two_replicas)
     for name in ('last', 'averaged'):
@@ -218,13 +205,13 @@ SMALL = ("dataset.reader = 'shapes'", f'dataset.options = {OPTIONS!r}', "dataset
 
 @pytest.mark.slow
 @pytest.mark.parametrize('name', PAPERS)
-def test_every_file_takes_a_step_of_either_network(name, tmp_path):
+def test_every_file_takes_a_step_of_either_network(name, tmp_path, lines_of):
     configuration.parse([f'gin/{name}'], SMALL)
     with mock.patch.object(adversarial_outcome, 'report'):
         results = training.experiment(tmp_path / 'run', tf.distribute.get_strategy())
     assert set(results['models']) == {'Durall', 'Durall + SWA'}
     assert results['models']['Durall + SWA']['test']['miou'] is not None
-    phases = {key for line in logged(tmp_path / 'run', stage='durall') for key in line}
+    phases = {key for line in lines_of(tmp_path / 'run', stage='durall') for key in line}
     assert {'loss/ce', 'loss/adv'} <= phases
     bindings = configuration.bindings((tmp_path / 'run' / 'operative_config.gin').read_text())
     kinds = [value for key, value in bindings.items() if key.endswith('_discriminator.kind')]
