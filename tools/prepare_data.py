@@ -1,8 +1,8 @@
 """Turns a data set into records: checked files that training reads in any order.
 
 --dataset is one of (nothing is downloaded: get the official files and agree to their terms)
-  folder               your own: images/*.jpg|png and labels/*.png of class ids under one name,
-                       255 = ignore; splits/*.txt, sub-folders or chance say train, val, test
+  folder               your own: images/*.jpg|png, labels/*.png of ids (255 = ignore), splits/*.txt
+  pictures             any folder of .jpg, .jpeg and .png that have no labels
   shapes               generated
   stanford_background  dags.stanford.edu/projects/scenedataset.html: iccv09Data.tar.gz
   pascal_voc_2012      host.robots.ox.ac.uk/pascal/VOC/voc2012: VOCtrainval_11-May-2012.tar; SBD:

@@ -26,7 +26,7 @@ flags.DEFINE_multi_string('grid', [], 'Axis of the grid, NAME=VALUE,VALUE,...; r
 flags.DEFINE_list('seeds', ['0'], 'Seeds of every cell, as 0,1,2.')
 flags.DEFINE_multi_string('runs', [], 'Train nothing, table these finished runs; repeatable.')
 flags.DEFINE_list('measures', ['miou'], 'What is tabled: miou, pixel_accuracy, '
-                  'mean_class_accuracy, fwiou, boundary, boundary_std.')
+                  'mean_class_accuracy, fwiou, miou_without_rare, boundary, boundary_std.')
 
 FLAGS = flags.FLAGS
 _OF_TRAINING = ('gin_file', 'gin_param', 'workdir', 'data_dir', 'checkpoint', 'strategy',

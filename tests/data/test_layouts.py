@@ -19,7 +19,7 @@ def test_every_published_layout_is_known_also_from_above(tmp_path, name):
 def test_stanford_background_is_known(mini_stanford):
     assert layouts.guess(mini_stanford) == 'stanford_background'
     assert set(layouts._SIGNS) == {*WRITERS, 'stanford_background'} == set(READERS) - {
-        'folder', 'shapes'}
+        'folder', 'pictures', 'shapes'}
 
 
 def test_anybody_s_folder_is_none_of_them(tmp_path):

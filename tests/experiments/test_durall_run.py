@@ -117,6 +117,7 @@ def test_both_networks_take_the_same_batches(made):
     assert not np.array_equal(seen['adversary'][0], seen['adversary'][1])
 
 
+@pytest.mark.slow  # tests/training/test_averaging.py has the average cut and resumed
 def test_a_stopped_run_has_the_same_average_to_the_bit(made, tmp_path, monkeypatch,
                                                        lines_of, weights):
     path, _, _ = made
@@ -140,6 +141,7 @@ def test_a_stopped_run_has_the_same_average_to_the_bit(made, tmp_path, monkeypat
         assert lines_of(path, split=split) == lines_of(tmp_path / 'run', split=split)
 
 
+@pytest.mark.slow
 def test_averaging_changes_no_training(made, tmp_path, weights):
     path, _, _ = made
     results = start(tmp_path / 'run', 'swa.enabled = False')

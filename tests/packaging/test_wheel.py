@@ -11,7 +11,7 @@ import zipfile
 import pytest
 
 TOOLS = ('train', 'evaluate', 'predict', 'prepare_data', 'inspect_run', 'benchmark', 'sweep',
-         'demo', 'import_checkpoint', 'export', 'doctor')
+         'demo', 'import_checkpoint', 'export', 'doctor', 'confidence')
 
 
 def call(command, cwd):

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from tf_advseg.reporting import adversarial_report, report, tables
+from tf_advseg.reporting import adversarial_report, adversarial_sentences, report, tables
 
 NAMES = ('sky', 'ground', 'water')
 PAPER = {'Luc et al., Standard': {'mean_class_accuracy': 0.665, 'pixel_accuracy': 0.733,
@@ -113,7 +113,7 @@ def test_runs_of_different_length_are_told_apart(metrics, make_summary):
 def test_no_single_pair_of_runs_is_a_gain(make_summary, gain, words):
     made = adversarial_report.adversarial_report('t', _results(make_summary, gain), [], 'luc',
                                                  NAMES)
-    told = adversarial_report.noise_sentences(made)
+    told = adversarial_sentences.noise_sentences(made)
     assert len(told) == 1 and words in told[0]
     assert 'about 1.4 points of mIoU' in told[0] and 'about 2.0 apart' in told[0]
     assert 'tools/sweep.py' in told[0] and told[0] in made.summary
@@ -262,3 +262,48 @@ def test_masks_over_time_and_the_cosine_are_told(metrics, make_summary):
         masks_over_time=picture, probabilities={'p': picture})
     assert ['Fig. 5' in caption for caption, _ in made.panels] == [False, True, False]
     assert any('cosine' in caption for caption, _ in made.figures)
+
+
+def _joint_lines(steps=200, every=10):
+    """What is logged of a run whose steps move both networks at once."""
+    lines = [{'event': 'stage', 'stage': 'hung', 'step': step, 'generator_step': step,
+              'loss/ce': 1.0, 'loss/adv': 1.5, 'loss/adv_unlabelled': 1.7, 'loss/semi': 0.3,
+              'semi/selected': 0.2, 'loss/disc': 0.6, 'disc/acc_real': 0.9, 'disc/acc_fake': 0.7,
+              'disc/fooled': 0.3} for step in range(every, steps + 1, every)]
+    told = {f'{who}/{what}@{t}': value for t in ('0', '0.2') for who, what, value in (
+        ('disc', 'share', 0.5), ('disc', 'accuracy', 0.9), ('softmax', 'accuracy', 0.95))}
+    return lines + [{'event': 'confidence', 'stage': 'hung', 'split': 'holdout', 'step': step,
+                     'generator_step': step, 'points': 9, 'accuracy': 0.8, 'disc/auc': 0.7,
+                     'softmax/auc': 0.8, **told} for step in (100, steps)]
+
+
+def test_joint_steps_and_confidence(make_summary):
+    picture = np.zeros((20, 30, 3), np.uint8)
+    metrics = _joint_lines()
+    made = adversarial_report.adversarial_report(
+        'Hung', _results(make_summary), metrics, 'hung', NAMES, confidence=picture)
+    told = ' '.join(made.summary)
+    assert 'Luc: 200 steps, each of both networks at once.' in told
+    assert 'took 90 % of the truths and 70 % of the segmentor\'s maps' in told
+    captions = [caption for caption, _ in made.figures]
+    adversary = next(figure for caption, figure in made.figures if 'The adversary over' in caption)
+    assert 'tinted' not in next(c for c in captions if 'The adversary over' in c)
+    assert adversary.axes[-1].get_xlabel() == 'steps, of both networks at once'
+    shares = {one.get_label() for one in adversary.axes[-1].get_lines()}
+    assert {'real taken for real', 'fake taken for fake'} <= shares
+    losses = next(figure for caption, figure in made.figures if 'further terms' in caption)
+    drawn = {one.get_label() for axes in losses.axes for one in axes.get_lines()}
+    assert {'adversarial term', 'the same, unlabelled', 'self-taught term'} <= drawn
+    assert any('confidence on the hold-out' in caption for caption in captions)
+    table = made.measures[-1]
+    assert 'Table 7), hold-out after 200 steps; AUC: discriminator 0.700' in table.title
+    assert _lines(table)['0.2'] == ['50.00', '90.00', '95.00', '-5.00']
+    assert any('Fig. 3) beside the largest' in caption for caption, _ in made.panels)
+
+
+def test_runs_that_take_turns_have_no_confidence(metrics, make_summary):
+    made = adversarial_report.adversarial_report('Luc', _results(make_summary), metrics, 'luc',
+                                                 NAMES)
+    assert not any('confidence' in caption for caption, _ in made.figures)
+    assert not adversarial_sentences.is_joint(metrics, 'luc')
+    assert adversarial_sentences.steps_taken(metrics, 'luc') == (200, 200)

@@ -1,10 +1,14 @@
 """Whose turn it is: against a plain list of blocks, and its limits."""
+import gin
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tf_advseg.core import random_streams
 from tf_advseg.core.errors import UserError
+from tf_advseg.experiments import method_builders
 from tf_advseg.training import alternation
+from tf_advseg.training import loop
 
 
 def written_out(steps, every, pretraining, first):
@@ -61,3 +65,41 @@ def test_what_is_no_scheme_is_refused_in_one_line(words, text):
     with pytest.raises(UserError) as caught:
         alternation.alternation(10, **words)
     assert text in str(caught.value) and '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize('terms, starts, phases', [
+    ('adv', (3, None), 'ssssssss'), ('adv+semi', (3, None), 'sssuuuuu'),
+    ('adv+semi', (3, 0), 'aaauuuuu'), ('adv+semi', (5, 2), 'ssaaauuu'),
+    ('adv+semi', (0, 0), 'uuuuuuuu'), ('semi', (3, 0), 'sssuuuuu'),
+    ('self_training', (3, 0), 'sssuuuuu'), ('adv+semi', (8, 8), 'ssssssss')])
+def test_unlabelled_pictures_come_in_when_they_are_due(terms, starts, phases):
+    """Section 5: after 5000 steps on labelled ones. The code lets L_adv begin before L_semi."""
+    names = {'s': ('supervised', 'segmentor'), 'a': ('unlabelled_adversarial', 'unlabelled'),
+             'u': ('unlabelled', 'unlabelled')}
+    gin.bind_parameter('hung.terms', terms)
+    gin.bind_parameter('hung.semi_start', starts[0])
+    gin.bind_parameter('hung.adversarial_start', starts[1])
+    plan = method_builders.PLANS['hung'](8)
+    assert plan.total == plan.segmentor_steps == plan.adversary_steps == 8  # both move in each
+    assert [plan.turn(step) for step in range(8)] == [
+        alternation.Turn(*names[name], step) for step, name in enumerate(phases)]
+
+
+def test_steps_of_each_network_in_all():
+    assert alternation.Alternation(1200, 500).adversary_steps == 1500
+    assert alternation.Joint(7, ((0, 'supervised', 'segmentor'),)).adversary_steps == 7
+
+
+def test_steps_with_unlabelled_pictures_are_the_segmentors_own():
+    """The loop's dropout, lines and averages go on as if no stream had changed."""
+    plan = alternation.Joint(6, ((0, 'supervised', 'segmentor'), (2, 'unlabelled', 'unlabelled')))
+    streams = random_streams.RandomStreams(3)
+    for step in range(6):
+        turn, alone = plan.turn(step), alternation.Turn('cross_entropy', 'segmentor', step)
+        own, theirs = (streams.seed('dropout', t.index, loop._salt(t.stream))
+                       for t in (turn, alone))
+        assert list(own) == list(theirs) and loop._is_own(turn)
+        assert loop._place('hung', turn, step + 1) == {
+            'stage': 'hung', 'step': step + 1, 'generator_step': step + 1}
+    adversary = alternation.Turn('adversary', 'adversary', 2)
+    assert loop._salt('adversary') == 'adversary' and not loop._is_own(adversary)

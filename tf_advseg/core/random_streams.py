@@ -4,7 +4,8 @@ import hashlib
 import numpy as np
 
 STREAMS = ('data', 'augment', 'dropout', 'disc_data', 'disc_augment', 'disc_dropout', 'init',
-           'diagnostics', 'split')
+           'diagnostics', 'split', 'unlabelled_data', 'unlabelled_augment', 'truth_data',
+           'truth_augment', 'interleave')
 
 
 class RandomStreams:

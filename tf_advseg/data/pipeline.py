@@ -58,7 +58,8 @@ def _draw(item, count, batch_size, seed, stream, augment_stream):
 
 def training_batches(records, ids, batch_size, crop_size, streams, first_step, num_steps=None,
                      recipe=recipes.Recipe(), num_parallel_calls=AUTOTUNE, prefetch=2,
-                     stream='data', augment_stream='augment', pad_value=augment.PAD_VALUE):
+                     stream='data', augment_stream='augment', pad_value=augment.PAD_VALUE,
+                     hide_labels=False):
     """Batches for steps first_step, first_step + 1, ...
 
     The batch of step t holds items t*B .. (t+1)*B-1 of the endless concatenation of the
@@ -79,6 +80,7 @@ def training_batches(records, ids, batch_size, crop_size, streams, first_step, n
       prefetch: batches prepared ahead.
       stream, augment_stream: the names of the random streams.
       pad_value: see `augment.pad_to`.
+      hide_labels: 'label' is 255 throughout; 'valid' bool [B, h, w] says what is no padding.
 
     Returns:
       tf.data.Dataset of dicts: 'image' float32 [B, h, w, 3] in 0..255, 'label' int32
@@ -99,16 +101,25 @@ def training_batches(records, ids, batch_size, crop_size, streams, first_step, n
 
     def prepare(payload, index, seed):
         example = record_format.decode(payload)
-        image, label = recipe.apply(example['image'], example['label'],
-                                    tuple(map(int, crop_size)), seed, pad_value)
-        return {'image': image, 'label': tf.cast(label, tf.int32),
-                'image_id': example['image_id'], 'index': index}
+        label = tf.zeros_like(example['label']) if hide_labels else example['label']
+        image, label = recipe.apply(example['image'], label, tuple(map(int, crop_size)), seed,
+                                    pad_value)
+        found = {'image': image, 'label': tf.cast(label, tf.int32),
+                 'image_id': example['image_id'], 'index': index}
+        return _without_labels(found) if hide_labels else found
 
     stop = np.iinfo(np.int64).max if num_steps is None else (first_step + num_steps) * batch_size
     dataset = tf.data.Dataset.range(first_step * batch_size, stop).map(fetch)
     dataset = dataset.map(prepare, num_parallel_calls=num_parallel_calls, deterministic=True)
     dataset = dataset.batch(batch_size, drop_remainder=True).prefetch(prefetch)
     return dataset.with_options(dataset_options())
+
+
+def _without_labels(example):
+    """An example whose label was 0 throughout before padding, with 'valid' in its place."""
+    label = example['label']
+    return {**example, 'label': tf.fill(label.shape, IGNORE_LABEL),
+            'valid': tf.not_equal(label, IGNORE_LABEL)}
 
 
 def _require_ids(records, ids):

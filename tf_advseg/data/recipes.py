@@ -13,7 +13,8 @@ Hung et al. print "random scaling and cropping operations with size 321 x 321" (
 et al. the same without the size); the range and the mirroring are their code's, whose factors are
 0.5 + 0..11 tenths. It pads with 0 after the mean is subtracted, that is with the network's mean
 colour, and labels with 255. For Cityscapes they resize to 512x1024 and cut nothing: that is `zhu`
-with `zhu_recipe.enlargement = 1.0` and that crop.
+with `zhu_recipe.enlargement = 1.0` and that crop; or the reader's option `size`, which resizes what
+is evaluated, too, and once.
 
 Zhu et al. name "the random crop, the horizontal flip or resize" for a "fix-size input image" and no
 number. Chosen: resized to 286/256 of the crop on either side, which is what networks on pictures

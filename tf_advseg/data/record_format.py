@@ -52,6 +52,12 @@ def decode_instances(serialized):
     return tf.io.decode_png(encoded, channels=1, dtype=tf.uint16)[..., 0]
 
 
+def encoded_picture(serialized):
+    """A record's picture as JPEG or PNG bytes: those of its file where it was 8-bit RGB."""
+    feature = tf.train.Example.FromString(serialized).features.feature['image/encoded']
+    return feature.bytes_list.value[0]
+
+
 def _decode_picture(encoded, picture_format):
     """uint8 [H, W, 3] RGB. The accurate DCT is the one whose result no build option changes."""
     image = tf.cond(

@@ -6,6 +6,7 @@ checksum of all of these. It appears under its name only when it is whole.
 """
 import collections
 import contextlib
+import hashlib
 import pathlib
 import threading
 import weakref
@@ -207,6 +208,11 @@ class RecordSet:
         with tf.device('/cpu:0'), data_errors():
             record = record_format.decode(self.read(self.positions([image_id])[0]))
         return record['image'].numpy(), record['label'].numpy()
+
+    def picture_digest(self, image_id):
+        """SHA-256 of a picture's JPEG or PNG bytes: equal for copies of one file."""
+        payload = self.read(self.positions([image_id])[0])
+        return hashlib.sha256(record_format.encoded_picture(payload)).hexdigest()
 
     def load_instances(self, image_id):
         """int32 [H, W]: the picture's objects as `readers.base.Reader.instances` codes them.

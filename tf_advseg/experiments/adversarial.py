@@ -11,12 +11,15 @@ import numpy as np
 
 from tf_advseg.core import errors
 from tf_advseg.core import files
+from tf_advseg.data import mixed
 from tf_advseg.data import pipeline
 from tf_advseg.data import recipes
 from tf_advseg.evaluation import metrics as figures
 from tf_advseg.experiments import adversarial_outcome
 from tf_advseg.experiments import averaged
+from tf_advseg.experiments import confidence
 from tf_advseg.experiments import context as contexts
+from tf_advseg.experiments import discriminators
 from tf_advseg.experiments import method_builders
 from tf_advseg.experiments import networks
 from tf_advseg.experiments import outcome
@@ -116,6 +119,12 @@ class Stage:
         return self.plan.total if self.name == CONTROL else self.plan.segmentor_steps
 
     @property
+    def learns_unlabelled(self):
+        """bool: whether some steps take unlabelled pictures."""
+        return any(stream == alternation.UNLABELLED
+                   for _, _, stream in getattr(self.plan, 'periods', ()))
+
+    @property
     def checkpoint(self):
         """The folder below checkpoints/ that the result is kept in."""
         return CONTROL if self.name == CONTROL else self.settings['keep']
@@ -150,17 +159,33 @@ def build(context, segmentor, method, control=False):
         raise errors.UserError(f'adversarial_stage.epochs = {settings["epochs"]!r}: less than one '
                                'step; give more, or adversarial_stage.steps')
     plan = (alternation.Sequence(steps, lambda step: 'cross_entropy') if control
-            else alternation.alternation(steps))
+            else method_builders.PLANS[method](steps))
+    if not control:
+        _require_unlabelled(context.data, plan)
     with context.strategy.scope():
         own = None if control else method_builders.adversary_optimizer(
-            max(1, plan.total - steps))
+            max(1, plan.adversary_steps))
         built = method_builders.BUILDERS[method](
-            context, segmentor, method_builders.segmentor_optimizer(steps), own)
+            context, segmentor, method_builders.segmentor_optimizer(steps), own, steps)
         swa = averaging.swa()
         average = swa.build(segmentor, steps, settings['fine_tune_batch_norm'])
     every = settings['evaluate_every_epochs'] * pictures / size
     return Stage(CONTROL if control else method, settings, segmentor, built, plan,
                  max(1, round(every)) if every else 0, swa, average)
+
+
+def _require_unlabelled(data, plan):
+    """UserError where a plan is of unlabelled pictures, and there are none or no steps for them."""
+    starts = [first for first, _, stream in getattr(plan, 'periods', ())
+              if stream == alternation.UNLABELLED]
+    if starts and not data.unlabelled:
+        raise errors.UserError(
+            'there are no unlabelled pictures to learn from: set semi_supervised.fraction below 1, '
+            "or semi_supervised.unlabelled_dir, or hung.terms = 'adv', which needs none")
+    if starts and max(starts) >= plan.total:
+        raise errors.UserError(
+            f'hung.semi_start = {max(starts)}, and the stage has {plan.total} steps: unlabelled '
+            "pictures would never come in; lower it, or set hung.terms = 'adv'")
 
 
 def run(context, segmentor, method, control=False):
@@ -218,6 +243,10 @@ def _identity(context, stage, method):
         **{name: value for name, value in stage.settings.items()
            if name not in _MAY_CHANGE and value != _LATER.get(name, ...)},
         **({'swa': dataclasses.asdict(stage.swa)} if stage.swa.enabled else {}),
+        **stage.method.identity,
+        **({'unlabelled': [stages.settings_hash(context.data.unlabelled),
+                           shared_control.fingerprint(context.data.unlabelled_records)]}
+           if stage.learns_unlabelled else {}),
         'plan': stage.steps if stage.name == CONTROL else dataclasses.asdict(stage.plan),
         'model': context.description, 'seed': context.streams.seed_value,
         'crop_size': list(context.crop_size),
@@ -243,7 +272,7 @@ class _Runner:
     def __init__(self, context, stage):
         self._context, self._stage = context, stage
         self._stepper = loop.Stepper(stage.method, context.strategy)
-        self._folder = None
+        self._folder = self._monitor = None
         self._memory = {}  # of the best so far: 'miou', 'step', 'folder'; durable
         shown = context.streams.generator('diagnostics').permutation(len(context.data.train))
         shown = sorted(shown[:stage.settings['train_pictures']])
@@ -254,13 +283,14 @@ class _Runner:
     def run(self, folder):
         """Trains from what `folder` holds; see `adversarial.run`."""
         context, stage, self._folder = self._context, self._stage, folder
-        metrics = contexts.BoardedJournal(context.journal(context.run.metrics_path),
-                                          context.board(stage.name))
+        board = context.board(stage.name)
+        self._monitor = confidence.monitor(context, stage, board)
+        metrics = contexts.BoardedJournal(context.journal(context.run.metrics_path), board)
         seconds = loop.train(
             self._stepper, stage.method, self._batches, stage.plan, folder, context.strategy,
             context.streams, metrics, stage.name, evaluate_every=stage.evaluate_every,
             evaluate=self._evaluate, diagnose=self._diagnose, memory=self._memory,
-            diagnose_every=0 if stage.name == CONTROL else stage.settings['diagnose_every'],
+            diagnose_every=stage.settings['diagnose_every'] if stage.method.adversary else 0,
             average=stage.average)
         found = None if stage.average is None else averaged.save(
             context, stage.segmentor, stage.average, stage.swa,
@@ -274,18 +304,33 @@ class _Runner:
                     'pixel to choose by; set adversarial_stage.keep = "last"')
             miou, step = self._memory['miou'], self._memory['step']
             networks.load_weights(folder / self._memory['folder'], stage.segmentor)
+            discriminators.restore(folder / self._memory['folder'], stage.method.adversary)
         self._save(context.run.checkpoints / stage.checkpoint, step, miou)
         return {'steps': stage.steps, 'seconds': seconds, 'holdout_miou': miou, 'kept_step': step,
                 'averaged': found, 'about': stage.method.about}
 
     def _batches(self, stream, first):
-        """Batches of one network's steps; the adversary's own come in an order of their own."""
+        """Batches of one network's steps; the adversary's own come in an order of their own.
+
+        Those with unlabelled pictures have the labelled ones of the segmentor's batch of that step.
+        """
         data, settings = self._context.data, self._stage.settings
+        size, given = settings['batch_size'], {
+            'crop_size': self._context.crop_size, 'streams': self._context.streams,
+            'first_step': first, 'recipe': recipes.make_recipe(settings['augmentation']),
+            'pad_value': segmentors.padding_colour(self._stage.segmentor)}
+        truths = getattr(self._stage.method, 'second_truths', False)
+        if stream == alternation.UNLABELLED:
+            return mixed.mixed_batches(
+                data.records, data.train, data.unlabelled_records, data.unlabelled, size,
+                self._stage.method.settings.unlabelled_batch_size or size, second_truths=truths,
+                **given)
+        if truths:
+            return mixed.labelled_batches(data.records, data.train, size, second_truths=True,
+                                          **given)
         own = stream == alternation.SEGMENTOR or settings['same_batches']
         return pipeline.training_batches(
-            data.records, data.train, settings['batch_size'], self._context.crop_size,
-            self._context.streams, first, recipe=recipes.make_recipe(settings['augmentation']),
-            pad_value=segmentors.padding_colour(self._stage.segmentor),
+            data.records, data.train, size, **given,
             stream='data' if own else 'disc_data',
             augment_stream='augment' if own else 'disc_augment')
 
@@ -304,7 +349,7 @@ class _Runner:
             with average.swapped(self._stage.segmentor):
                 lines.append(self._evaluated('holdout_averaged', holdout))
         self._keep_masks(done)
-        return lines
+        return lines + self._monitor.lines(done)
 
     def _evaluated(self, split, ids):
         """The line of metrics.jsonl on some pictures."""
@@ -347,4 +392,7 @@ class _Runner:
         context = self._context
         networks.save(folder, self._stage.segmentor, context.description, context.data.spec,
                       context.chief, label=self._stage.name, holdout_miou=miou, kept_step=done)
+        if self._stage.method.judges_points:  # every worker takes part in writing
+            discriminators.save(folder / discriminators.FOLDER, self._stage.method.adversary,
+                                self._stage.method.discriminator_description, context.chief)
         context.barrier()

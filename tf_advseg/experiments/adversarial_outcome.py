@@ -7,9 +7,12 @@ from tf_advseg.core import files
 from tf_advseg.evaluation import measures as measures_lib
 from tf_advseg.evaluation import prediction
 from tf_advseg.evaluation import predictions
+from tf_advseg.experiments import confidence
+from tf_advseg.experiments import discriminators
 from tf_advseg.experiments import networks
 from tf_advseg.experiments import outcome
 from tf_advseg.reporting import adversarial_report
+from tf_advseg.reporting import adversarial_sentences
 from tf_advseg.reporting import panels
 from tf_advseg.reporting import probability_panels
 from tf_advseg.reporting import report as reports
@@ -100,11 +103,14 @@ def report(context, segmentor, results, method, stage):
     """
     run, spec = context.run, context.data.spec
     grid, over_time, probabilities = _panels(context, segmentor, results, method)
+    judged = _confidence(context, segmentor, method)
     if not context.chief:
         return
     panels.write_png(run.figures / 'panel.png', grid)
     if over_time is not None:
         panels.write_png(run.figures / 'masks_over_time.png', over_time)
+    if judged is not None:
+        panels.write_png(run.figures / 'confidence.png', judged)
     for number, picture in enumerate(probabilities.values(), start=1):
         panels.write_png(run.figures / f'probabilities_{number}.png', picture)
     for split in outcome.SPLITS:
@@ -118,7 +124,8 @@ def report(context, segmentor, results, method, stage):
         outcome.read_lines(run.metrics_path), method, spec.class_names, palette=spec.palette,
         steps_per_epoch=len(context.data.train) / stage['batch_size'], keep=stage['keep'],
         noise=_noise(context), masks=grid, masks_over_time=over_time, probabilities=probabilities,
-        summary=notes, paper=paper_figures(), configuration=run.config_path.read_text(encoding='utf-8'),
+        confidence=judged, summary=notes, paper=paper_figures(),
+        configuration=run.config_path.read_text(encoding='utf-8'),
         environment=outcome.read_environment(run))
     reports.write_report(run.report_path, content)
 
@@ -126,7 +133,26 @@ def report(context, segmentor, results, method, stage):
 def _noise(context):
     """What another seed is worth in points: tried on Stanford Background's test pictures alone."""
     tried = context.data.spec.name == 'stanford_background' and len(context.data.test) > 100
-    return adversarial_report.NOISE if tried else None
+    return adversarial_sentences.NOISE if tried else None
+
+
+def _confidence(context, segmentor, method):
+    """Hung et al.'s Fig. 3 of the run's test pictures, or None where no discriminator was kept.
+
+    On every worker: networks are run.
+    """
+    for name in outcome.columns(method):
+        folder = context.run.checkpoints / name
+        if name not in ('last', 'best') or not discriminators.is_folder(
+                folder / discriminators.FOLDER):
+            continue
+        networks.load_weights(folder, segmentor)
+        adversary, description = discriminators.load(folder / discriminators.FOLDER,
+                                                     segmentor.num_classes)
+        judge = confidence.Judge(segmentor, adversary, description['map_stride'],
+                                 context.crop_size)
+        return confidence.panel(judge, context.data.records, outcome.panel_ids(context))
+    return None
 
 
 def _panels(context, segmentor, results, method):

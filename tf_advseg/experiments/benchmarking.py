@@ -127,7 +127,7 @@ def measure(workdir, gin_files, bindings, strategy, cycles=1):
     configuration.parse(gin_files, [*bindings, f'controller.max_total_cycles = {cycles + 2}'])
     with run_directory.RunDirectory(workdir) as run:
         run.open(configuration.config_text(), may_change=training.MAY_CHANGE)
-        data = datasets.dataset(run.path, _argument('data_dir'))
+        data = datasets.dataset(run.path, _argument('data_dir'), run_seed=_argument('seed'))
         context, segmentor = _context(run, data, strategy)
         checkpoint = _argument('checkpoint')
         if checkpoint:

@@ -164,6 +164,11 @@ class Board:
             for name, value in values.items():
                 tf.summary.scalar(name, value, step=step)
 
+    def picture(self, name, step, array):
+        """Writes a picture, uint8 [H, W, 3], at a step."""
+        with self._writer.as_default():
+            tf.summary.image(name, array[None], step=step)
+
     def cycle(self, step, lookahead):
         """Called at the end of each cycle: a panel of the same pictures at g0, g^e and g*."""
         if self._panel is not None:

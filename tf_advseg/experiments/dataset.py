@@ -17,6 +17,7 @@ from tf_advseg.data import record_writing
 from tf_advseg.data import records as record_sets
 from tf_advseg.data import splits
 from tf_advseg.data.readers import layouts
+from tf_advseg.experiments import semi_supervised
 
 ARCHIVES = ('.tar', '.tar.gz', '.tgz', '.tar.xz', '.zip')
 
@@ -27,11 +28,15 @@ class ExperimentData:
 
     Attributes:
       records: data.records.RecordSet.
-      train, holdout, rest, test: picture ids: the training set; the part of the validation set
-        that LoAd chooses by; the rest of it; the test set, never used for any choice. Where a data
-        set has no labelled test set and `test_is_val` was asked for, test is val: the hold-out in
-        it was chosen by, which `dataset` warns of.
+      train, holdout, rest, test: picture ids: the training set, of which every label may be seen;
+        the part of the validation set that LoAd chooses by; the rest of it; the test set, never
+        used for any choice. Where a data set has no labelled test set and `test_is_val` was asked
+        for, test is val: the hold-out in it was chosen by, which `dataset` warns of.
       left_out: {'train', 'val', 'test': ids of the pictures that were left out for damage}.
+      unlabelled: ids in `unlabelled_records` of the pictures that are trained on without labels;
+        [] where there are none.
+      unlabelled_records: the RecordSet they are in: `records`, or that of a folder of pictures
+        (`semi_supervised.semi_supervised`); None where there are none.
     """
     records: object
     train: list
@@ -39,6 +44,8 @@ class ExperimentData:
     rest: list
     test: list
     left_out: dict = dataclasses.field(default_factory=dict)
+    unlabelled: list = dataclasses.field(default_factory=list)
+    unlabelled_records: object = None
 
     @property
     def spec(self):
@@ -183,11 +190,13 @@ def _make_reader(name, source, options):
         raise errors.UserError(f'{error}; {hint} (in train: dataset.reader)') from error
 
 
-@gin.configurable(denylist=['workdir', 'chief_writes'])
+@gin.configurable(denylist=['workdir', 'chief_writes', 'run_seed'])
 def dataset(workdir, data_dir=None, reader='folder', options=None, holdout_fraction=0.3,
             holdout_seed=0, holdout_stratified=False, train_split='train', val_split='val',
-            test_split='test', damaged='refuse', chief_writes=True):
+            test_split='test', damaged='refuse', chief_writes=True, run_seed=0):
     """Opens the data of an experiment; converts it into `workdir`/records if it is raw.
+
+    Which of the training pictures are labelled is `semi_supervised.semi_supervised`'s to say.
 
     Args:
       workdir: the run directory; split.json is written there.
@@ -202,10 +211,15 @@ def dataset(workdir, data_dir=None, reader='folder', options=None, holdout_fract
       train_split, val_split, test_split: names of the splits.
       damaged: 'refuse' or 'skip', see data.records.RecordSet.
       chief_writes: False on the other workers of several.
+      run_seed: the run's seed, which chooses the labelled pictures unless they have their own.
 
     Returns:
       ExperimentData.
+
+    Raises:
+      UserError: bad data or settings.
     """
+    settings = semi_supervised.semi_supervised()  # out of range: told before a conversion
     workdir = pathlib.Path(workdir)
     folder = pathlib.Path(data_dir) if data_dir else None
     if folder is not None and (folder / files.MANIFEST).is_file():
@@ -218,24 +232,61 @@ def dataset(workdir, data_dir=None, reader='folder', options=None, holdout_fract
     presence = records.class_presence(val) if holdout_stratified else None
     holdout, rest = (list(val), []) if holdout_fraction == 1 else splits.hold_out(
         val, holdout_fraction, holdout_seed, presence)
-    data = ExperimentData(records, records.split(train_split), holdout, rest,
-                          records.split(test_split), {
-                              'train': records.left_out_of(train_split),
-                              'val': records.left_out_of(val_split),
-                              'test': records.left_out_of(test_split)})
+    train, others = semi_supervised.divide(records, train_split, settings, run_seed)
+    elsewhere = _pictures_without_labels(workdir, settings['unlabelled_dir'], damaged)
+    unlabelled = others if elsewhere is None else list(elsewhere.ids)
+    data = ExperimentData(records, train, holdout, rest, records.split(test_split), {
+        'train': records.left_out_of(train_split), 'val': records.left_out_of(val_split),
+        'test': records.left_out_of(test_split)}, unlabelled,
+        (elsewhere or records) if unlabelled else None)
     if chief_writes:
         _warn_of_overlaps(data)
+        if elsewhere is not None:
+            _warn_of_folder(data, len(others), first=not (workdir / 'split.json').exists())
         splits.write_split(workdir / 'split.json', {
-            'train': data.train, 'holdout': holdout, 'val_without_holdout': rest,
-            'test': data.test}, dataset=records.spec.name, holdout_seed=holdout_seed,
-            holdout_stratified=holdout_stratified)
+            'train': data.train, 'holdout': holdout, 'val_without_holdout': rest, 'test': data.test,
+            **({semi_supervised.PART: unlabelled} if semi_supervised.in_use(settings) else {})},
+            dataset=records.spec.name, holdout_seed=holdout_seed,
+            holdout_stratified=holdout_stratified,
+            **semi_supervised.split_fields(settings, run_seed))
     return data
+
+
+def _pictures_without_labels(workdir, source, damaged):
+    """The RecordSet of a folder of pictures, made once, or of records; None for no source."""
+    if source is None:
+        return None
+    made = workdir / semi_supervised.PART
+    if not (made / files.MANIFEST).is_file():
+        folder = find_data(source, 'the pictures without labels', 'semi_supervised.unlabelled_dir')
+        if not (folder / files.MANIFEST).is_file():
+            prepare('pictures', folder, made, hint='semi_supervised.unlabelled_dir')
+            folder = made
+        made = folder
+    return record_sets.RecordSet(made, verify=False, damaged=damaged)
+
+
+def _warn_of_folder(data, unused, first):
+    """Logs what a folder of unlabelled pictures means for others, at a run's first start."""
+    if not first:
+        return
+    if unused:
+        logging.warning('%d training pictures are used neither with nor without their labels: the '
+                        'unlabelled ones are those of semi_supervised.unlabelled_dir', unused)
+    same = semi_supervised.copies(data)
+    if same:
+        logging.warning('%s: %d of the %d unlabelled pictures are pictures of the hold-out, the '
+                        'rest of val or test, byte for byte; no label leaks, but scores are on '
+                        'pictures that were seen', data.unlabelled_records.folder, same,
+                        len(data.unlabelled))
 
 
 def _warn_of_overlaps(data):
     """Logs which pictures serve two ends: scores on them are not what they seem."""
     test = set(data.test)
-    for ids, what in ((data.train, 'trained on'), (data.holdout, 'chosen by (the hold-out)')):
+    own = data.unlabelled if data.unlabelled_records is data.records else []
+    for ids, what in ((data.train, 'trained on'), (data.holdout, 'chosen by (the hold-out)'),
+                      (own, 'trained on without their labels')):
         both = len(test.intersection(ids))
         if both:
             logging.warning('%s: %d of the %d test pictures are also %s; scores on them are no '

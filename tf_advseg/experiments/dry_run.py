@@ -29,7 +29,8 @@ def describe(context, segmentor, method, control=True, control_from=None):
     data = context.data
     print(f'segmentor: {total:,} parameters, {trainable:,} trainable, '
           f'{4 * total / 2 ** 20:.1f} MiB as float32')
-    print(f'pictures: train {len(data.train)}, hold-out {len(data.holdout)}, rest of val '
+    without = f' and {len(data.unlabelled)} without labels' if data.unlabelled else ''
+    print(f'pictures: train {len(data.train)}{without}, hold-out {len(data.holdout)}, rest of val '
           f'{len(data.rest)}, test {len(data.test)}; crop {context.crop_size}')
     height, width = context.crop_size
     print(f'hold-out in memory: {4 * len(data.holdout) * height * width / 2 ** 20:.0f} MiB')

@@ -48,7 +48,7 @@ def improve(model, data_dir, workdir, crop_size, num_classes=None, normalise=Non
                                     f'experiment.control = {control}', *gin_params])
     strategy = strategy or tf.distribute.get_strategy()
     crop_size = (crop_size, crop_size) if isinstance(crop_size, int) else tuple(crop_size)
-    with training.opened(workdir, strategy, data_dir) as (run, data):
+    with training.opened(workdir, strategy, data_dir, seed) as (run, data):
         with strategy.scope():
             segmentor = segmentors.as_segmentor(
                 model, num_classes or data.spec.num_classes, logits_stride=logits_stride,

@@ -6,6 +6,7 @@ from tf_advseg.core import files
 from tf_advseg.core import journal as journals
 from tf_advseg.evaluation import prediction
 from tf_advseg.experiments import networks
+from tf_advseg.experiments import semi_supervised
 from tf_advseg.reporting import like_with_like
 from tf_advseg.reporting import panels
 from tf_advseg.reporting import report as reports
@@ -14,7 +15,7 @@ from tf_advseg.training import checkpoints
 
 # The names a reader sees: of the run's folders below checkpoints/, and of methods.
 START, CONTROL = 'Stage 1', 'control (CE)'
-TITLES = {'load': 'LoAd', 'luc': 'Luc', 'durall': 'Durall'}
+TITLES = {'load': 'LoAd', 'luc': 'Luc', 'durall': 'Durall', 'hung': 'Hung'}
 AVERAGED = like_with_like.AVERAGED
 SPLITS = ('holdout', 'val_without_holdout', 'test')
 PANEL_ROWS = 4
@@ -39,6 +40,7 @@ def scores(context, segmentor, seconds, method='load', leave_out=()):
       'seed': ..., 'dataset': ..., 'pictures': {split: number}, 'left_out': [ids of damaged
       pictures], 'pictures_left_out': {'train', 'val', 'test': number}, 'test_shares': {'train',
       'holdout': how many pictures of test are these, too}}; a split without pictures is left out.
+      And what `semi_supervised.tell_rare` adds.
     """
     ids = {'holdout': context.data.holdout, 'val_without_holdout': context.data.rest,
            'test': context.data.test}
@@ -50,14 +52,18 @@ def scores(context, segmentor, seconds, method='load', leave_out=()):
             networks.load_weights(context.run.checkpoints / name, segmentor)
             models[column] = {split: context.evaluate(segmentor, ids[split]) for split in SPLITS
                               if ids[split]}
-    return {'models': models, 'subject': _subject(models, method), 'seconds': seconds,
-            'seed': context.streams.seed_value,
-            'dataset': context.data.spec.name,
-            'pictures': {name: len(part) for name, part in ids.items()},
-            'left_out': context.data.records.left_out,
-            'pictures_left_out': {name: len(part) for name, part in context.data.left_out.items()},
-            'test_shares': {name: len(set(part).intersection(context.data.test)) for name, part in
-                            (('train', context.data.train), ('holdout', context.data.holdout))}}
+    results = {'models': models, 'subject': _subject(models, method), 'seconds': seconds,
+               'seed': context.streams.seed_value,
+               'dataset': context.data.spec.name,
+               'pictures': {name: len(part) for name, part in ids.items()},
+               'left_out': context.data.records.left_out,
+               'pictures_left_out': {name: len(part)
+                                     for name, part in context.data.left_out.items()},
+               'test_shares': {name: len(set(part).intersection(context.data.test)) for name, part
+                               in (('train', context.data.train),
+                                   ('holdout', context.data.holdout))}}
+    semi_supervised.tell_rare(results, context.data)
+    return results
 
 
 def _subject(models, method):
@@ -111,7 +117,7 @@ def average_told(column, found):
 
 
 def notes_on_training(results):
-    """[str], sentences: how averages came about, and where the control is from."""
+    """[str], sentences: how averages came about, where the control is from, rare classes."""
     subject = like_with_like.plain(results.get('subject'))
     notes = [f'{subject}: {results["about"]}.'] if results.get('about') else []
     notes += [f'{average_told(column, found)}.'
@@ -119,7 +125,7 @@ def notes_on_training(results):
     if results.get('control_from'):
         notes.append(f'{CONTROL} was trained by {results["control_from"]} and taken over: the same '
                      'start, batches and settings.')
-    return notes
+    return notes + semi_supervised.rare_told(results)
 
 
 def notes_on_test(results):

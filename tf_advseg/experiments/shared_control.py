@@ -18,6 +18,7 @@ from tf_advseg.core import files
 from tf_advseg.core import journal
 from tf_advseg.experiments import networks
 from tf_advseg.experiments import stage_one
+from tf_advseg.methods import hung_settings
 from tf_advseg.training import checkpoints
 from tf_advseg.training import loop
 from tf_advseg.training import stages
@@ -26,10 +27,12 @@ STAGE = 'control'
 RECORDS = 'records'  # in the result of a stage: what its pictures were, see `fingerprint`
 TAKEN, OWN, REFUSED = 'taken over', 'its own', 'refused'
 # What a control does not hang on: these builders, and these settings of the others.
-_BUILDERS = ('build_adversary', 'build_pixel_discriminator', 'adversary_optimizer', 'alternation',
-             'label_maps', 'paper_figures')
+_BUILDERS = ('build_adversary', 'build_pixel_discriminator', 'build_fc_discriminator',
+             'adversary_optimizer', 'alternation', 'label_maps', 'paper_figures')
 _SETTINGS = ('luc.adversarial_weight', 'luc.saturating', 'durall.adversarial_weight',
-             'durall.map_stride', 'experiment.control', 'experiment.control_from',
+             'durall.map_stride', *(f'hung.{name}' for name in hung_settings.OF_THE_METHOD_ALONE),
+             'semi_supervised.unlabelled_dir', 'semi_supervised.rare_below',
+             'experiment.control', 'experiment.control_from',
              'adversarial_stage.only_control', 'adversarial_stage.diagnose_every')
 # Where the other run's training stood: it is over, and its journal is another.
 _LEFT_BEHIND = ('step-', 'best-', loop.STATE, files.TEMPORARY)

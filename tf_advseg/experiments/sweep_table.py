@@ -15,6 +15,8 @@ MEASURES = {'miou': ('mIoU', lambda scores: scores.get('miou')),
                                     lambda scores: scores.get('mean_class_accuracy')),
             'fwiou': ('frequency weighted IoU',
                       lambda scores: scores.get('frequency_weighted_iou')),
+            'miou_without_rare': ('mIoU without rare classes',
+                                  lambda scores: scores.get('miou_without_rare')),
             'boundary': ('mean BF', lambda scores: scores.get('boundary', {}).get('mean')),
             'boundary_std': ('sigma of BF over pictures',
                              lambda scores: scores.get('boundary', {}).get('std'))}

@@ -18,6 +18,7 @@ from tf_advseg.experiments import dry_run as plans
 from tf_advseg.experiments import look_ahead
 from tf_advseg.experiments import networks
 from tf_advseg.experiments import outcome
+from tf_advseg.experiments import semi_supervised
 from tf_advseg.experiments import shared_control
 from tf_advseg.experiments import stage_one
 from tf_advseg.reporting import tables
@@ -30,7 +31,7 @@ RESULTS = 'results.json'
 # A run may go on under other caps, logging and strategy; everything else is another run.
 MAY_CHANGE = ('max_propagations', 'max_total_cycles', 'max_cycles', 'diagnostics_every',
               'durable_every', 'control', 'limit_bytes', 'max_hours', 'non_finite_limit',
-              'diagnose_every', 'only_control', 'paper_rows', 'control_from')
+              'diagnose_every', 'only_control', 'paper_rows', 'control_from', 'rare_below')
 
 
 @gin.configurable(denylist=['workdir', 'strategy', 'dry_run'])
@@ -44,7 +45,7 @@ def experiment(workdir, strategy, dry_run=False, seed=0, method='load', control=
       strategy: tf.distribute.Strategy.
       dry_run: build everything, read the weights, take no step, print what it will take.
       seed: of everything drawn in this run but the splits; recorded in the run.
-      method: 'load', 'luc', 'durall', or 'cross_entropy' for Stage 1 alone.
+      method: 'load', 'luc', 'durall', 'hung', or 'cross_entropy' for Stage 1 alone.
       control: whether the CE-only control runs too, with as many steps of the segmentor.
       data_dir: see `datasets.dataset`.
       checkpoint: the weights to start from (a run, a model folder, a file of the model zoo: see
@@ -55,8 +56,7 @@ def experiment(workdir, strategy, dry_run=False, seed=0, method='load', control=
       backbone_only: of `checkpoint`, take the backbone and let the head start anew, whatever head
         it has.
       control_from: a run directory whose finished control is taken over, if it is the same
-        training: where two runs differ in their adversaries alone. Not of LoAd's, whose control
-        takes as many steps as LoAd came to.
+        training (of runs that differ in their adversaries alone). Not LoAd's, as long as LoAd.
 
     Returns:
       dict of the results, as in results.json; None for a dry run.
@@ -64,9 +64,9 @@ def experiment(workdir, strategy, dry_run=False, seed=0, method='load', control=
     errors.require_one_of('method', method, METHODS)
     arguments.require_flag('experiment', 'control', control)
     arguments.require_number('experiment', 'seed', seed, least=0, whole=True)
-    if arguments.as_pair('experiment', crop_size) is None:
+    crop_size = arguments.as_pair('experiment', crop_size)
+    if crop_size is None:
         raise errors.UserError('experiment.crop_size = None: expected pixels, or (height, width)')
-    crop_size = (crop_size, crop_size) if isinstance(crop_size, int) else tuple(crop_size)
     start = str(checkpoint)  # as given: the same from any directory
     if backbone_only and not checkpoint:
         raise errors.UserError('experiment.backbone_only takes the backbone of a checkpoint, and '
@@ -76,7 +76,8 @@ def experiment(workdir, strategy, dry_run=False, seed=0, method='load', control=
     with contextlib.ExitStack() as stack:
         if dry_run:  # leaves nothing behind, and no configuration that another run is held to
             workdir = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory())) / 'run'
-        run, data = stack.enter_context(opened(workdir, strategy, data_dir))
+        run, data = stack.enter_context(opened(workdir, strategy, data_dir, seed))
+        semi_supervised.require_unseen(checkpoint, data)
         with strategy.scope():
             description = networks.describe(network, num_classes=data.spec.num_classes,
                                             crop_size=crop_size, seed=seed)
@@ -211,11 +212,17 @@ def _keep_operative_config(context):
 
 
 @contextlib.contextmanager
-def opened(workdir, strategy, data_dir):
+def opened(workdir, strategy, data_dir, seed=0):
     """Opens a run directory and its data on every worker; the chief alone writes.
 
     A new run that fails before its first stage is withdrawn: the corrected command finds no
     configuration that it would be refused for.
+
+    Args:
+      workdir: the run directory.
+      strategy: tf.distribute.Strategy.
+      data_dir: see `datasets.dataset`.
+      seed: the run's.
 
     Yields:
       (RunDirectory, ExperimentData).
@@ -228,11 +235,14 @@ def opened(workdir, strategy, data_dir):
             chief = strategies.is_chief(strategy)
             if chief:
                 run.open(configuration.config_text(), may_change=MAY_CHANGE)
-                data = datasets.dataset(run.path, data_dir)
+                data = datasets.dataset(run.path, data_dir, run_seed=seed)
             strategies.barrier(strategy)
             if not chief:
-                data = datasets.dataset(run.path, data_dir, chief_writes=False)
+                data = datasets.dataset(run.path, data_dir, chief_writes=False, run_seed=seed)
             datasets.require_classes(data)
+            if data.unlabelled:
+                print(f'training pictures: {len(data.train)} labelled, {len(data.unlabelled)} '
+                      'unlabelled', flush=True)
             yield run, data
         except Exception:  # not Ctrl-C: the same command goes on
             run.withdraw()

@@ -223,6 +223,21 @@ def gradient_balance(tape, cross_entropy, adversarial, variables):
                 tf.reduce_sum(flat[0] * flat[1]), norm_ce * norm_adv)}
 
 
+def limiting_factor(reference, gradient, limit):
+    """What to scale a gradient by so that it is at most `limit` times as long as another.
+
+    Args:
+      reference, gradient: a replica's shares, of one shape; lengths are those over all replicas.
+      limit: float.
+
+    Returns:
+      float32 scalar, at most 1; 1 where the gradient is zero.
+    """
+    squares = global_sum(tf.stack([tf.nn.l2_loss(reference), tf.nn.l2_loss(gradient)]))
+    ratio = tf.sqrt(tf.math.divide_no_nan(squares[0], squares[1]))
+    return tf.where(squares[1] > 0, tf.minimum(limit * ratio, 1.0), 1.0)
+
+
 @contextlib.contextmanager
 def statistics_kept(segmentor):
     """Puts back what forward passes in training mode move beside the weights (live batch norm).
@@ -236,6 +251,12 @@ def statistics_kept(segmentor):
     yield
     for variable, value in kept:
         variable.assign(value)
+
+
+def share(value):
+    """A replica's share of a value that all replicas have alike, for `globally`."""
+    replicas = tf.distribute.get_replica_context().num_replicas_in_sync
+    return tf.cast(value, tf.float32) / replicas
 
 
 def weights_norm(variables):

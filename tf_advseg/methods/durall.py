@@ -84,12 +84,6 @@ class Durall(two_networks.TwoNetworks):
         at = label_maps.labels_at(labels, tf.shape(z)[1:3])
         return tf.cast(tf.not_equal(at, label_maps.IGNORE_LABEL), tf.float32)
 
-    @staticmethod
-    def _mean(values, counted):
-        """A replica's share of the mean of D's decisions that count."""
-        return tf.math.divide_no_nan(tf.reduce_sum(values * counted),
-                                     base.global_sum(tf.reduce_sum(counted)))
-
     def fake_maps(self, batch, logits):
         """The prediction's probabilities on that grid, zero where nothing is labelled."""
         return self.encoding.fake(batch['image'], batch['label'], self._on_grid(batch, logits))
@@ -101,7 +95,7 @@ class Durall(two_networks.TwoNetworks):
         losses = adversarial.non_saturating(z)
         if self.reduction == 'sum':
             return tf.reduce_sum(losses * counted), (z, counted)
-        return self._mean(losses, counted), (z, counted)
+        return two_networks.counted_mean(losses, counted), (z, counted)
 
     def segmentor_step(self, batch, seed):
         """One step of the generator (eq. 2).
@@ -123,7 +117,7 @@ class Durall(two_networks.TwoNetworks):
         base.apply_gradients(self.optimizer, tape.gradient(loss, variables), variables)
         return base.globally({
             'loss/ce': ce, 'loss/adv': adv, 'loss/total': loss,
-            'disc/fooled': self._mean(tf.cast(z > 0, tf.float32), counted),
+            'disc/fooled': two_networks.counted_mean(tf.cast(z > 0, tf.float32), counted),
             'weights/norm': base.weights_norm(variables)})
 
     # --- the discriminator ----------------------------------------------------------------
@@ -144,8 +138,10 @@ class Durall(two_networks.TwoNetworks):
                               training=True)
         fake = self.adversary(self.fake_maps(batch, logits), training=True)
         counted = self._counted(real, batch['label'])
-        loss = (self._mean(adversarial.binary_cross_entropy(real, tf.ones_like(real)), counted)
-                + self._mean(adversarial.binary_cross_entropy(fake, tf.zeros_like(fake)), counted))
+        loss = (two_networks.counted_mean(
+                    adversarial.binary_cross_entropy(real, tf.ones_like(real)), counted)
+                + two_networks.counted_mean(
+                    adversarial.binary_cross_entropy(fake, tf.zeros_like(fake)), counted))
         return loss, (real, fake, counted)
 
     def adversary_step(self, batch, seed):
@@ -162,8 +158,8 @@ class Durall(two_networks.TwoNetworks):
         base.apply_gradients(self.adversary_optimizer, tape.gradient(loss, variables), variables)
         return base.globally({
             'loss/disc': loss,
-            'disc/acc_real': self._mean(tf.cast(real > 0, tf.float32), counted),
-            'disc/acc_fake': self._mean(tf.cast(fake <= 0, tf.float32), counted),
+            'disc/acc_real': two_networks.counted_mean(tf.cast(real > 0, tf.float32), counted),
+            'disc/acc_fake': two_networks.counted_mean(tf.cast(fake <= 0, tf.float32), counted),
             'weights/norm': base.weights_norm(variables)})
 
 

@@ -18,6 +18,9 @@ class TwoNetworks(base.Method):
       optimizer, adversary_optimizer: tf.keras optimizers, one a network; built here.
       l2_weight: weight decay on the segmentor's convolution kernels that are not depthwise.
       name: the method's.
+
+    Attributes:
+      multipliers: on the segmentor's gradients, from `base.gradient_multipliers`, or None.
     """
 
     def __init__(self, segmentor, adversary, optimizer, adversary_optimizer, l2_weight, name):
@@ -26,6 +29,7 @@ class TwoNetworks(base.Method):
         self.optimizer = optimizer
         self.adversary_optimizer = adversary_optimizer
         self.l2_weight = float(l2_weight)
+        self.multipliers = None
         optimizer.build(segmentor.trainable_variables)
         if adversary is None:
             self.default_phase = 'cross_entropy'
@@ -51,6 +55,16 @@ class TwoNetworks(base.Method):
     def phase_optimizer(self, phase):
         """The optimizer of a phase."""
         return self.adversary_optimizer if phase == 'adversary' else self.optimizer
+
+    @property
+    def identity(self):
+        """dict, JSON-able: settings that stages written before they were there do not know of."""
+        return {}
+
+    @property
+    def judges_points(self):
+        """bool: whether the adversary's map is a confidence in every point, to be measured."""
+        return False
 
     @property
     def about(self):
@@ -99,7 +113,8 @@ class TwoNetworks(base.Method):
         with tf.GradientTape() as tape:
             ce = self.cross_entropy(self.logits(batch, seed), batch, seed)
             loss = ce + self.decay()
-        base.apply_gradients(self.optimizer, tape.gradient(loss, variables), variables)
+        base.apply_gradients(self.optimizer, tape.gradient(loss, variables), variables,
+                             self.multipliers)
         return base.globally({'loss/ce': ce, 'loss/total': loss,
                               'weights/norm': base.weights_norm(variables)})
 
@@ -111,6 +126,17 @@ class TwoNetworks(base.Method):
             ce = self.cross_entropy(logits, batch, seed)
             adv, _ = self.adversarial_loss(batch, logits)
         return base.gradient_balance(tape, ce, adv, self.segmentor.trainable_variables)
+
+
+def counted_mean(values, counted):
+    """A replica's share of the mean of an adversary's decisions that count.
+
+    Args:
+      values: float32 of any shape.
+      counted: float32 of that shape, 1 where a decision counts; none of them gives 0.
+    """
+    return tf.math.divide_no_nan(tf.reduce_sum(values * counted),
+                                 base.global_sum(tf.reduce_sum(counted)))
 
 
 def pictures(tensor):

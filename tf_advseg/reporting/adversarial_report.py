@@ -1,14 +1,13 @@
-"""The report of a method that takes turns between segmentor and adversary (Luc, Durall).
+"""The report of a method with segmentor and adversary (Luc, Durall, Hung).
 
 `reporting.report` draws the page; here is what such a run has to say: the measures of Luc et al.'s
 Tables 1 and 2 (and Durall et al.'s Tables 2 and 3) beside the control's and the paper's, the curves
-of Luc's Fig. 4 and Durall's Fig. 6, the panels of Luc's Fig. 3 and Durall's Fig. 5. Where a run
-averages its weights, every gain is told of like against like (see `like_with_like`).
+of Luc's Fig. 4 and Durall's Fig. 6, the panels of Luc's Fig. 3 and Durall's Fig. 5; where the
+discriminator's confidence was measured, Hung et al.'s Table 7 and Fig. 3. Where a run averages its
+weights, every gain is told of like against like (see `like_with_like`).
 """
-import math
-
-from tf_advseg.reporting import class_curves, curves, like_with_like, report, tables
-from tf_advseg.reporting import training_curves
+from tf_advseg.reporting import adversarial_sentences, class_curves, confidence_tables, curves
+from tf_advseg.reporting import like_with_like, report, tables, training_curves
 
 # (column, function of a summary -> fraction or None, whether a difference of two is a gain); σ is
 # the standard deviation of BF over pictures, as in Luc et al.'s supplement, Table 2. The first four
@@ -19,9 +18,6 @@ MEASURES = (('mean class accuracy', lambda s: s.get('mean_class_accuracy'), True
             ('mIoU', lambda s: s.get('miou'), True),
             ('BF, mean', lambda s: (s.get('boundary') or {}).get('mean'), True),
             ('BF, σ', lambda s: (s.get('boundary') or {}).get('std'), False))
-# How far a new seed of the head alone moved one run's mIoU: a trial on Stanford Background (400
-# labelled pictures at most), fine-tuned from VOC weights. From scratch it may be more.
-NOISE = 0.014
 CHOICE_NOTES = {
     'best': '{subject} is shown at the evaluation with the largest mIoU on the hold-out, and so is '
             'the control: a gain on the hold-out is partly the luck of that choice and not yet a '
@@ -34,16 +30,16 @@ NO_CONTROL_NOTE = ('There is no control beside this run, trained as long without
 AVERAGED_NOTE = ('Models marked “SWA” have the average of the weights over training, as it was at '
                  'the end: no picture chose them. They are compared with each other, and so are '
                  'those without the mark: averaging has gains of its own, without an adversary.')
-RANDOM_START_NOTE = ('There was no training before the adversarial one, and the start, whose head (or '
-                     'all) has random weights, is no model: it is left out.')
-_FEWEST = 2  # logged steps of the adversary, to draw a line through them
+RANDOM_START_NOTE = ('There was no training before the adversarial one, and the start, whose head '
+                     '(or all) has random weights, is no model: it is left out.')
 _HOLDOUT_NOTES = {'best': 'models were chosen by it', 'last': 'chose no moment'}
 
 
 def adversarial_report(title, results, metrics, stage, class_names, control='control',
                        start='Stage 1', control_column='control (CE)', subject=None, keep='best',
                        paper=None, palette=None, steps_per_epoch=None, masks=None,
-                       probabilities=None, masks_over_time=None, noise=NOISE, **fields):
+                       probabilities=None, masks_over_time=None, confidence=None,
+                       noise=adversarial_sentences.NOISE, **fields):
     """A RunReport of a run whose method alternates: tables, sentences, curves, panels, wall time.
 
     Args:
@@ -65,8 +61,8 @@ def adversarial_report(title, results, metrics, stage, class_names, control='con
         and method last, or None.
       palette: C colours for the curves by class, as `class_curves` takes them.
       steps_per_epoch: puts epochs on their axes.
-      masks: uint8 [H, W, 3] from panels.panel_grid, or None.
-      masks_over_time: uint8 [H, W, 3] from training_masks.masks_over_time, or None.
+      masks, masks_over_time, confidence: uint8 [H, W, 3] from panels.panel_grid, from
+        training_masks and from confidence_panels, each or None.
       probabilities: {picture: uint8 [H, W, 3] from probability_panels}, or None.
       noise: how far another seed alone moves the mIoU of one run, as a fraction; None where nobody
         has tried, with other data or few pictures.
@@ -90,15 +86,16 @@ def adversarial_report(title, results, metrics, stage, class_names, control='con
                             wall_time=dict(results.get('seconds') or {}))
     _set_models(made, results, metrics, start, subject, control_column)
     made.choice_note = _choice_note(keep, names, made.test)
-    made.measures = _measure_tables(made, paper)
+    made.measures = [*_measure_tables(made, paper), *_confidence_tables(metrics, stage)]
     made.figures = _figures(metrics, stage, control, class_names, palette, steps_per_epoch, names,
                             any(map(like_with_like.is_averaged, made.test)))
-    made.panels = _panels(masks, masks_over_time, probabilities)
+    made.panels = _panels(masks, masks_over_time, probabilities, confidence)
     own = list(fields.pop('summary', ()))
     if results.get('starts_random'):
         own.append(RANDOM_START_NOTE)
     report.set_fields(made, fields)
-    made.summary = own + summary_sentences(made, metrics, stage, control, names, noise)
+    made.summary = own + adversarial_sentences.summary_sentences(made, metrics, stage, control,
+                                                               names, noise)
     return made
 
 
@@ -137,6 +134,17 @@ def _measure_tables(made, paper):
     if any((summary or {}).get('class_accuracy') for summary in made.test.values()):
         found.append(accuracy_table(made.test, made.subject, made.control))
     return found
+
+
+def _confidence_tables(metrics, stage):
+    """Table 7 of the last evaluation, as a list of none or one."""
+    line = confidence_tables.last_line(metrics, stage)
+    if line is None:
+        return []
+    step = line.get('generator_step')
+    at = '' if step is None else f' after {report.count(step, "step")}'
+    return [confidence_tables.selection_table(
+        line, f'What the discriminator selects (as Hung et al., Table 7), hold-out{at}')]
 
 
 def score_table(columns, subject, control=None, title='', paper=None):
@@ -206,131 +214,6 @@ def _difference(a, b):
     return tables.Cell(100.0 * (a - b) if finite else None, gain=True)
 
 
-def summary_sentences(made, metrics, stage, control, names, noise=NOISE):
-    """What happened, in sentences: steps, gains and what they are worth, overfitting, adversary.
-
-    Args:
-      made: a RunReport with its summaries.
-      metrics, stage, control: see `adversarial_report`.
-      names: what the two stages are called.
-      noise: see `adversarial_report`.
-
-    Returns:
-      list of sentences; what is not known yet is left out.
-    """
-    return [*_step_sentences(metrics, stage, control, names, made.state),
-            *report.gain_sentences(made), *noise_sentences(made, noise),
-            *_gap_sentences(metrics, stage, control, names),
-            *_adversary_sentences(metrics, stage)]
-
-
-def steps_taken(metrics, stage):
-    """(steps of the segmentor, steps of the adversary) of a stage, as far as they are logged."""
-    lines = [m for m in metrics if m.get('stage') == stage]
-    own = max([m['generator_step'] for m in lines if 'generator_step' in m], default=0)
-    return own, max([m['step'] for m in lines if 'step' in m] + [own]) - own
-
-
-def _step_sentences(metrics, stage, control, names, state):
-    own, adversary = steps_taken(metrics, stage)
-    other, _ = steps_taken(metrics, control) if control is not None else (0, 0)
-    if not own and not adversary:
-        return [f'{names[1]}: {report.count(other, "step")} of the segmentor, without an adversary.'
-                if other and state == 'finished'
-                else 'No step of the adversarial training is logged yet.']
-    told = (f'{names[0]}: {report.count(own, "step")} of the segmentor and {adversary} of the '
-            'adversary')
-    if not other:
-        return [told + '.']
-    sentences = [f'{told}; {names[1]}: {other} of the segmentor.']
-    if own != other and state == 'finished':
-        sentences.append('The two have not taken equally many steps of the segmentor, so their '
-                         'difference is not the adversary\'s alone.')
-    return sentences
-
-
-def noise_sentences(made, noise=NOISE):
-    """What the difference from the control is worth, as a list of sentences.
-
-    Args:
-      made: a RunReport with summaries of the test split.
-      noise: how far another seed alone moves the mIoU of one run; two runs differ by √2 of it.
-
-    Returns:
-      [] without a control's mIoU on the test split. Where averaged weights are beside the plain
-      ones, the difference of each kind is weighed.
-    """
-    mious = {name: summary['miou'] for name, summary in (made.test or {}).items()
-             if summary and curves.is_finite(summary.get('miou'))}
-    pairs = like_with_like.pairs(mious, made.subject, made.control)
-    if not pairs:
-        return []
-    if noise is None:
-        gains = '; '.join(f'{report.points(mious[a] - mious[b])} points of {a} over {b}'
-                          for a, b in pairs)
-        return [f'One run is one draw ({gains}): how far another seed alone moves it nobody has '
-                'tried on these pictures. Only several seeds of both, and an interval over them, '
-                'tell a gain (tools/sweep.py runs them).']
-    apart, weighed = math.sqrt(2.0) * noise, []
-    for number, (subject, control) in enumerate(pairs):
-        gain = mious[subject] - mious[control]
-        said = ('lies within that and tells nothing' if abs(gain) <= apart else
-                'is larger, and still that of a single pair')
-        head = f'that of {subject} from' if number else 'The difference from'
-        weighed.append(f'{head} {control} ({report.points(gain)} points) {said}')
-    return [f'Another seed alone moves one run by about {100 * noise:.1f} points of mIoU (as far '
-            f'as a trial on Stanford Background told), so two runs lie about {100 * apart:.1f} '
-            f'apart without any reason. {"; ".join(weighed)}: only several seeds of both, and an '
-            'interval over them, tell a gain (tools/sweep.py runs them).']
-
-
-def _gap_sentences(metrics, stage, control, names):
-    """Train minus hold-out of both at the last step that both were evaluated at."""
-    stages = [name for name in (stage, control) if name is not None]
-    steps = {name: set.intersection(*({line['generator_step'] for line in
-                                       class_curves.evaluations(metrics, name, split)}
-                                      for split in class_curves.SPLITS)) for name in stages}
-    told = {name: label for name, label in zip((stage, control), names) if steps.get(name)}
-    common = set.intersection(*(steps[name] for name in told)) if told else set()
-    if not common:
-        return []
-    at = max(common)
-    gaps = {label: class_curves.gaps(metrics, name, at) for name, label in told.items()}
-    parts = []
-    for measure, title in class_curves.MEASURES.items():
-        values = [f'{report.points(gap[measure])} with {label}' for label, gap in gaps.items()
-                  if measure in gap]
-        if values:
-            parts.append(f'{title} {", ".join(values)}')
-    return [f'Overfitting, as train minus hold-out in points after {at} steps of the segmentor: '
-            f'{"; ".join(parts)}.'] if parts else []
-
-
-def _adversary_sentences(metrics, stage):
-    """How often the adversary was right in the last tenth of its logged steps."""
-    lines, told = _adversary_lines(metrics, stage), []
-    taken = steps_taken(metrics, stage)[1]
-    if taken and len(lines) < _FEWEST:
-        told = [f'There is no chart of the adversary: of its {report.count(taken, "step")} the log '
-                f'has {len(lines)}.']
-    lines = [m for m in lines if all(curves.is_finite(m.get(f'disc/acc_{kind}'))
-                                     for kind in ('real', 'fake'))]
-    if not lines:
-        return told
-    lines = lines[-max(1, len(lines) // 10):]
-    real, fake = (100.0 * sum(m[f'disc/acc_{kind}'] for m in lines) / len(lines)
-                  for kind in ('real', 'fake'))
-    return [*told,
-            f'In the end the adversary took {real:.0f} % of the truths and {fake:.0f} % of the '
-            'segmentor\'s maps for what they are; guessing makes the two add up to 100 %.']
-
-
-def _adversary_lines(metrics, stage):
-    """The lines of the adversary's own steps."""
-    return [m for m in metrics if m.get('event') == 'stage' and m.get('stage') == stage
-            and curves.is_finite(m.get('loss/disc'))]
-
-
 def _figures(metrics, stage, control, class_names, palette, steps_per_epoch, names,
              averaged):
     """The figures that have something to show, with captions."""
@@ -356,15 +239,20 @@ def _figures(metrics, stage, control, class_names, palette, steps_per_epoch, nam
                     '(dark, “SWA”).' if lines else '. Averaged weights have no line: for each '
                     'point batch norm would have to be estimated anew.'),
                 class_curves.miou_curves(own, stage, **axes)))
-    if len(_adversary_lines(metrics, stage)) >= _FEWEST:
+    if len(adversarial_sentences.adversary_lines(metrics, stage)) >= adversarial_sentences.FEWEST:
+        turns = '' if adversarial_sentences.is_joint(metrics, stage) else (
+            '; tinted, where shown, are phases in which the adversary alone learns')
         figures.append(('The adversary over the steps of both networks: its loss, and how often '
                         'it is right; 50 % is guessing. Points are batches, lines their running '
-                        'mean; tinted, where shown, are phases in which the adversary alone '
-                        'learns.',
-                        training_curves.adversary_curve(own, stage)))
+                        f'mean{turns}.', training_curves.adversary_curve(own, stage)))
+    if confidence_tables.last_line(own, stage) is not None:
+        figures.append(('The discriminator\'s confidence on the hold-out over training: what it '
+                        'selects, how often that is right, beside as many points that the softmax '
+                        'is surest of; and how well either tells right from wrong points.',
+                        confidence_tables.selection_curves(own, stage)))
     if any('loss/ce' in m for m in own):
         figures.append(('The segmentor\'s losses: cross-entropy with and without adversarial '
-                        'training, and the adversarial term.',
+                        'training, and the further terms, weights left out.',
                         training_curves.segmentor_loss_curve(own, stage, control)))
     if any(key.startswith('grad_ratio/') for m in own for key in m):
         figures.append(('Norm of the adversarial gradient over the cross-entropy\'s, λ left out '
@@ -380,7 +268,8 @@ def _figures(metrics, stage, control, class_names, palette, steps_per_epoch, nam
     return figures
 
 
-def _panels(masks, masks_over_time, probabilities):
+def _panels(masks, masks_over_time, probabilities, confidence):
+    """(caption, picture) pairs of what there is."""
     made = []
     if masks is not None:
         made.append(('Test pictures, their truth and what each model says. Unlabelled pixels are '
@@ -388,6 +277,10 @@ def _panels(masks, masks_over_time, probabilities):
     if masks_over_time is not None:
         made.append(('The same at several steps of training (as Durall et al., Fig. 5), a row a '
                      'network: the weights as they were, not averaged.', masks_over_time))
+    if confidence is not None:
+        made.append(('What the discriminator takes for truth (as Hung et al., Fig. 3) beside the '
+                     'largest softmax probability, black 0 and white 1; what it selects, and where '
+                     'errors are.', confidence))
     for name, panel in (probabilities or {}).items():
         made.append((f'{name}: class probabilities, a row a model (as Luc et al., Fig. 3), black 0 '
                      'and white 1; below, the label maps superimposed on the picture.', panel))

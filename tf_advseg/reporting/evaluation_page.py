@@ -21,6 +21,7 @@ class EvaluationPage:
       note: what is to be known of the comparisons.
       figures: (caption, matplotlib Figure) pairs.
       panels: (heading, caption, uint8 [H, W, 3]) triples.
+      figures_heading: what stands above the figures.
     """
     title: str
     summary: Sequence[str] = ()
@@ -30,6 +31,7 @@ class EvaluationPage:
     note: str = ''
     figures: Sequence[Tuple[str, Any]] = ()
     panels: Sequence[Tuple[str, str, Any]] = ()
+    figures_heading: str = 'Confusion'
 
 
 def write_evaluation_page(path, page):
@@ -52,8 +54,8 @@ def render(page):
     if page.measures:
         parts.append(section('Further measures', *map(tables.to_html, page.measures)))
     if page.figures:
-        parts.append(section('Confusion', *(figure(caption, curves.encode(drawn))
-                                            for caption, drawn in page.figures)))
+        parts.append(section(page.figures_heading, *(
+            figure(caption, curves.encode(drawn)) for caption, drawn in page.figures)))
     for heading, caption, image in page.panels:
         parts.append(section(heading, figure(caption, panels.encode_png(image))))
     return PAGE.format(title=html.escape(page.title), body='\n'.join(parts))

@@ -11,6 +11,11 @@ _SHARES = {'disc/acc_real': ('real taken for real', curves.PEAK),
            'disc/acc_fake': ('fake taken for fake', curves.END),
            'disc/fooled': ('fake taken for real, when the segmentor learns', '#2f6db5')}
 
+# The segmentor's further terms: what they are called, and their colour.
+_TERMS = (('loss/adv', 'adversarial term', '#c07a1c'),
+          ('loss/adv_unlabelled', 'the same, unlabelled', '#d9b38c'),
+          ('loss/semi', 'self-taught term', '#7a4fb0'))
+
 
 def discriminator_curve(metrics, events=()):
     """The discriminator's accuracy on real and on fake maps against its epochs, retrainings apart.
@@ -140,17 +145,18 @@ def gradient_ratio_curve(metrics):
 
 
 def adversary_curve(metrics, stage=None):
-    """The adversary of a method that alternates: its loss, and how often it is right.
+    """The adversary of a method: its loss, and how often it is right.
 
     Above the adversary's loss (eq. 2 of Luc et al.) and below the share of truths (real) and of
     produced maps (fake) that it takes for what they are, in its own phase, and of produced maps
     that it takes for truth (fooled) in the segmentor's. Where a phase lasts for several logged
     lines the curves are broken at its ends and the adversary's phases are tinted; where phases are
-    shorter, its pre-training is.
+    shorter, its pre-training is. Where one step moves both networks, lines have everything.
 
     Args:
       metrics: lines of metrics.jsonl; those with `event` stage and a step are read: loss/disc,
-        disc/acc_real and disc/acc_fake of the adversary's phase, disc/fooled of the segmentor's.
+        disc/acc_real and disc/acc_fake of the adversary's phase, disc/fooled of the segmentor's
+        (or all of one line, which has a generator_step then).
       stage: the stage's name; None reads every stage that has such lines.
 
     Returns:
@@ -183,7 +189,9 @@ def adversary_curve(metrics, stage=None):
     below.set_ylabel('share of predictions (%)')
     below.set_ylim(-2, 102)
     below.axhline(50, color=curves.QUIET, linewidth=0.8, linestyle=':')
-    below.set_xlabel('steps, the segmentor\'s and the adversary\'s')
+    joint = any('loss/disc' in line and 'generator_step' in line for line in lines)
+    below.set_xlabel('steps, of both networks at once' if joint else
+                     'steps, the segmentor\'s and the adversary\'s')
     below.legend(frameon=False, fontsize=8, ncols=3, loc='upper center',
                  bbox_to_anchor=(0.5, 1.16))
     for each in (above, below):
@@ -246,17 +254,17 @@ def _broken(axes, blocks, slow, key, scale, look):
 
 
 def segmentor_loss_curve(metrics, stage, control='control'):
-    """Cross-entropy of the adversarial training and of its control, and the adversarial term.
+    """Cross-entropy of the adversarial training and of its control, and the further terms.
 
     Args:
       metrics: lines of metrics.jsonl; those with `event` stage, a generator_step and loss/ce are
-        read, and loss/adv where it is there.
+        read, and of `_TERMS` what is there.
       stage: the stage that trains adversarially.
       control: the stage that trains without, or None.
 
     Returns:
-      matplotlib Figure: loss/ce solid and dashed (the control), loss/adv on an axis of its own on
-      the right; points are pale, lines their running mean.
+      matplotlib Figure: loss/ce solid and dashed (the control), the terms on an axis of their own
+      on the right; points are pale, lines their running mean.
     """
     figure, axes = curves.new_figure(9.0, 3.4)
 
@@ -268,11 +276,12 @@ def segmentor_loss_curve(metrics, stage, control='control'):
 
     drawn = [(stage, 'loss/ce', axes, '#2f6db5', '-', 'cross-entropy'),
              (control, 'loss/ce', axes, curves.CONTROL, (0, (4, 2)), 'cross-entropy, control')]
-    if points(stage, 'loss/adv')[0]:
+    terms = [term for term in _TERMS if points(stage, term[0])[0]]
+    if terms:
         other = axes.twinx()
-        other.set_ylabel('adversarial term', color='#c07a1c')
+        other.set_ylabel(terms[0][1] if len(terms) == 1 else 'further terms', color=terms[0][2])
         other.spines['top'].set_visible(False)
-        drawn.append((stage, 'loss/adv', other, '#c07a1c', '-', 'adversarial term'))
+        drawn += [(stage, key, other, colour, '-', label) for key, label, colour in terms]
     handles = []
     for name, key, where, colour, style, label in drawn:
         xs, ys = points(name, key) if name is not None else ([], [])
@@ -286,6 +295,6 @@ def segmentor_loss_curve(metrics, stage, control='control'):
         return figure
     axes.set_xlabel('segmentor\'s steps')
     axes.set_ylabel('cross-entropy')
-    axes.legend(handles=handles, frameon=False, fontsize=8, ncols=3, loc='upper center',
+    axes.legend(handles=handles, frameon=False, fontsize=8, ncols=5, loc='upper center',
                 bbox_to_anchor=(0.5, 1.14))
     return figure

@@ -17,6 +17,7 @@ from tf_advseg.core import errors
 from tf_advseg.models import arguments
 
 SEGMENTOR, ADVERSARY = 'segmentor', 'adversary'
+UNLABELLED = 'unlabelled'  # the segmentor's, with unlabelled pictures beside the labelled ones
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +84,11 @@ class Alternation:
         blocks = whole + (self.first == ADVERSARY)
         return self.pretraining + blocks * self.every + self.segmentor_steps
 
+    @property
+    def adversary_steps(self):
+        """Of the adversary in all."""
+        return self.total - self.segmentor_steps
+
     def turn(self, step):
         """The `Turn` of a step, from 0."""
         if step < self.pretraining:
@@ -94,6 +100,33 @@ class Alternation:
         if phase == ADVERSARY:
             index += self.pretraining
         return Turn(phase, phase, index)
+
+
+@dataclasses.dataclass(frozen=True)
+class Joint:
+    """Steps that move both networks at once (Hung et al., section 5), in periods.
+
+    Attributes:
+      segmentor_steps: int, of the segmentor, and so of all.
+      periods: ((first step, phase, stream), ...), the first of step 0, in order.
+    """
+    segmentor_steps: int
+    periods: tuple
+
+    @property
+    def total(self):
+        """Steps in all."""
+        return self.segmentor_steps
+
+    @property
+    def adversary_steps(self):
+        """Of the adversary in all: as many."""
+        return self.segmentor_steps
+
+    def turn(self, step):
+        """The `Turn` of a step, from 0."""
+        _, phase, stream = [period for period in self.periods if period[0] <= step][-1]
+        return Turn(phase, stream, step)
 
 
 @gin.configurable(denylist=['segmentor_steps'])

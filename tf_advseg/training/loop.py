@@ -172,7 +172,7 @@ class _Batches:
 
 @dataclasses.dataclass
 class _Hooks:
-    """What happens around a step: measuring, averaging, logging, evaluating; fields as in `train`."""
+    """What happens around a step: measured, averaged, logged, evaluated; fields as in `train`."""
     metrics: object
     log_every: int
     evaluate_every: int
@@ -202,7 +202,7 @@ class _Hooks:
 
 def _is_own(turn):
     """Whether a step is the segmentor's."""
-    return turn.stream == alternation.SEGMENTOR
+    return turn.stream != alternation.ADVERSARY
 
 
 def _place(description, turn, done):
@@ -213,7 +213,7 @@ def _place(description, turn, done):
 
 def _salt(stream):
     """What tells the draws of a stream apart; the segmentor's has none, as runs always had it."""
-    return 0 if stream == alternation.SEGMENTOR else stream
+    return stream if stream == alternation.ADVERSARY else 0
 
 
 def _save(folder, step, state, metrics, chief, seconds, memory):

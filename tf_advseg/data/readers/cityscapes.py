@@ -1,7 +1,7 @@
 """Cityscapes fine: 5,000 street scenes in 19 classes (Cordts et al., CVPR 2016)."""
 from tf_advseg.core.errors import UserError
 from tf_advseg.data.official_specs import SPECS
-from tf_advseg.data.readers import base
+from tf_advseg.data.readers import base, resizing
 
 SPEC = SPECS['cityscapes']
 _PICTURE = '_leftImg8bit.png'
@@ -25,13 +25,18 @@ class CityscapesReader(base.FileReader):
         is ignored. It can be predicted, not scored.
       test_is_val: also call val `test`, for experiments that need a split of this name. What is
         chosen on val and then reported on this test is not an unseen score.
+      size: (height, width) that pictures, labels and objects are resized to when they are read,
+        see `resizing`: Hung et al. (section 4) "resize the input image to 512 x 1024", (512, 1024)
+        here. Scores are then of labels at this size, unlike the server's. None: as published.
 
     Raises:
-      UserError: a folder is missing, pictures and labels do not pair up, both options are given.
+      UserError: a folder is missing, pictures and labels do not pair up, both options of test are
+        given, or a bad size.
     """
 
-    def __init__(self, source, dummy_test=False, test_is_val=False):
+    def __init__(self, source, dummy_test=False, test_is_val=False, size=None):
         self.spec = SPEC
+        self._size = resizing.require_size('cityscapes', size)
         if dummy_test and test_is_val:
             raise UserError('cityscapes: dummy_test and test_is_val both make a split "test"; '
                             'leave one out')
@@ -64,8 +69,19 @@ class CityscapesReader(base.FileReader):
         other = path.with_name(image_id + _TRAIN_IDS)
         return other if not path.exists() and other.exists() else path
 
+    def load(self, image_id):
+        """See `FileReader.load`; at the size asked for."""
+        image, label = super().load(image_id)
+        if self._size is None:
+            return image, label
+        return resizing.bilinear(image, self._size), resizing.nearest(label, self._size)
+
+    def encoded_image(self, image_id):
+        """See `FileReader.encoded_image`; the file's bytes are not of a picture that is resized."""
+        return super().encoded_image(image_id) if self._size is None else None
+
     def read_label(self, image_id):
-        """See `FileReader.read_label`."""
+        """See `FileReader.read_label`: of the size in the file."""
         path = self.label_path(image_id)
         ids = base.read_id_png(path)
         if path.name.endswith(_TRAIN_IDS):
@@ -85,7 +101,7 @@ class CityscapesReader(base.FileReader):
         if ids.shape != shape:
             raise UserError(f'{path}: {ids.shape[1]}x{ids.shape[0]}, but the label of this picture '
                             f'is {shape[1]}x{shape[0]}; both need the same width and height')
-        return ids
+        return ids if self._size is None else resizing.nearest(ids, self._size)
 
     def files(self, image_id):
         """See `Reader.files`."""

@@ -1,0 +1,179 @@
+"""Labelled and unlabelled pictures in one batch: the same draws, no label that leaks, any order."""
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from data_layouts import write_folder
+from tf_advseg.core.errors import UserError
+from tf_advseg.core.random_streams import RandomStreams
+from tf_advseg.data import mixed, recipes
+from tf_advseg.data.readers import make_reader
+from tf_advseg.data.records import RecordSet, write_records
+from tf_advseg.training import loop
+
+LABELLED = [f'p{i}' for i in range(5)]
+UNLABELLED = [f'p{i}' for i in range(5, 12)]
+CROP = (49, 57)  # holds every picture
+SMALL = (33, 33)
+B, U = 2, 3
+SECRET = 3  # the class of every pixel of the pictures that are shown without labels
+
+
+@pytest.fixture(scope='module')
+def records(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('mixed')
+    write_folder(folder / 'own', LABELLED + UNLABELLED, classes=3)
+    for name in UNLABELLED:
+        shape = np.asarray(Image.open(folder / 'own' / 'labels' / f'{name}.png')).shape
+        Image.fromarray(np.full(shape, SECRET, np.uint8)).save(
+            folder / 'own' / 'labels' / f'{name}.png')
+    reader = make_reader('folder', folder / 'own', num_classes=4)
+    return RecordSet(write_records(reader, {'train': LABELLED + UNLABELLED}, folder / 'records',
+                                   progress=False))
+
+
+def batches(records, first=0, steps=4, seed=0, crop=CROP, **options):
+    return list(mixed.mixed_batches(
+        records, LABELLED, records, UNLABELLED, B, U, crop, RandomStreams(seed), first,
+        num_steps=steps, **options).as_numpy_iterator())
+
+
+def labelled(records, first=0, steps=4, seed=0, crop=CROP, **options):
+    return list(mixed.labelled_batches(
+        records, LABELLED, B, crop, RandomStreams(seed), first, steps, **options
+    ).as_numpy_iterator())
+
+
+def same(left, right):
+    return len(left) == len(right) and all(
+        np.array_equal(a[key], b[key]) for a, b in zip(left, right) for key in a)
+
+
+def rows(batch, which, keys):
+    """{image id: its row of each key}; a picture may come twice at the border of two epochs."""
+    return sorted(zip(batch['image_id'][which].tolist(),
+                      *([row.tobytes() for row in batch[key][which]] for key in keys)))
+
+
+def test_contract_of_a_batch(records):
+    dataset = mixed.mixed_batches(records, LABELLED, records, UNLABELLED, B, U, CROP,
+                                  RandomStreams(0), 0, second_truths=True)
+    maps = [B + U, *CROP]
+    assert {key: (spec.shape, spec.dtype) for key, spec in dataset.element_spec.items()} == {
+        'image': ([*maps, 3], tf.float32), 'label': (maps, tf.int32), 'valid': (maps, tf.bool),
+        'labeled': ([B + U], tf.bool), 'image_id': ([B + U], tf.string),
+        'truth': (maps, tf.int32)}
+    own = mixed.labelled_batches(records, LABELLED, B, CROP, RandomStreams(0), 0)
+    assert set(own.element_spec) == {'image', 'label', 'image_id', 'index'}
+
+
+@pytest.mark.parametrize('crop', [CROP, SMALL])
+def test_a_step_is_a_function_of_seed_and_step(records, crop):
+    whole = batches(records, 0, 6, crop=crop, second_truths=True)
+    assert same(whole, batches(records, 0, 6, crop=crop, second_truths=True, prefetch=1))
+    assert same(whole[4:], batches(records, 4, 2, crop=crop, second_truths=True))
+    assert not same(whole, batches(records, 0, 6, crop=crop, seed=1, second_truths=True))
+    endless = mixed.mixed_batches(records, LABELLED, records, UNLABELLED, B, U, crop,
+                                  RandomStreams(0), 4, second_truths=True)
+    assert same(whole[4:], list(endless.take(2).as_numpy_iterator()))
+
+
+@pytest.mark.parametrize('recipe', ['flip', 'hung'])
+def test_labelled_rows_are_those_of_the_labelled_batch(records, recipe):
+    recipe, keys = recipes.make_recipe(recipe), ('image', 'label')
+    for batch, alone in zip(batches(records, crop=SMALL, recipe=recipe),
+                            labelled(records, crop=SMALL, recipe=recipe)):
+        assert batch['labeled'].sum() == B and set(alone['image_id']) <= {
+            name.encode() for name in LABELLED}
+        assert rows(batch, batch['labeled'], keys) == rows(alone, slice(None), keys)
+        np.testing.assert_array_equal(batch['valid'][batch['labeled']],
+                                      batch['label'][batch['labeled']] != 255)
+
+
+@pytest.mark.parametrize('recipe', ['flip', 'hung', 'zhu'])
+def test_no_label_of_an_unlabelled_picture_shows(records, recipe):
+    seen = set()
+    for batch in batches(records, steps=7, recipe=recipes.make_recipe(recipe),
+                         second_truths=True):
+        hidden = ~batch['labeled']
+        assert hidden.sum() == U and (batch['label'][hidden] == 255).all()
+        assert (batch['truth'][hidden] == 255).all()
+        assert SECRET not in batch['label'] and SECRET not in batch['truth']
+        seen |= {name.decode() for name in batch['image_id'][hidden]}
+    assert seen == set(UNLABELLED)
+
+
+def test_valid_is_the_picture_and_never_the_padding(records):
+    """Whole pictures in a larger crop: their sizes, at the top and on the left or mirrored."""
+    for batch in batches(records):
+        for index in np.flatnonzero(~batch['labeled']):
+            name, valid = batch['image_id'][index].decode(), batch['valid'][index]
+            assert valid.sum() == np.prod(records.image_size(name)) < valid.size
+            assert (batch['image'][index][~valid] == 127.5).all()
+    picture, _ = records.load('p5')
+    shown = next(batch['image'][i] for batch in batches(records, steps=7)
+                 for i, name in enumerate(batch['image_id']) if name == b'p5')
+    height, width = picture.shape[:2]
+    assert any(np.array_equal(found[:height, :width], picture)
+               for found in (shown, shown[:, ::-1]))
+
+
+def test_the_order_is_another_at_each_step_and_seed(records):
+    orders = [tuple(batch['labeled']) for seed in (0, 1)
+              for batch in batches(records, steps=10, seed=seed, crop=(33, 33))]
+    assert len(set(orders[:10])) > 1 and orders[:10] != orders[10:]
+    # Replicas get consecutive parts: some steps give the first two rows one label, or none, or two.
+    assert len({sum(order[:2]) for order in orders}) > 1
+
+
+def test_second_truths_are_draws_of_their_own(records):
+    own, twice = labelled(records, steps=10), labelled(records, steps=10, second_truths=True)
+    assert same(own, [{key: batch[key] for key in own[0]} for batch in twice])
+    equal = [np.array_equal(a, b) for batch in twice for a, b in zip(batch['label'],
+                                                                     batch['truth'])]
+    assert 0 < len(equal) - sum(equal)
+    known = [records.load(name)[1] for name in LABELLED]
+    for batch, other in zip(twice, batches(records, steps=10, second_truths=True)):
+        for truth in batch['truth']:
+            whole = [np.array_equal(np.sort(label[label != 255]), np.sort(truth[truth != 255]))
+                     for label in known]
+            assert any(whole)  # the crop holds whole pictures: one of the labelled ones'
+        assert sorted(map(bytes, batch['truth'])) == sorted(
+            map(bytes, other['truth'][other['labeled']]))
+
+
+def test_pictures_may_come_from_other_records_with_the_same_ids(records, tmp_path):
+    ids = LABELLED[:3]
+    reader = make_reader('folder', write_folder(tmp_path / 'own', ids, classes=2), num_classes=2)
+    other = RecordSet(write_records(reader, {'train': ids}, tmp_path / 'records', progress=False))
+    found = next(mixed.mixed_batches(records, LABELLED, other, other.ids, B, U, CROP,
+                                     RandomStreams(0), 0).as_numpy_iterator())
+    assert (found['label'][~found['labeled']] == 255).all()
+    assert {name.decode() for name in found['image_id'][~found['labeled']]} == set(ids)
+
+
+def test_replicas_get_the_rows_of_the_global_batch_and_uneven_numbers_of_labels(records,
+                                                                                two_replicas):
+    dataset = mixed.mixed_batches(records, LABELLED, records, UNLABELLED, B, U, SMALL,
+                                  RandomStreams(0), 2, num_steps=8)
+    counts = set()
+    for whole, parts in zip(dataset.as_numpy_iterator(), loop.distribute(dataset, two_replicas)):
+        for key in ('image', 'labeled', 'valid'):
+            values = two_replicas.experimental_local_results(parts[key])
+            assert [value.shape[0] for value in values] == [3, 2]
+            np.testing.assert_array_equal(tf.concat(values, axis=0).numpy(), whole[key])
+        counts.add(tuple(int(tf.reduce_sum(tf.cast(value, tf.int32))) for value in
+                         two_replicas.experimental_local_results(parts['labeled'])))
+    assert len(counts) > 1 and all(sum(pair) == B for pair in counts)
+
+
+@pytest.mark.parametrize('size, others, ids, words', [
+    (0, U, UNLABELLED, 'batch_size = 0'), (B, 0, UNLABELLED, 'unlabelled_batch_size = 0'),
+    (B, 1.5, UNLABELLED, 'unlabelled_batch_size = 1.5'),
+    (B, U, [], 'no unlabelled picture to learn from')])
+def test_batches_without_either_kind_are_refused(records, size, others, ids, words):
+    with pytest.raises(UserError, match=words) as caught:
+        mixed.mixed_batches(records, LABELLED, records, ids, size, others, CROP, RandomStreams(0),
+                            0)
+    assert '\n' not in str(caught.value)

@@ -1,0 +1,66 @@
+"""Pictures without labels: a folder of any depth, for what learns from them all the same."""
+import os
+import pathlib
+
+import numpy as np
+
+from tf_advseg.core.errors import UserError
+from tf_advseg.data.readers import base
+from tf_advseg.data.readers.folder import PICTURES
+from tf_advseg.data.spec import DatasetSpec, IGNORE_LABEL, default_palette
+
+SPLIT = 'unlabelled'
+
+
+class PicturesReader(base.Reader):
+    """Reads every .jpg, .jpeg and .png below a folder; every pixel's label is 255.
+
+    Ids are the paths below the folder, suffix included, with slashes. Hidden files and folders are
+    left out; links to folders are not followed. All pictures are in the split `unlabelled`. There
+    are no classes: one named so stands for them, since a data set has to have some.
+
+    Args:
+      source: the folder.
+      dataset_name: the data set's name, the folder's by default.
+
+    Raises:
+      UserError: no folder, or no picture in it.
+    """
+
+    def __init__(self, source, dataset_name=None):
+        self._source = base.require_folder(source, 'a folder of pictures without labels')
+        self._ids = sorted(_pictures_below(self._source))
+        if not self._ids:
+            raise UserError(f'{self._source}: no picture ({", ".join(PICTURES)}) in this folder '
+                            'or below; expected pictures without labels')
+        self.spec = DatasetSpec(dataset_name or self._source.resolve().name, (SPLIT,),
+                                default_palette(1))
+
+    def splits(self):
+        """See `Reader.splits`."""
+        return {SPLIT: list(self._ids)}
+
+    def load(self, image_id):
+        """See `Reader.load`: the label says nothing, pixel by pixel."""
+        image = base.read_picture(self._path(image_id))
+        return image, np.full(image.shape[:2], IGNORE_LABEL, np.uint8)
+
+    def encoded_image(self, image_id):
+        """See `Reader.encoded_image`."""
+        return base.usable_bytes(self._path(image_id))
+
+    def files(self, image_id):
+        """See `Reader.files`."""
+        return (self._path(image_id),)
+
+    def _path(self, image_id):
+        return self._source / image_id
+
+
+def _pictures_below(folder):
+    """The paths of pictures below a folder, relative to it, with slashes."""
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith('.')]
+        for name in names:
+            if name.lower().endswith(PICTURES) and not name.startswith('.'):
+                yield (pathlib.Path(place) / name).relative_to(folder).as_posix()

@@ -1,0 +1,83 @@
+"""The self-taught loss of Hung et al. (2018), and ways to select the points it is taken of."""
+import math
+
+import tensorflow as tf
+
+
+def self_taught_cross_entropy(logits, selected):
+    """Cross-entropy with the prediction's own class at selected points (Hung et al., eq. 5).
+
+    "During training we treat both the self-taught target and the value of indicator function as
+    constant": neither has a gradient.
+
+    Args:
+      logits: float [B, h, w, C].
+      selected: bool [B, h, w].
+
+    Returns:
+      (sums float32 [B], counts float32 [B] of selected points).
+    """
+    logits = tf.cast(logits, tf.float32)
+    target = tf.stop_gradient(tf.argmax(logits, -1, tf.int32))
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(target, logits)
+    selected = tf.stop_gradient(selected)
+    return (tf.reduce_sum(tf.where(selected, losses, 0.0), [1, 2]),
+            tf.reduce_sum(tf.cast(selected, tf.float32), [1, 2]))
+
+
+def selected_by_discriminator(judged, valid, threshold):
+    """Points that the discriminator takes for truth with more than a probability: D > T.
+
+    The comparison is of logits, z > log(T / (1 - T)): a sigmoid that underflows to 0 is still above
+    T = 0. So T = 0 selects every valid point and T = 1 none, as in the paper's Table 5.
+
+    Args:
+      judged: float [B, h, w], the discriminator's logits.
+      valid: bool [B, h, w].
+      threshold: float in [0, 1], T_semi.
+
+    Returns:
+      bool [B, h, w], constant for the gradient.
+    """
+    if threshold <= 0.0:
+        return valid
+    least = math.inf if threshold >= 1.0 else math.log(threshold / (1.0 - threshold))
+    return tf.logical_and(tf.stop_gradient(judged) > least, valid)
+
+
+def selected_by_softmax(logits, valid, threshold):
+    """Points whose largest probability is above a threshold: bool [B, h, w].
+
+    Args:
+      logits: float [B, h, w, C].
+      valid: bool [B, h, w].
+      threshold: float in [0, 1].
+    """
+    return tf.logical_and(_certainty(logits) > threshold, valid)
+
+
+def selected_share(logits, valid, share):
+    """The share of each picture's valid points whose largest probability is largest.
+
+    Args:
+      logits: float [B, h, w, C].
+      valid: bool [B, h, w].
+      share: float in [0, 1]; of n valid points round(share n) are selected, and those that equal
+        the last of them.
+
+    Returns:
+      bool [B, h, w], constant for the gradient.
+    """
+    certainty = tf.where(valid, _certainty(logits), -1.0)
+    flat = tf.reshape(certainty, [tf.shape(certainty)[0], -1])
+    ordered = tf.sort(flat, direction='DESCENDING')
+    points = tf.reduce_sum(tf.cast(valid, tf.float32), [1, 2])
+    wanted = tf.cast(tf.round(share * points), tf.int32)
+    last = tf.gather(ordered, tf.maximum(wanted - 1, 0), batch_dims=1)
+    least = tf.where(wanted > 0, last, 2.0)[:, None, None]  # 2: above every probability
+    return tf.logical_and(certainty >= least, valid)
+
+
+def _certainty(logits):
+    """The largest probability, float32 [B, h, w], constant."""
+    return tf.stop_gradient(tf.reduce_max(tf.nn.softmax(tf.cast(logits, tf.float32)), -1))

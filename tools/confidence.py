@@ -1,0 +1,53 @@
+"""Measures confidence maps: what a discriminator selects, how often that is right (Table 7).
+
+Beside it stands the softmax's own confidence at the same share. A run of Hung et al.'s method keeps
+its discriminator beside the model; of any other checkpoint the softmax alone is measured. --output
+is a folder for the table, maps of a few pictures (Fig. 3) and a page.
+
+Example:
+  python tools/confidence.py --checkpoint=runs/hung --output=runs/hung_confidence
+"""
+import pathlib
+import sys
+
+if not __package__:  # started as a script from a checkout, from any directory
+    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+from absl import flags  # noqa: E402
+
+from tf_advseg.core import command_line  # noqa: E402
+from tf_advseg.core import runtime  # noqa: E402
+
+command_line.define_common_flags('checkpoint', 'which', 'data_dir', 'dataset', 'output',
+                                 split='test')
+flags.DEFINE_string('discriminator', None, 'Run directory or folder of another discriminator.')
+flags.DEFINE_list('thresholds', None, 'T, from 0 to 1. Default: 0,0.1,0.2,0.3.')
+flags.DEFINE_integer('pictures', 4, 'Pictures whose maps are drawn.', lower_bound=0)
+
+FLAGS = flags.FLAGS
+
+
+def main(argv):
+    """Flags, one call, the table."""
+    del argv
+    from tf_advseg.core.errors import UserError
+    if not FLAGS.checkpoint:
+        raise UserError('no checkpoint was given: add --checkpoint=RUN_DIRECTORY')
+    runtime.configure()
+    from tf_advseg.experiments import judging
+    output = judging.require_output(FLAGS.output, [
+        path for path in (FLAGS.checkpoint, FLAGS.discriminator, FLAGS.data_dir) if path])
+    results = judging.judge(
+        FLAGS.checkpoint, output, FLAGS.which, FLAGS.discriminator, FLAGS.data_dir, FLAGS.dataset,
+        FLAGS.split, FLAGS.thresholds, FLAGS.pictures)
+    print(judging.text(results))
+    print(f'\nwritten: {FLAGS.output}')
+
+
+def run():
+    """Console script."""
+    command_line.run(main)
+
+
+if __name__ == '__main__':
+    run()
