@@ -159,7 +159,8 @@ def test_the_methods_file_binds_what_is_printed():
     printed = {'hung.adversarial_weight': 0.01, 'hung.unlabelled_adversarial_weight': 0.001,
                'hung.semi_weight': 0.1, 'hung.threshold': 0.2, 'hung.semi_start': 5000,
                'hung.l2_weight': 1e-4, 'segmentor_optimizer.learning_rate': 2.5e-4,
-               'segmentor_optimizer.momentum': 0.9, 'segmentor_optimizer.nesterov': True,
+               'segmentor_optimizer.name': 'momentum', 'segmentor_optimizer.momentum': 0.9,
+               'segmentor_optimizer.nesterov': True,
                'segmentor_optimizer.schedule': 'poly', 'adversary_optimizer.name': 'adam',
                'adversary_optimizer.learning_rate': 1e-4, 'adversary_optimizer.schedule': 'poly'}
     assert {name: found.get(name) for name in printed} == printed

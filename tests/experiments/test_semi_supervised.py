@@ -219,9 +219,9 @@ def test_a_start_that_trained_on_test_pictures_is_refused_too(opened, records):
 
 def test_all_labels_may_have_been_seen_where_none_is_withheld(opened, tmp_path):
     full, data = opened('full')
-    semi_supervised.require_unseen(full, data)
+    assert semi_supervised.require_unseen(full, data) is None
     _, data = opened('run', f"unlabelled_dir = '{write_pictures(tmp_path / 'mine')}'")
-    semi_supervised.require_unseen(full, data)
+    assert semi_supervised.require_unseen(full, data) is None
 
 
 def summary(spec, *values):

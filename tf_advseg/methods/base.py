@@ -180,8 +180,8 @@ def gradient_multipliers(segmentor, last_layer=1.0, bias=1.0, last_layers=LAST_L
     if last_layer != 1.0 and not any(layer in name for name in named for layer in last_layers):
         raise errors.UserError(
             f'gradient multiplier {last_layer} for the last layers: {segmentor.name} has none '
-            f'called {", ".join(last_layers)}; say in cross_entropy.last_layers what they are '
-            'called there, or set the multiplier to 1')
+            f'called {", ".join(last_layers)}; set the multiplier to 1, or say what they are '
+            'called there (in Stage 1: cross_entropy.last_layers)')
     by_variable = {id(named[name]): value for name, value in found.items()}
     return [by_variable.get(id(v), 1.0) for v in segmentor.trainable_variables]
 

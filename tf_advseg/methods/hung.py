@@ -27,8 +27,9 @@ Where the paper is silent or leaves a choice, this is what we chose (settings of
     nowhere. Of unlabelled pictures only padding is masked so: nobody knows their void.
   * unlabelled pictures come in after `semi_start` steps, for L_adv and L_semi (section 5: "we start
     the semi-supervised learning after training for 5000 iterations with labeled data").
-  * `classifier_multiplier`: the last layer learns 10 times as fast, as in DeepLabv2's own recipe;
-    this paper does not say.
+  * `classifier_multiplier`: gin/methods/hung.gin lets the last layer learn 10 times as fast, as in
+    DeepLabv2's own recipe; this paper does not say.
+  * weight decay is on convolution kernels that are not depthwise; the code's is on biases as well.
   * `label_maps.kind = 'scaling'` is "the Scale scheme [29]" of section 4.2: truths diffused.
   * batch norm that is live is not split by kind of picture: batches are normalised as they come.
 

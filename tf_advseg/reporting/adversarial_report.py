@@ -45,10 +45,9 @@ def adversarial_report(title, results, metrics, stage, class_names, control='con
     Args:
       title: the page's heading.
       results: the content of results.json ('models': {column: {split: summary}}, 'subject',
-        'seconds': {phase: seconds}), or None while the run is under way. A summary may have
-        'mean_class_accuracy', 'frequency_weighted_iou' and 'boundary' ({'mean', 'std'}) beside
-        miou, pixel_accuracy, class_iou and class_accuracy; splits are 'holdout' and 'test'. Where
-        'starts_random' is true the start is no model to compare with and left out.
+        'seconds': {phase: seconds}), or None while the run is under way. Summaries may have
+        'mean_class_accuracy', 'frequency_weighted_iou' and 'boundary' ({'mean', 'std'}), too;
+        splits are 'holdout' and 'test'. Where 'starts_random' is true the start is left out.
       metrics: lines of metrics.jsonl, the control's among them.
       stage: the stage that trains adversarially, such as 'luc'.
       class_names: C names.
@@ -61,9 +60,8 @@ def adversarial_report(title, results, metrics, stage, class_names, control='con
         and method last, or None.
       palette: C colours for the curves by class, as `class_curves` takes them.
       steps_per_epoch: puts epochs on their axes.
-      masks, masks_over_time, confidence: uint8 [H, W, 3] from panels.panel_grid, from
-        training_masks and from confidence_panels, each or None.
-      probabilities: {picture: uint8 [H, W, 3] from probability_panels}, or None.
+      masks, masks_over_time, confidence: uint8 [H, W, 3] (panels.panel_grid, training_masks,
+        confidence_panels), or None; probabilities: {picture: one of probability_panels}, or None.
       noise: how far another seed alone moves the mIoU of one run, as a fraction; None where nobody
         has tried, with other data or few pictures.
       **fields: further fields of RunReport (configuration, environment, …), which win over those

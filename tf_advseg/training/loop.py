@@ -84,7 +84,18 @@ class Stepper:
 
 
 def distribute(dataset, strategy):
-    """Splits a dataset of global batches over the replicas; picture ids (strings) stay behind."""
+    """Splits a dataset of global batches over the replicas; picture ids (strings) stay behind.
+
+    Raises:
+      UserError: a batch leaves a replica without a picture, on which convolutions would fail.
+    """
+    sizes = {spec.shape[0] for spec in dataset.element_spec.values() if spec.shape.rank} - {None}
+    replicas = strategy.num_replicas_in_sync
+    for size in sizes:
+        if -(-size // replicas) * (replicas - 1) >= size:
+            raise errors.UserError(
+                f'a batch of {size} over {replicas} replicas leaves one of them without a picture; '
+                f'give batches of a multiple of {replicas}')
     dataset = dataset.map(lambda batch: {k: v for k, v in batch.items() if v.dtype != tf.string})
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = (
