@@ -93,7 +93,7 @@ class Hung(two_networks.TwoNetworks):
     @property
     def identity(self):
         """See `two_networks.TwoNetworks.identity`; the control's is what it hangs on alone."""
-        if self.adversary is None and self.adversary_optimizer is None:
+        if self._is_control:
             return {'hung': self.settings.of_control}
         return {'hung': dataclasses.asdict(self.settings)}
 
@@ -110,7 +110,11 @@ class Hung(two_networks.TwoNetworks):
     @property
     def about(self):
         """See `two_networks.TwoNetworks.about`."""
-        return self.settings.about()
+        return 'cross-entropy alone' if self._is_control else self.settings.about()
+
+    @property
+    def _is_control(self):
+        return self.adversary is None and self.adversary_optimizer is None
 
     @property
     def judges_points(self):
@@ -323,9 +327,9 @@ class Hung(two_networks.TwoNetworks):
         loss = self.discriminator_loss(real, fake, counted_real, counted_fake)
         told.update({
             'loss/disc': loss,
-            'disc/acc_real': two_networks.counted_mean(_is(real > 0), counted_real),
-            'disc/acc_fake': two_networks.counted_mean(_is(fake <= 0), counted_fake),
-            'disc/fooled': two_networks.counted_mean(_is(fake > 0), _decisions(fake, labelled))})
+            'disc/acc_real': _share(real > 0, counted_real),
+            'disc/acc_fake': _share(fake <= 0, counted_fake),
+            'disc/fooled': _share(fake > 0, _decisions(fake, labelled))})
         return loss
 
 
@@ -392,6 +396,6 @@ def _decisions(z, points):
     return tf.cast(points, tf.float32)
 
 
-def _is(said):
-    """bool as float32."""
-    return tf.cast(said, tf.float32)
+def _share(said, counted):
+    """A replica's part of how large a share of the decisions that count is true."""
+    return two_networks.counted_mean(tf.cast(said, tf.float32), counted)
