@@ -21,7 +21,8 @@ from tf_advseg.core import runtime  # noqa: E402
 command_line.define_common_flags('checkpoint', 'which', 'data_dir', 'dataset', 'output',
                                  split='test')
 flags.DEFINE_string('discriminator', None, 'Run directory or folder of another discriminator.')
-flags.DEFINE_list('thresholds', None, 'T, from 0 to 1. Default: 0,0.1,0.2,0.3.')
+flags.DEFINE_list('thresholds', None, 'T, from 0 to 1. Default: 0,0.1,0.2,0.3; of softmax alone '
+                  '0,0.5,0.9,0.99.')
 flags.DEFINE_integer('pictures', 4, 'Pictures whose maps are drawn.', lower_bound=0)
 
 FLAGS = flags.FLAGS

@@ -8,7 +8,8 @@ import tensorflow as tf
 from tf_advseg.core import configuration, files
 from tf_advseg.core.errors import UserError
 from tf_advseg.data import spec as specs
-from tf_advseg.experiments import adversarial, adversarial_outcome, networks, outcome, training
+from tf_advseg.experiments import adversarial, adversarial_outcome, networks, outcome
+from tf_advseg.experiments import stage_training, training
 from tf_advseg.models import farabet
 from tf_advseg.training import checkpoints, loop
 
@@ -137,11 +138,12 @@ def test_the_first_of_equals_is_kept_and_a_lost_best_does_not_count(tmp_path):
     segmentor = farabet.farabet(3, hidden=4)
     context = mock.Mock(chief=True, description=None)
     context.data.spec = specs.DatasetSpec('abc', 'abc', specs.default_palette(3))
-    stage = mock.Mock(segmentor=segmentor, settings={'train_pictures': 0})
+    stage = mock.Mock(segmentor=segmentor, settings={'train_pictures': 0},
+                      method=mock.Mock(judges_points=False))
     stage.name = 'luc'
     context.data.train, context.data.holdout = ['a'], ['b']
     context.streams.generator.return_value.permutation.return_value = np.arange(1)
-    runner = adversarial._Runner(context, stage)
+    runner = stage_training.StageTraining(context, stage)
     runner._folder = tmp_path
     for done, miou in ((1, 0.4), (2, 0.4), (3, 0.3), (4, None)):
         runner._keep(done, miou)

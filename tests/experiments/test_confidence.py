@@ -152,7 +152,8 @@ def test_a_stage_whose_discriminator_judges_points_is_monitored(records, segment
     board = types.SimpleNamespace(picture=lambda name, step, array: shown.update(
         {(name, step): array}))
     method = types.SimpleNamespace(judges_points=True, adversary=adversary, map_stride=STRIDE,
-                                   settings=types.SimpleNamespace(threshold=0.25))
+                                   settings=types.SimpleNamespace(threshold=0.25,
+                                                                  mask_predictions=True))
     stage = types.SimpleNamespace(method=method, segmentor=segmentor)
     line, = confidence.monitor(context, stage, board).lines(40)
     assert {'disc/share@0.25', 'disc/share@0.2'} <= set(line)  # the method's own T, too

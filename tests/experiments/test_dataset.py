@@ -167,3 +167,20 @@ def test_finished_records_are_compared_before_an_archive_is_unpacked(tmp_path, m
     (tmp_path / 'mine' / 'x').write_text('')
     with pytest.raises(UserError, match='mine: exists and is no folder of records'):
         datasets.prepare('folder', archive, tmp_path / 'mine', options, show=False)
+
+
+def test_records_of_other_options_than_the_recipe_counts_on_are_refused(tmp_path):
+    folder = tmp_path / 'records'
+    datasets.prepare('shapes', None, folder, OPTIONS, show=False)
+    run = tmp_path / 'run'
+    run.mkdir()
+
+    def opened(**options):
+        return datasets.dataset(run, folder, reader='shapes', options=options,
+                                holdout_fraction=0.5)
+    assert opened(**OPTIONS).train == opened().train  # what is not named does not matter
+    with pytest.raises(UserError, match=r'made with num_train = \d+, and dataset.options asks for '
+                       r'77; make them anew'):
+        opened(num_train=77)
+    assert datasets.dataset(run, folder, reader='folder', options={'num_classes': 9},
+                            holdout_fraction=0.5).train  # another reader's options

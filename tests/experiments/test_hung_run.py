@@ -1,4 +1,5 @@
 """Hung's stage end to end on small scenes: labelled pictures, then unlabelled ones beside them."""
+import re
 from unittest import mock
 
 import numpy as np
@@ -8,7 +9,8 @@ import tensorflow as tf
 from tf_advseg.core import configuration
 from tf_advseg.core import files
 from tf_advseg.core.errors import UserError
-from tf_advseg.experiments import adversarial_outcome, discriminators, networks, training
+from tf_advseg.experiments import adversarial_outcome, discriminators, networks, preparing
+from tf_advseg.experiments import training
 from tf_advseg.methods import hung_settings
 from tf_advseg.training import alternation, checkpoints, loop
 
@@ -181,6 +183,14 @@ def test_one_file_switches_to_the_published_codes_behaviour():
     assert (settings.adversarial_start, settings.semi_start) == (0, 5000)
     assert settings.early_out and settings.second_truths and not settings.mask_predictions
     assert (settings.semi_normaliser, settings.discriminator_fakes) == ('selected', 'all')
+
+
+def test_cityscapes_records_are_made_as_the_recipe_counts_on_them():
+    path = configuration.gin_root() / 'papers' / 'hung' / 'cityscapes_deeplab_v2_resnet101.gin'
+    given = re.search('--option="(.*)"', path.read_text(encoding='utf-8')).group(1)
+    found = bound(f'gin/papers/hung/{path.name}')
+    assert preparing.reader_options([given]) == found['dataset.options']
+    assert found['experiment.crop_size'] == found['dataset.options']['size']  # nothing is cut
 
 
 PAPERS = sorted(path.relative_to(configuration.gin_root()).as_posix()

@@ -11,8 +11,8 @@ import tensorflow as tf
 from tf_advseg.core import configuration, files, journal, run_directory
 from tf_advseg.core.errors import UserError
 from tf_advseg.data import records
-from tf_advseg.experiments import adversarial, adversarial_outcome, dataset, networks, outcome
-from tf_advseg.experiments import shared_control, training
+from tf_advseg.experiments import adversarial_outcome, dataset, networks, outcome
+from tf_advseg.experiments import shared_control, stage_training, training
 from tf_advseg.training import checkpoints
 
 OPTIONS = {'num_train': 4, 'num_val': 2, 'num_test': 1, 'size': (33, 33), 'smallest': (33, 33)}
@@ -35,13 +35,13 @@ def start(workdir, *bindings, method='durall'):
     """(results, which stages were trained) of a run without its report."""
     common = {'durall': DURALL, 'luc': LUC}[method]
     configuration.parse([f'gin/methods/{method}.gin'], [*common, *bindings])
-    trained, run = [], adversarial._Runner.run
+    trained, run = [], stage_training.StageTraining.run
 
     def watched(self, folder):
         trained.append(folder.name)
         return run(self, folder)
     with mock.patch.object(adversarial_outcome, 'report'), mock.patch.object(
-            adversarial._Runner, 'run', watched):
+            stage_training.StageTraining, 'run', watched):
         return training.experiment(workdir, tf.distribute.get_strategy()), trained
 
 

@@ -58,7 +58,7 @@ def test_curves_are_of_the_threshold_and_have_gaps_where_nothing_was_selected():
 
 
 def test_the_nearest_threshold_is_shown_and_no_line_is_a_note():
-    share = confidence_tables.selection_curves([line(10)], threshold=0.28).axes[0]
+    share = confidence_tables.selection_curves([{**line(10), 'threshold': 0.28}]).axes[0]
     assert 'T = 0.3' in share.get_ylabel()
     note, = confidence_tables.selection_curves([], 'hung').axes
     assert note.texts[0].get_text() == 'no confidence was measured yet'

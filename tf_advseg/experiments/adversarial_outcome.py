@@ -150,8 +150,10 @@ def _confidence(context, segmentor, method):
         adversary, description = discriminators.load(folder / discriminators.FOLDER,
                                                      segmentor.num_classes)
         judge = confidence.Judge(segmentor, adversary, description['map_stride'],
-                                 context.crop_size)
-        return confidence.panel(judge, context.data.records, outcome.panel_ids(context))
+                                 context.crop_size,
+                                 mask_predictions=description['mask_predictions'])
+        return confidence.panel(judge, context.data.records, outcome.panel_ids(context),
+                                description['threshold'])
     return None
 
 

@@ -69,16 +69,18 @@ class Judge:
         segmentor's `logits_stride`.
       crop_size: (h, w) that pictures are padded to at least, or None.
       translation: int [C], see `predictions.MapPredictor`; None: the data's classes.
+      mask_predictions: see `hung.judged`.
 
     Raises:
       UserError: a discriminator that decides once for a picture, or of other classes.
     """
 
     def __init__(self, segmentor, adversary=None, map_stride=None, crop_size=None,
-                 translation=None):
+                 translation=None, mask_predictions=True):
         if adversary is not None:
             _require_judge(segmentor, adversary)
         self.segmentor, self.adversary = segmentor, adversary
+        self._mask = mask_predictions
         self.map_stride = map_stride or getattr(segmentor, 'logits_stride', None) or 1
         self.crop_size = (1, 1) if crop_size is None else crop_size
         self._names = None if translation is None else np.asarray(translation)
@@ -100,7 +102,7 @@ class Judge:
                  'labels': tf.cast(label_maps.labels_at(labels, size), tf.uint8),
                  'own': label_maps.labels_at(tf.cast(own, tf.int32), size) > 0}
         if self.adversary is not None:
-            found['disc'] = hung.judged(self.adversary, logits, own, self.map_stride)
+            found['disc'] = hung.judged(self.adversary, logits, own, self.map_stride, self._mask)
         return found
 
     def over(self, records, ids):
@@ -229,14 +231,17 @@ class Monitor:
       thresholds: T of the lines.
       threshold: T of the panel.
       board: experiments.context.Board that `lines` writes the panel to, or None.
+      mask_predictions: see `hung.judged`.
     """
 
     def __init__(self, context, segmentor, adversary, map_stride,
-                 thresholds=counting.THRESHOLDS, threshold=THRESHOLD, board=None):
+                 thresholds=counting.THRESHOLDS, threshold=THRESHOLD, board=None,
+                 mask_predictions=True):
         self._records, self._ids = context.data.records, list(context.data.holdout)
         self._thresholds = counting.require_thresholds(thresholds)
         self._threshold, self._board = threshold, board
-        self._judge = Judge(segmentor, adversary, map_stride, context.crop_size)
+        self._judge = Judge(segmentor, adversary, map_stride, context.crop_size,
+                            mask_predictions=mask_predictions)
 
     def lines(self, done):
         """What is logged at an evaluation; on every worker, since networks are run.
@@ -245,7 +250,7 @@ class Monitor:
           done: steps of the segmentor so far, where the panel stands on the board.
 
         Returns:
-          list of one dict for metrics.jsonl: event 'confidence', split 'holdout', and what
+          list of one dict for metrics.jsonl: event 'confidence', split 'holdout', T, and what
           `evaluation.confidence.figures` says; [] without a hold-out.
         """
         if not self._ids:
@@ -253,7 +258,8 @@ class Monitor:
         if self._board is not None:
             self._board.picture('confidence', done, self.panel())
         softmax, disc = measure(self._judge, self._records, self._ids, self._thresholds)
-        return [{'event': 'confidence', 'split': 'holdout', **counting.figures(softmax, disc)}]
+        return [{'event': 'confidence', 'split': 'holdout', 'threshold': self._threshold,
+                 **counting.figures(softmax, disc)}]
 
     def panel(self):
         """uint8 [H, W, 3] of a few pictures of the hold-out, or None without one."""
@@ -285,6 +291,7 @@ def monitor(context, stage, board):
     method = stage.method
     if not getattr(method, 'judges_points', False):
         return NoMonitor()
-    threshold = method.settings.threshold
+    settings = method.settings
     return Monitor(context, stage.segmentor, method.adversary, method.map_stride,
-                   {*counting.THRESHOLDS, threshold}, threshold, board)
+                   {*counting.THRESHOLDS, settings.threshold}, settings.threshold, board,
+                   settings.mask_predictions)

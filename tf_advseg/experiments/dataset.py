@@ -224,6 +224,7 @@ def dataset(workdir, data_dir=None, reader='folder', options=None, holdout_fract
     folder = pathlib.Path(data_dir) if data_dir else None
     if folder is not None and (folder / files.MANIFEST).is_file():
         records = record_sets.RecordSet(folder, verify=False, damaged=damaged)
+        _require_options(records, reader, options)
     elif (workdir / 'records' / files.MANIFEST).is_file():
         records = record_sets.RecordSet(workdir / 'records', verify=False, damaged=damaged)
     else:
@@ -250,6 +251,19 @@ def dataset(workdir, data_dir=None, reader='folder', options=None, holdout_fract
             holdout_stratified=holdout_stratified,
             **semi_supervised.split_fields(settings, run_seed))
     return data
+
+
+def _require_options(records, reader, options):
+    """UserError where records were made with other options than the configuration names.
+
+    They would not be applied: a split or a size that a recipe counts on would silently be another.
+    """
+    for name, (value, was) in readers.other_options(
+            records.manifest['identity']['reader'], reader, options or {}).items():
+        raise errors.UserError(
+            f'{records.folder}: these records were made with {name} = {was!r}, and dataset.options '
+            f'asks for {value!r}; make them anew (prepare_data --option="{name}={value}"), or set '
+            'dataset.options to what they are')
 
 
 def _pictures_without_labels(workdir, source, damaged):

@@ -21,18 +21,21 @@ FORMAT = 'tf_advseg discriminator'
 _BUILT_FROM = ('kind', 'num_classes', 'widths', 'initial_values', 'map_size')
 
 
-def describe(adversary, map_stride):
+def describe(adversary, map_stride, threshold=0.2, mask_predictions=True):
     """What `save` writes down of a discriminator.
 
     Args:
       adversary: from `fully_convolutional.build_fc_discriminator`.
       map_stride: pixels of the picture from one point of its maps to the next.
+      threshold: T that its points were selected by.
+      mask_predictions: whether padding was zero in the maps that it learnt from.
 
     Returns:
       JSON-able dict: 'kind', 'num_classes', 'widths', 'initial_values', 'map_size' ([h, w] or
-      None), 'map_stride'.
+      None), 'map_stride', 'threshold', 'mask_predictions'.
     """
-    return {**adversary.arguments, 'map_stride': int(map_stride)}
+    return {**adversary.arguments, 'map_stride': int(map_stride), 'threshold': float(threshold),
+            'mask_predictions': bool(mask_predictions)}
 
 
 def save(folder, adversary, description, chief=True):
@@ -169,7 +172,7 @@ def _read(path):
         raise errors.UserError(f'{path}: not a description that this package wrote (its "format" '
                                f'is not "{FORMAT}"); copy the whole folder anew')
     description = content.get('discriminator')
-    wanted = (*_BUILT_FROM, 'map_stride')
+    wanted = (*_BUILT_FROM, 'map_stride', 'threshold', 'mask_predictions')
     missing = [name for name in wanted if name not in description] if isinstance(
         description, dict) else list(wanted)
     if missing:

@@ -72,8 +72,10 @@ def _describe_stages(context, segmentor, method, control):
                                       segmentor(pictures, training=False))
         extra = {'image': pictures} if adversary.needs_image else {}
         judged = _seconds(lambda x, training: adversary(x, **extra), maps) * size / tried
-    turns = stage.plan.total - stage.steps  # the adversary's
+    turns = 0 if alone else stage.plan.adversary_steps
     seconds = stage.steps * 3 * (forward + judged) + turns * (forward + 6 * judged)
+    if stage.joint:  # one forward pass and one of the adversary over predictions serve both
+        seconds = stage.steps * stage.pictures_of_a_step / size * 3 * (forward + 2 * judged)
     models = 1 if alone else 2 if control else 1
     print(f'on disk: about {4 * (parameters * (2 + 3 * models) + 2 * weights) / 1e6:.0f} MB')
     print(f'{stage.steps} steps of the segmentor, {turns} of the adversary: about '

@@ -18,6 +18,7 @@ from tf_advseg.reporting import panels
 from tf_advseg.reporting import tables
 
 RECORD = 'results.json'
+SHOWN = 0.9  # T of the panel without a discriminator
 
 
 def require_output(path, sources=()):
@@ -66,10 +67,12 @@ def judge(checkpoint, output, which=None, discriminator=None, data_dir=None, rea
         chosen = evaluation_data.choose_pictures(records, split, run, data_dir)
         own = confidence.Judge(model[0], adversary, description.get('map_stride'),
                                evaluating.crop_size(model[2]),
-                               _translation(model[1], chosen, checkpoint))
+                               _translation(model[1], chosen, checkpoint),
+                               description.get('mask_predictions', True))
         softmax, disc = confidence.measure(own, records, chosen.ids, thresholds, show)
         shown = confidence.shown_ids(chosen.ids, pictures)
-        at = min(thresholds, key=lambda one: abs(one - (confidence.THRESHOLD if place else 0.9)))
+        trained = description.get('threshold', SHOWN)
+        at = min(thresholds, key=lambda one: abs(one - trained))
         drawn = confidence.panel(own, records, shown, at) if shown else None
         results = {
             'dataset': records.spec.name, 'split': chosen.split, 'pictures': len(chosen.ids),

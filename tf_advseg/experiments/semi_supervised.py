@@ -132,8 +132,8 @@ def require_unseen(checkpoint, data):
     """Raises UserError where the starting weights have seen labels that the run withholds.
 
     Looked at are the run directory that the checkpoint lies in, and those that it started from in
-    turn, as far as they are of the same data set and still there. What weights from elsewhere
-    (a zoo's of the same data set) have seen, nobody can tell.
+    turn, as far as they are of a data set of the same name and still there. What weights from
+    elsewhere (a zoo's of the same data set, a renamed copy) have seen, nobody can tell.
 
     Args:
       checkpoint: path of the starting weights, or None.
@@ -216,8 +216,9 @@ def tell_rare(results, data):
     """Adds figures without rare classes to a run's results, where the run withholds labels or has
     unlabelled pictures.
 
-    Which classes are rare hangs on the labelled pictures, and so on the seed: runs of one seed
-    compare, and means over seeds are means over somewhat different classes.
+    Which classes are rare hangs on the labelled pictures, and so on the seed and the fraction: runs
+    of one seed and fraction compare; means over seeds are over somewhat different classes, and
+    fractions do not compare by it.
 
     Args:
       results: from `outcome.scores`; 'rare_classes', 'rare_below' and, in each summary,

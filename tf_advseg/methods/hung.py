@@ -14,7 +14,9 @@ its points, losses/self_taught.py.
 
 Where the paper is silent or leaves a choice, this is what we chose (settings of `hung`):
   * `terms`: '+ L_adv' of Tables 1 and 2 takes L_adv of labelled pictures alone ('adv'); unlabelled
-    ones come in with L_semi ('adv+semi'). 'semi' is L_semi by a D that nobody fools (Table 6).
+    ones come in with L_semi ('adv+semi'). (Table 5's rows lambda_semi = 0 and T = 1 have the
+    number of '+ L_adv', 67.6: either it takes unlabelled pictures, too, or these rows do not. It
+    would be 'adv+semi' with `semi_weight` 0.) 'semi' is L_semi by a D that nobody fools (Table 6).
     'self_training' is our control of what D's choice is worth: no D, L_semi at the points where
     softmax is surest (`self_training_by`).
   * `reduction`: 'sum' is the equations as printed. Default 'mean': L_ce divided by the labelled
@@ -45,7 +47,6 @@ from tf_advseg.adversaries import label_maps
 from tf_advseg.losses import adversarial
 from tf_advseg.losses import self_taught
 from tf_advseg.methods import base
-from tf_advseg.methods import hung_settings
 from tf_advseg.methods import two_networks
 from tf_advseg.models import resize
 
@@ -64,8 +65,6 @@ class Hung(two_networks.TwoNetworks):
       settings: `hung_settings.Settings`.
       steps: int, of the training, which `adversarial_decay` is over.
     """
-
-    default_phase = SUPERVISED
 
     def __init__(self, segmentor, adversary, optimizer, adversary_optimizer, encoding, settings,
                  steps):
@@ -101,11 +100,6 @@ class Hung(two_networks.TwoNetworks):
     def second_truths(self):
         """bool: whether batches need 'truth'; the control has no use for it."""
         return self.settings.second_truths and self.adversary is not None
-
-    @property
-    def discriminator_description(self):
-        """dict, JSON-able: what the discriminator is built from, and the stride of its maps."""
-        return {**self.adversary.arguments, 'map_stride': self.map_stride}
 
     @property
     def about(self):
@@ -344,7 +338,7 @@ def on_grid(logits, size, map_stride):
     return resize.resize_bilinear(logits, (size - 1) // map_stride + 1)
 
 
-def judged(adversary, logits, valid, map_stride=1):
+def judged(adversary, logits, valid, map_stride=1, mask_predictions=True):
     """D's confidence map D(S(X)), in which brighter is nearer to the truths (Fig. 3).
 
     Args:
@@ -352,13 +346,15 @@ def judged(adversary, logits, valid, map_stride=1):
       logits: the segmentor's, float32 [b, h', w', C].
       valid: bool [b, h, w], the picture's own pixels; the others are zero in what D sees.
       map_stride: pixels from one point of D's maps to the next.
+      mask_predictions: as D was trained; False shows it the prediction on padding, too.
 
     Returns:
       float32 [b, (h-1)//s+1, (w-1)//s+1], D's probability of "truth" at every point.
     """
     grid = on_grid(logits, tf.shape(valid)[1:3], map_stride)
-    seen = _points_of(valid, grid)
-    maps = tf.nn.softmax(tf.cast(grid, tf.float32)) * tf.cast(seen, tf.float32)[..., None]
+    maps = tf.nn.softmax(tf.cast(grid, tf.float32))
+    if mask_predictions:
+        maps *= tf.cast(_points_of(valid, grid), tf.float32)[..., None]
     return tf.math.sigmoid(adversary(maps, training=False))
 
 

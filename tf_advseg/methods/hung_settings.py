@@ -101,9 +101,17 @@ class Settings:
                                   'discriminator'}[self.terms]
         if self.needs_discriminator:
             named += f', maps of every {self.map_stride}. pixel'
-        if self.deviations:
-            named += f', as the published code in: {", ".join(self.deviations)}'
+        if self.acting_deviations:
+            named += f', as the published code in: {", ".join(self.acting_deviations)}'
         return named
+
+    @property
+    def acting_deviations(self):
+        """Those of `deviations` that change anything where these terms are learnt from."""
+        idle = {'adv': ('starts', 'fakes', 'normaliser', 'early_out'),
+                'semi': ('weights', 'starts', 'early_out'), 'adv+semi': (),
+                'self_training': ('weights', 'starts', 'fakes', 'second_truths', 'early_out')}
+        return tuple(name for name in self.deviations if name not in idle[self.terms])
 
 
 OF_THE_METHOD_ALONE = tuple(

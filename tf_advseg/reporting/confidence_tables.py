@@ -71,7 +71,7 @@ def _lines(metrics, stage):
             and (stage is None or line.get('stage') == stage)]
 
 
-def selection_curves(metrics, stage=None, threshold=THRESHOLD):
+def selection_curves(metrics, stage=None):
     """What the discriminator's confidence was worth over training.
 
     Args:
@@ -79,7 +79,6 @@ def selection_curves(metrics, stage=None, threshold=THRESHOLD):
         and of the stage's steps 'semi/selected', the share of unlabelled points that were learnt
         from.
       stage: the stage's name; None for any.
-      threshold: T of what is shown; where it was not logged the nearest is.
 
     Returns:
       matplotlib Figure: the selected share; the accuracy of what is selected, of the softmax's as
@@ -92,7 +91,8 @@ def selection_curves(metrics, stage=None, threshold=THRESHOLD):
         return figure
     axes.remove()
     share, accuracy, auc = figure.subplots(3, 1, sharex=True, height_ratios=(2, 3, 2))
-    shown, name = min(thresholds(lines[-1]), key=lambda one: abs(one[0] - threshold))
+    own = lines[-1].get('threshold', THRESHOLD)  # the run's T
+    shown, name = min(thresholds(lines[-1]), key=lambda one: abs(one[0] - own))
     steps = [line['generator_step'] for line in lines]
     trained = [(m['generator_step'], 100.0 * m['semi/selected']) for m in metrics
                if curves.is_finite(m.get('semi/selected')) and 'generator_step' in m

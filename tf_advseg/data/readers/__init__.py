@@ -12,6 +12,7 @@ import sys
 
 import gin
 
+from tf_advseg.core import files
 from tf_advseg.core.errors import UserError, require_one_of, suggest
 from tf_advseg.data.readers import base
 
@@ -126,6 +127,29 @@ def _description(name, cls, options):
     if name in _READERS:
         return {'reader': name, 'options': options}
     return {'reader': cls.__name__, 'sha256': _DIGESTS[cls.__module__], 'options': options}
+
+
+def other_options(made, name, options):
+    """Options that records were not made with, though they are asked for.
+
+    Args:
+      made: from `description`, of records.
+      name: of the reader that is asked for.
+      options: dict of the options that are asked for; others do not matter.
+
+    Returns:
+      {option: (as asked for, as it was)}; {} for records of another reader, whose options these
+      are not.
+    """
+    if name not in _READERS or made.get('reader') != name:
+        return {}
+    known = inspect.signature(reader_class(name).__init__).parameters
+    found = {}
+    for option, value in options.items():
+        was = made['options'].get(option, known[option].default if option in known else None)
+        if files.to_json(was) != files.to_json(value):
+            found[option] = value, was
+    return found
 
 
 def require_options(name, options):
