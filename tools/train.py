@@ -1,4 +1,4 @@
-"""Trains a segmentor: Stage 1 (cross-entropy), LoAd or Luc et al., the CE-only control, the report.
+"""Trains a segmentor: Stage 1 (cross-entropy), a method, the CE-only control, the report.
 
 Started again with the same command it goes on where it stopped. A gin file says what to run;
 flags override it. Without --workdir the run goes to runs/ and the name of the gin file.

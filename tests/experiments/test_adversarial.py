@@ -155,12 +155,12 @@ def test_the_first_of_equals_is_kept_and_a_lost_best_does_not_count(tmp_path):
 
 
 def test_the_adversary_has_batches_of_its_own(tmp_path, monkeypatch):
-    asked, batches = [], adversarial.pipeline.training_batches
+    asked, batches = [], stage_training.pipeline.training_batches
 
     def watched(*arguments, **words):
         asked.append((words['stream'], words['augment_stream']))
         return batches(*arguments, **words)
-    monkeypatch.setattr(adversarial.pipeline, 'training_batches', watched)
+    monkeypatch.setattr(stage_training.pipeline, 'training_batches', watched)
     start(tmp_path / 'run', 'adversarial_stage.steps = 2', 'alternation.every = 1')
     assert asked == [('disc_data', 'disc_augment'), ('data', 'augment'), ('data', 'augment')]
 

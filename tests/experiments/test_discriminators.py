@@ -1,5 +1,6 @@
 """Folders of discriminators: what is saved comes back, whatever gin says; damage is one line."""
 import json
+import shutil
 
 import gin
 import numpy as np
@@ -101,6 +102,8 @@ def damaged(saved, how):
         path.write_text('{"form')
     elif how == 'foreign':
         path.write_text('{"format": "something else"}')
+    elif how == 'no weights':
+        shutil.rmtree(saved / 'weights')
     elif how == 'weights':
         next((saved / 'weights').glob('state.data*')).write_bytes(b'short')
     elif how == 'part':
@@ -113,7 +116,8 @@ def damaged(saved, how):
 
 
 @pytest.mark.parametrize('how, told', (
-    ('gone', 'holds no discriminator'), ('text', 'not valid JSON'),
+    ('gone', 'a discriminator without its discriminator.json'), ('text', 'not valid JSON'),
+    ('no weights', 'but no weights/ beside it'),
     ('foreign', 'its "format" is not'), ('weights', 'manifest.json says'),
     ('part', r'a part is missing \("widths"\)'), ('widths', 'does not fit this network'),
     ('kind', 'Did you mean "pixel"'), ('stride', "map_stride is 'four', expected a whole number")))

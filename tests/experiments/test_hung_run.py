@@ -64,7 +64,8 @@ def test_a_run_leaves_scores_a_discriminator_confidence_and_a_report(made, lines
     assert said[-1]['disc/accuracy@0'] == pytest.approx(said[-1]['accuracy'])
     assert (path / 'figures' / 'confidence.png').is_file()
     html = (path / 'report.html').read_text()
-    assert 'L_ce + L_adv + L_semi, maps of every 2. pixel' in html
+    assert 'a truth with more than 0.1; maps of a point for 2 x 2 pixels' in html
+    assert 'Training pictures: 4 with labels, 4 without.' in html
 
 
 def test_unlabelled_pictures_come_in_when_they_should(made, lines_of):

@@ -41,7 +41,7 @@ def test_a_fully_connected_layer_is_of_the_maps_of_the_crop(segmentor):
                   "build_fc_discriminator.kind = 'picture'",
                   'build_fc_discriminator.widths = (2, 3)')
     assert method.adversary.map_size == (51, 35) and not method.judges_points
-    assert method.discriminator_description['map_stride'] == 2
+    assert method.map_stride == 2
 
 
 @pytest.mark.parametrize('bindings, text', [

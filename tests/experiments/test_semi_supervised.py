@@ -251,7 +251,7 @@ def test_results_of_runs_with_every_label_stay_as_they_were(opened):
     results = {'models': {'Stage 1': {'test': summary(data.spec, *[0.5] * 8)}}}
     before = json.dumps(results)
     semi_supervised.tell_rare(results, data)
-    assert json.dumps(results) == before and semi_supervised.rare_told(results) == []
+    assert json.dumps(results) == before and semi_supervised.labels_told(results) == []
 
 
 def test_miou_without_rare_classes_follows_the_rule_for_absent_ones():

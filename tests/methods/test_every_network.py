@@ -15,9 +15,9 @@ FIXED = dict(dropout_rate=0.0, seed=1)
 # files of this folder take all these steps on MobileNetV2.
 LIGHT = {
     'deeplab_residual': lambda: deeplab_residual.deeplab_residual(CLASSES, **FIXED),
-    'dilated8': lambda: dilated8.dilated8(CLASSES, 'basic', fc_channels=8, **FIXED),
     'farabet': lambda: farabet.farabet(CLASSES, hidden=16, seed=1)}
 HEAVY = {
+    'dilated8': lambda: dilated8.dilated8(CLASSES, 'basic', fc_channels=8, **FIXED),
     'deeplab_mobilenet_v2': lambda: deeplab.deeplab_mobilenet_v2(
         CLASSES, depth_multiplier=0.25, **FIXED),
     'deeplab_v2_resnet': lambda: deeplab_v2.deeplab_v2_resnet(CLASSES, 'resnet_50', seed=1),

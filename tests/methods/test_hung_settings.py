@@ -39,6 +39,8 @@ def test_each_deviation_alone_changes_its_setting_alone(name):
         settings = hung_settings.hung(published_code=given)
         assert differences(hung_settings.hung(), settings) == CODE[name]
         assert settings.deviations == (name,) and name in settings.about()
+        idle = hung_settings.hung(published_code=given, terms='self_training')
+        assert (name in idle.about()) == (name in ('weight_decay', 'normaliser', 'masks'))
     told = hung_settings.PUBLISHED_CODE[name][1]
     assert told and '\n' not in told
 
@@ -58,6 +60,8 @@ def test_unlabelled_pictures_come_in_at_once_or_with_the_adversarial_term_first(
     assert (early.adversarial_start, early.semi_start) == (0, 7)
     code = hung_settings.hung(semi_start=7, adversarial_start=20, published_code='starts')
     assert code.adversarial_start == 0
+    share = hung_settings.hung(semi_start=0.25, adversarial_start=2)
+    assert share.starts(20) == (2, 5) and share.starts(8) == (2, 2)
 
 
 @pytest.mark.parametrize('terms, weights, judge, others', [
@@ -67,7 +71,8 @@ def test_terms_say_what_is_needed(terms, weights, judge, others):
     settings = hung_settings.hung(terms=terms)
     assert settings.adversarial_weights == weights
     assert settings.needs_discriminator == judge and settings.needs_unlabelled == others
-    assert ('maps of every' in settings.about()) == judge
+    assert ('no discriminator' in settings.about()) != judge
+    assert ('truth with more than 0.2' in settings.about()) == (judge and others)
 
 
 def test_the_control_hangs_on_what_its_step_takes_alone():
@@ -103,9 +108,11 @@ def test_gin_names_them():
     ('hung.self_training_share = 70', 'hung.self_training_share = 70'),
     ('hung.adversarial_weight = -1', 'hung.adversarial_weight = -1'),
     ('hung.semi_weight = None', 'hung.semi_weight = None'),
-    ('hung.semi_start = 0.5', 'hung.semi_start = 0.5: expected a whole number'),
+    ('hung.semi_start = 1.5', 'hung.semi_start = 1.5: expected a number of at least 0 and below 1'),
+    ('hung.semi_start = "soon"', 'expected a whole number of at least 0 (whole steps, or a share'),
     ('hung.adversarial_start = -1', 'hung.adversarial_start = -1'),
     ('hung.adversarial_start = 5001', 'is after hung.semi_start = 5000'),
+    ('hung.adversarial_start = 0.5', 'hung.adversarial_start = 0.5 is after hung.semi_start'),
     ('hung.unlabelled_batch_size = 0', 'hung.unlabelled_batch_size = 0'),
     ('hung.map_stride = 0', 'hung.map_stride = 0'),
     ('hung.classifier_multiplier = 0', 'hung.classifier_multiplier = 0'),
@@ -116,5 +123,5 @@ def test_gin_names_them():
 def test_settings_out_of_range_are_told_in_one_line(binding, text):
     configuration.parse([], [binding])
     with pytest.raises(UserError) as caught:
-        hung_settings.hung()
+        hung_settings.hung().starts(20000)
     assert text in str(caught.value) and '\n' not in str(caught.value)

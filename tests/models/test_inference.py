@@ -72,7 +72,7 @@ def test_a_decoder_and_atrous_rates():
     assert_same(model, compiled(model)[0], picture(65, 97))
 
 
-@pytest.mark.parametrize('output_stride', [8, 16])
+@pytest.mark.parametrize('output_stride', [pytest.param(8, marks=pytest.mark.slow), 16])
 def test_xception(output_stride):
     model = randomised(deeplab.deeplab_xception(
         4, 'xception_41', output_stride, crop_size=65, multi_grid=(1, 2, 1)))

@@ -29,7 +29,9 @@ def require_thresholds(thresholds, name='thresholds'):
     except (TypeError, ValueError):
         found = ()
     if not found or not all(0.0 <= value <= 1.0 for value in found):
-        raise UserError(f'{name} = {thresholds!r}: expected numbers from 0 to 1, such as '
+        given = ','.join(map(str, thresholds)) if isinstance(
+            thresholds, (list, tuple, set)) else thresholds
+        raise UserError(f'{name}={given}: expected numbers from 0 to 1, such as '
                         f'{", ".join(f"{value:g}" for value in THRESHOLDS)}')
     return found
 

@@ -6,6 +6,7 @@ order, the same number of the segmentor's steps, and the same choice among its e
 import dataclasses
 
 import gin
+from absl import logging
 
 from tf_advseg.core import errors
 from tf_advseg.core import files
@@ -174,6 +175,17 @@ def build(context, segmentor, method, control=False):
     every = settings['evaluate_every_epochs'] * pictures / size
     return Stage(CONTROL if control else method, settings, segmentor, built, plan,
                  max(1, round(every)) if every else 0, swa, average)
+
+
+def warn_of_frozen_statistics(segmentor):
+    """Logs that a network of random weights keeps batch norm as it begins, where it does."""
+    live = adversarial_stage()['fine_tune_batch_norm']
+    if live is None:
+        live = getattr(segmentor, 'fine_tune_batch_norm', False)
+    if not live and any('moving_mean' in v.name for v in segmentor.non_trainable_variables):
+        logging.warning('the network starts from random weights, and its batch norm is frozen as '
+                        'it begins, so it learns little: set adversarial_stage.fine_tune_batch_norm = '
+                        'True, or start from trained weights, or with a Stage 1')
 
 
 def _require_unlabelled(data, plan):

@@ -82,7 +82,7 @@ def load(folder, num_classes=None):
         raise errors.UserError(f'{folder}: holds no discriminator (no {DESCRIPTION}); give the '
                                'directory of a run of Hung et al.\'s method, or the folder '
                                f'checkpoints/…/{FOLDER} of one')
-    description = _read(folder / DESCRIPTION)
+    description = read(folder)
     found = description['num_classes']
     if num_classes not in (None, found):
         raise errors.UserError(f'{folder}: this discriminator judges maps of {found} classes, and '
@@ -93,6 +93,9 @@ def load(folder, num_classes=None):
             **{name: description[name] for name in _BUILT_FROM})
     except errors.UserError as error:
         raise errors.UserError(f'{folder / DESCRIPTION}: damaged ({error})') from error
+    if not (folder / WEIGHTS).is_dir():
+        raise errors.UserError(f'{folder}: has {DESCRIPTION}, but no {WEIGHTS}/ beside it; copy '
+                               'the whole folder anew from where it was made')
     checkpoints.read_state(folder / WEIGHTS, network=adversary)
     return adversary, description
 
@@ -112,9 +115,18 @@ def restore(model_folder, adversary):
 
 
 def is_folder(path):
-    """Whether a path is a folder that `save` wrote."""
+    """Whether a path is a folder that `save` wrote.
+
+    Raises:
+      UserError: it has the place of one in a model folder, or its weights, and no description.
+    """
+    path = pathlib.Path(path)
     with files.disk_errors(path):
-        return (pathlib.Path(path) / DESCRIPTION).is_file()
+        there = (path / DESCRIPTION).is_file()
+        if not there and path.name == FOLDER and path.exists():
+            raise errors.UserError(f'{path}: a discriminator without its {DESCRIPTION}; copy the '
+                                   'whole folder anew from where it was made, or delete it')
+    return there
 
 
 def beside(model_folder):
@@ -165,8 +177,13 @@ def find(path):
         'runs of Hung et al.\'s method keep one (tools/train.py with gin/methods/hung.gin)')
 
 
-def _read(path):
-    """The description in a file, checked."""
+def read(folder):
+    """The description in a discriminator's folder.
+
+    Raises:
+      UserError: damaged.
+    """
+    path = folder / DESCRIPTION
     content = files.read_json(path)
     if not isinstance(content, dict) or content.get('format') != FORMAT:
         raise errors.UserError(f'{path}: not a description that this package wrote (its "format" '

@@ -116,6 +116,11 @@ def choose_pictures(records, split='test', run=None, source=None):
         known = gone.union(records.ids)
         own = splits_lib.read_split(path, may_be_empty=True)
         choices.update({name: ids for name, ids in own.items() if ids and known.issuperset(ids)})
+    if split not in choices and split in ('unlabelled', 'labelled'):
+        raise errors.UserError(f'unknown split "{split}": ' + (
+            'what was trained on with labels is "train"' if split == 'labelled' else
+            'the pictures of semi_supervised.unlabelled_dir have no labels to score; see what '
+            'tools/predict.py makes of them'))
     errors.require_one_of('split', split, choices)
     ids = [image_id for image_id in choices[split] if image_id not in gone]
     if not ids:

@@ -65,7 +65,7 @@ def judge(checkpoint, output, which=None, discriminator=None, data_dir=None, rea
     run = evaluating.run_of(checkpoint)
     with evaluation_data.open_records(data_dir, reader, run) as records:
         chosen = evaluation_data.choose_pictures(records, split, run, data_dir)
-        own = confidence.Judge(model[0], adversary, description.get('map_stride'),
+        own = confidence.Judge(model[0], adversary, _stride(description, folder),
                                evaluating.crop_size(model[2]),
                                _translation(model[1], chosen, checkpoint),
                                description.get('mask_predictions', True))
@@ -82,6 +82,20 @@ def judge(checkpoint, output, which=None, discriminator=None, data_dir=None, rea
             'figures': counting.figures(softmax, disc), 'softmax': counting.figures(softmax)}
     _write(output, results, softmax, disc, drawn)
     return results
+
+
+def _stride(description, folder):
+    """Pixels from one point to the next: those of the run's discriminator, that models compare.
+
+    Without one, as beside a control, of the discriminator of the same run; else every pixel.
+    """
+    if description:
+        return description['map_stride']
+    for name in ('last', 'best'):
+        other = folder.parent / name / discriminators.FOLDER
+        if discriminators.is_folder(other):
+            return discriminators.read(other)['map_stride']
+    return 1
 
 
 def _translation(spec, pictures, checkpoint):
@@ -111,10 +125,12 @@ def _sentences(results):
     """What is to be known of the table."""
     if not results['figures']['points']:
         return ['No point of these pictures has a label, so nothing can be right or wrong.']
+    stride, points = results['map_stride'], results['figures']['points']
+    taken = (f'{points:,} labelled points: ' + (
+        'every pixel' if stride == 1 else f'one for {stride} x {stride} pixels'))
     if results['discriminator'] is None:
-        return [confidence_tables.SOFTMAX_NOTE]
-    return [f'Discriminator: {results["discriminator"]}, maps of every {results["map_stride"]}. '
-            'pixel.', confidence_tables.NOTE]
+        return [f'No discriminator; {taken}.', confidence_tables.SOFTMAX_NOTE]
+    return [f'Discriminator: {results["discriminator"]}; {taken}.', confidence_tables.NOTE]
 
 
 def _write(path, results, softmax, disc, drawn):

@@ -85,10 +85,11 @@ def _joint_plan(steps):
     """Hung et al.'s steps: labelled pictures alone, then with others."""
     settings = hung_settings.hung()
     periods = {0: (hung.SUPERVISED, alternation.SEGMENTOR)}
-    if settings.terms == 'adv+semi' and settings.adversarial_start < settings.semi_start:
-        periods[settings.adversarial_start] = hung.ADVERSARIAL, alternation.UNLABELLED
+    adversarial_start, semi_start = settings.starts(steps)
+    if settings.terms == 'adv+semi' and adversarial_start < semi_start:
+        periods[adversarial_start] = hung.ADVERSARIAL, alternation.UNLABELLED
     if settings.needs_unlabelled:
-        periods[settings.semi_start] = hung.SEMI, alternation.UNLABELLED
+        periods[semi_start] = hung.SEMI, alternation.UNLABELLED
     return alternation.Joint(steps, tuple((start, *periods[start]) for start in sorted(periods)))
 
 

@@ -125,7 +125,7 @@ def notes_on_training(results):
     if results.get('control_from'):
         notes.append(f'{CONTROL} was trained by {results["control_from"]} and taken over: the same '
                      'start, batches and settings.')
-    return notes + semi_supervised.rare_told(results)
+    return notes + semi_supervised.labels_told(results)
 
 
 def notes_on_test(results):

@@ -7,6 +7,7 @@ import pathlib
 
 import gin
 import numpy as np
+from absl import logging
 
 from tf_advseg.core import configuration
 from tf_advseg.core import errors
@@ -146,7 +147,12 @@ def require_unseen(checkpoint, data):
     if checkpoint is None or not withholds_labels(semi_supervised()):
         return
     withheld = set(data.records.ids) - set(data.train)
-    for run in _lineage(checkpoint):
+    known = list(_lineage(checkpoint))
+    if not known and networks.is_model_folder(pathlib.Path(checkpoint).expanduser()):
+        logging.warning('%s: a model folder outside of its run, so it cannot be told which labels '
+                        'it has seen; if it is of this data set, some may be labels that this run '
+                        'is not to see', checkpoint)
+    for run in known:
         content = files.read_json(run / 'split.json')
         if content.get('dataset') != data.spec.name:
             continue
@@ -221,28 +227,33 @@ def tell_rare(results, data):
     fractions do not compare by it.
 
     Args:
-      results: from `outcome.scores`; 'rare_classes', 'rare_below' and, in each summary,
-        'miou_without_rare' are added in place.
+      results: from `outcome.scores`; 'rare_classes', 'rare_below', 'training_pictures' and, in
+        each summary, 'miou_without_rare' are added in place.
       data: experiments.dataset.ExperimentData.
     """
     settings = semi_supervised()
     if not in_use(settings):
         return
     rare = rare_classes(data, settings['rare_below'])
-    results.update(rare_classes=rare, rare_below=settings['rare_below'])
+    results.update(rare_classes=rare, rare_below=settings['rare_below'],
+                   training_pictures={'labelled': len(data.train),
+                                      'unlabelled': len(data.unlabelled)})
     for parts in results['models'].values():
         for summary in parts.values():
             summary[WITHOUT_RARE] = miou_without(summary, rare, data.spec.absent)
 
 
-def rare_told(results):
-    """[str]: a sentence on rare classes for the report; [] where there is nothing to tell."""
-    rare = results.get('rare_classes')
+def labels_told(results):
+    """[str]: sentences on how many pictures had labels, and on rare classes; [] for neither."""
+    given, rare = results.get('training_pictures'), results.get('rare_classes')
+    told = [f'Training pictures: {given["labelled"]} with labels, {given["unlabelled"]} without.'
+            ] if given else []
     if not rare:
-        return []
+        return told
     found = [f'{column} {100 * parts["test"][WITHOUT_RARE]:.2f}'
              for column, parts in results['models'].items()
              if parts.get('test', {}).get(WITHOUT_RARE) is not None]
-    told = f'test mIoU without them: {", ".join(found)}' if found else 'no other class is left'
-    return [f'Rare, shown by fewer than {results["rare_below"]} labelled training pictures: '
-            f'{", ".join(rare)}; {told}.']
+    without = (f'test mIoU without them: {", ".join(found)}' if found
+               else 'no other class is left')
+    return [*told, f'Rare, shown by fewer than {results["rare_below"]} labelled training pictures: '
+            f'{", ".join(rare)}; {without}.']

@@ -125,6 +125,8 @@ def run_stages(context, segmentor, method, control, start, max_propagations, con
     _keep_operative_config(context)
     seconds = {'stage1': first.get('seconds', 0.0)}
     if method in adversarial.METHODS:
+        if start == str(None) and not first['steps']:
+            adversarial.warn_of_frozen_statistics(segmentor)
         return _run_adversarial(context, segmentor, method, control, seconds, control_from,
                                 first.get('random', False) and not first['steps'])
     loops = {}

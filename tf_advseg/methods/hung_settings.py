@@ -51,8 +51,8 @@ class Settings:
     unlabelled_adversarial_weight: float
     semi_weight: float
     threshold: float
-    semi_start: int
-    adversarial_start: int
+    semi_start: float
+    adversarial_start: float
     reduction: str
     semi_normaliser: str
     discriminator_fakes: str
@@ -80,6 +80,23 @@ class Settings:
         """bool: whether unlabelled pictures are learnt from."""
         return self.terms != 'adv'
 
+    def starts(self, steps):
+        """(step from which unlabelled pictures come in with L_adv, step from which with L_semi).
+
+        Args:
+          steps: of the stage.
+
+        Raises:
+          UserError: L_adv's is after L_semi's.
+        """
+        found = tuple(round(start * steps) if isinstance(start, float) else start
+                      for start in (self.adversarial_start, self.semi_start))
+        if found[0] > found[1]:
+            raise errors.UserError(f'hung.adversarial_start = {self.adversarial_start} is after '
+                                   f'hung.semi_start = {self.semi_start}; unlabelled pictures come '
+                                   'in with L_adv first, or with both at once')
+        return found
+
     @property
     def adversarial_weights(self):
         """(lambda_adv of labelled, of unlabelled pictures) as they count: 0 without that term."""
@@ -93,16 +110,24 @@ class Settings:
         return {name: getattr(self, name) for name in _OF_THE_CONTROL}
 
     def about(self):
-        """A few words for a reader."""
-        named = {'adv': 'L_ce + L_adv',
-                 'semi': 'L_ce + L_semi by a discriminator that nobody fools',
-                 'adv+semi': 'L_ce + L_adv + L_semi',
-                 'self_training': 'L_ce + L_semi at the points where softmax is surest, no '
-                                  'discriminator'}[self.terms]
+        """A sentence or two for a reader, without the last stop."""
+        at = (f'the discriminator takes them for a truth with more than {self.threshold:g}'
+              if self.needs_discriminator else 'softmax is surest')
+        semi = f'L_semi, on unlabelled ones: cross-entropy with the predicted class where {at}'
+        terms = ['L_ce, cross-entropy on labelled pictures']
+        if 'adv' in self.terms:
+            terms.append('L_adv, which a discriminator is to take the predictions for truths by')
+        if self.needs_unlabelled:
+            terms.append(semi)
+        named = '; '.join(terms)
         if self.needs_discriminator:
-            named += f', maps of every {self.map_stride}. pixel'
+            stride = self.map_stride
+            named += ('; maps of full size' if stride == 1 else
+                      f'; maps of a point for {stride} x {stride} pixels')
+        else:
+            named += '; no discriminator'
         if self.acting_deviations:
-            named += f', as the published code in: {", ".join(self.acting_deviations)}'
+            named += f'; as the published code in {", ".join(self.acting_deviations)}'
         return named
 
     @property
@@ -138,8 +163,8 @@ def hung(terms='adv+semi', adversarial_weight=0.01, unlabelled_adversarial_weigh
       unlabelled_adversarial_weight: lambda_adv of unlabelled ones.
       semi_weight: lambda_semi.
       threshold: T_semi; 0 selects everything, 1 nothing.
-      semi_start: steps before unlabelled pictures come in.
-      adversarial_start: steps before they come in with L_adv; None for semi_start.
+      semi_start: steps before unlabelled pictures come in; below 1 a share of the stage's steps.
+      adversarial_start: the same of their coming in with L_adv; None for semi_start.
       reduction: 'mean' or 'sum', see the method's docstring.
       semi_normaliser: 'all' points of the unlabelled pictures, or the 'selected' ones.
       discriminator_fakes: predictions of 'labelled' pictures, or 'all'.
@@ -172,10 +197,6 @@ def hung(terms='adv+semi', adversarial_weight=0.01, unlabelled_adversarial_weigh
         given.update(PUBLISHED_CODE[name][0])
     if given['adversarial_start'] is None:
         given['adversarial_start'] = semi_start
-    if given['adversarial_start'] > semi_start:
-        raise errors.UserError(f'hung.adversarial_start = {given["adversarial_start"]} is after '
-                               f'hung.semi_start = {semi_start}; unlabelled pictures come in with '
-                               'L_adv first, or with both at once')
     return Settings(**given, deviations=deviations)
 
 
@@ -205,10 +226,14 @@ def _check(given):
     arguments.require_number('hung', 'classifier_multiplier', given['classifier_multiplier'],
                              above=0)
     arguments.require_number('hung', 'map_stride', given['map_stride'], least=1, whole=True)
-    arguments.require_number('hung', 'semi_start', given['semi_start'], least=0, whole=True)
-    for name, least in (('adversarial_start', 0), ('unlabelled_batch_size', 1)):
+    for name in ('semi_start', 'adversarial_start'):
         if given[name] is not None:
-            arguments.require_number('hung', name, given[name], least=least, whole=True)
+            share = {'below': 1} if isinstance(given[name], float) else {'whole': True}
+            arguments.require_number('hung', name, given[name], least=0, **share,
+                                     hint="whole steps, or a share of the stage's such as 0.25")
+    if given['unlabelled_batch_size'] is not None:
+        arguments.require_number('hung', 'unlabelled_batch_size', given['unlabelled_batch_size'],
+                                 least=1, whole=True)
     if given['adversarial_limit'] is not None:
         arguments.require_number('hung', 'adversarial_limit', given['adversarial_limit'], above=0)
     for name in ('second_truths', 'early_out', 'mask_predictions'):
