@@ -1,9 +1,14 @@
 """What tests of whole runs read back from a run directory."""
 import json
+import pathlib
+import sys
 
 import pytest
 
 from tf_advseg.experiments import networks
+
+# The tests run in importlib mode, which puts no test folder on the path.
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
 
 @pytest.fixture(scope='session')

@@ -3,37 +3,20 @@ from unittest import mock
 
 import numpy as np
 import pytest
-import tensorflow as tf
+import whole_run
 
-from tf_advseg.core import configuration, files
+from tf_advseg.core import files
 from tf_advseg.core.errors import UserError
 from tf_advseg.data import spec as specs
-from tf_advseg.experiments import adversarial, adversarial_outcome, networks, outcome
-from tf_advseg.experiments import stage_training, training
+from tf_advseg.experiments import networks, outcome, stage_training
 from tf_advseg.models import farabet
 from tf_advseg.training import checkpoints, loop
 
-SIDE = 33
-OPTIONS = {'num_train': 6, 'num_val': 4, 'num_test': 2, 'size': (40, 40), 'smallest': (33, 33)}
-BINDINGS = ("dataset.reader = 'shapes'", f'dataset.options = {OPTIONS!r}',
-            'dataset.holdout_fraction = 1', f'experiment.crop_size = {SIDE}',
-            "experiment.network = 'farabet'", 'farabet.hidden = 8',
-            "build_adversary.name = 'small_fov_light'", 'adversarial_stage.steps = 10',
-            'adversarial_stage.batch_size = 2', 'adversarial_stage.evaluate_every_epochs = 1',
-            'adversarial_stage.train_pictures = 2', 'adversarial_stage.diagnose_every = 4',
-            'segmentor_optimizer.learning_rate = 0.05', 'adversary_optimizer.learning_rate = 0.01',
-            'alternation.every = 2', 'experiment.seed = 3', 'stage_one.weighted_epochs = 0',
-            'stage_one.epochs = 0')
-
-
-def start(workdir, *bindings, strategy=None, dry_run=False, report=False):
-    """A run as tools/train.py starts it; the report, which takes seconds, on demand."""
-    configuration.parse(['gin/methods/luc.gin'], [*BINDINGS, *bindings])
-    arguments = workdir, strategy or tf.distribute.get_strategy(), dry_run
-    if report:
-        return training.experiment(*arguments)
-    with mock.patch.object(adversarial_outcome, 'report'):
-        return training.experiment(*arguments)
+start = whole_run.starter('luc', (
+    *whole_run.scenes(), "build_adversary.name = 'small_fov_light'", 'adversarial_stage.steps = 10',
+    'adversarial_stage.evaluate_every_epochs = 1', 'adversarial_stage.diagnose_every = 4',
+    'adversary_optimizer.learning_rate = 0.01', 'alternation.every = 2',
+    'stage_one.weighted_epochs = 0', 'stage_one.epochs = 0'))
 
 
 @pytest.fixture(scope='module')

@@ -1,33 +1,20 @@
-"""Durall's stage end to end on small scenes: averaged weights beside the last, for both networks."""
+"""Durall's stage end to end on small scenes: averaged weights beside the last, of both networks."""
 from unittest import mock
 
 import numpy as np
 import pytest
 import tensorflow as tf
+import whole_run
 
 from tf_advseg.core import configuration
 from tf_advseg.core.errors import UserError
 from tf_advseg.experiments import adversarial_outcome, evaluating, networks, training
 from tf_advseg.training import averaging, checkpoints, loop, schedules
 
-OPTIONS = {'num_train': 6, 'num_val': 4, 'num_test': 2, 'size': (40, 40), 'smallest': (33, 33)}
-BINDINGS = ("dataset.reader = 'shapes'", f'dataset.options = {OPTIONS!r}',
-            'dataset.holdout_fraction = 1', 'experiment.crop_size = 33',
-            "experiment.network = 'farabet'", 'farabet.hidden = 8', 'experiment.seed = 3',
-            'build_pixel_discriminator.widths = (8, 16)', 'durall.map_stride = 2',
-            'adversarial_stage.steps = 8', 'adversarial_stage.batch_size = 2',
-            'adversarial_stage.evaluate_every_epochs = 1', 'adversarial_stage.train_pictures = 2',
-            'segmentor_optimizer.learning_rate = 0.05', 'swa.every = 3')
-
-
-def start(workdir, *bindings, strategy=None, report=False):
-    """A run as tools/train.py starts it; the report, which takes seconds, on demand."""
-    configuration.parse(['gin/methods/durall.gin'], [*BINDINGS, *bindings])
-    arguments = workdir, strategy or tf.distribute.get_strategy()
-    if report:
-        return training.experiment(*arguments)
-    with mock.patch.object(adversarial_outcome, 'report'):
-        return training.experiment(*arguments)
+SCENES = whole_run.scenes()
+start = whole_run.starter('durall', (
+    *SCENES, 'build_pixel_discriminator.widths = (8, 16)', 'durall.map_stride = 2',
+    'adversarial_stage.steps = 8', 'adversarial_stage.evaluate_every_epochs = 1', 'swa.every = 3'))
 
 
 @pytest.fixture(scope='module')
@@ -196,7 +183,7 @@ def test_the_methods_file_binds_what_is_printed():
 
 PAPERS = sorted(path.relative_to(configuration.gin_root()).as_posix()
                 for path in (configuration.gin_root() / 'papers' / 'durall').glob('*.gin'))
-SMALL = ("dataset.reader = 'shapes'", f'dataset.options = {OPTIONS!r}', "dataset.test_split='test'",
+SMALL = (*SCENES[:2], "dataset.test_split='test'",
          "dataset.train_split='train'", 'dataset.holdout_fraction = 0.5',
          'experiment.crop_size = 33', 'experiment.data_dir = None', 'experiment.checkpoint = None',
          'adversarial_stage.steps = 2', 'adversarial_stage.batch_size = 2', 'swa.every = 1',

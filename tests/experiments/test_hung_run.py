@@ -5,6 +5,7 @@ from unittest import mock
 import numpy as np
 import pytest
 import tensorflow as tf
+import whole_run
 
 from tf_advseg.core import configuration
 from tf_advseg.core import files
@@ -14,26 +15,12 @@ from tf_advseg.experiments import training
 from tf_advseg.methods import hung_settings
 from tf_advseg.training import alternation, checkpoints, loop
 
-OPTIONS = {'num_train': 8, 'num_val': 3, 'num_test': 2, 'size': (40, 40), 'smallest': (33, 33)}
-BINDINGS = ("dataset.reader = 'shapes'", f'dataset.options = {OPTIONS!r}',
-            'dataset.holdout_fraction = 1', 'experiment.crop_size = 33',
-            "experiment.network = 'farabet'", 'farabet.hidden = 8', 'experiment.seed = 3',
-            'semi_supervised.fraction = 0.5', 'build_fc_discriminator.widths = (8, 16)',
-            'hung.map_stride = 2', 'hung.semi_start = 4', 'hung.adversarial_start = 2',
-            'hung.threshold = 0.1', 'hung.classifier_multiplier = 1.0',
-            'adversarial_stage.steps = 8', 'adversarial_stage.batch_size = 2',
-            'adversarial_stage.evaluate_every_epochs = 2', 'adversarial_stage.train_pictures = 2',
-            'adversarial_stage.diagnose_every = 5', 'segmentor_optimizer.learning_rate = 0.05')
-
-
-def start(workdir, *bindings, strategy=None, report=False):
-    """A run as tools/train.py starts it; the report, which takes seconds, on demand."""
-    configuration.parse(['gin/methods/hung.gin'], [*BINDINGS, *bindings])
-    arguments = workdir, strategy or tf.distribute.get_strategy()
-    if report:
-        return training.experiment(*arguments)
-    with mock.patch.object(adversarial_outcome, 'report'):
-        return training.experiment(*arguments)
+SCENES = whole_run.scenes(num_train=8, num_val=3)
+start = whole_run.starter('hung', (
+    *SCENES, 'semi_supervised.fraction = 0.5', 'build_fc_discriminator.widths = (8, 16)',
+    'hung.map_stride = 2', 'hung.semi_start = 4', 'hung.adversarial_start = 2',
+    'hung.threshold = 0.1', 'hung.classifier_multiplier = 1.0', 'adversarial_stage.steps = 8',
+    'adversarial_stage.evaluate_every_epochs = 2', 'adversarial_stage.diagnose_every = 5'))
 
 
 @pytest.fixture(scope='module')
@@ -196,7 +183,7 @@ def test_cityscapes_records_are_made_as_the_recipe_counts_on_them():
 
 PAPERS = sorted(path.relative_to(configuration.gin_root()).as_posix()
                 for path in (configuration.gin_root() / 'papers' / 'hung').glob('*.gin'))
-SMALL = ("dataset.reader = 'shapes'", f'dataset.options = {OPTIONS!r}', "dataset.test_split='test'",
+SMALL = (*SCENES[:2], "dataset.test_split='test'",
          "dataset.train_split='train'", 'dataset.holdout_fraction = 0.5',
          'semi_supervised.labelled_split = None', 'semi_supervised.fraction = 0.5',
          'experiment.crop_size = 65', 'experiment.data_dir = None', 'experiment.checkpoint = None',
