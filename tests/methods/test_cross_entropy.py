@@ -41,8 +41,8 @@ def step(strategy, phase, **settings):
 
 @pytest.mark.parametrize('phase, settings', [
     ('segmentor', {}), ('weighted', {}),
-    ('segmentor', {'optimizer': 'momentum', 'last_layer_gradient_multiplier': 10.0,
-                   'bias_gradient_multiplier': 2.0}),
+    pytest.param('segmentor', {'optimizer': 'momentum', 'last_layer_gradient_multiplier': 10.0,
+                               'bias_gradient_multiplier': 2.0}, marks=pytest.mark.slow),
     pytest.param('weighted', {'upsample_logits': False, 'class_weights': [1.0, 2.0, 0.5, 1.0]},
                  marks=pytest.mark.slow)])
 def test_two_replicas_equal_one_device(two_replicas, phase, settings):

@@ -49,7 +49,8 @@ def test_by_hand():
 
 @pytest.mark.parametrize('build', [
     lambda: deeplab.deeplab_mobilenet_v2(21, 32, depth_multiplier=0.5, crop_size=97),
-    lambda: deeplab.deeplab_xception(5, 'xception_41', 32, atrous_rates=(), crop_size=65)])
+    pytest.param(lambda: deeplab.deeplab_xception(5, 'xception_41', 32, atrous_rates=(),
+                                                  crop_size=65), marks=pytest.mark.slow)])
 def test_the_profiler_counts_the_same(build):
     model = build()
     # Of a network without rates: the profiler counts the padding of space_to_batch, too.
