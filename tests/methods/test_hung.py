@@ -244,6 +244,7 @@ def test_the_control_learns_from_cross_entropy_and_its_last_layer_faster():
 
 def test_the_multiplier_is_on_the_last_layers_gradient_decay_included():
     batch, method = pictures(), build(rates=(0.1, 1.0), classifier_multiplier=10.0)
+    assert 10.0 in method.multipliers and build().multipliers is None
     start = weights(method)
     take(method, hung.SEMI, batch)
     require_moved(method, start, plain(hung.SEMI, batch), (0.1, 1.0), 10.0)

@@ -91,7 +91,7 @@ class StageTraining:
             'crop_size': self._context.crop_size, 'streams': self._context.streams,
             'first_step': first, 'recipe': recipes.make_recipe(settings['augmentation']),
             'pad_value': segmentors.padding_colour(self._stage.segmentor)}
-        truths = getattr(self._stage.method, 'second_truths', False)
+        truths = self._stage.method.second_truths
         if stream == alternation.UNLABELLED:
             return mixed.mixed_batches(
                 data.records, data.train, data.unlabelled_records, data.unlabelled, size,

@@ -62,6 +62,11 @@ class TwoNetworks(base.Method):
         return {}
 
     @property
+    def second_truths(self):
+        """bool: whether batches need 'truth', see data/mixed.py."""
+        return False
+
+    @property
     def judges_points(self):
         """bool: whether the adversary's map is a confidence in every point, to be measured."""
         return False
