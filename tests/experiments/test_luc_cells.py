@@ -35,8 +35,8 @@ def test_a_cell_binds_what_is_printed():
     """LargeFOV on Product: slr 1e-6, alr 0.1, lambda 1, mIOU 72.04, mBF 47.70, sigma 22.42."""
     name = 'papers/luc/voc_dilated8_large_fov_product.gin'
     configuration.parse([f'gin/{name}'])
-    assert gin.get_bindings(method_builders.segmentor_optimizer)['learning_rate'] == 1e-6
-    assert gin.get_bindings(method_builders.adversary_optimizer)['learning_rate'] == 0.1
+    assert gin.get_bindings(stage_optimizers.segmentor_optimizer)['learning_rate'] == 1e-6
+    assert gin.get_bindings(stage_optimizers.adversary_optimizer)['learning_rate'] == 0.1
     assert gin.get_bindings(luc.luc)['adversarial_weight'] == 1.0
     assert 'mIOU 72.04, mBF 47.70, sigma 22.42' in (ROOT / name).read_text(encoding='utf-8')
 

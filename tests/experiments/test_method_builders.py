@@ -7,6 +7,7 @@ import pytest
 from tf_advseg.core import random_streams
 from tf_advseg.core.errors import UserError
 from tf_advseg.experiments import method_builders
+from tf_advseg.experiments import stage_optimizers
 from tf_advseg.models import farabet
 
 CONTEXT = types.SimpleNamespace(streams=random_streams.RandomStreams(3), crop_size=(101, 70))
@@ -20,9 +21,9 @@ def segmentor():
 def hung(segmentor, *bindings, control=False):
     """The method, as a stage of 10 steps builds it."""
     gin.parse_config('\n'.join(bindings))
-    own = None if control else method_builders.adversary_optimizer(10)
+    own = None if control else stage_optimizers.adversary_optimizer(10)
     return method_builders.BUILDERS['hung'](
-        CONTEXT, segmentor, method_builders.segmentor_optimizer(10), own, 10)
+        CONTEXT, segmentor, stage_optimizers.segmentor_optimizer(10), own, 10)
 
 
 @pytest.mark.parametrize('terms, decides', [('adv', 'pixel'), ('semi', 'pixel'),

@@ -147,6 +147,38 @@ def alternating_lines(stage='luc', every=50, total=400, log_every=10):
     return lines
 
 
+def redrawing_lines(steps=100, every=10, critic=1):
+    """What a run of Zhu et al. logs: a GAN, the segmentor with it frozen, and the control.
+
+    The critic takes `critic` steps for one of the generator, the last of them together with it.
+    """
+    lines = []
+    for step in range(every, steps + 1, every):
+        judged = {'loss/disc': -0.8, 'disc/real': 0.4, 'disc/fake': -0.4}
+        gan = {'event': 'stage', 'stage': 'gan', 'step': critic * step}
+        if critic > 1:
+            lines.append({**gan, 'step': critic * step - 1,
+                          'adversary_step': (critic - 1) * step, **judged})
+        lines.append({**gan, 'generator_step': step, 'loss/content': 20.0 / step,
+                      'loss/adv': -0.2, 'loss/generator': 2000.0 / step - 0.2, **judged})
+        if step % 50 == 0:
+            lines.append({'event': 'redrawing', 'stage': 'gan', 'split': 'holdout',
+                          'step': critic * step, 'generator_step': step,
+                          'content/own': 0.3 if step < steps else 0.2,
+                          'content/other': 0.45 if step < steps else 0.35})
+    for step in range(every, steps + 1, every):
+        place = {'event': 'stage', 'step': step, 'generator_step': step}
+        lines += [{**place, 'stage': 'zhu', 'loss/ce': 0.8, 'loss/content': 0.2, 'loss/adv': -0.4,
+                   'loss/generator': -0.02, 'loss/total': 0.78, 'disc/fake': 0.4,
+                   'weights/norm': 3.0}, {**place, 'stage': 'control', 'loss/ce': 0.9}]
+    return lines
+
+
+@pytest.fixture(scope='session')
+def make_redrawing():
+    return redrawing_lines
+
+
 @pytest.fixture(scope='session')
 def make_evaluations():
     return evaluation_lines

@@ -307,3 +307,77 @@ def test_runs_that_take_turns_have_no_confidence(metrics, make_summary):
     assert not any('confidence' in caption for caption, _ in made.figures)
     assert not adversarial_sentences.is_joint(metrics, 'luc')
     assert adversarial_sentences.steps_taken(metrics, 'luc') == (200, 200)
+
+
+def _redrawing_results(make_summary):
+    return {'models': {name: {'test': dict(make_summary(miou), mean_class_accuracy=miou + 0.1)}
+                       for name, miou in (('Stage 1', 0.4), ('control (CE)', 0.5), ('Zhu', 0.52))},
+            'subject': 'Zhu', 'seconds': {'gan': 200.0, 'zhu': 100.0, 'control': 90.0}}
+
+
+@pytest.mark.parametrize('critic', [1, 5])
+def test_a_gan_that_redraws_pictures(make_summary, make_redrawing, critic):
+    picture = np.zeros((20, 30, 3), np.uint8)
+    before = [{'event': 'stage', 'stage': 'stage1', 'step': 1, 'loss/ce': 2.0}]
+    made = adversarial_report.adversarial_report(
+        'SegGAN', _redrawing_results(make_summary), before + make_redrawing(critic=critic), 'zhu',
+        NAMES, masks=picture, redrawn=picture)
+    captions = [caption for caption, _ in made.figures]
+    assert not any('The adversary over' in caption for caption in captions)
+    drawn, = (figure for caption, figure in made.figures if 'gloss and segloss' in caption)
+    assert len(drawn.axes) == 5
+    terms, = (figure for caption, figure in made.figures if 'further terms' in caption)
+    assert {'adversarial term', 'content term'} <= {
+        one.get_label() for axes in terms.axes for one in axes.get_lines()}
+    earlier, = (figure for caption, figure in made.figures if 'stages before' in caption)
+    assert [text.get_text() for text in earlier.axes[0].get_legend().get_texts()] == ['stage1']
+    assert ['Fig. 3' in caption for caption, _ in made.panels] == [False, True]
+    told = ' '.join(made.summary)
+    for words in ('Zhu: 100 steps of the segmentor with the terms of a GAN that is frozen; control '
+                  '(CE): 100 of the segmentor.',
+                  f'100 steps of its generator and {100 * critic} of its discriminator.',
+                  '0.2000 with the pictures\' own masks and 0.3500 with those of others',
+                  '+2.00 points against control (CE)'):
+        assert words in told, words
+    # Nobody contends in the second phase.
+    assert 'the adversary' not in told and 'guessing' not in told and 'both networks' not in told
+    header = made.measures[0].header
+    assert {'mean class accuracy', 'pixel accuracy', 'mIoU'} <= set(header)
+    assert len(made.figures) == 3 and made.panels[1][1] is picture
+
+
+def test_a_gan_without_a_second_phase_yet_and_one_taken_from_elsewhere(make_summary,
+                                                                       make_redrawing):
+    lines = make_redrawing()
+    made = adversarial_report.adversarial_report(
+        't', None, [line for line in lines if line['stage'] == 'gan'], 'zhu', NAMES)
+    told = ' '.join(made.summary)
+    assert 'No step of the segmentor with the GAN\'s terms is logged yet.' in told
+    caption, = (caption for caption, _ in made.figures)
+    assert 'Phase 1' in caption and 'Phase 2' not in caption
+    made = adversarial_report.adversarial_report(
+        't', _redrawing_results(make_summary), [line for line in lines if line['stage'] == 'zhu'],
+        'zhu', NAMES)
+    assert 'Phase 1' not in ' '.join(made.summary)
+    caption, = (caption for caption, _ in made.figures if 'gloss' in caption)
+    assert 'Phase 2' in caption and 'Phase 1' not in caption and 'hold-out' not in caption
+
+
+def test_unequal_lengths_with_a_frozen_gan_are_not_laid_on_an_adversary(make_summary,
+                                                                        make_redrawing):
+    lines = [line for line in make_redrawing() if line['stage'] != 'control'
+             or line['generator_step'] <= 50]
+    told = ' '.join(adversarial_report.adversarial_report(
+        't', _redrawing_results(make_summary), lines, 'zhu', NAMES).summary)
+    assert 'their difference is not the GAN\'s alone' in told
+
+
+def test_gradients_of_the_gans_terms_have_a_caption_of_their_own(make_summary, make_redrawing,
+                                                                 metrics):
+    lines = make_redrawing() + [{'event': 'gradients', 'stage': 'zhu', 'generator_step': 1,
+                                 'grad_ratio/adv_ce': 0.1, 'grad_ratio/content_ce': 0.5}]
+    for given, stage, words in ((lines, 'zhu', 'gradients of the GAN\'s two terms'),
+                                (metrics, 'luc', 'adversarial gradient over')):
+        made = adversarial_report.adversarial_report('t', None, given, stage, NAMES)
+        caption, = (caption for caption, _ in made.figures if 'Norm of the' in caption)
+        assert words in caption

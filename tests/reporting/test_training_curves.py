@@ -85,6 +85,39 @@ def test_segmentor_losses_beside_the_control(make_alternation):
         'no step has been taken yet']
 
 
+def test_gradients_of_several_terms_are_told_apart():
+    lines = [{'generator_step': step, 'grad_ratio/adv_ce': 0.1, 'grad_ratio/content_ce': 0.5,
+              'grad_cosine/adv_ce': 0.0, 'grad_cosine/content_ce': 0.4} for step in (1, 2)]
+    figure = training_curves.gradient_ratio_curve(lines)
+    legend = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert legend == ['adversarial term', 'content term', 'adversarial term, cosine',
+                      'content term, cosine']
+    drawn = {line.get_label(): line for axes in figure.axes for line in axes.lines}
+    assert len({drawn[name].get_color() for name in legend}) == 4
+    assert set(drawn['content term'].get_ydata()) == {0.5}
+    assert set(drawn['content term, cosine'].get_ydata()) == {0.4}
+    assert figure.axes[0].get_ylabel() == '|∇term| / |∇CE|'
+    alone = training_curves.gradient_ratio_curve([{'generator_step': 1, 'grad_ratio/adv_ce': 1.0}])
+    assert alone.axes[0].get_ylabel() == '|∇adv| / |∇CE|' and alone.axes[0].get_legend() is None
+
+
+def test_terms_below_zero_are_shown_whole(make_redrawing):
+    lines = make_redrawing()
+    own, terms = training_curves.segmentor_loss_curve(lines, 'zhu').axes
+    assert own.get_ylim()[0] == 0 and terms.get_ylim()[0] < -0.4
+    shown = {line.get_label(): line.get_ydata() for line in terms.lines}
+    assert shown['content term'] == pytest.approx([0.2] * 10)
+    above = [dict(line, **{'loss/adv': 0.4}) for line in lines]
+    assert training_curves.segmentor_loss_curve(above, 'zhu').axes[1].get_ylim()[0] == 0
+
+
+def test_a_running_mean_begins_without_a_bias():
+    assert training_curves.running_mean([3.0, 3.0, 3.0]) == pytest.approx([3.0] * 3)
+    found = training_curves.running_mean([float('nan'), 1.0, float('nan'), 2.0], keep=0.5)
+    assert np.isnan(found[0]) and found[1:3] == [1.0, 1.0]
+    assert found[3] == pytest.approx((0.5 * 1.0 + 2.0) / 1.5)
+
+
 def fast(pretraining, total=100, log_every=10):
     """Lines of two networks that take turns at every step, after a pre-training."""
     lines, done = [], {'generator_step': 0, 'adversary_step': 0}

@@ -14,6 +14,7 @@ from tf_advseg.data import recipes
 from tf_advseg.experiments import method_builders
 from tf_advseg.experiments import shared_control
 from tf_advseg.experiments import stage_one
+from tf_advseg.experiments import stage_optimizers
 from tf_advseg.experiments import stage_training
 from tf_advseg.models import arguments
 from tf_advseg.training import alternation
@@ -166,10 +167,12 @@ def build(context, segmentor, method, control=False):
     if not control:
         _require_unlabelled(context.data, plan)
     with context.strategy.scope():
-        own = None if control else method_builders.adversary_optimizer(
-            max(1, plan.adversary_steps))
+        own = None
+        if not control:
+            own = (method_builders.FROZEN if isinstance(plan, alternation.Alone) else
+                   stage_optimizers.adversary_optimizer(max(1, plan.adversary_steps)))
         built = method_builders.BUILDERS[method](
-            context, segmentor, method_builders.segmentor_optimizer(steps), own, steps)
+            context, segmentor, stage_optimizers.segmentor_optimizer(steps), own, steps)
         swa = averaging.swa()
         average = swa.build(segmentor, steps, settings['fine_tune_batch_norm'])
     every = settings['evaluate_every_epochs'] * pictures / size

@@ -10,7 +10,9 @@ from tf_advseg.evaluation import predictions
 from tf_advseg.experiments import confidence
 from tf_advseg.experiments import discriminators
 from tf_advseg.experiments import networks
+from tf_advseg.experiments import gan_folders
 from tf_advseg.experiments import outcome
+from tf_advseg.experiments import redrawing
 from tf_advseg.reporting import adversarial_report
 from tf_advseg.reporting import adversarial_sentences
 from tf_advseg.reporting import panels
@@ -104,6 +106,7 @@ def report(context, segmentor, results, method, stage):
     run, spec = context.run, context.data.spec
     grid, over_time, probabilities = _panels(context, segmentor, results, method)
     judged = _confidence(context, segmentor, method)
+    redrawn = _redrawn(context, segmentor, method)
     if not context.chief:
         return
     panels.write_png(run.figures / 'panel.png', grid)
@@ -111,6 +114,8 @@ def report(context, segmentor, results, method, stage):
         panels.write_png(run.figures / 'masks_over_time.png', over_time)
     if judged is not None:
         panels.write_png(run.figures / 'confidence.png', judged)
+    if redrawn is not None:
+        panels.write_png(run.figures / 'redrawn.png', redrawn)
     for number, picture in enumerate(probabilities.values(), start=1):
         panels.write_png(run.figures / f'probabilities_{number}.png', picture)
     for split in outcome.SPLITS:
@@ -119,12 +124,15 @@ def report(context, segmentor, results, method, stage):
                 file.write(tables.to_csv(outcome.table(results, split)))
     notes = [*(f'Of the test split: {note}.' for note in outcome.notes_on_test(results)),
              *outcome.notes_on_training(results)]
+    taken_from = redrawing.taken_from(context)
+    if taken_from:
+        notes.append(f'The GAN that redraws pictures was trained by {taken_from} and taken over.')
     content = adversarial_report.adversarial_report(
         f'{outcome.TITLES[method]} on {spec.name}', results,
         outcome.read_lines(run.metrics_path), method, spec.class_names, palette=spec.palette,
         steps_per_epoch=len(context.data.train) / stage['batch_size'], keep=stage['keep'],
         noise=_noise(context), masks=grid, masks_over_time=over_time, probabilities=probabilities,
-        confidence=judged, summary=notes, paper=paper_figures(),
+        confidence=judged, redrawn=redrawn, summary=notes, paper=paper_figures(),
         configuration=run.config_path.read_text(encoding='utf-8'),
         environment=outcome.read_environment(run))
     reports.write_report(run.report_path, content)
@@ -155,6 +163,30 @@ def _confidence(context, segmentor, method):
         return confidence.panel(judge, context.data.records, outcome.panel_ids(context),
                                 description['threshold'])
     return None
+
+
+def _redrawn(context, segmentor, method):
+    """Zhu et al.'s Fig. 3 of the run's test pictures, or None where there is no GAN.
+
+    On every worker: networks are run.
+    """
+    folder = context.run.checkpoints / gan_folders.FOLDER
+    if not (folder / gan_folders.DESCRIPTION).is_file():
+        return None
+
+    def of(name):
+        def loaded():
+            networks.load_weights(context.run.checkpoints / name, segmentor)
+            return segmentor
+        return loaded
+
+    with context.strategy.scope():
+        gan = redrawing.build(context)
+    own = next((name for name in ('best', 'last') if _there(context, name)), None)
+    wanted = {'redrawn from CE': 'control', f'redrawn from {outcome.TITLES[method]}': own}
+    return redrawing.panel(context, gan, outcome.panel_ids(context),
+                           {title: of(name) for title, name in wanted.items()
+                            if name and _there(context, name)})
 
 
 def _panels(context, segmentor, results, method):

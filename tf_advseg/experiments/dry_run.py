@@ -7,6 +7,7 @@ import tensorflow as tf
 from tf_advseg.core import configuration
 from tf_advseg.experiments import adversarial
 from tf_advseg.experiments import look_ahead
+from tf_advseg.experiments import redrawing as redrawings
 from tf_advseg.experiments import shared_control
 from tf_advseg.models import segmentor as segmentors
 
@@ -63,6 +64,7 @@ def _describe_stages(context, segmentor, method, control):
     pictures = np.zeros((tried, *context.crop_size, 3), np.float32)
     forward = _seconds(segmentor, pictures) * size / tried
     judged, adversary = 0.0, stage.method.adversary
+    redrawn = _describe_redrawing(context, stage, pictures) * size / tried
     parameters, weights = segmentors.parameter_count(segmentor)[0], 0
     if adversary is not None:
         weights, _ = segmentors.parameter_count(adversary)
@@ -73,7 +75,7 @@ def _describe_stages(context, segmentor, method, control):
         extra = {'image': pictures} if adversary.needs_image else {}
         judged = _seconds(lambda x, training: adversary(x, **extra), maps) * size / tried
     turns = 0 if alone else stage.plan.adversary_steps
-    seconds = stage.steps * 3 * (forward + judged) + turns * (forward + 6 * judged)
+    seconds = stage.steps * (3 * (forward + judged) + 2 * redrawn) + turns * (forward + 6 * judged)
     if stage.joint:  # one forward pass and one of the adversary over predictions serve both
         seconds = stage.steps * stage.pictures_of_a_step / size * 3 * (forward + 2 * judged)
     models = 1 if alone else 2 if control else 1
@@ -83,6 +85,35 @@ def _describe_stages(context, segmentor, method, control):
           + (f', and {stage.steps * 3 * forward / 60:.0f} min for the control'
              if control and not alone else '')
           + ' (guessed from forward passes), evaluations not counted')
+
+
+def _describe_redrawing(context, stage, pictures):
+    """Prints what Zhu et al.'s phase 1 takes; returns the seconds of a pass of the GAN, else 0."""
+    redrawing = getattr(stage.method, 'redrawing', None)
+    if redrawing is None:
+        return 0.0
+    for name in ('generator', 'discriminator'):
+        parameters = segmentors.parameter_count(getattr(redrawing, name))[0]
+        print(f'{name} of pictures: {parameters:,} parameters')
+    labels = np.zeros(pictures.shape[:3], np.int32)
+
+    def judged(image, training):
+        del training
+        shown = redrawing.pictures(image, labels)
+        masks = redrawing.true_masks(labels)
+        drawn = redrawing.redrawn(masks, shown, labels, None)
+        return redrawing.responses(drawn, redrawing.condition(masks, shown))
+
+    seconds = _seconds(judged, pictures)
+    settings = redrawings.redrawing_stage()
+    if settings['source']:
+        print(f'phase 1: taken over from {settings["source"]}')
+    else:
+        turns = redrawings.plan(context)
+        batch = settings['batch_size'] / len(pictures)
+        print(f'phase 1: {turns.generator_steps} steps of the generator, {turns.total} of its '
+              f'discriminator: about {turns.total * 4 * seconds * batch / 60:.0f} min (guessed)')
+    return seconds
 
 
 def _expected_time(context, loop):

@@ -1,41 +1,18 @@
 """The methods of two networks by name: each put together with gin's settings."""
-import gin
-
 from tf_advseg.adversaries import encoder_decoder
 from tf_advseg.adversaries import field_of_view
 from tf_advseg.adversaries import fully_convolutional
 from tf_advseg.adversaries import label_maps
 from tf_advseg.core import errors
+from tf_advseg.experiments import redrawing
 from tf_advseg.methods import durall
 from tf_advseg.methods import hung
 from tf_advseg.methods import hung_settings
 from tf_advseg.methods import luc
+from tf_advseg.methods import zhu
+from tf_advseg.methods import zhu_settings
 from tf_advseg.models import segmentor as segmentors
 from tf_advseg.training import alternation
-from tf_advseg.training import optimizers
-from tf_advseg.training import schedules
-
-
-@gin.configurable(denylist=['steps'])
-def segmentor_optimizer(steps, name='sgd', learning_rate=1e-3, momentum=0.9, nesterov=False,
-                        schedule='constant'):
-    """The segmentor's optimizer; schedules as in `stage_one`, over `steps`."""
-    where = 'segmentor_optimizer'
-    rate = schedules.make_schedule(schedule, learning_rate, steps, where)
-    return optimizers.make_optimizer(name, rate, momentum, nesterov, where=where)
-
-
-@gin.configurable(denylist=['steps'])
-def adversary_optimizer(steps, name='sgd', learning_rate=1e-3, momentum=0.9, nesterov=False,
-                        schedule='constant', beta_1=0.9, beta_2=0.999):
-    """The adversary's optimizer; schedules as in `stage_one`, over its own `steps`.
-
-    `momentum` and `nesterov` are SGD's, `beta_1` and `beta_2` Adam's.
-    """
-    where = 'adversary_optimizer'
-    rate = schedules.make_schedule(schedule, learning_rate, steps, where)
-    return optimizers.make_optimizer(name, rate, momentum, nesterov, where=where, beta_1=beta_1,
-                                     beta_2=beta_2)
 
 
 def _luc(context, segmentor, optimizer, own_optimizer, steps):
@@ -81,6 +58,14 @@ def _hung(context, segmentor, optimizer, own_optimizer, steps):
     return hung.Hung(segmentor, adversary, optimizer, own_optimizer, encoding, settings, steps)
 
 
+def _zhu(context, segmentor, optimizer, own_optimizer, steps):
+    """`methods.zhu.Zhu` with the GAN of phase 1, which has learnt and has no optimizer."""
+    del steps
+    settings = zhu_settings.zhu()
+    gan = None if own_optimizer is None else redrawing.build(context)
+    return zhu.Zhu(segmentor, gan, optimizer, settings)
+
+
 def _joint_plan(steps):
     """Hung et al.'s steps: labelled pictures alone, then with others."""
     settings = hung_settings.hung()
@@ -93,8 +78,10 @@ def _joint_plan(steps):
     return alternation.Joint(steps, tuple((start, *periods[start]) for start in sorted(periods)))
 
 
+FROZEN = 'frozen'
 # function(context, segmentor, the segmentor's optimizer, the adversary's or None for the control,
-#   the segmentor's steps)
-BUILDERS = {'luc': _luc, 'durall': _durall, 'hung': _hung}
+#   the segmentor's steps); FROZEN stands for the optimizer of an adversary that stays as it is
+BUILDERS = {'luc': _luc, 'durall': _durall, 'hung': _hung, 'zhu': _zhu}
 # function(the segmentor's steps) -> whose turn each step is
-PLANS = {'luc': alternation.alternation, 'durall': alternation.alternation, 'hung': _joint_plan}
+PLANS = {'luc': alternation.alternation, 'durall': alternation.alternation, 'hung': _joint_plan,
+         'zhu': alternation.Alone}

@@ -15,7 +15,8 @@ from tf_advseg.training import checkpoints
 
 # The names a reader sees: of the run's folders below checkpoints/, and of methods.
 START, CONTROL = 'Stage 1', 'control (CE)'
-TITLES = {'load': 'LoAd', 'luc': 'Luc', 'durall': 'Durall', 'hung': 'Hung'}
+TITLES = {'load': 'LoAd', 'luc': 'Luc', 'durall': 'Durall', 'hung': 'Hung',
+          'zhu': 'Zhu'}
 AVERAGED = like_with_like.AVERAGED
 SPLITS = ('holdout', 'val_without_holdout', 'test')
 PANEL_ROWS = 4

@@ -28,9 +28,12 @@ RECORDS = 'records'  # in the result of a stage: what its pictures were, see `fi
 TAKEN, OWN, REFUSED = 'taken over', 'its own', 'refused'
 # What a control does not hang on: these builders, and these settings of the others.
 _BUILDERS = ('build_adversary', 'build_pixel_discriminator', 'build_fc_discriminator',
-             'adversary_optimizer', 'alternation', 'label_maps', 'paper_figures')
+             'build_reconstruction_generator', 'build_patch_discriminator', 'zhu_gan',
+             'redrawing_stage', 'reconstruction_optimizer', 'adversary_optimizer', 'alternation',
+             'label_maps', 'paper_figures')
 _SETTINGS = ('luc.adversarial_weight', 'luc.saturating', 'durall.adversarial_weight',
              'durall.map_stride', *(f'hung.{name}' for name in hung_settings.OF_THE_METHOD_ALONE),
+             'zhu.content_weight', 'zhu.adversarial_weight', 'zhu.condition',
              'semi_supervised.unlabelled_dir', 'semi_supervised.rare_below',
              'experiment.control', 'experiment.control_from',
              'adversarial_stage.only_control', 'adversarial_stage.diagnose_every')

@@ -62,7 +62,8 @@ class StageTraining:
             self._stepper, stage.method, self._batches, stage.plan, folder, context.strategy,
             context.streams, metrics, stage.name, evaluate_every=stage.evaluate_every,
             evaluate=self._evaluate, diagnose=self._diagnose, memory=self._memory,
-            diagnose_every=stage.settings['diagnose_every'] if stage.method.adversary else 0,
+            diagnose_every=(stage.settings['diagnose_every']
+                            if stage.method.compares_gradients else 0),
             average=stage.average)
         found = None if stage.average is None else averaged.save(
             context, stage.segmentor, stage.average, stage.swa,

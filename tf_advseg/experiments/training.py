@@ -18,6 +18,7 @@ from tf_advseg.experiments import dry_run as plans
 from tf_advseg.experiments import look_ahead
 from tf_advseg.experiments import networks
 from tf_advseg.experiments import outcome
+from tf_advseg.experiments import redrawing
 from tf_advseg.experiments import semi_supervised
 from tf_advseg.experiments import shared_control
 from tf_advseg.experiments import stage_one
@@ -31,7 +32,7 @@ RESULTS = 'results.json'
 # A run may go on under other caps, logging and strategy; everything else is another run.
 MAY_CHANGE = ('max_propagations', 'max_total_cycles', 'max_cycles', 'diagnostics_every',
               'durable_every', 'control', 'limit_bytes', 'max_hours', 'non_finite_limit',
-              'diagnose_every', 'only_control', 'paper_rows', 'control_from', 'rare_below')
+              'diagnose_every', 'only_control', 'paper_rows', 'control_from', 'rare_below', 'only')
 
 
 @gin.configurable(denylist=['workdir', 'strategy', 'dry_run'])
@@ -45,7 +46,7 @@ def experiment(workdir, strategy, dry_run=False, seed=0, method='load', control=
       strategy: tf.distribute.Strategy.
       dry_run: build everything, read the weights, take no step, print what it will take.
       seed: of everything drawn in this run but the splits; recorded in the run.
-      method: 'load', 'luc', 'durall', 'hung', or 'cross_entropy' for Stage 1 alone.
+      method: 'load', 'luc', 'durall', 'hung', 'zhu', or 'cross_entropy' for Stage 1 alone.
       control: whether the CE-only control runs too, with as many steps of the segmentor.
       data_dir: see `datasets.dataset`.
       checkpoint: the weights to start from (a run, a model folder, a file of the model zoo: see
@@ -59,7 +60,8 @@ def experiment(workdir, strategy, dry_run=False, seed=0, method='load', control=
         training (of runs that differ in their adversaries alone). Not LoAd's, as long as LoAd.
 
     Returns:
-      dict of the results, as in results.json; None for a dry run.
+      dict of the results, as in results.json; None for a dry run, and where
+      `redrawing.redrawing_stage` ends the run after phase 1.
     """
     errors.require_one_of('method', method, METHODS)
     arguments.require_flag('experiment', 'control', control)
@@ -108,14 +110,20 @@ def run_stages(context, segmentor, method, control, start, max_propagations, con
       random: whether some of them are random, a new head's for one.
 
     Returns:
-      dict of the results.
+      dict of the results; None where the run ends after Zhu et al.'s phase 1.
     """
+    seconds = {}
     if method in adversarial.METHODS:  # a setting out of range is told before Stage 1
         adversarial.build(context, segmentor, method,
                           control=adversarial.adversarial_stage()['only_control'])
         adversarial_outcome.paper_figures()
         if control_from and not (context.run.stages / shared_control.STAGE).exists():
             shared_control.require(control_from)
+    if method == 'zhu' and not adversarial.adversarial_stage()['only_control']:
+        seconds.update(redrawing.run_and_tell(context))
+        if redrawing.redrawing_stage()['only']:
+            _keep_operative_config(context)
+            return None
     first = stage_one.run(context, segmentor, start, average=method == 'cross_entropy',
                           random=random)
     print(f'Stage 1: {first["steps"]} steps, hold-out mIoU {100 * first["holdout_miou"]:.2f}',
@@ -123,7 +131,7 @@ def run_stages(context, segmentor, method, control, start, max_propagations, con
     averages = {}
     _averaged(outcome.START, first.get('averaged'), averages)
     _keep_operative_config(context)
-    seconds = {'stage1': first.get('seconds', 0.0)}
+    seconds['stage1'] = first.get('seconds', 0.0)
     if method in adversarial.METHODS:
         if start == str(None) and not first['steps']:
             adversarial.warn_of_frozen_statistics(segmentor)

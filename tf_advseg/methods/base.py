@@ -200,6 +200,24 @@ def apply_gradients(optimizer, gradients, variables, multipliers=None):
                                zip(gradients, variables, multipliers) if g is not None])
 
 
+def clip_weights(variables, limit):
+    """Brings every weight within `limit` of 0, on all replicas alike (Arjovsky et al. 2017).
+
+    Args:
+      variables: trainable ones, in a step.
+      limit: float above 0.
+    """
+    def clip(strategy, *variables):
+        for variable in variables:
+            strategy.extended.update(variable, _clip, args=(limit,))
+
+    tf.distribute.get_replica_context().merge_call(clip, args=tuple(variables))
+
+
+def _clip(variable, limit):
+    variable.assign(tf.clip_by_value(variable, -limit, limit))
+
+
 def gradient_balance(tape, cross_entropy, adversarial, variables):
     """Norms of the gradients of the two losses of a generator, and their cosine.
 

@@ -72,6 +72,11 @@ class TwoNetworks(base.Method):
         return False
 
     @property
+    def compares_gradients(self):
+        """bool: whether there are two gradients for `gradient_balance`."""
+        return self.adversary is not None
+
+    @property
     def about(self):
         """A few words for a reader: what tells this run of the method from others."""
         raise NotImplementedError('a method says what it is')

@@ -1,17 +1,19 @@
-"""The report of a method with segmentor and adversary (Luc, Durall, Hung).
+"""The report of a method with segmentor and adversary (Luc, Durall, Hung, Zhu).
 
 `reporting.report` draws the page; here is what such a run has to say: the measures of Luc et al.'s
 Tables 1 and 2 (and Durall et al.'s Tables 2 and 3) beside the control's and the paper's, the curves
 of Luc's Fig. 4 and Durall's Fig. 6, the panels of Luc's Fig. 3 and Durall's Fig. 5; where the
-discriminator's confidence was measured, Hung et al.'s Table 7 and Fig. 3. Where a run averages its
-weights, every gain is told of like against like (see `like_with_like`).
+discriminator's confidence was measured, Hung et al.'s Table 7 and Fig. 3; where a GAN redraws the
+picture from the mask, Zhu et al.'s curves of gloss and segloss and their Fig. 3. Where a run
+averages its weights, every gain is told of like against like (see `like_with_like`).
 """
 from tf_advseg.reporting import adversarial_sentences, class_curves, confidence_tables, curves
-from tf_advseg.reporting import like_with_like, report, tables, training_curves
+from tf_advseg.reporting import like_with_like, redrawing_curves, report, tables, training_curves
 
 # (column, function of a summary -> fraction or None, whether a difference of two is a gain); σ is
 # the standard deviation of BF over pictures, as in Luc et al.'s supplement, Table 2. The first four
-# are Durall et al.'s, who call pixel accuracy overall accuracy.
+# are Durall et al.'s, who call pixel accuracy overall accuracy; Zhu et al.'s (eqs 17 to 19, their
+# Tables 4 to 6) are mIoU, pixel accuracy and mean class accuracy, which they call class accuracy.
 MEASURES = (('mean class accuracy', lambda s: s.get('mean_class_accuracy'), True),
             ('pixel accuracy', lambda s: s.get('pixel_accuracy'), True),
             ('fwIoU', lambda s: s.get('frequency_weighted_iou'), True),
@@ -38,7 +40,7 @@ _HOLDOUT_NOTES = {'best': 'models were chosen by it', 'last': 'chose no moment'}
 def adversarial_report(title, results, metrics, stage, class_names, control='control',
                        start='Stage 1', control_column='control (CE)', subject=None, keep='best',
                        paper=None, palette=None, steps_per_epoch=None, masks=None,
-                       probabilities=None, masks_over_time=None, confidence=None,
+                       probabilities=None, masks_over_time=None, confidence=None, redrawn=None,
                        noise=adversarial_sentences.NOISE, **fields):
     """A RunReport of a run whose method alternates: tables, sentences, curves, panels, wall time.
 
@@ -60,10 +62,10 @@ def adversarial_report(title, results, metrics, stage, class_names, control='con
         and method last, or None.
       palette: C colours for the curves by class, as `class_curves` takes them.
       steps_per_epoch: puts epochs on their axes.
-      masks, masks_over_time, confidence: uint8 [H, W, 3] (panels.panel_grid, training_masks,
-        confidence_panels), or None; probabilities: {picture: one of probability_panels}, or None.
-      noise: how far another seed alone moves the mIoU of one run, as a fraction; None where nobody
-        has tried, with other data or few pictures.
+      masks, masks_over_time, confidence, redrawn: uint8 [H, W, 3] (panels.panel_grid,
+        training_masks, confidence_panels, redrawn_panels), or None.
+      probabilities: {picture: one of probability_panels}, or None.
+      noise: how far another seed alone moves one run's mIoU, as a fraction; None: nobody has tried.
       **fields: further fields of RunReport (configuration, environment, …), which win over those
         made here; sentences given as `summary` are put in front.
 
@@ -87,7 +89,7 @@ def adversarial_report(title, results, metrics, stage, class_names, control='con
     made.measures = [*_measure_tables(made, paper), *_confidence_tables(metrics, stage)]
     made.figures = _figures(metrics, stage, control, class_names, palette, steps_per_epoch, names,
                             any(map(like_with_like.is_averaged, made.test)))
-    made.panels = _panels(masks, masks_over_time, probabilities, confidence)
+    made.panels = _panels(masks, masks_over_time, probabilities, confidence, redrawn)
     own = list(fields.pop('summary', ()))
     if results.get('starts_random'):
         own.append(RANDOM_START_NOTE)
@@ -237,7 +239,9 @@ def _figures(metrics, stage, control, class_names, palette, steps_per_epoch, nam
                     '(dark, “SWA”).' if lines else '. Averaged weights have no line: for each '
                     'point batch norm would have to be estimated anew.'),
                 class_curves.miou_curves(own, stage, **axes)))
-    if len(adversarial_sentences.adversary_lines(metrics, stage)) >= adversarial_sentences.FEWEST:
+    redrawn = redrawing_curves.is_redrawn(metrics, stage)  # its discriminator has curves elsewhere
+    learned = adversarial_sentences.adversary_lines(metrics, stage)
+    if not redrawn and len(learned) >= adversarial_sentences.FEWEST:
         turns = '' if adversarial_sentences.is_joint(metrics, stage) else (
             '; tinted, where shown, are phases in which the adversary alone learns')
         figures.append(('The adversary over the steps of both networks: its loss, and how often '
@@ -248,25 +252,51 @@ def _figures(metrics, stage, control, class_names, palette, steps_per_epoch, nam
                         'selects, how often that is right, beside as many points that the softmax '
                         'is surest of; and how well either tells right from wrong points.',
                         confidence_tables.selection_curves(own, stage)))
+    return figures + _loss_figures(metrics, own, stage, control)
+
+
+def _loss_figures(metrics, own, stage, control):
+    """Losses and gradients of the stage and its control (`own` lines) and of those before."""
+    figures = []
     if any('loss/ce' in m for m in own):
         figures.append(('The segmentor\'s losses: cross-entropy with and without adversarial '
                         'training, and the further terms, weights left out.',
                         training_curves.segmentor_loss_curve(own, stage, control)))
+    if redrawing_curves.is_redrawn(metrics, stage):
+        figures.append((_redrawing_caption(metrics, stage), redrawing_curves.redrawing_curves(
+            metrics, stage=stage, control=control)))
     if any(key.startswith('grad_ratio/') for m in own for key in m):
-        figures.append(('Norm of the adversarial gradient over the cross-entropy\'s, λ left out '
-                        '(blue, left), and the cosine of the angle between them where it is logged '
-                        '(brown, right: 1 is the same direction, 0 none in common, −1 against each '
-                        'other).',
+        several = any('grad_ratio/content_ce' in m for m in own)
+        whose, left, right = ('gradients of the GAN\'s two terms', '', '') if several else (
+            'adversarial gradient', 'blue, ', 'brown, ')
+        figures.append((f'Norm of the {whose} over the cross-entropy\'s, λ left out ({left}left), '
+                        'and the cosine of the angle between them where it is logged '
+                        f'({right}right: 1 is the same direction, 0 none in common, −1 against '
+                        'each other).',
                         training_curves.gradient_ratio_curve(own)))
-    before = [m for m in metrics if m.get('event') == 'stage' and m.get('stage') not in stages
-              and 'loss/ce' in m]
+    before = [m for m in metrics if m.get('event') == 'stage' and 'loss/ce' in m
+              and m.get('stage') not in (stage, control, redrawing_curves.GAN)]
     if before:
         figures.append(('Cross-entropy in the stages before.',
                         training_curves.stage_loss_curve(before)))
     return figures
 
 
-def _panels(masks, masks_over_time, probabilities, confidence):
+def _redrawing_caption(metrics, stage):
+    """What `redrawing_curves` shows, of the phases that have lines."""
+    told = ['gloss and segloss (as Zhu et al., Figs 4, 6, 8, 9 and 10).']
+    if redrawing_curves.gan_steps(metrics)[0]:
+        told.append('Phase 1: gloss is the generator\'s loss on true masks.')
+    if redrawing_curves.held_out(metrics):
+        told.append('On the hold-out its content loss is also measured with another picture\'s '
+                    'mask: a generator that copies the picture it is given has both alike.')
+    if any(m.get('stage') == stage and 'loss/content' in m for m in metrics):
+        told.append('Phase 2: segloss is the segmentor\'s cross-entropy, gloss the weighted terms '
+                    'of the GAN, which is frozen.')
+    return ' '.join(told)
+
+
+def _panels(masks, masks_over_time, probabilities, confidence, redrawn):
     """(caption, picture) pairs of what there is."""
     made = []
     if masks is not None:
@@ -275,6 +305,12 @@ def _panels(masks, masks_over_time, probabilities, confidence):
     if masks_over_time is not None:
         made.append(('The same at several steps of training (as Durall et al., Fig. 5), a row a '
                      'network: the weights as they were, not averaged.', masks_over_time))
+    if redrawn is not None:
+        made.append(('Pictures and what the GAN\'s generator redraws of them (as Zhu et al., Fig. '
+                     '3): from the truth, which stands beside them, and from what each model says. '
+                     'A generator that is given the picture, too, may copy it: how much the mask '
+                     'is worth to it is told by the content loss with another picture\'s mask.',
+                     redrawn))
     if confidence is not None:
         made.append(('What the discriminator takes for truth (as Hung et al., Fig. 3) beside the '
                      'largest softmax probability, black 0 and white 1; what it selects, and where '

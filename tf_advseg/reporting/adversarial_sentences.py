@@ -1,11 +1,12 @@
 """What the report of a run with an adversary says in sentences: steps, gains, overfitting.
 
 The two networks take turns (Luc, Durall), or one step moves both (Hung): then the lines of the
-segmentor's steps tell of the discriminator, too.
+segmentor's steps tell of the discriminator, too. Or a GAN that redraws pictures from masks was
+trained before and is frozen (Zhu): then there is no contest to tell of, but whether it reads masks.
 """
 import math
 
-from tf_advseg.reporting import class_curves, curves, like_with_like, report
+from tf_advseg.reporting import class_curves, curves, like_with_like, redrawing_curves, report
 
 FEWEST = 2  # logged steps of the adversary, to draw a line through them
 # How far a new seed of the head alone moved one run's mIoU: a trial on Stanford Background (400
@@ -26,7 +27,8 @@ def summary_sentences(made, metrics, stage, control, names, noise=NOISE):
       list of sentences; what is not known yet is left out.
     """
     return [*_step_sentences(metrics, stage, control, names, made.state),
-            *report.gain_sentences(made), *noise_sentences(made, noise),
+            *_redrawing_sentences(metrics), *report.gain_sentences(made),
+            *noise_sentences(made, noise),
             *_gap_sentences(metrics, stage, control, names),
             *_adversary_sentences(metrics, stage)]
 
@@ -48,21 +50,45 @@ def is_joint(metrics, stage):
 def _step_sentences(metrics, stage, control, names, state):
     own, adversary = steps_taken(metrics, stage)
     other, _ = steps_taken(metrics, control) if control is not None else (0, 0)
+    redrawn = redrawing_curves.is_redrawn(metrics, stage)
     if not own and not adversary:
         return [f'{names[1]}: {report.count(other, "step")} of the segmentor, without an adversary.'
                 if other and state == 'finished'
+                else 'No step of the segmentor with the GAN\'s terms is logged yet.' if redrawn
                 else 'No step of the adversarial training is logged yet.']
     told = (f'{names[0]}: {report.count(own, "step")} of the segmentor and {adversary} of the '
             'adversary')
-    if is_joint(metrics, stage):
+    if redrawn:
+        told = (f'{names[0]}: {report.count(own, "step")} of the segmentor with the terms of a GAN '
+                'that is frozen')
+    elif is_joint(metrics, stage):
         told = f'{names[0]}: {report.count(own, "step")}, each of both networks at once'
     if not other:
         return [told + '.']
     sentences = [f'{told}; {names[1]}: {other} of the segmentor.']
     if own != other and state == 'finished':
         sentences.append('The two have not taken equally many steps of the segmentor, so their '
-                         'difference is not the adversary\'s alone.')
+                         f'difference is not {"the GAN" if redrawn else "the adversary"}\'s alone.')
     return sentences
+
+
+def _redrawing_sentences(metrics):
+    """What phase 1 of a GAN that redraws pictures took, and whether its generator reads masks."""
+    own, adversary = redrawing_curves.gan_steps(metrics)
+    if not own and not adversary:
+        return []
+    told = [f'Phase 1, the GAN on true masks: {report.count(own, "step")} of its generator and '
+            f'{adversary} of its discriminator.']
+    lines = [m for m in redrawing_curves.held_out(metrics)
+             if all(curves.is_finite(m.get(f'content/{mask}')) for mask in ('own', 'other'))]
+    if lines:
+        last = lines[-1]
+        told.append(f'Redrawing the hold-out after {report.count(last["generator_step"], "step")} '
+                    f'of the generator, its content loss was {last["content/own"]:.4f} with the '
+                    f'pictures\' own masks and {last["content/other"]:.4f} with those of others. '
+                    'A generator that copies the picture it is given has both alike: it does not '
+                    'read the mask.')
+    return told
 
 
 def noise_sentences(made, noise=NOISE):
@@ -123,7 +149,9 @@ def _gap_sentences(metrics, stage, control, names):
 
 
 def _adversary_sentences(metrics, stage):
-    """How often the adversary was right in the last tenth of its logged steps."""
+    """How often the adversary was right in the last tenth of its logged steps, if it learned."""
+    if redrawing_curves.is_redrawn(metrics, stage):
+        return []
     lines, told = adversary_lines(metrics, stage), []
     taken = steps_taken(metrics, stage)[1]
     if taken and len(lines) < FEWEST:

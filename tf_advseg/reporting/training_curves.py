@@ -13,8 +13,13 @@ _SHARES = {'disc/acc_real': ('real taken for real', curves.PEAK),
 
 # The segmentor's further terms: what they are called, and their colour.
 _TERMS = (('loss/adv', 'adversarial term', '#c07a1c'),
+          ('loss/content', 'content term', '#1b7f4b'),
           ('loss/adv_unlabelled', 'the same, unlabelled', '#d9b38c'),
           ('loss/semi', 'self-taught term', '#7a4fb0'))
+
+# Of which term a ratio and a cosine are: what it is called, the colours of the one and the other.
+_GRADIENTS = {'adv_ce': ('adversarial term', '#2f6db5', '#c07a1c'),
+              'content_ce': ('content term', '#1b7f4b', '#7a4fb0')}
 
 
 def discriminator_curve(metrics, events=()):
@@ -80,7 +85,7 @@ def stage_loss_curve(metrics):
         xs = [step + shift for step, _ in points]
         ys = [v if curves.is_finite(v) else float('nan') for _, v in points]
         axes.plot(xs, ys, '.', color=colour, alpha=0.3, markersize=3)
-        axes.plot(xs, _running_mean(ys), color=colour, linewidth=1.7,
+        axes.plot(xs, running_mean(ys), color=colour, linewidth=1.7,
                   label=name.replace('_', ' '))
         offset = max(xs)
     axes.set_xlabel('steps')
@@ -90,8 +95,16 @@ def stage_loss_curve(metrics):
     return figure
 
 
-def _running_mean(values, keep=0.8):
-    """Exponential mean, unbiased at the start; nan where no finite value came yet."""
+def running_mean(values, keep=0.8):
+    """Exponential mean of a curve, unbiased at the start.
+
+    Args:
+      values: numbers in the order of their steps; what is not finite is passed over.
+      keep: weight of the mean so far against 1 - keep of a new value.
+
+    Returns:
+      list of as many floats; nan where no finite value came yet.
+    """
     total = weight = 0.0
     means = []
     for value in values:
@@ -102,11 +115,12 @@ def _running_mean(values, keep=0.8):
 
 
 def gradient_ratio_curve(metrics):
-    """Norm of the adversarial gradient over that of the CE gradient, and their cosine where logged.
+    """Norm of a term's gradient over that of the CE gradient, and their cosine where logged.
 
     Reads the keys grad_ratio/… and grad_cosine/… of any metrics line with a budget_step (LoAd) or,
-    where there is none, a generator_step (methods that alternate). Returns a matplotlib Figure;
-    the ratio's axis is logarithmic.
+    where there is none, a generator_step (methods that alternate): of the adversarial term
+    (…/adv_ce) and, in Zhu et al.'s second phase, of the content term (…/content_ce). Returns a
+    matplotlib Figure; the ratio's axis is logarithmic. Several terms get a legend.
     """
     figure, axes = curves.new_figure(9.0, 3.2)
     series = {}
@@ -123,7 +137,8 @@ def gradient_ratio_curve(metrics):
         return figure
     for key, points in ratios.items():
         points = sorted(p for p in points if p[1] > 0)
-        axes.plot(*zip(*points), '.-', color='#2f6db5', linewidth=1.3, label=key)
+        name, colour, _ = _gradient_look(key)
+        axes.plot(*zip(*points), '.-', color=colour, linewidth=1.3, label=name)
     axes.set_yscale('log')
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f'{value:g}'))
@@ -131,17 +146,31 @@ def gradient_ratio_curve(metrics):
     axes.axhline(1.0, color=curves.QUIET, linewidth=0.8, linestyle=':')
     spent = any('budget_step' in line for line in metrics)
     axes.set_xlabel('propagations spent' if spent else 'segmentor\'s steps')
-    axes.set_ylabel('|∇adv| / |∇CE|')
+    several = any(key.endswith('/content_ce') for key in series)
+    axes.set_ylabel('|∇term| / |∇CE|' if several else '|∇adv| / |∇CE|')
+    handles = list(axes.get_lines()[:-1])   # the last is the line at 1
     cosines = {k: v for k, v in series.items() if k.startswith('grad_cosine/')}
     if cosines:
         other = axes.twinx()
         for key, points in cosines.items():
-            other.plot(*zip(*sorted(points)), '.', color='#c07a1c', markersize=4, label=key)
+            name, _, colour = _gradient_look(key)
+            handles += other.plot(*zip(*sorted(points)), '.', color=colour, markersize=4,
+                                  label=f'{name}, cosine')
+        colour = curves.QUIET if several else handles[-1].get_color()
         other.set_ylim(-1.05, 1.05)
-        other.axhline(0.0, color='#c07a1c', alpha=0.4, linewidth=0.8, linestyle=':')
-        other.set_ylabel('cosine of the two', color='#c07a1c')
+        other.axhline(0.0, color=colour, alpha=0.4, linewidth=0.8, linestyle=':')
+        other.set_ylabel('cosine of the two', color=colour)
         other.spines['top'].set_visible(False)
+    if several:
+        axes.legend(handles=handles, frameon=False, fontsize=8, ncols=4, loc='upper center',
+                    bbox_to_anchor=(0.5, 1.16))
     return figure
+
+
+def _gradient_look(key):
+    """(name, the ratio's colour, the cosine's) of 'grad_ratio/…' or 'grad_cosine/…'."""
+    term = key.split('/', 1)[1]
+    return _GRADIENTS.get(term, (term, *_GRADIENTS['adv_ce'][1:]))
 
 
 def adversary_curve(metrics, stage=None):
@@ -248,7 +277,7 @@ def _broken(axes, blocks, slow, key, scale, look):
         values = [value for _, value in part]
         xs += [step for step, _ in part] + [float('nan')]
         ys += values + [float('nan')]
-        smooth += _running_mean(values) + [float('nan')]
+        smooth += running_mean(values) + [float('nan')]
     axes.plot(xs, ys, '.', color=look['color'], alpha=0.3, markersize=3)
     axes.plot(xs, smooth, linewidth=1.5, **look)
 
@@ -264,7 +293,8 @@ def segmentor_loss_curve(metrics, stage, control='control'):
 
     Returns:
       matplotlib Figure: loss/ce solid and dashed (the control), the terms on an axis of their own
-      on the right; points are pale, lines their running mean.
+      on the right; points are pale, lines their running mean. Axes begin at 0 unless a term goes
+      below (Zhu et al.'s Wasserstein form does, eq. 6).
     """
     figure, axes = curves.new_figure(9.0, 3.4)
 
@@ -282,17 +312,20 @@ def segmentor_loss_curve(metrics, stage, control='control'):
         other.set_ylabel(terms[0][1] if len(terms) == 1 else 'further terms', color=terms[0][2])
         other.spines['top'].set_visible(False)
         drawn += [(stage, key, other, colour, '-', label) for key, label, colour in terms]
-    handles = []
+    handles, lowest = [], {}
     for name, key, where, colour, style, label in drawn:
         xs, ys = points(name, key) if name is not None else ([], [])
         if xs:
             where.plot(xs, ys, '.', color=colour, alpha=0.25, markersize=3)
-            handles += where.plot(xs, _running_mean(ys), color=colour, linestyle=style,
+            handles += where.plot(xs, running_mean(ys), color=colour, linestyle=style,
                                   linewidth=1.6, label=label)
-            where.set_ylim(bottom=0)
+            lowest[where] = min(ys + [lowest.get(where, 0.0)])
     if not handles:
         curves.write_note(axes, 'no step has been taken yet')
         return figure
+    for where, low in lowest.items():
+        if low >= 0:
+            where.set_ylim(bottom=0)
     axes.set_xlabel('segmentor\'s steps')
     axes.set_ylabel('cross-entropy')
     axes.legend(handles=handles, frameon=False, fontsize=8, ncols=5, loc='upper center',

@@ -129,6 +129,53 @@ class Joint:
         return Turn(phase, stream, step)
 
 
+@dataclasses.dataclass(frozen=True)
+class Alone:
+    """Steps of the segmentor against an adversary that stays as it is (Zhu et al., phase 2).
+
+    Attributes:
+      segmentor_steps: int.
+    """
+    segmentor_steps: int
+    adversary_steps = 0
+
+    @property
+    def total(self):
+        """Steps in all."""
+        return self.segmentor_steps
+
+    def turn(self, step):
+        """The `Turn` of a step, from 0."""
+        return Turn(SEGMENTOR, SEGMENTOR, step)
+
+
+@dataclasses.dataclass(frozen=True)
+class CriticSteps:
+    """Several steps of a critic, the last of them together with one of the generator.
+
+    Arjovsky et al. (2017), Algorithm 1; with `critic_steps` 1 each step moves both networks.
+
+    Attributes:
+      generator_steps: int, of the generator in all.
+      critic_steps: int, of the critic for each of them.
+    """
+    generator_steps: int
+    critic_steps: int = 1
+
+    @property
+    def total(self):
+        """Steps in all."""
+        return self.generator_steps * self.critic_steps
+
+    def turn(self, step):
+        """The `Turn` of a step, from 0."""
+        whole, place = divmod(step, self.critic_steps)
+        alone = self.critic_steps - 1
+        if place == alone:
+            return Turn('both', SEGMENTOR, whole)
+        return Turn('discriminator', ADVERSARY, whole * alone + place)
+
+
 @gin.configurable(denylist=['segmentor_steps'])
 def alternation(segmentor_steps, every=500, pretraining=0, first=ADVERSARY):
     """Builds the run's `Alternation`.

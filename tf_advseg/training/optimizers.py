@@ -4,7 +4,7 @@ import tensorflow as tf
 from tf_advseg.core import errors
 from tf_advseg.models import arguments
 
-OPTIMIZERS = ('sgd', 'momentum', 'adagrad', 'adam')
+OPTIMIZERS = ('sgd', 'momentum', 'adagrad', 'adam', 'rmsprop')
 
 
 class Momentum(tf.keras.optimizers.Optimizer):
@@ -58,7 +58,8 @@ def make_optimizer(name, learning_rate, momentum=0.0, nesterov=False,
     """Builds one optimizer.
 
     Args:
-      name: 'sgd' (Keras), 'momentum' (`Momentum`), 'adagrad' or 'adam'.
+      name: 'sgd' (Keras), 'momentum' (`Momentum`), 'adagrad', 'adam' or 'rmsprop' (no momentum:
+        what Arjovsky et al. 2017 train their critic by).
       learning_rate: a float or a Keras schedule, see `schedules.make_schedule`.
       momentum: of SGD and Momentum; 0 for none.
       nesterov: of SGD and Momentum; no other has it.
@@ -84,5 +85,7 @@ def make_optimizer(name, learning_rate, momentum=0.0, nesterov=False,
     if name == 'adagrad':
         return tf.keras.optimizers.Adagrad(learning_rate, jit_compile=False,
                                            initial_accumulator_value=initial_accumulator)
+    if name == 'rmsprop':
+        return tf.keras.optimizers.RMSprop(learning_rate, jit_compile=False)
     return tf.keras.optimizers.Adam(learning_rate, beta_1=beta_1, beta_2=beta_2,
                                     jit_compile=False)

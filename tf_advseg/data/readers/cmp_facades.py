@@ -1,7 +1,7 @@
 """CMP Facades: 606 rectified facades in 12 classes (Tyleček and Šára, GCPR 2013)."""
 from tf_advseg.core.errors import UserError
 from tf_advseg.data import split_files
-from tf_advseg.data.readers import base
+from tf_advseg.data.readers import base, resizing
 from tf_advseg.data.spec import DatasetSpec
 
 # In the order of the official ids 1..12 (label_names.txt); Zhu et al., section 4.1.1, subtract 1.
@@ -31,13 +31,20 @@ class CmpFacadesReader(base.FileReader):
         val, 106 test of both folders) has the sizes pix2pix made usual for this data;
         'base_extended' trains and chooses on `base` (302 train, 76 val) and tests on `extended`
         (228), whose facades are more varied. Both lists are ours, drawn at random with seed 0.
+      longest_side: pictures (bilinear) and labels (nearest) are resized when they are read, see
+        `resizing`, so that the longer side has this many pixels; the shape stays, and smaller ones
+        stay as they are. Zhu et al. (section 4.2) train on a "fix-size input image" by "crop,
+        flip or resize" and print no size; ours is for runs that cannot afford 1024 pixels. Scores
+        are then of labels at this size. None: as published.
 
-    Raises UserError for a missing folder, pictures and labels that do not pair up, a
-    label_names.txt with other classes, a split that does not fit.
+    Raises:
+      UserError: a missing folder, pictures and labels that do not pair up, a label_names.txt with
+        other classes, a split that does not fit, a bad longest_side.
     """
 
-    def __init__(self, source, split='cmp'):
+    def __init__(self, source, split='cmp', longest_side=None):
         self.spec = SPEC
+        self._longest_side = resizing.require_longest_side(SPEC.name, longest_side)
         self._folders, self._part, files = {}, {}, {}
         for part in _PARTS:
             root = base.find_root(source, (part,), f'CMP_facade_DB_{part} with the folder {part}')
@@ -70,8 +77,22 @@ class CmpFacadesReader(base.FileReader):
         """See `FileReader.label_path`."""
         return self._path(image_id, '.png')
 
+    def load(self, image_id):
+        """See `FileReader.load`; no longer than asked for."""
+        image, label = super().load(image_id)
+        size = resizing.within(label.shape, self._longest_side)
+        if size == label.shape:
+            return image, label
+        return resizing.bilinear(image, size), resizing.nearest(label, size)
+
+    def encoded_image(self, image_id):
+        """See `FileReader.encoded_image`; none with longest_side: the bytes may be of more."""
+        return super().encoded_image(image_id) if self._longest_side is None else None
+
     def read_label(self, image_id):
-        """See `FileReader.read_label`; an id outside 1..12 is a UserError, there is no ignore."""
+        """See `FileReader.read_label`, of the size in the file; an id outside 1..12 is a
+        UserError, there is no ignore.
+        """
         path = self.label_path(image_id)
         ids = base.read_id_png(path)
         if ids.size and not 1 <= ids.min() <= ids.max() <= SPEC.num_classes:

@@ -28,6 +28,39 @@ def require_size(where, size):
     return tuple(size)
 
 
+def require_longest_side(where, side):
+    """A number of pixels, or None for None.
+
+    Args:
+      where: what is being set, for the message.
+      side: a whole number of at least 1, or None.
+
+    Raises:
+      UserError: anything else.
+    """
+    if side is None or isinstance(side, int) and not isinstance(side, bool) and side >= 1:
+        return side
+    raise UserError(f'{where}: longest_side is {side!r}, expected a whole number of pixels of at '
+                    'least 1, such as 320, or None for the pictures as they are')
+
+
+def within(size, longest_side):
+    """The size of a picture whose longer side is at most so long, in the picture's proportions.
+
+    Args:
+      size: (height, width).
+      longest_side: in pixels; None for no limit.
+
+    Returns:
+      (h, w): `size` itself where it is no longer than that, for nothing is enlarged. The other
+      side is rounded to the nearest (a half to the even one) and at least 1.
+    """
+    longest = max(size)
+    if longest_side is None or longest <= longest_side:
+        return tuple(size)
+    return tuple(max(1, round(side * longest_side / longest)) for side in size)
+
+
 def bilinear(image, size):
     """A picture resized by bilinear interpolation.
 

@@ -1,0 +1,173 @@
+"""Curves of a GAN that redraws pictures from masks, and of the segmentor it then supervises.
+
+Zhu et al. (2018) train in two phases: the GAN on true masks, then, frozen, as a loss of the
+segmentor. Their Figs 4, 6, 8, 9 and 10 show "gloss" and "segloss"; which phase gloss belongs to
+they do not say, so it is drawn of both. What the paper does not show is drawn, too: whether the
+generator reads the mask at all, since section 3.1 gives it the very picture it has to redraw.
+"""
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from tf_advseg.reporting import curves, training_curves
+
+GAN = 'gan'     # phase 1 as a stage of a run
+_GLOSS, _SEGLOSS = '#c07a1c', '#2f6db5'
+_OWN, _OTHER = '#2f6db5', '#b5402f'
+_REAL, _FAKE = curves.PEAK, curves.END
+_DASHED = (0, (4, 2))
+_COUNTED = {'generator_step': 'generator\'s steps', 'adversary_step': 'discriminator\'s steps'}
+
+
+def is_redrawn(metrics, stage, gan_stage=GAN):
+    """Whether a run's segmentor is supervised by a GAN that redraws pictures.
+
+    Args:
+      metrics: lines of metrics.jsonl.
+      stage: the stage that trains the segmentor, such as 'zhu'.
+      gan_stage: the stage of phase 1.
+
+    Returns:
+      bool: there is a line of phase 1, or the segmentor's stage has logged a content loss. (Phase
+      1 may have been taken over from another run, and phase 2 may not have begun.)
+    """
+    return any(m.get('stage') == gan_stage or m.get('stage') == stage and 'loss/content' in m
+               for m in metrics)
+
+
+def gan_steps(metrics, gan_stage=GAN):
+    """(steps of the generator, steps of the discriminator) of phase 1, as far as logged.
+
+    Where the generator's steps move the discriminator, too (their lines have loss/disc), those
+    count for both networks.
+    """
+    lines = _stage_lines(metrics, gan_stage)
+    own = max((m['generator_step'] for m in lines if 'generator_step' in m), default=0)
+    total = max([m['step'] for m in lines if 'step' in m] + [own])
+    joint = any('generator_step' in m and 'loss/disc' in m for m in lines)
+    return own, total if joint else total - own
+
+
+def held_out(metrics, gan_stage=GAN):
+    """What redrawn pictures of the hold-out are worth, in the order of the generator's steps.
+
+    Args:
+      metrics: lines of metrics.jsonl; those with `event` redrawing, split 'holdout' and a
+        generator_step are read: content/own and content/other, the content loss (eq. 4) where the
+        generator is given a picture's own mask, and where it is given another picture's.
+      gan_stage: the stage of phase 1.
+
+    Returns:
+      list of lines; of two lines of one step the last counts.
+    """
+    found = {m['generator_step']: m for m in metrics
+             if m.get('event') == 'redrawing' and m.get('stage') == gan_stage
+             and m.get('split') == 'holdout' and curves.is_finite(m.get('generator_step'))}
+    return [found[step] for step in sorted(found)]
+
+
+def redrawing_curves(metrics, gan_stage=GAN, stage='zhu', control='control'):
+    """gloss and segloss over training (Zhu et al., Figs 4, 6, 8, 9, 10), a row a phase.
+
+    Phase 1: gloss (loss/generator, eq. 16) over the generator's steps; the content loss on the
+    hold-out with the picture's own mask and with another's, which a generator that copies its
+    picture has alike; the discriminator's mean response (disc/real, disc/fake) to pictures and to
+    what is redrawn. Phase 2: segloss (loss/ce), the control's dashed; gloss, there the weighted
+    terms of the frozen GAN (eq. 2). Points are pale, lines their running mean. Axes of segloss and
+    of the content loss begin at 0; gloss and responses have no natural 0 (eq. 6).
+
+    Args:
+      metrics: lines of metrics.jsonl.
+      gan_stage: the stage of phase 1.
+      stage: the stage of phase 2, or None.
+      control: the stage of its control, or None.
+
+    Returns:
+      matplotlib Figure with a panel for what is there; with a note where nothing is.
+    """
+    rows = [row for row in (_phase_1(metrics, gan_stage), _phase_2(metrics, stage, control)) if row]
+    if not rows:
+        figure, axes = curves.new_figure(9.0, 3.4)
+        curves.write_note(axes, 'no step of the GAN or with it has been logged yet')
+        return figure
+    figure = Figure(figsize=(9.0, 2.9 * len(rows)), dpi=110, layout='constrained')
+    FigureCanvasAgg(figure)
+    grid = figure.add_gridspec(len(rows), 6)
+    for number, row in enumerate(rows):
+        width = 6 // len(row)
+        for place, (title, label, counted, drawn) in enumerate(row):
+            axes = figure.add_subplot(grid[number, place * width:(place + 1) * width])
+            _draw(axes, title, label, counted, drawn)
+    return figure
+
+
+def _phase_1(metrics, stage):
+    """[(title, label, what the steps count, curves)] of the panels that have something to show."""
+    lines = _stage_lines(metrics, stage)
+    tested = held_out(metrics, stage)
+    key = next((key for key in _COUNTED if any(key in m and 'disc/real' in m for m in lines)),
+               'generator_step')
+    return _there([
+        ('phase 1: the GAN', 'gloss', _COUNTED['generator_step'],
+         [_points(lines, 'loss/generator', _GLOSS, None)]),
+        ('redrawing the hold-out', 'content loss', _COUNTED['generator_step'],
+         [_points(tested, 'content/own', _OWN, 'own mask', marked=True),
+          _points(tested, 'content/other', _OTHER, 'another\'s mask', marked=True)]),
+        ('discriminator', 'mean response', _COUNTED[key],
+         [_points(lines, 'disc/real', _REAL, 'pictures', key),
+          _points(lines, 'disc/fake', _FAKE, 'redrawn', key)])])
+
+
+def _phase_2(metrics, stage, control):
+    """As `_phase_1`, of the segmentor; nothing where it was trained without a GAN."""
+    own, other = _stage_lines(metrics, stage), _stage_lines(metrics, control)
+    if not any('loss/generator' in m for m in own):
+        return []
+    return _there([
+        ('phase 2: the segmentor', 'segloss', 'segmentor\'s steps',
+         [_points(own, 'loss/ce', _SEGLOSS, 'with the GAN'),
+          _points(other, 'loss/ce', curves.CONTROL, 'control', style=_DASHED)]),
+        ('phase 2: the frozen GAN\'s terms', 'gloss', 'segmentor\'s steps',
+         [_points(own, 'loss/generator', _GLOSS, None)])])
+
+
+def _there(row):
+    """Panels without the curves that have no point, and without panels that have no curve."""
+    row = [(*told, [curve for curve in drawn if curve['xs']]) for *told, drawn in row]
+    return [panel for panel in row if panel[-1]]
+
+
+def _stage_lines(metrics, stage):
+    """The lines of a stage's steps; none of no stage."""
+    return [m for m in metrics if stage is not None and m.get('event') == 'stage'
+            and m.get('stage') == stage]
+
+
+def _points(lines, key, colour, label, counted='generator_step', style='-', marked=False):
+    """A curve: its points in the order of steps, and how it looks."""
+    found = sorted((m[counted], m[key]) for m in lines
+                   if curves.is_finite(m.get(counted)) and curves.is_finite(m.get(key)))
+    return {'xs': [step for step, _ in found], 'ys': [value for _, value in found],
+            'look': {'color': colour, 'label': label, 'linestyle': style}, 'marked': marked}
+
+
+def _draw(axes, title, label, counted, drawn):
+    """One panel; what is measured seldom (`marked`) is drawn as it is, without a running mean."""
+    for curve in drawn:
+        xs, ys, look = curve['xs'], curve['ys'], curve['look']
+        if curve['marked']:
+            axes.plot(xs, ys, marker='.', linewidth=1.4, **look)
+            continue
+        axes.plot(xs, ys, '.', color=look['color'], alpha=0.25, markersize=3)
+        axes.plot(xs, training_curves.running_mean(ys), linewidth=1.6, **look)
+    if label in ('segloss', 'content loss'):
+        axes.set_ylim(bottom=0)
+    axes.set_title(title, fontsize=9, loc='left')
+    axes.set_xlabel(counted, fontsize=8)
+    axes.set_ylabel(label, fontsize=8)
+    axes.tick_params(labelsize=8)
+    axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    axes.spines[['top', 'right']].set_visible(False)
+    axes.grid(True, color='#000000', alpha=0.08, linewidth=0.6)
+    if any(curve['look']['label'] for curve in drawn):
+        axes.legend(frameon=False, fontsize=8)
