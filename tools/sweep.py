@@ -2,7 +2,7 @@
 
 Started again it skips what is done, goes on with what was stopped, and tries failed runs anew.
 Each cell is a run directory below --workdir; logs/ holds what the runs print. With --runs it trains
-nothing and tables finished runs.
+nothing and tables finished runs. '{seed}' in --checkpoint stands for the seed of each run.
 
 Example:
   python tools/sweep.py --gin_file=gin/demo_smallest.gin --workdir=runs/sweep --seeds=0,1 \\

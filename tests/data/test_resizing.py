@@ -2,6 +2,8 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from official_layouts_voc_cityscapes import write_cityscapes
 from tf_advseg.core.errors import UserError
@@ -47,3 +49,27 @@ def test_sizes_that_are_none(tmp_path, size):
     write_cityscapes(tmp_path / 'cityscapes')
     with pytest.raises(UserError, match='cityscapes: size is .* expected .height, width.'):
         make_reader('cityscapes', tmp_path / 'cityscapes', size=size)
+
+
+@settings(deadline=None)
+@given(st.integers(1, 3000), st.integers(1, 3000), st.integers(1, 2000))
+def test_the_longer_side_is_bounded_and_the_shape_kept(height, width, longest):
+    size = resizing.within((height, width), longest)
+    if max(height, width) <= longest:
+        assert size == (height, width)
+        return
+    assert max(size) == longest and min(size) >= 1
+    scale = longest / max(height, width)
+    assert np.allclose(size, np.maximum((height * scale, width * scale), 1), atol=0.5 + 1e-9)
+    assert resizing.within((width, height), longest) == size[::-1]
+    assert resizing.within(size, longest) == size  # once is enough
+    assert resizing.within((height, width), None) == (height, width)
+
+
+@pytest.mark.parametrize('side', [0, -320, 320.0, '320', True, (320, 320)])
+def test_longest_sides_that_are_none(side):
+    with pytest.raises(UserError, match='^here: longest_side is .* expected a whole number of '
+                       'pixels of at least 1, such as 320, or None') as caught:
+        resizing.require_longest_side('here', side)
+    assert '\n' not in str(caught.value)
+    assert [resizing.require_longest_side('here', good) for good in (None, 1)] == [None, 1]

@@ -57,3 +57,26 @@ def test_cells_of_another_method_are_not_held_against_the_first():
     only = {'a': collected['a']}
     assert sweep_table.against_first(only) is None
     assert 'not there yet' not in sweep_table.table(only).title
+
+
+def test_class_and_pixel_accuracy_are_tabled_as_miou_is():
+    """Zhu et al., Tables 5 and 6: three columns, each a measure of its own with its gains."""
+    def results(shift):
+        scores = {name: base + shift for name, base in (
+            ('miou', 0.4), ('pixel_accuracy', 0.7), ('mean_class_accuracy', 0.6))}
+        return {'subject': 'Zhu', 'models': {
+            'control (CE)': {'test': scores},
+            'Zhu': {'test': {name: value + 0.02 for name, value in scores.items()}}}}
+    cells = {'gan': {0: results(0.0), 1: results(0.02)}, 'wgan': {0: results(0.01)}}
+    for name, title, mean in (('pixel_accuracy', 'pixel accuracy', '73.00 ± 1.41'),
+                              ('mean_class_accuracy', 'mean class accuracy', '63.00 ± 1.41')):
+        measure, = sweep_table.parse_measures([name])
+        table = sweep_table.table(cells, measure)
+        rows = {(row[0].value, row[1].value): dict(zip(table.header, (c.value for c in row)))
+                for row in table.rows}
+        assert table.title.startswith(title) and rows['gan', 'test']['Zhu'] == mean
+        assert rows['gan', 'test']['Zhu - control (CE)'].startswith('+2.00 [+2.00')
+        beside = sweep_table.against_first(cells, measure)
+        assert beside.title.startswith(f'{title} against gan')
+        assert [c.value for row in beside.rows for c in row if row[1].value == 'test'][-1] == (
+            '+1.00 –')

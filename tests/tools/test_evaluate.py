@@ -2,7 +2,9 @@
 import csv
 import dataclasses
 import json
+import re
 import shutil
+import types
 
 import numpy as np
 import pytest
@@ -11,6 +13,9 @@ from PIL import Image
 
 from tf_advseg.core.errors import UserError
 from tf_advseg.data import spec as specs
+from tf_advseg.data.official_specs import SPECS
+from tf_advseg.data.readers import base
+from tf_advseg.data.records import RecordSet, write_records
 from tf_advseg.evaluation import metrics, picture_counts, prediction, predictions
 from tf_advseg.experiments import evaluating, evaluation_data
 from tf_advseg.reporting import comparison
@@ -291,3 +296,58 @@ def test_a_network_of_another_numbering_of_the_data_set(made_run):
     np.testing.assert_array_equal(found.counts.matrix[:, 8], expected[:, lost])
     expected[:, lost] = 0
     np.testing.assert_array_equal(found.counts.matrix[:, :8], expected)
+
+
+class _Streets(base.Reader):
+    """Three made-up frames of Cityscapes: road, two cars of different size, a person."""
+    spec = SPECS['cityscapes']
+    description = {'reader': 'streets', 'options': {}}
+
+    def splits(self):
+        return {'test': ['a', 'b', 'c']}
+
+    def load(self, image_id):
+        label = np.zeros((24, 32), np.uint8)
+        label[2:14, 2:18], label[16:19, 20:24], label[4:12, 24:28] = 13, 13, 11
+        label[:, 30:] = 255
+        return np.full((24, 32, 3), ord(image_id), np.uint8), label
+
+    def instances(self, image_id):
+        label = self.load(image_id)[1]
+        ids = self.spec.to_official(label).astype(np.int32)
+        ids[label == 13] = 26001
+        ids[16:19, 20:24], ids[4:12, 24:28] = 26002, 24001
+        return ids
+
+
+class _BlindToTheSmall:
+    """A predictor that takes the smaller car for road, and is else right."""
+
+    def over(self, records, ids):
+        for image_id in ids:
+            label = records.load(image_id)[1]
+            found = np.where(label == 255, 0, label)
+            found[16:19, 20:24] = 0
+            yield types.SimpleNamespace(image_id=image_id, label=label, ids=found)
+
+
+def test_cityscapes_scores_are_told_by_class_and_category(tmp_path):
+    """Zhu et al., Tables 1 and 2: what --measures=instances prints, from records on."""
+    records = RecordSet(write_records(_Streets(), None, tmp_path / 'records', progress=False))
+    pictures = evaluation_data.Pictures(records, 'test', list(records.ids))
+    summary = evaluating.score(_BlindToTheSmall(), pictures, ['instances'], show=False).summary
+    text = evaluating.text({
+        'dataset': 'cityscapes', 'split': 'test', 'pictures': 3, 'left_out': [], 'scales': [1.0],
+        'flip': False, 'window': None, 'padding': 'crop', 'models': {'run': summary}})
+    rows = dict(re.findall(r'^ *(\S.*?)  +(\S+) *$', text, re.MULTILINE))
+    large, small, person, road = 12 * 16, 3 * 4, 8 * 4, 24 * 30 - 12 * 16 - 3 * 4 - 8 * 4
+    classes = road / (road + small), large / (large + small), 1.0
+    assert float(rows['IoU, classes']) == pytest.approx(100 * np.mean(classes), abs=0.006)
+    # flat, human and vehicle; by objects, the small car weighs as much as the large one.
+    assert float(rows['IoU, categories']) == pytest.approx(100 * np.mean(classes), abs=0.006)
+    assert float(rows['iIoU, classes']) == pytest.approx(75.0)
+    assert float(rows['iIoU, categories']) == pytest.approx(75.0)
+    accuracy = np.mean([1.0, large / (large + small), 1.0])
+    assert float(rows['mean class accuracy']) == pytest.approx(100 * accuracy, abs=0.006)
+    right = (road + large + person) / (24 * 30)
+    assert float(rows['pixel accuracy']) == pytest.approx(100 * right, abs=0.006)

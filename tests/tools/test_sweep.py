@@ -271,6 +271,7 @@ def test_a_cell_takes_the_control_of_the_first_that_trains_the_same(tmp_path):
 
 @pytest.mark.parametrize('gin_files, axis, sources', [
     (['gin/demo_smallest.gin'], 'lookahead.balance=0.5,1', [None, None]),  # as many steps as LoAd's
+    (['gin/methods/zhu.gin'], 'zhu_gan.form=gan,wgan', [None, 0]),
     (LUC, "experiment.method='cross_entropy',luc,durall", [None, None, None]),
     # The first has no control, the third takes the second's.
     (LUC, 'experiment.control=False,True', [None, None]),
@@ -349,3 +350,12 @@ def test_runs_of_other_settings_are_told_apart_from_other_draws(tmp_path, call, 
     (cells[1].folder / 'config.gin').unlink()
     assert sweeping.configurations_told(folders[:2]) == ''
 
+
+
+def test_each_seed_may_start_from_weights_of_its_own(tmp_path):
+    cells = sweeping.check(sweeping.make_cells(tmp_path, [], [0, 7]), LUC, [],
+                           checkpoint='runs/first/seed{seed}')
+    words = [sweeping.cell_command(cell, LUC, [], checkpoint='runs/first/seed{seed}')
+             for cell in cells]
+    assert [w[-1] for w in words] == [f'--checkpoint=runs/first/seed{seed}' for seed in (0, 7)]
+    assert sweeping.start_of('weights.tflite', 7) == 'weights.tflite'

@@ -5,7 +5,7 @@
 | `flip` | mirrored; padded or cropped to the crop's size | LoAd, section 4 |
 | `deeplab` | random scale 0.5 to 2 by 0.25, then as `flip` | the official DeepLab code |
 | `hung` | random scale 0.5 to 1.6 by 0.1 on OpenCV's grid, then as `flip` | AdvSemiSeg's code |
-| `zhu` | resized to one size, whatever its shape; a crop of it, mirrored | Zhu et al., section 3 |
+| `zhu` | resized to one size, whatever its shape; a crop of it, mirrored | Zhu et al., 4.2 |
 
 `+photometric` after a name adds changes of light and colour (`photometric.Photometric`).
 
@@ -16,9 +16,9 @@ colour, and labels with 255. For Cityscapes they resize to 512x1024 and cut noth
 with `zhu_recipe.enlargement = 1.0` and that crop; or the reader's option `size`, which resizes what
 is evaluated, too, and once.
 
-Zhu et al. name "the random crop, the horizontal flip or resize" for a "fix-size input image" and no
-number. Chosen: resized to 286/256 of the crop on either side, which is what networks on pictures
-of a fixed size did at the time (pix2pix), so nothing is padded and little is cut away.
+Zhu et al. (section 4.2) name "the random crop, the horizontal flip or resize" for a "fix-size input
+image" and no number. Chosen: resized to 286/256 of the crop on either side, which is what networks
+on pictures of a fixed size did at the time (pix2pix), so nothing is padded and little is cut away.
 """
 import dataclasses
 from typing import Optional

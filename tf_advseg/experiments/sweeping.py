@@ -178,7 +178,7 @@ def check(cells, gin_files, gin_params, data_dir=None, checkpoint=None):
     from tf_advseg.experiments import training
     known, trained = [], []
     for cell in cells:
-        bindings = [f'experiment.seed = {cell.seed}', *_path_bindings(data_dir, checkpoint),
+        bindings = [f'experiment.seed = {cell.seed}', *_path_bindings(data_dir, start_of(checkpoint, cell.seed)),
                     *gin_params, *cell.bindings]
         configuration.parse(gin_files, bindings)
         text, path = configuration.config_text(), cell.folder / 'config.gin'
@@ -231,6 +231,11 @@ def _asked_for():
             *((outcome.CONTROL,) if control else ()))
 
 
+def start_of(checkpoint, seed):
+    """The starting weights of a seed: '{seed}' in the path stands for it; None stays None."""
+    return None if checkpoint is None else str(checkpoint).replace('{seed}', str(seed))
+
+
 def _path_bindings(data_dir, checkpoint):
     given = (('data_dir', data_dir), ('checkpoint', checkpoint))
     return [f'experiment.{name} = {value!r}' for name, value in given if value is not None]
@@ -253,7 +258,8 @@ def cell_command(cell, gin_files, gin_params, data_dir=None, checkpoint=None, st
     if cell.control_from is not None and (cell.control_from / 'config.gin').is_file():
         words.append(f'--gin_param=experiment.control_from = {str(cell.control_from)!r}')
     words += [f'--seed={cell.seed}', f'--workdir={cell.folder}']
-    given = (('data_dir', data_dir), ('checkpoint', checkpoint), ('strategy', strategy))
+    given = (('data_dir', data_dir), ('checkpoint', start_of(checkpoint, cell.seed)),
+             ('strategy', strategy))
     return words + [f'--{name}={value}' for name, value in given if value is not None]
 
 

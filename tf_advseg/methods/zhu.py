@@ -149,8 +149,10 @@ class Redrawing:
     def digest(self):
         """Text that tells the weights of both networks, batch norm's statistics too, from others."""
         found = hashlib.sha256()
-        for variable in (*self.generator.variables, *self.discriminator.variables):
-            found.update(variable.numpy().tobytes())
+        # Layer by layer: a network's own `variables` change their order when it is frozen.
+        for layer in (*self.generator.layers, *self.discriminator.layers):
+            for variable in layer.variables:
+                found.update(variable.numpy().tobytes())
         return found.hexdigest()[:16]
 
 
