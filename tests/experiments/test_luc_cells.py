@@ -7,8 +7,8 @@ import pytest
 import tensorflow as tf
 
 from tf_advseg.core import configuration
-from tf_advseg.experiments import adversarial, adversarial_outcome, luc_cells, method_builders
-from tf_advseg.experiments import training
+from tf_advseg.experiments import adversarial, adversarial_outcome, luc_cells
+from tf_advseg.experiments import stage_optimizers, training
 from tf_advseg.methods import luc
 
 ROOT = configuration.gin_root()

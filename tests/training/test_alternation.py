@@ -103,3 +103,29 @@ def test_steps_with_unlabelled_pictures_are_the_segmentors_own():
             'stage': 'hung', 'step': step + 1, 'generator_step': step + 1}
     adversary = alternation.Turn('adversary', 'adversary', 2)
     assert loop._salt('adversary') == 'adversary' and not loop._is_own(adversary)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 20), st.integers(1, 6))
+def test_a_critic_has_its_steps_before_each_of_the_generators(generator_steps, critic_steps):
+    """Arjovsky et al., Algorithm 1: n_critic steps of the critic, the last of them on the batch
+    that moves the generator, too; no batch of a stream is left out or taken twice."""
+    plan = alternation.CriticSteps(generator_steps, critic_steps)
+    turns = [plan.turn(step) for step in range(plan.total)]
+    assert [turn.phase for turn in turns] == (
+        ['discriminator'] * (critic_steps - 1) + ['both']) * generator_steps
+    for stream, phase in (('segmentor', 'both'), ('adversary', 'discriminator')):
+        own = [turn for turn in turns if turn.stream == stream]
+        assert [turn.index for turn in own] == list(range(len(own)))
+        assert {turn.phase for turn in own} <= {phase}
+    assert loop._is_own(turns[-1])  # the last step is the generator's, so that it is evaluated
+
+
+def test_the_segmentor_against_a_frozen_adversary_takes_the_controls_steps():
+    plan = method_builders.PLANS['zhu'](7)
+    assert (plan.total, plan.segmentor_steps, plan.adversary_steps) == (7, 7, 0)
+    control = alternation.Sequence(7, lambda step: 'cross_entropy')
+    for step in range(7):
+        turn, other = plan.turn(step), control.turn(step)
+        assert turn == alternation.Turn('segmentor', 'segmentor', step)
+        assert (turn.stream, turn.index) == (other.stream, other.index)

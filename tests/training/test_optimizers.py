@@ -99,3 +99,16 @@ def test_settings_out_of_range_are_told_in_one_line(settings, text):
         optimizers.make_optimizer(**arguments, where='generator_optimizer')
     assert text in str(caught.value) and '\n' not in str(caught.value)
     assert str(caught.value).startswith('generator_optimizer.')
+
+
+def test_rmsprop_without_momentum_is_the_wasserstein_gans():
+    """Mean squares with a decay of 0.9, as published; w -= rate * g / sqrt(mean square)."""
+    values, square, expected = np.array([1.0, 2.0, 3.0]), np.zeros(3), []
+    for gradient in GRADIENTS.astype(np.float64):
+        square = 0.9 * square + 0.1 * gradient ** 2
+        values = values - 0.05 * gradient / np.sqrt(square + 1e-7)
+        expected.append(values)
+    ours = trained(optimizers.make_optimizer('rmsprop', 0.05, 0.7), GRADIENTS)
+    np.testing.assert_allclose(ours, expected, rtol=1e-4)
+    with pytest.raises(UserError, match='rmsprop has none'):
+        optimizers.make_optimizer('rmsprop', 0.05, nesterov=True)

@@ -10,15 +10,16 @@ i and layer n - i" that concatenate. Kernels, widths and the other activations a
     and the last deconvolution; dropout on the innermost of the way up, at test time as well: it is
     the noise z ("applied on several layers of our generator at both training and test time")
 
-A deconvolution doubles a side, so sides have to be multiples of 16. Here, and nowhere else, maps are
-padded to that with zeros (no class) at the bottom and the right, and what is redrawn is cut back:
-513 becomes 528 and 513 again, pixel by pixel where it was. Resizing would blur what is compared.
+A deconvolution doubles a side, so sides have to be multiples of 16. Here, and nowhere else, maps
+are padded to that with zeros (no class) at the bottom and the right, and what is redrawn is cut
+back: 513 becomes 528 and 513 again, pixel by pixel where it was. Resizing would blur what is
+compared.
 
 **Discriminator**: a PatchGAN, "4 convolutional layers with the ReLU method as the activation
 function followed every layer but excludes the last layer". 4x4 kernels; 64, 128, 256 and 1 wide;
 stride 2, the last 1: a response sees 46 x 46 pixels. "All responses of this discriminator is
-averaged to provide the final output of D": that is the method's to do. It resizes nothing, so that a
-gradient penalty can be taken.
+averaged to provide the final output of D": that is the method's to do. It resizes nothing, so that
+a gradient penalty can be taken.
 
 Both start from "isotropic Gaussian weights", of standard deviation 0.02 as pix2pix's; biases of 0.
 Normalisation is not printed: 'instance' (keeps no statistics, and replicas need not agree on any),
@@ -102,8 +103,8 @@ def _require_maps(network, maps, channels, what):
     """UserError unless maps are [B, h, w, channels]."""
     shape = tuple(getattr(maps, 'shape', ()))
     if len(shape) != 4 or shape[-1] not in (channels, None):
-        raise errors.UserError(f'{network.name} got {what} {shape}: expected [B, h, w, {channels}]; '
-                               'build it with the number of classes of the data set')
+        raise errors.UserError(f'{network.name} got {what} {shape}: expected [B, h, w, {channels}]'
+                               '; build it with the number of classes of the data set')
 
 
 class ReconstructionGenerator(tf.keras.Model):

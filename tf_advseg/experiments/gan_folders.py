@@ -140,8 +140,8 @@ def find(path, form=zhu_settings.GAN):
             if (folder / DESCRIPTION).is_file():
                 return folder
     raise errors.UserError(
-        f'redrawing_stage.source = {name!r}: holds no GAN (checkpoints/{FOLDER}/{DESCRIPTION}); its '
-        'phase 1 is not done, or it is no run of Zhu et al.\'s method: run it to the end first')
+        f'redrawing_stage.source = {name!r}: holds no GAN (checkpoints/{FOLDER}/{DESCRIPTION}); '
+        'its phase 1 is not done, or it is no run of Zhu et al.\'s method: run it to the end first')
 
 
 def read(folder):

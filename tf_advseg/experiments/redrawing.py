@@ -1,4 +1,4 @@
-"""Phase 1 of Zhu et al.: the stage that trains the GAN which redraws pictures, or takes one over."""
+"""Phase 1 of Zhu et al.: the stage that trains the GAN which redraws pictures, or takes one."""
 import shutil
 
 import gin

@@ -147,7 +147,7 @@ class Redrawing:
             pictures, redrawn, mix))
 
     def digest(self):
-        """Text that tells the weights of both networks, batch norm's statistics too, from others."""
+        """Text that tells both networks' weights, batch norm's statistics too, from others."""
         found = hashlib.sha256()
         # Layer by layer: a network's own `variables` change their order when it is frozen.
         for layer in (*self.generator.layers, *self.discriminator.layers):
