@@ -45,12 +45,13 @@ def test_parameters_of_the_layers_as_listed(normalisation):
     listed = sum((16 * a + 1) * b for a, b in (
         (21, 64), (64, 128), (128, 256), (256, 512),
         (512, 256), (256 + 256, 128), (128 + 128, 64), (64 + 64, 3)))
-    norms = 0 if normalisation == 'none' else 2 * (128 + 256 + 512 + 256 + 128 + 64)
+    # Gamma and beta in the place of a bias.
+    norms = 0 if normalisation == 'none' else 128 + 256 + 512 + 256 + 128 + 64
     model = build_reconstruction_generator(21, normalisation=normalisation)
     assert sum(v.size for v in values(model)) == listed + norms
     assert len(model.encoder) == len(model.decoder) == 4 and model.multiple == 16
     listed = sum((16 * a + 1) * b for a, b in ((21 + 3, 64), (64, 128), (128, 256), (256, 1)))
-    norms = 0 if normalisation == 'none' else 2 * (128 + 256)
+    norms = 0 if normalisation == 'none' else 128 + 256
     judge = build_patch_discriminator(21, normalisation=normalisation)
     assert sum(v.size for v in values(judge)) == listed + norms and len(judge.blocks) == 4
     for model in (model, judge):  # only batch norm keeps statistics

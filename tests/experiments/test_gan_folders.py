@@ -64,6 +64,8 @@ def test_a_gan_comes_back_to_the_bit(tmp_path, normalisation, settings):
         assert ours.arguments == theirs.arguments and len(ours.variables) == len(theirs.variables)
         assert all(np.array_equal(a, b) for a, b in zip(ours.variables, theirs.variables))
     assert again.digest() == redrawing.digest() and again.settings == redrawing.settings
+    assert zhu.Redrawing(again.generator, again.discriminator, again.settings).digest() == (
+        again.digest())  # what was written down is of these weights
     found = gan_folders.read(tmp_path / 'gan')
     assert found['steps'] == 40 and found['train'] == ['a', 'b']
     masks = tf.one_hot(np.random.default_rng(0).integers(0, 3, (1, 9, 12)), 3)
@@ -124,13 +126,15 @@ def test_damaged_ones_are_refused(kept):
 def test_foreign_ones_are_refused(kept):
     folder, _ = kept
     gan_folders.require_fitting(folder, data())
-    gan_folders.require_fitting(folder, data(dataset='other streets', ids='abcd', train='cd'))
+    gan_folders.require_fitting(folder, data(dataset='other streets', ids='cdef', train='cd'))
     gan_folders.require_fitting(folder, data(train='abcd'))
     for names in (('road', 'sky'), ('sky', 'road', 'tree')):
         said = told(gan_folders.require_fitting, folder, data(names))
         assert 'classes' in said and 'redrawing_stage.source' in said
     said = told(gan_folders.require_fitting, folder, data(train='ac'))  # b is of the hold-out
-    assert 'would leak' in said and '1 pictures' in said
+    assert 'would leak' in said and '1 picture that is' in said and '"b"' in said
+    renamed = data(dataset='streets, a copy', train='ac')  # the same by another name
+    assert 'would leak' in told(gan_folders.require_fitting, folder, renamed)
 
 
 def test_a_gan_is_found_by_its_run_and_by_its_form(kept, tmp_path):

@@ -86,7 +86,7 @@ def test_a_stopped_conventional_gan_with_batch_norm_goes_on_to_the_bit(tmp_path,
         (loop.Stepper, '__call__', 4), (loop, '_save', 1), (gan_folders, 'save', 1)), ALONE, *BATCH)
     require_equal(tmp_path / 'whole', tmp_path / 'run', lines_of)
     values, said = gan_of(tmp_path / 'run')
-    assert said['generator']['normalisation'] == 'batch' and len(values) == 26
+    assert said['generator']['normalisation'] == 'batch' and len(values) == 23
 
 
 def test_phase_1_leaves_lines_a_picture_and_its_gan(made, lines_of):
@@ -100,7 +100,7 @@ def test_phase_1_leaves_lines_a_picture_and_its_gan(made, lines_of):
     assert (made / 'figures' / 'redrawn_phase1.png').is_file()
     assert not (made / 'stages' / 'stage1').exists() and not (made / 'results.json').exists()
     values, said = gan_of(made)
-    judge = values[-8:]  # three convolutions and a norm, each clipped
+    judge = values[-7:]  # three convolutions and a norm, each clipped
     assert max(np.abs(v).max() for v in judge) <= np.float32(0.01)
     assert said['settings']['critic_steps'] == 2 and said['steps'] == 5
 
@@ -133,11 +133,33 @@ def test_a_missing_or_foreign_phase_1_is_one_clear_line(made, tmp_path):
     (tmp_path / 'empty').mkdir()
     for source, bindings, text in (
             (tmp_path / 'nowhere', WGAN, 'no such folder'), (tmp_path / 'empty', WGAN, 'no GAN'),
-            (made, (), "zhu_gan.form = 'wgan', and here it is 'gan'")):
+            (made, (), "zhu_gan.form = 'wgan', and here it is 'gan'"),
+            (made, (*WGAN, "zhu_gan.lipschitz = 'penalty'"), "lipschitz = 'clip', and here"),
+            (made, (*WGAN, 'build_patch_discriminator.widths = (3, 5)'), 'widths = [3, 4]')):
         with pytest.raises(UserError) as caught:
             start(tmp_path / 'run', f'redrawing_stage.source = {str(source)!r}', *bindings)
         assert text in str(caught.value) and '\n' not in str(caught.value)
         assert not list(tmp_path.glob('run/stages/*'))
+
+
+@pytest.mark.parametrize('bindings, text', [
+    (["stage_one.schedule = 'polyy'", 'stage_one.epochs = 1'], 'polyy'),
+    (["reconstruction_optimizer.name = 'adm'"], 'Did you mean "adam"'),
+    ([ALONE, 'adversarial_stage.only_control = True'], 'set one of them')])
+def test_what_is_wrong_is_told_before_phase_1_and_can_be_corrected(bindings, text, tmp_path):
+    with pytest.raises(UserError) as caught:
+        start(tmp_path / 'run', *bindings)
+    assert text in str(caught.value) and '\n' not in str(caught.value)
+    assert not list(tmp_path.glob('run/stages/*')) and not (tmp_path / 'run/config.gin').exists()
+
+
+def test_a_dry_run_tells_of_phase_1_what_a_run_would(tmp_path, capsys):
+    start(tmp_path / 'run', dry_run=True)
+    said = capsys.readouterr().out
+    assert 'phase 1: 5 steps of the generator' in said and 'generator of pictures:' in said
+    assert '2 steps of the segmentor: about' in said  # no steps of an adversary
+    with pytest.raises(UserError, match='Did you mean "adam"'):
+        start(tmp_path / 'run', "reconstruction_optimizer.name = 'adm'", dry_run=True)
 
 
 def context(path, classes=3, train=6):

@@ -10,6 +10,9 @@ i and layer n - i" that concatenate. Kernels, widths and the other activations a
     and the last deconvolution; dropout on the innermost of the way up, at test time as well: it is
     the noise z ("applied on several layers of our generator at both training and test time")
 
+Not as in pix2pix's code: ReLU is not applied to the bottleneck and the skips as well, D's loss is
+not halved (eq. 7 is a sum), and batch norm has its moving statistics at test time.
+
 A deconvolution doubles a side, so sides have to be multiples of 16. Here, and nowhere else, maps
 are padded to that with zeros (no class) at the bottom and the right, and what is redrawn is cut
 back: 513 becomes 528 and 513 again, pixel by pixel where it was. Resizing would blur what is
@@ -87,6 +90,8 @@ class _Block(tf.keras.layers.Layer):
         super().__init__(name=scope.replace('/', '_'))
         self.convolution = kind(
             filters, _KERNEL, stride, padding='same', name='convolution',
+            # A norm takes a bias out again, and Adam would make steps of its rounding errors.
+            use_bias=normalisation == NONE,
             kernel_initializer=tf.keras.initializers.RandomNormal(
                 stddev=stddev, seed=layers.derived_seed(seed, scope)))
         self.convolution.build([None, None, None, channels])
@@ -216,6 +221,8 @@ class PatchDiscriminator(tf.keras.Model):
     def __call__(self, pictures, condition=None, training=False):
         """See `call`; before it, since Keras adds lines of its own to an error in there."""
         _require_maps(self, pictures, COLOURS, 'pictures')
+        if not self.condition_channels and condition is not None:
+            raise errors.UserError(f'{self.name} got a condition, and was built for none')
         if self.condition_channels:
             _require_maps(self, condition, self.condition_channels, 'a condition')
         return super().__call__(pictures, condition=condition, training=training)

@@ -10,6 +10,7 @@ from tf_advseg.experiments import look_ahead
 from tf_advseg.experiments import redrawing as redrawings
 from tf_advseg.experiments import shared_control
 from tf_advseg.models import segmentor as segmentors
+from tf_advseg.training import alternation
 
 
 TRIED = 8  # pictures at most of a forward pass that is timed
@@ -79,12 +80,24 @@ def _describe_stages(context, segmentor, method, control):
     if stage.joint:  # one forward pass and one of the adversary over predictions serve both
         seconds = stage.steps * stage.pictures_of_a_step / size * 3 * (forward + 2 * judged)
     models = 1 if alone else 2 if control else 1
-    print(f'on disk: about {4 * (parameters * (2 + 3 * models) + 2 * weights) / 1e6:.0f} MB')
-    print(f'{stage.steps} steps of the segmentor, {turns} of the adversary: about '
-          f'{seconds / 60:.0f} min'
+    copies = parameters * (2 + 3 * models) + 2 * weights + _redrawing_copies(stage)
+    print(f'on disk: about {4 * copies / 1e6:.0f} MB')
+    frozen = isinstance(stage.plan, alternation.Alone)
+    others = '' if frozen else f', {turns} of the adversary'
+    print(f'{stage.steps} steps of the segmentor{others}: about {seconds / 60:.0f} min'
           + (f', and {stage.steps * 3 * forward / 60:.0f} min for the control'
              if control and not alone else '')
           + ' (guessed from forward passes), evaluations not counted')
+
+
+def _redrawing_copies(stage):
+    """How many weights of Zhu et al.'s GAN a run writes down: with Adam's slots, and the result."""
+    redrawing = getattr(stage.method, 'redrawing', None)
+    if redrawing is None:
+        return 0
+    weights = sum(segmentors.parameter_count(network)[0] for network in
+                  (redrawing.generator, redrawing.discriminator))
+    return weights * (1 if redrawings.redrawing_stage()['source'] else 4)
 
 
 def _describe_redrawing(context, stage, pictures):
@@ -92,6 +105,8 @@ def _describe_redrawing(context, stage, pictures):
     redrawing = getattr(stage.method, 'redrawing', None)
     if redrawing is None:
         return 0.0
+    if redrawings.redrawing_stage()['only']:
+        print('ends after phase 1: what follows below is of later runs')
     for name in ('generator', 'discriminator'):
         parameters = segmentors.parameter_count(getattr(redrawing, name))[0]
         print(f'{name} of pictures: {parameters:,} parameters')

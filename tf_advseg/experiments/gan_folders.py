@@ -6,6 +6,8 @@ import pathlib
 import shutil
 import tempfile
 
+import gin
+
 from tf_advseg.adversaries import reconstruction
 from tf_advseg.core import errors
 from tf_advseg.core import files
@@ -31,7 +33,7 @@ def describe(redrawing, data, steps):
     return {'settings': redrawing.settings.identity, 'generator': redrawing.generator.arguments,
             'discriminator': redrawing.discriminator.arguments,
             'class_names': list(data.spec.class_names), 'dataset': data.spec.name,
-            'train': list(data.train), 'steps': int(steps)}
+            'train': list(data.train), 'steps': int(steps), 'digest': redrawing.digest()}
 
 
 def save(folder, redrawing, description, chief=True):
@@ -74,12 +76,7 @@ def load(folder, settings):
     """
     folder = pathlib.Path(folder)
     description = read(folder)
-    for name, value in settings.of_use.items():
-        theirs = description['settings'].get(name)
-        if theirs != value:
-            raise errors.UserError(
-                f'{folder}: this GAN was trained with zhu_gan.{name} = {theirs!r}, and here it is '
-                f'{value!r}; set it alike, or give another redrawing_stage.source')
+    _require_alike(folder, description, settings)
     try:
         generator = reconstruction.build_reconstruction_generator(**description['generator'])
         discriminator = reconstruction.build_patch_discriminator(**description['discriminator'])
@@ -87,9 +84,41 @@ def load(folder, settings):
         raise errors.UserError(f'{folder / DESCRIPTION}: damaged ({error})') from error
     known = {name: description['settings'].get(name, value)
              for name, value in settings.identity.items()}
-    redrawing = zhu.Redrawing(generator, discriminator, zhu_settings.GanSettings(**known))
+    redrawing = zhu.Redrawing(generator, discriminator, zhu_settings.GanSettings(**known),
+                              description.get('digest'))
     checkpoints.read_state(folder / WEIGHTS, **_networks(redrawing))
     return redrawing
+
+
+def _require_alike(folder, description, settings):
+    """UserError where what this run says of the GAN is not how it was trained.
+
+    Of what phase 2 needs, all; of the rest what gin binds: a setting that is only a default here
+    claims nothing.
+    """
+    said = {'zhu_gan': {**gin.get_bindings(zhu_settings.zhu_gan), **settings.of_use},
+            'build_reconstruction_generator': gin.get_bindings(
+                reconstruction.build_reconstruction_generator),
+            'build_patch_discriminator': gin.get_bindings(
+                reconstruction.build_patch_discriminator)}
+    known = {'zhu_gan': description['settings'],
+             'build_reconstruction_generator': description['generator'],
+             'build_patch_discriminator': description['discriminator']}
+    for builder, bindings in said.items():
+        for name, value in bindings.items():
+            theirs = known[builder].get(name, value)
+            if name in settings.of_use:
+                theirs = known[builder].get(name)
+            if value is None or _plain(theirs) == _plain(value):
+                continue
+            raise errors.UserError(
+                f'{folder}: this GAN was trained with {builder}.{name} = {theirs!r}, and here it '
+                f'is {value!r}; set it alike, or give another redrawing_stage.source')
+
+
+def _plain(value):
+    """A value as JSON gives it back."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 def require_fitting(folder, data):
@@ -106,14 +135,15 @@ def require_fitting(folder, data):
             f'{folder}: this GAN redraws {len(theirs)} classes of {description["dataset"]}, and '
             f'{data.spec.name} has {len(own)} (others, or in another order); give the phase 1 of a '
             'run on this data set as redrawing_stage.source')
-    if description['dataset'] != data.spec.name:
-        return
+    # By whatever name: a folder that was renamed is the same data set.
     withheld = set(data.records.ids) - set(data.train)
     seen = withheld.intersection(description['train'])
     if seen:
         raise errors.UserError(
-            f'{folder}: labels would leak: this GAN was trained on {len(seen)} pictures that are '
-            'the hold-out, test or unlabelled here; give a phase 1 of the same split')
+            f'{folder}: labels would leak: this GAN was trained on '
+            + (f'{len(seen)} pictures that are' if len(seen) > 1 else '1 picture that is')
+            + f' hold-out, test or unlabelled here ("{min(seen)}"); give a phase 1 of the same '
+            'split')
 
 
 def find(path, form=zhu_settings.GAN):
@@ -159,6 +189,11 @@ def read(folder):
     if missing:
         raise errors.UserError(f'{path}: a part is missing ("{missing[0]}"); copy the whole folder '
                                'anew')
+    wrong = [name for name in ('settings', 'generator', 'discriminator')
+             if not isinstance(content[name], dict)]
+    if wrong:
+        raise errors.UserError(f'{path}: "{wrong[0]}" is no group of settings; copy the whole '
+                               'folder anew')
     return content
 
 

@@ -83,7 +83,15 @@ def plan(context):
     if steps < 1:
         raise errors.UserError(f'redrawing_stage.epochs = {settings["epochs"]!r}: less than one '
                                'step; give more, or redrawing_stage.steps')
-    return alternation.CriticSteps(steps, zhu_settings.zhu_gan().critic_steps)
+    turns = alternation.CriticSteps(steps, zhu_settings.zhu_gan().critic_steps)
+    _optimizers(turns)
+    return turns
+
+
+def _optimizers(turns):
+    """(the generator's, the discriminator's)."""
+    return (stage_optimizers.reconstruction_optimizer(turns.generator_steps),
+            stage_optimizers.adversary_optimizer(turns.total))
 
 
 def build(context):
@@ -136,7 +144,7 @@ def run(context):
 
     Returns:
       dict with 'steps' of the generator, 'seconds' and 'content': l_C on the hold-out, 'own' and
-      'other' (None without a hold-out); of a GAN taken over 'taken_from' in place of seconds.
+      'other' (None without a hold-out, or one of a single picture); of a GAN taken over 'taken_from' in place of seconds.
 
     Raises:
       UserError: a setting out of range, a source that does not fit, a loss that is not finite.
@@ -160,10 +168,11 @@ def run_and_tell(context):
     taken, content = result.get('taken_from'), result['content']
     told = f'phase 1: {result["steps"]} steps of the generator'
     if taken:
-        told += f', taken over from {taken}'
+        told += f', taken over from {taken}: its GAN, as it was trained there'
     if content and content['own'] is not None:
-        told += (f', hold-out l_C {content["own"]:.4f}, with the mask of another picture '
-                 f'{content["other"]:.4f}')
+        told += f', hold-out l_C {content["own"]:.4f}'
+    if content and content['other'] is not None:
+        told += f', with the mask of another picture {content["other"]:.4f}'
     print(told, flush=True)
     if redrawing_stage()['only']:
         print(f'phase 2 takes it with redrawing_stage.source = {str(context.run.path)!r}',
@@ -224,9 +233,7 @@ class _Training:
         self._context, self._settings, self._plan = context, settings, turns
         self._redrawing = redrawing
         with context.strategy.scope():
-            self._method = zhu.RedrawingGan(
-                redrawing, stage_optimizers.reconstruction_optimizer(turns.generator_steps),
-                stage_optimizers.adversary_optimizer(turns.total))
+            self._method = zhu.RedrawingGan(redrawing, *_optimizers(turns))
         self._stepper = loop.Stepper(self._method, context.strategy)
         self._scored = None
         self._board = context.board(NAME)
@@ -265,7 +272,9 @@ class _Training:
         if not ids:
             return []
         seed = self._context.streams.seed('diagnostics', 0, NAME)
-        own, other = (self._content(shift, seed) for shift in (0, 1))
+        # In a video a picture's neighbour has nearly its mask: half the hold-out lies between.
+        shift = min(len(ids), SCORED) // 2
+        own, other = self._content(0, seed), self._content(shift, seed) if shift else None
         self._memory['content'] = {'own': own, 'other': other}
         grid = panel(self._context, self._redrawing, ids[:outcome.PANEL_ROWS])
         self._board.picture('redrawn', done, grid)
@@ -298,7 +307,7 @@ class _Training:
 
 
 def _resized(context):
-    """(float32 [n, h, w, 3], int32 [n, h, w]): the hold-out's pictures, brought to the crop."""
+    """(float32 [n, h, w, 3], int32 [n, h, w]): the hold-out's pictures, squeezed into the crop."""
     images, labels = [], []
     for image_id in context.data.holdout[:SCORED]:
         image, label = official_preprocessing.resized(

@@ -106,6 +106,39 @@ def run(context, segmentor, start, average=False, random=False):
     return result
 
 
+def check(context, segmentor):
+    """Puts Stage 1 together and trains nothing: for what is long and comes before it.
+
+    Args:
+      context, segmentor: see `run`.
+
+    Raises:
+      UserError: a setting out of range.
+    """
+    settings = _resolved(stage_one(), segmentor)
+    _recipe(settings)
+    _method(context, segmentor, settings, max(1, _steps(context, settings)[1]))
+
+
+def _steps(context, settings):
+    """(steps of weighted CE, steps in all)."""
+    # The last batch of an epoch runs into the next epoch: no picture is left out.
+    pictures, size = len(context.data.train), settings['batch_size']
+    weighted = round(settings['weighted_epochs'] * pictures / size)
+    return weighted, weighted + round(settings['epochs'] * pictures / size)
+
+
+def _method(context, segmentor, settings, steps):
+    """`cross_entropy.CrossEntropy` with its optimizer."""
+    rate = schedules.make_schedule(settings['schedule'], settings['learning_rate'], steps,
+                                   'stage_one')
+    with context.strategy.scope():
+        optimizer = optimizers.make_optimizer(settings['optimizer'], rate, settings['momentum'],
+                                              settings['nesterov'])
+        return cross_entropy.cross_entropy(
+            segmentor, optimizer, context.data.records.average_class_counts(context.data.train))
+
+
 def _resolved(settings, segmentor):
     """The settings with the network's own word on batch norm where they have none."""
     live = settings['fine_tune_batch_norm']
@@ -134,18 +167,11 @@ def _recipe(settings):
 def _train(context, segmentor, settings, folder, swa=None):
     """Trains; with `swa`, an `averaging.Settings`, the averaged model is saved as well."""
     data = context.data
-    # The last batch of an epoch runs into the next epoch: no picture is left out.
-    weighted = round(settings['weighted_epochs'] * len(data.train) / settings['batch_size'])
-    steps = weighted + round(settings['epochs'] * len(data.train) / settings['batch_size'])
-    rate = schedules.make_schedule(settings['schedule'], settings['learning_rate'], steps,
-                                   'stage_one')
+    weighted, steps = _steps(context, settings)
     frozen = segmentor.fine_tune_batch_norm
     segmentor.fine_tune_batch_norm = settings['fine_tune_batch_norm']
+    method = _method(context, segmentor, settings, steps)
     with context.strategy.scope():
-        method = cross_entropy.cross_entropy(
-            segmentor, optimizers.make_optimizer(settings['optimizer'], rate,
-                                                 settings['momentum'], settings['nesterov']),
-            data.records.average_class_counts(data.train))
         average = None if swa is None else swa.build(segmentor, steps)
     stepper = loop.Stepper(method, context.strategy)
     evaluator = context.holdout_evaluator(segmentor)

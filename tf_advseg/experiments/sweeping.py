@@ -178,7 +178,8 @@ def check(cells, gin_files, gin_params, data_dir=None, checkpoint=None):
     from tf_advseg.experiments import training
     known, trained = [], []
     for cell in cells:
-        bindings = [f'experiment.seed = {cell.seed}', *_path_bindings(data_dir, start_of(checkpoint, cell.seed)),
+        bindings = [f'experiment.seed = {cell.seed}',
+                    *_path_bindings(data_dir, start_of(checkpoint, cell.seed)),
                     *gin_params, *cell.bindings]
         configuration.parse(gin_files, bindings)
         text, path = configuration.config_text(), cell.folder / 'config.gin'

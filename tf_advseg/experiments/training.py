@@ -112,18 +112,9 @@ def run_stages(context, segmentor, method, control, start, max_propagations, con
     Returns:
       dict of the results; None where the run ends after Zhu et al.'s phase 1.
     """
-    seconds = {}
-    if method in adversarial.METHODS:  # a setting out of range is told before Stage 1
-        adversarial.build(context, segmentor, method,
-                          control=adversarial.adversarial_stage()['only_control'])
-        adversarial_outcome.paper_figures()
-        if control_from and not (context.run.stages / shared_control.STAGE).exists():
-            shared_control.require(control_from)
-    if method == 'zhu' and not adversarial.adversarial_stage()['only_control']:
-        seconds.update(redrawing.run_and_tell(context))
-        if redrawing.redrawing_stage()['only']:
-            _keep_operative_config(context)
-            return None
+    seconds = _before_stage_one(context, segmentor, method, control_from)
+    if seconds is None:
+        return None
     first = stage_one.run(context, segmentor, start, average=method == 'cross_entropy',
                           random=random)
     print(f'Stage 1: {first["steps"]} steps, hold-out mIoU {100 * first["holdout_miou"]:.2f}',
@@ -162,6 +153,35 @@ def run_stages(context, segmentor, method, control, start, max_propagations, con
     last = 'best' if method == 'load' else stage_one.NAME
     networks.load_weights(context.run.checkpoints / last, segmentor)
     return results
+
+
+def _before_stage_one(context, segmentor, method, control_from):
+    """Tells of settings out of range, and runs Zhu et al.'s phase 1, which may be long.
+
+    Returns:
+      {stage: seconds}, or None where the run ends here.
+    """
+    if method not in adversarial.METHODS:
+        return {}
+    alone = adversarial.adversarial_stage()['only_control']
+    adversarial.build(context, segmentor, method, control=alone)
+    adversarial_outcome.paper_figures()
+    if control_from and not (context.run.stages / shared_control.STAGE).exists():
+        shared_control.require(control_from)
+    if method != 'zhu':
+        return {}
+    ends = redrawing.redrawing_stage()['only']
+    if alone and ends:
+        raise errors.UserError('redrawing_stage.only = True trains the GAN alone, and '
+                               'adversarial_stage.only_control = True all but it; set one of them')
+    if alone:
+        return {}
+    stage_one.check(context, segmentor)
+    seconds = redrawing.run_and_tell(context)
+    if ends:
+        _keep_operative_config(context)
+        return None
+    return seconds
 
 
 def _run_adversarial(context, segmentor, method, control, seconds, control_from, random):

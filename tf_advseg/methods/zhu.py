@@ -45,10 +45,12 @@ class Redrawing:
     Args:
       generator, discriminator: from adversaries/reconstruction.
       settings: zhu_settings.GanSettings.
+      digest: what `digest` said of these weights when they were written down, or None.
     """
 
-    def __init__(self, generator, discriminator, settings):
+    def __init__(self, generator, discriminator, settings, digest=None):
         self.generator, self.discriminator, self.settings = generator, discriminator, settings
+        self._digest = digest
 
     def grid(self, labels):
         """int32 [2]: sides of masks and redrawn pictures for labels int [b, h, w]."""
@@ -137,7 +139,10 @@ class Redrawing:
                      + adversarial.binary_cross_entropy(fake, tf.zeros_like(fake)))
 
     def penalty(self, pictures, redrawn, condition, seed):
-        """A replica's share of the mean gradient penalty; `mix` is drawn by (seed, replica)."""
+        """A replica's share of the mean gradient penalty.
+
+        `mix` is drawn by (seed, replica): here two replicas are not one device, as in dropout.
+        """
         context = tf.distribute.get_replica_context()
         mix = tf.random.stateless_uniform(
             [tf.shape(pictures)[0]], tf.random.experimental.stateless_fold_in(
@@ -148,6 +153,8 @@ class Redrawing:
 
     def digest(self):
         """Text that tells both networks' weights, batch norm's statistics too, from others."""
+        if self._digest is not None:  # a mean over replicas may be off by a bit
+            return self._digest
         found = hashlib.sha256()
         # Layer by layer: a network's own `variables` change their order when it is frozen.
         for layer in (*self.generator.layers, *self.discriminator.layers):
@@ -178,6 +185,10 @@ class RedrawingGan(base.Method):
         self.optimizer, self.discriminator_optimizer = optimizer, discriminator_optimizer
         optimizer.build(redrawing.generator.trainable_variables)
         discriminator_optimizer.build(redrawing.discriminator.trainable_variables)
+
+    def call(self, maps, training=False):
+        """Redrawn pictures of maps [B, h, w, channels], see adversaries/reconstruction."""
+        return self.redrawing.generator(maps, training=training)
 
     @property
     def phases(self):

@@ -1,4 +1,4 @@
-"""The settings of Zhu et al.'s method: of the GAN that redraws pictures, and of its use as a loss."""
+"""The settings of Zhu et al.'s method: of the GAN that redraws pictures, and of its use."""
 import dataclasses
 from typing import Optional
 
