@@ -105,6 +105,7 @@ def test_phase_1_leaves_lines_a_picture_and_its_gan(made, lines_of):
     assert said['settings']['critic_steps'] == 2 and said['steps'] == 5
 
 
+@pytest.mark.slow
 def test_one_gan_serves_its_own_run_and_others_alike(made, tmp_path, lines_of, weights):
     """The same command without `only` goes on; a run with `source` has the same phase 2."""
     own, other = tmp_path / 'own', tmp_path / 'other'
