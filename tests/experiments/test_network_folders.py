@@ -2,6 +2,7 @@
 import numpy as np
 import pytest
 
+from tf_advseg.core.errors import UserError
 from tf_advseg.data import spec as specs
 from tf_advseg.experiments import networks
 
@@ -39,3 +40,10 @@ def test_another_number_of_classes_leaves_only_the_logits_new(name, tmp_path):
     for ours, theirs in zip(other.backbone.variables, model.backbone.variables):
         np.testing.assert_array_equal(ours, theirs)
     assert other(np.zeros((1, 17, 17, 3), np.float32)).shape[-1] == 5
+
+
+def test_a_run_that_ended_after_phase_1_says_so(tmp_path):
+    (tmp_path / 'checkpoints' / 'gan').mkdir(parents=True)
+    with pytest.raises(UserError, match='ended after phase 1') as caught:
+        networks.find(tmp_path)
+    assert '\n' not in str(caught.value)

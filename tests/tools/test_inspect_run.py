@@ -116,3 +116,18 @@ def test_an_empty_and_a_foreign_folder_are_refused(call, tmp_path):
                         ([f'--workdir={tmp_path}/nowhere'], 'no such run directory')):
         with pytest.raises(UserError, match=text):
             call('inspect_run', *words)
+
+
+def test_a_gan_that_redraws_pictures_is_no_damaged_model(run_copy):
+    folder = run_copy / 'checkpoints' / 'gan'
+    (folder / 'weights').mkdir(parents=True)
+    (folder / 'weights' / 'state.index').write_text('weights')
+    files.write_manifest(folder / 'weights')
+    files.write_json(folder / 'gan.json', {'settings': {'form': 'wgan'}, 'steps': 7,
+                                           'taken_from': 'runs/first'})
+    inspection = inspecting.Inspection(run_copy)
+    said = '\n'.join(inspection.lines())
+    assert 'redraws pictures (wgan, 7 steps, taken over from runs/first)' in said
+    assert inspection.damaged == []
+    (folder / 'weights' / 'state.index').write_text('weightz')
+    assert len(inspect_damage(run_copy)) == 1

@@ -76,12 +76,12 @@ def load(folder, settings):
     """
     folder = pathlib.Path(folder)
     description = read(folder)
-    _require_alike(folder, description, settings)
     try:
         generator = reconstruction.build_reconstruction_generator(**description['generator'])
         discriminator = reconstruction.build_patch_discriminator(**description['discriminator'])
     except (errors.UserError, TypeError, AttributeError) as error:
         raise errors.UserError(f'{folder / DESCRIPTION}: damaged ({error})') from error
+    _require_alike(folder, description, settings)
     known = {name: description['settings'].get(name, value)
              for name, value in settings.identity.items()}
     redrawing = zhu.Redrawing(generator, discriminator, zhu_settings.GanSettings(**known),
@@ -171,7 +171,8 @@ def find(path, form=zhu_settings.GAN):
                 return folder
     raise errors.UserError(
         f'redrawing_stage.source = {name!r}: holds no GAN (checkpoints/{FOLDER}/{DESCRIPTION}); '
-        'its phase 1 is not done, or it is no run of Zhu et al.\'s method: run it to the end first')
+        'its phase 1 is not done, or it is no run of Zhu et al.\'s method; give one whose phase 1 is '
+        'done')
 
 
 def read(folder):

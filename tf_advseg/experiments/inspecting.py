@@ -14,6 +14,7 @@ from tf_advseg.reporting import report as reports
 
 # The two loops a run may have: heading, folder of their state, folder of their journal.
 LOOPS = (('LoAd', 'lookahead', ''), ('control', 'control', 'control'))
+GAN = 'gan.json'  # what tells Zhu et al.'s GAN from a model; see gan_folders, which needs TensorFlow
 _TIMES = ('event', 'time')
 
 
@@ -204,6 +205,9 @@ class Inspection:
             yield ''
             yield 'checkpoints:'
         for folder in folders:
+            if (folder / GAN).is_file():
+                yield from self._gan(folder)
+                continue
             with self._collecting(folder / 'model.json'):
                 content = files.read_json(folder / 'model.json')
                 self._check(folder / 'weights')
@@ -211,6 +215,16 @@ class Inspection:
                 score = '' if miou is None else f'  hold-out mIoU {100 * miou:.2f}'
                 yield (f'  {folder.name:<8} {megabytes(files.folder_bytes(folder)):>9}  '
                        f'{content.get("label", "")}{score}')
+
+    def _gan(self, folder):
+        """Zhu et al.'s GAN, which is no model of a segmentor."""
+        with self._collecting(folder / GAN):
+            content = files.read_json(folder / GAN)
+            self._check(folder / 'weights')
+            taken = content.get('taken_from')
+            yield (f'  {folder.name:<8} {megabytes(files.folder_bytes(folder)):>9}  redraws '
+                   f'pictures ({content["settings"]["form"]}, {content["steps"]} steps'
+                   + (f', taken over from {taken})' if taken else ')'))
 
     def _records(self):
         folder = self.run.path / 'records'

@@ -81,8 +81,10 @@ def plan(context):
     if steps is None:
         steps = round(settings['epochs'] * len(context.data.train) / settings['batch_size'])
     if steps < 1:
-        raise errors.UserError(f'redrawing_stage.epochs = {settings["epochs"]!r}: less than one '
-                               'step; give more, or redrawing_stage.steps')
+        raise errors.UserError(
+            f'redrawing_stage.epochs = {settings["epochs"]!r} of {len(context.data.train)} pictures '
+            f'in batches of {settings["batch_size"]} (redrawing_stage.batch_size): less than one '
+            'step; give more epochs, smaller batches, or redrawing_stage.steps')
     turns = alternation.CriticSteps(steps, zhu_settings.zhu_gan().critic_steps)
     _optimizers(turns)
     return turns

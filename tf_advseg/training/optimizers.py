@@ -76,7 +76,7 @@ def make_optimizer(name, learning_rate, momentum=0.0, nesterov=False,
     arguments.require_flag(where, 'nesterov', nesterov)
     for label, beta in (('beta_1', beta_1), ('beta_2', beta_2)):
         arguments.require_number(where, label, beta, least=0, below=1)
-    errors.require_one_of('optimizer', name, OPTIMIZERS)
+    errors.require_one_of(f'{where}.name', name, OPTIMIZERS)
     if name in ('sgd', 'momentum'):
         maker = tf.keras.optimizers.SGD if name == 'sgd' else Momentum
         return maker(learning_rate, momentum=momentum, nesterov=nesterov, jit_compile=False)
