@@ -188,7 +188,8 @@ def warn_of_frozen_statistics(segmentor):
     if not live and any('moving_mean' in v.name for v in segmentor.non_trainable_variables):
         logging.warning('the network starts from random weights, and its batch norm is frozen as '
                         'it begins, so it learns little: set '
-                        'adversarial_stage.fine_tune_batch_norm = True, or start from trained weights, or with a Stage 1')
+                        'adversarial_stage.fine_tune_batch_norm = True, or start from trained '
+                        'weights, or with a Stage 1')
 
 
 def _require_unlabelled(data, plan):
