@@ -1,5 +1,6 @@
 """Hung et al.'s joint step: each loss and mask, gradients, order of updates, two replicas."""
 import numpy as np
+import one_layer
 import plain_hung
 import pytest
 import tensorflow as tf
@@ -8,7 +9,6 @@ from tf_advseg.adversaries import fully_convolutional
 from tf_advseg.adversaries import label_maps
 from tf_advseg.methods import hung
 from tf_advseg.methods import hung_settings
-from tf_advseg.models import layers
 from tf_advseg.training import loop
 from tf_advseg.training import optimizers
 
@@ -22,25 +22,11 @@ LOUD = {'adversarial_weight': 0.5, 'unlabelled_adversarial_weight': 0.3, 'semi_w
         'l2_weight': 0.02}
 
 
-class OneLayer(tf.keras.Model):
-    """A 1x1 convolution at stride 2: what `plain_hung` has in NumPy."""
-
-    def __init__(self):
-        super().__init__(name='one_layer')
-        self.num_classes, self.logits_stride, self.crop_size = CLASSES, 2, None
-        self.fine_tune_batch_norm = False
-        self.logits = layers.Convolution('logits', 3, CLASSES, 1, seed=1)
-        self.built = True
-
-    def call(self, image, training=False):
-        return self.logits(image[:, ::2, ::2] / 255.0)
-
-
 def build(kind='pixel', strategy=SINGLE, rates=(1.0, 1.0), scaling=False, **settings):
     """A method of fixed weights and plain SGD; kind None for no discriminator."""
     settings = hung_settings.hung(**{**LOUD, 'map_stride': 2, **settings})
     with strategy.scope():
-        segmentor, judge = OneLayer(), None
+        segmentor, judge = one_layer.OneLayer(CLASSES), None
         random = np.random.default_rng(5)
         if kind:
             stride = settings.map_stride

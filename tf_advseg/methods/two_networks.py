@@ -93,6 +93,11 @@ class TwoNetworks(base.Method):
         """(a replica's share of the segmentor's adversarial loss, the adversary's logits)."""
         raise NotImplementedError('a method has an adversarial loss')
 
+    def further_terms(self, batch, logits, seed):
+        """{name: a replica's share} of what the segmentor minimises beside CE, unweighted."""
+        del seed
+        return {'adv': self.adversarial_loss(batch, logits)[0]}
+
     def segmentor_step(self, batch, seed):
         """One step of the segmentor on both losses."""
         raise NotImplementedError('a method has a step of its segmentor')
@@ -129,13 +134,20 @@ class TwoNetworks(base.Method):
                               'weights/norm': base.weights_norm(variables)})
 
     def gradient_balance(self, batch, seed):
-        """Norms and cosine of the two gradients (lambda left out), see `base.gradient_balance`."""
+        """Norms and cosines of each further term's gradient and CE's, lambda left out.
+
+        See `base.gradient_balance`, whose names have 'adv' in the place of the term.
+        """
         with tf.GradientTape(persistent=True) as tape:
             with base.statistics_kept(self.segmentor):
                 logits = self.logits(batch, seed)
             ce = self.cross_entropy(logits, batch, seed)
-            adv, _ = self.adversarial_loss(batch, logits)
-        return base.gradient_balance(tape, ce, adv, self.segmentor.trainable_variables)
+            terms = self.further_terms(batch, logits, seed)
+        found = {}
+        for term, loss in terms.items():
+            balance = base.gradient_balance(tape, ce, loss, self.segmentor.trainable_variables)
+            found.update({name.replace('adv', term): value for name, value in balance.items()})
+        return found
 
 
 def counted_mean(values, counted):

@@ -38,6 +38,9 @@ from tf_advseg.methods import two_networks
 from tf_advseg.methods import zhu_settings
 from tf_advseg.models import resize
 
+# What the control trains by, too.
+_OF_THE_CONTROL = ('reduction', 'l2_weight')
+
 
 class Redrawing:
     """A generator and a discriminator, and the losses that they make of masks and pictures.
@@ -312,7 +315,7 @@ class Zhu(two_networks.TwoNetworks):
     def identity(self):
         """dict: the settings that the stage hangs on, and which GAN it is that judges."""
         if self.redrawing is None:
-            return {'zhu': {name: getattr(self.settings, name) for name in OF_THE_CONTROL}}
+            return {'zhu': {name: getattr(self.settings, name) for name in _OF_THE_CONTROL}}
         return {'zhu': dataclasses.asdict(self.settings), 'gan': self.redrawing.digest()}
 
     @property
@@ -372,17 +375,7 @@ class Zhu(two_networks.TwoNetworks):
             'loss/total': loss, 'disc/fake': _mean(found),
             'weights/norm': base.weights_norm(variables)})
 
-    def gradient_balance(self, batch, seed):
-        """`base.gradient_balance` of l_A and of l_C ('…/content_ce') over l_S, lambdas left out."""
-        with tf.GradientTape(persistent=True) as tape:
-            with base.statistics_kept(self.segmentor):
-                logits = self.logits(batch, seed)
-            ce = self.cross_entropy(logits, batch, seed)
-            content, adv, _ = self.redrawing_losses(batch, logits, seed)
-        variables = self.segmentor.trainable_variables
-        found = base.gradient_balance(tape, ce, content, variables)
-        return {**{name.replace('adv', 'content'): value for name, value in found.items()},
-                **base.gradient_balance(tape, ce, adv, variables)}
-
-
-OF_THE_CONTROL = ('reduction', 'l2_weight')
+    def further_terms(self, batch, logits, seed):
+        """See `two_networks.TwoNetworks.further_terms`."""
+        content, adv, _ = self.redrawing_losses(batch, logits, seed)
+        return {'content': content, 'adv': adv}
