@@ -3,10 +3,12 @@
 # make demo    LoAd from nothing to a report    (DEMO_FLAGS="--smallest" for a first look)
 # make clean   removes .venv and what was built
 #
-# PYTHON=/path/to/python chooses the interpreter; else the first of PYTHONS that is 3.9–3.11.
+# PYTHON=/path/to/python chooses the interpreter; else the first of PYTHONS that is 3.9 to 3.13:
+# the reference lane (TensorFlow 2.15) first, then the current one (TensorFlow 2.21).
+# VENV=.venv313 PYTHON=python3.13 makes a second environment beside the first.
 VENV := .venv
 PYTHON :=
-PYTHONS := python3.11 python3.10 python3.9 python3 python
+PYTHONS := python3.11 python3.10 python3.9 python3.13 python3.12 python3 python
 DEMO_FLAGS :=
 TEST_FLAGS :=
 LOG := $(VENV)/setup.log
@@ -36,13 +38,13 @@ $(DONE): constraints.txt setup.py
 	  version=$$("$$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) \
 	    || continue; \
 	  case $$version in \
-	    3.9|3.10|3.11) found=$$python; break ;; \
+	    3.9|3.10|3.11|3.12|3.13) found=$$python; break ;; \
 	    *) seen="$$seen, $$python is $$version" ;; \
 	  esac; \
 	done; \
 	if [ -z "$$found" ]; then \
-	  echo "error: Python 3.9, 3.10 or 3.11 is needed and was not found$$seen;" \
-	    "install one, or name it: make PYTHON=/path/to/python" >&2; \
+	  echo "error: Python 3.9 to 3.13 is needed and was not found$$seen; install one" \
+	    "(3.11 if you can choose), or name it: make PYTHON=/path/to/python" >&2; \
 	  exit 1; \
 	fi; \
 	step() { \

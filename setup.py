@@ -18,7 +18,7 @@ setup(
     long_description=README.read_text(encoding='utf-8') if README.is_file() else '',
     long_description_content_type='text/markdown',
     license='Apache-2.0',
-    python_requires='>=3.9,<3.12',
+    python_requires='>=3.9,<3.14',
     # gin/ has no __init__.py: it holds data and is never imported.
     packages=[*find_packages(include=['tf_advseg', 'tf_advseg.*']),
               'tf_advseg.tools', 'tf_advseg._gin'],
@@ -27,12 +27,20 @@ setup(
                   'tf_advseg.data': ['split_lists/*.json', '*.md'],
                   'tf_advseg.evaluation': ['*.md']},
     install_requires=[
-        'tensorflow==2.15.1',
-        'tensorflow-addons==0.23.0',
+        # Two lanes, see tf_advseg/core/lanes.py.
+        # The reference lane: tensorflow-addons ends at TensorFlow 2.15 and Python 3.11.
+        'tensorflow==2.15.1; python_version < "3.12"',
+        'tensorflow-addons==0.23.0; python_version < "3.12"',
+        # keras-cv pulls it; later ones need protobuf 5, TensorFlow 2.15 needs 4.
+        'tensorflow-metadata<1.18; python_version < "3.12"',
+        'setuptools<81; python_version < "3.12"',  # TensorBoard 2.15 imports pkg_resources
+        'numpy<2; python_version < "3.12"',
+        # The current lane: Keras 2 is a package of its own there, TensorBoard no dependency.
+        'tensorflow==2.21.0; python_version >= "3.12"',
+        'tf-keras==2.21.0; python_version >= "3.12"',
+        'tensorboard>=2.21; python_version >= "3.12"',  # earlier ones import pkg_resources
+        'numpy; python_version >= "3.12"',
         'keras-cv==0.9.0',
-        'tensorflow-metadata<1.18',  # later ones need protobuf 5, TensorFlow 2.15 needs 4
-        'setuptools<81',  # TensorBoard 2.15 imports pkg_resources
-        'numpy<2',
         'absl-py',
         'gin-config==0.5.0',
         'h5py',  # comes with TensorFlow too; models/zoo/keras_h5.py reads with it
@@ -42,7 +50,8 @@ setup(
         'tqdm',
     ],
     extras_require={
-        'gpu': ['tensorflow[and-cuda]==2.15.1'],
+        'gpu': ['tensorflow[and-cuda]==2.15.1; python_version < "3.12"',
+                'tensorflow[and-cuda]==2.21.0; python_version >= "3.12"'],
         # The last two are whom the measures are compared with.
         'test': ['pytest', 'pytest-xdist', 'hypothesis', 'scikit-learn', 'cityscapesscripts'],
     },
@@ -53,6 +62,8 @@ setup(
         'Programming Language :: Python :: 3.9',
         'Programming Language :: Python :: 3.10',
         'Programming Language :: Python :: 3.11',
+        'Programming Language :: Python :: 3.12',
+        'Programming Language :: Python :: 3.13',
         'Topic :: Scientific/Engineering :: Image Recognition',
     ],
 )

@@ -6,9 +6,11 @@ session can test one device and a two-replica MirroredStrategy.
 import importlib.util
 import os
 import pathlib
+import warnings
 
 import pytest
 
+from tf_advseg.core import lanes
 from tf_advseg.core import runtime
 
 runtime.configure(deterministic=False, logical_cpus=2)
@@ -40,6 +42,17 @@ def _no_gin_left_over():
     gin.clear_config()
     yield
     gin.clear_config()
+
+
+@pytest.fixture(scope='session')
+def tfa():
+    """tensorflow_addons, an oracle of ours in the reference lane; it ended with that lane."""
+    if lanes.of_python() is not lanes.REFERENCE:
+        pytest.skip('tensorflow-addons is of the reference lane (Python 3.9 to 3.11) alone')
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # the notice that its development has ended
+        import tensorflow_addons
+    return tensorflow_addons
 
 
 @pytest.fixture(scope='session')

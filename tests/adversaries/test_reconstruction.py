@@ -7,7 +7,6 @@ import tensorflow as tf
 from tf_advseg.adversaries import reconstruction
 from tf_advseg.adversaries.reconstruction import build_patch_discriminator
 from tf_advseg.adversaries.reconstruction import build_reconstruction_generator
-from tf_advseg.core import runtime
 from tf_advseg.core.errors import UserError
 
 NARROW = (3, 4, 5, 6)
@@ -195,9 +194,9 @@ def test_the_last_response_has_no_relu_and_the_condition_counts():
     assert discriminator(0)(pictures).shape == found.shape
 
 
-def test_instance_norm_is_tensorflow_addons_function():
+def test_instance_norm_is_tensorflow_addons_function(tfa):
     ours = reconstruction.InstanceNorm(1e-5)
-    theirs = runtime.import_tfa().layers.InstanceNormalization(epsilon=1e-5)
+    theirs = tfa.layers.InstanceNormalization(epsilon=1e-5)
     random = np.random.default_rng(2)
     x = random.normal(3.0, 2.0, (3, 6, 7, 4)).astype(np.float32)
     for layer in (ours, theirs):

@@ -22,34 +22,50 @@ def interpreter(folder, name, version):
     return path
 
 
-def make(clone, *arguments):
-    """Runs make; returns (exit code, stdout, lines of stderr that are not make's own)."""
+def make(clone, *arguments, environment=None):
+    """Runs make, with other variables where `environment` is given; returns (exit code, stdout, lines of stderr that are not make's own)."""
     done = subprocess.run(
         ['make', *arguments], cwd=clone, text=True, capture_output=True,
-        env={name: value for name, value in os.environ.items() if not name.startswith('MAKE')})
+        env={name: value for name, value in {**os.environ, **(environment or {})}.items()
+             if not name.startswith('MAKE')})
     return done.returncode, done.stdout, [line for line in done.stderr.splitlines()
                                           if not line.startswith('make')]
 
 
-@pytest.mark.parametrize('version', ['3.8', '3.12', '3.13', '2.7'])
+@pytest.mark.parametrize('version', ['3.8', '3.14', '2.7'])
 def test_a_python_outside_is_one_line(clone, version):
     python = interpreter(clone, 'python-other', version)
     code, out, err = make(clone, 'setup', f'PYTHON={python}')
     assert code != 0 and out == ''
-    assert err == [f'error: Python 3.9, 3.10 or 3.11 is needed and was not found, {python} is '
-                   f'{version}; install one, or name it: make PYTHON=/path/to/python']
+    assert err == [f'error: Python 3.9 to 3.13 is needed and was not found, {python} is '
+                   f'{version}; install one (3.11 if you can choose), or name it: '
+                   'make PYTHON=/path/to/python']
     assert not (clone / '.venv').exists()
 
 
 def test_the_first_python_that_fits_is_taken(clone):
     names = [str(interpreter(clone, name, version)) for name, version in
-             [('a', '3.12'), ('b', '3.10'), ('c', '3.11')]]
+             [('a', '3.14'), ('b', '3.10'), ('c', '3.11')]]
     code, out, err = make(clone, 'setup', f'PYTHONS={clone}/nowhere {" ".join(names)}')
     assert out.startswith('setup: 1/3 virtual environment .venv with Python 3.10\n')
     assert '-m venv .venv' in (clone / 'calls').read_text(encoding='utf-8')
     # The pretended interpreter makes no environment, so the next step fails: log and one line.
     assert code != 0 and err[-1] == 'error: setup failed; the whole log is in .venv/setup.log'
     assert not (clone / '.venv' / 'setup.done').exists()
+
+
+def test_the_reference_lane_is_looked_for_first_and_a_later_python_serves(clone):
+    """A PATH with two lanes on it gives the reference lane; one with Python 3.13 alone gives that."""
+    folder = clone / 'bin'
+    folder.mkdir()
+    for name in ('sh', 'rm', 'mkdir', 'tail', 'make', 'cat', 'echo'):
+        (folder / name).symlink_to(shutil.which(name))
+    interpreter(folder, 'python3.13', '3.13')
+    for expected in ('3.13', '3.10'):
+        if expected == '3.10':
+            interpreter(folder, 'python3.10', '3.10')
+        out = make(clone, 'setup', environment={'PATH': str(folder)})[1]
+        assert out.startswith(f'setup: 1/3 virtual environment .venv with Python {expected}\n')
 
 
 def test_setup_is_done_once_and_again_when_what_it_depends_on_changes(clone):

@@ -257,8 +257,7 @@ def test_a_training_counts_from_the_weights_that_it_begins_with(tmp_path):
                                rtol=1e-6)
 
 
-def test_what_tfa_does_otherwise():
-    import tensorflow_addons as tfa
+def test_what_tfa_does_otherwise(tfa):
     with pytest.raises(TypeError, match='[lL]egacy'):
         tfa.optimizers.SWA(tf.keras.optimizers.SGD(0.5))
     period, ours, theirs = 4, tf.Variable([2.0, -1.0]), tf.Variable([2.0, -1.0])

@@ -6,6 +6,7 @@ import sys
 import textwrap
 import threading
 
+from tf_advseg.core import lanes
 from tf_advseg.core import runtime
 from tf_advseg.core.errors import UserError, nearest, suggest
 
@@ -18,7 +19,7 @@ def _fail(message):
 
 # A wrong Python, or one without the packages, must get one line, and both show at import.
 try:
-    runtime.check_python()
+    lanes.of_python()
     from absl import app, flags
 except UserError as _error:
     _fail(_error)

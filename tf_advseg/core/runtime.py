@@ -1,26 +1,14 @@
-"""The one place that imports and sets up TensorFlow and its add-ons, without their chatter."""
+"""The one place that imports and sets up TensorFlow and keras-cv, without their chatter."""
 import contextlib
 import io
 import logging
 import os
 import sys
+import tempfile
 import warnings
 
+from tf_advseg.core import lanes
 from tf_advseg.core.errors import UserError
-
-PYTHONS = ((3, 9), (3, 11))
-
-
-def check_python(version=None):
-    """Raises a one-line UserError outside Python 3.9–3.11.
-
-    Args:
-      version: (major, minor); None means the running interpreter.
-    """
-    major, minor = tuple(version or sys.version_info)[:2]
-    if not PYTHONS[0] <= (major, minor) <= PYTHONS[1]:
-        raise UserError(f'tf_advseg needs Python 3.9, 3.10 or 3.11, this is {major}.{minor} '
-                        '(tensorflow-addons ends at TensorFlow 2.15 and Python 3.11)')
 
 
 def silence_tensorflow():
@@ -31,7 +19,6 @@ def silence_tensorflow():
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
     os.environ.setdefault('TF_CPP_MAX_VLOG_LEVEL', '0')
     os.environ.setdefault('GRPC_VERBOSITY', 'ERROR')
-    os.environ.setdefault('KERAS_BACKEND', 'tensorflow')
 
 
 def import_tensorflow():
@@ -43,17 +30,45 @@ def import_tensorflow():
     if 'tensorflow' in sys.modules:
         return sys.modules['tensorflow']
     silence_tensorflow()
+    quiet = os.environ['TF_CPP_MIN_LOG_LEVEL'] == '3'
     try:
-        import tensorflow as tf
+        with _stderr_held_back() if quiet else contextlib.nullcontext():
+            import tensorflow as tf
     except ModuleNotFoundError as error:
         raise UserError(f'{error.name} is not installed for {sys.executable}; run `make setup` '
                         'and use .venv/bin/python, or pip install the package') from error
-    if os.environ['TF_CPP_MIN_LOG_LEVEL'] == '3':
+    lanes.require_keras_2(tf)
+    if quiet:
         tf.get_logger().setLevel(logging.ERROR)
         # Parts of TensorFlow log through absl: where a SavedModel's fingerprint goes, for one.
         from absl import logging as absl_logging
         absl_logging.set_verbosity(absl_logging.WARNING)
     return tf
+
+
+@contextlib.contextmanager
+def _stderr_held_back():
+    """Holds back what native code writes to file descriptor 2; shows it if the block fails.
+
+    TensorFlow 2.21's libraries log to it while they are loaded, before they look at their levels.
+    """
+    try:
+        sys.stderr.flush()
+        kept = os.dup(2)
+    except (OSError, AttributeError):  # no stderr (a service, pythonw): nothing to hold back
+        yield
+        return
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(kept, held.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 @contextlib.contextmanager
@@ -65,20 +80,20 @@ def _quiet():
         yield
 
 
-def import_tfa():
-    """Returns tensorflow_addons, without the notice that its development has ended."""
-    import_tensorflow()
-    with _quiet():
-        import tensorflow_addons as tfa
-    return tfa
-
-
 def import_keras_cv():
     """Returns keras_cv, without its and keras-core's notices on the backend."""
     import_tensorflow()
     with _quiet():
         import keras_cv
     return keras_cv
+
+
+def onednn_is_on():
+    """Whether this process computes with oneDNN on the CPU (see `lanes.prepare_environment`)."""
+    import_tensorflow()
+    # TensorFlow has no public name for it.
+    from tensorflow.python.util import _pywrap_util_port
+    return bool(_pywrap_util_port.IsMklEnabled())
 
 
 def configure(deterministic=False, logical_cpus=1, threads=None, seed=0):

@@ -26,7 +26,7 @@ def encode(parts):
         values['instance/encoded'] = parts.instances
     return tf.train.Example(features=tf.train.Features(feature={
         name: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
-        for name, value in values.items()})).SerializeToString()
+        for name, value in values.items()})).SerializeToString(deterministic=True)
 
 
 def decode(serialized):

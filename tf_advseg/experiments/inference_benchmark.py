@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_advseg.core import errors
+from tf_advseg.core import runtime
 from tf_advseg.experiments import networks
 from tf_advseg.models import flops
 from tf_advseg.models import inference
@@ -209,11 +210,4 @@ def table(timings, size, repeats):
         ('network', 'plain TF1, ms', 'exported, ms', 'ratio', f'<= {LIMIT:.1f}', 'GFLOP',
          'GFLOP/s', 'GEMM peak', 'share'), rows,
         f'{size[0]}x{size[1]}, medians of {repeats} runs in turns, float32, '
-        f'{_onednn()}')
-
-
-def _onednn():
-    """'oneDNN on' or 'oneDNN off', as this process runs (TF_ENABLE_ONEDNN_OPTS, or the CPU)."""
-    # TensorFlow has no public name for it.
-    from tensorflow.python.util import _pywrap_util_port
-    return 'oneDNN on' if _pywrap_util_port.IsMklEnabled() else 'oneDNN off'
+        f'oneDNN {"on" if runtime.onednn_is_on() else "off"}')

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tf_advseg.core import errors
 from tf_advseg.losses import pixel
+from tf_advseg.models import atrous
 from tf_advseg.models import layers
 from tf_advseg.models import resize
 from tf_advseg.models import segmentor as segmentors
@@ -57,6 +58,7 @@ class Method(tf.keras.Model):
 
     def __init__(self, segmentor, name=None):
         super().__init__(name=name)
+        atrous.require_gradients(segmentor)
         self.segmentor = segmentor
 
     @property

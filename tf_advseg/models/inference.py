@@ -135,7 +135,7 @@ class InferenceNetwork:
             else:
                 y = tf.nn.conv2d(x, kernel, layer.stride, 'SAME', dilations=rate)
         else:
-            y = layer._convolve(x, kernel)
+            y = layer._convolve(x, kernel, trained=False)
         if bias is not None:
             y = tf.nn.bias_add(y, self._constant(layer.scope, BIAS, bias))
         return y if layer.activation is None else layers.ACTIVATIONS[layer.activation](y)

@@ -8,6 +8,8 @@ import hashlib
 
 import tensorflow as tf
 
+from tf_advseg.models import atrous
+
 ACTIVATIONS = {None: tf.identity, 'relu': tf.nn.relu, 'relu6': tf.nn.relu6}
 
 # What a batch norm does in a call: Python strings, settled when a function is traced.
@@ -270,13 +272,16 @@ class Convolution(tf.keras.layers.Layer):
             y = self.norm(self._convolve(x, self.kernel), mode=mode)
         return ACTIVATIONS[self.activation](y)
 
-    def _convolve(self, x, kernel):
+    def _convolve(self, x, kernel, trained=True):
+        """Pads as the scope wants it and convolves; `trained`: somebody may take gradients."""
         if self.margin:
             side = [self.margin, self.margin]
             x = tf.pad(x, [[0, 0], side, side, [0, 0]])
         if self.depthwise:
             return tf.nn.depthwise_conv2d(x, kernel, [1, self.stride, self.stride, 1],
                                           self.padding, dilations=[self.rate, self.rate])
+        if self.rate > 1 and trained:
+            return atrous.conv2d(x, kernel, self.rate, self.padding)
         return tf.nn.conv2d(x, kernel, self.stride, self.padding, dilations=self.rate)
 
 
