@@ -1,8 +1,8 @@
-"""Measures what things cost: `load`, `load_memory`, `determinism`, `inference`, `input`.
+"""Measures what things cost: `load`, `load_memory`, `step`, `inference`, `input`.
 
 load         a propagation and a cycle by parts: of a run (--workdir), or measured (--gin_file)
 load_memory  peak memory and buffer at the paper's VOC size, on pictures made up for it
-determinism  what deterministic operations cost in each kind of step
+step         ms of a training step: oneDNN on and off, deterministic operations on and off
 inference    milliseconds of exported networks beside plain TF1 graphs; three, or --model
 input        images a second of the input beside a training step's; MobileNetV2's, or --model's
 Example:  python tools/benchmark.py load --gin_file=gin/demo_smallest.gin
@@ -19,7 +19,7 @@ from absl import flags  # noqa: E402
 from tf_advseg.core import command_line  # noqa: E402
 from tf_advseg.core import runtime  # noqa: E402
 
-KINDS = ('load', 'load_memory', 'determinism', 'inference', 'input')
+KINDS = ('load', 'load_memory', 'step', 'inference', 'input')
 VOC = ('models/deeplabv3_mobilenet_v2.gin', 'methods/load.gin')
 
 command_line.define_common_flags('gin_file', 'gin_param', 'workdir', 'strategy', 'model',
@@ -41,10 +41,10 @@ def main(argv):
     kind = errors.require_one_of('benchmark', argv[1] if len(argv) > 1 else 'none', KINDS)
     if kind == 'load' and not FLAGS.gin_file and not FLAGS.workdir:
         raise errors.UserError('nothing to measure: add --workdir=RUN_DIRECTORY or --gin_file=…')
-    if kind == 'determinism':
-        from tf_advseg.experiments import determinism
+    if kind == 'step':
+        from tf_advseg.experiments import step_benchmark
         from tf_advseg.reporting import tables
-        print(tables.to_text(determinism.measure()))
+        print(tables.to_text(step_benchmark.measure()))
         return
     if kind == 'inference':
         _inference()

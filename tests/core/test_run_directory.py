@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from tf_advseg.core import files
+from tf_advseg.core import files, lanes, run_directory
 from tf_advseg.core.errors import UserError
 from tf_advseg.core.run_directory import RunDirectory
 
@@ -38,9 +38,45 @@ def test_environment(run):
     RunDirectory(run.path).open(CONFIG).close()
     environment = files.read_json(run.environment_path)
     assert environment['python'] == '.'.join(map(str, sys.version_info[:3]))
-    assert environment['packages']['tensorflow'].startswith('2.15')
+    version = environment['packages']['tensorflow']
+    assert version == lanes.of_python().constraint
     assert environment['cpu_count'] == os.cpu_count() and environment['argv'] == sys.argv
     assert len(environment['earlier_starts']) == 1
+
+
+OTHER = {'reference': '2.21.0', 'current': '2.15.1'}  # TensorFlows of the other lane
+SAME = {'reference': '2.15.0', 'current': '2.20.1'}   # of the same, another release
+
+
+def test_a_run_of_the_other_lane_is_not_gone_on_with(run):
+    """Its steps would come from two TensorFlows; nothing in it is touched."""
+    run.open(CONFIG)
+    run.close()
+    assert run_directory.lane_of(run.path) == lanes.of_python().name
+    environment = files.read_json(run.environment_path)
+    environment['packages']['tensorflow'] = OTHER[lanes.of_python().name]
+    files.write_json(run.environment_path, environment)
+    before = run.environment_path.read_bytes()
+    with pytest.raises(UserError) as error:
+        RunDirectory(run.path).open(CONFIG)
+    text = str(error.value)
+    assert text.startswith(f'{run.path}: was started with TensorFlow 2.') and '\n' not in text
+    assert 'another --workdir' in text and lanes.of_python().described in text
+    assert run.environment_path.read_bytes() == before
+    environment['packages']['tensorflow'] = SAME[lanes.of_python().name]
+    files.write_json(run.environment_path, environment)
+    RunDirectory(run.path).open(CONFIG).close()  # another release of the same lane goes on
+
+
+def test_a_run_that_does_not_tell_its_lane_is_gone_on_with(run):
+    run.open(CONFIG)
+    run.close()
+    for content in ({}, {'packages': {'tensorflow': None}}):
+        files.write_json(run.environment_path, content)
+        assert run_directory.lane_of(run.path) is None
+        RunDirectory(run.path).open(CONFIG).close()
+    run.environment_path.unlink()
+    assert run_directory.lane_of(run.path) is None
 
 
 def test_second_start_goes_on_and_clears_what_a_kill_left(run):

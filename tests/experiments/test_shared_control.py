@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_advseg.core import configuration, files, journal, run_directory
+from tf_advseg.core import configuration, files, journal, lanes, run_directory
 from tf_advseg.core.errors import UserError
 from tf_advseg.data import records
 from tf_advseg.experiments import adversarial_outcome, dataset, networks, outcome
@@ -273,8 +273,14 @@ def _split(run, part, ids):
     rewrite(run / 'split.json', 'splits', part, value=ids)
 
 
+OTHER_LANE = {'reference': '2.21.0', 'current': '2.15.1'}
+
+
 @pytest.mark.parametrize('spoil, reason', [
     (lambda run: (run / 'stages' / 'control' / 'done.json').unlink(), 'it has no finished control'),
+    (lambda run: rewrite(run / 'environment.json', 'packages', 'tensorflow',
+                         value=OTHER_LANE[lanes.of_python().name]),
+     'it was trained with another TensorFlow (environment.json)'),
     (_config, 'experiment.seed: was 4, now not set and 1 more)'),
     (lambda run: _weights(run, step=1e-4), 'it starts from other weights (checkpoints/stage1)'),
     (lambda run: _split(run, 'train', ['train_00001', 'train_00000']), '(split.json: train)'),

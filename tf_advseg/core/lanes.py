@@ -27,6 +27,11 @@ class Lane:
     tensorflow: tuple
     constraint: str
 
+    @property
+    def described(self):
+        """'TensorFlow 2.15 (the reference lane)'."""
+        return f'TensorFlow {".".join(map(str, self.tensorflow))} (the {self.name} lane)'
+
 
 REFERENCE = Lane('reference', ((3, 9), (3, 11)), (2, 15), '2.15.1')
 CURRENT = Lane('current', ((3, 12), (3, 13)), (2, 21), '2.21.0')

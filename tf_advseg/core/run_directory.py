@@ -9,7 +9,7 @@ import shutil
 import sys
 import time
 
-from tf_advseg.core import configuration, files
+from tf_advseg.core import configuration, files, lanes
 from tf_advseg.core.errors import UserError
 
 CONFIG = 'config.gin'
@@ -18,8 +18,8 @@ ENVIRONMENT = 'environment.json'
 PARTIAL_RECORDS = 'records.partial'  # the data set's: checked piece by piece when gone on with
 _FOLDERS = ('stages', 'checkpoints', 'lookahead', 'lookahead/snapshots', 'lookahead/buffer',
             'figures', 'tensorboard')
-_PACKAGES = ('tensorflow', 'keras', 'tensorflow-addons', 'keras-cv', 'numpy', 'gin-config',
-             'absl-py', 'pillow', 'matplotlib', 'tqdm', 'protobuf', 'h5py')
+_PACKAGES = ('tensorflow', 'keras', 'tf-keras', 'tensorflow-addons', 'keras-cv', 'numpy',
+             'gin-config', 'absl-py', 'pillow', 'matplotlib', 'tqdm', 'protobuf', 'h5py')
 
 
 def describe_environment():
@@ -44,6 +44,37 @@ def describe_environment():
         'argv': list(sys.argv),
         'time': time.time(),
     }
+
+
+def lane_of(path):
+    """The lane (see `lanes`) that a run was last started in; None where nothing tells.
+
+    Args:
+      path: the run's folder.
+    """
+    environment = pathlib.Path(path) / ENVIRONMENT
+    if not environment.is_file():
+        return None
+    version = files.read_json(environment).get('packages', {}).get('tensorflow')
+    return lanes.of_tensorflow(version) if version else None
+
+
+def require_lane(path):
+    """Refuses a run of the other lane: with steps of two TensorFlows it could be repeated in none.
+
+    Args:
+      path: the run's folder.
+
+    Raises:
+      UserError: it was started in the other lane.
+    """
+    was, here = lane_of(path), lanes.of_python()
+    if was not in (None, here.name):
+        other = next(lane for lane in lanes.LANES if lane.name == was)
+        raise UserError(
+            f'{path}: was started with {other.described}, this is {here.described}; a run does not '
+            'resume in the other lane: go on with it there, or choose another --workdir (evaluate, '
+            'predict, export and inspect_run read it from here)')
 
 
 class RunDirectory:
@@ -179,6 +210,7 @@ class RunDirectory:
                 raise UserError(f'{self.path}: was made with another configuration: '
                                 f'{"; ".join(changed[:5])}{more}. Give it the old one, or '
                                 'another --workdir')
+            require_lane(self.path)
         for name in _FOLDERS:
             (self.path / name).mkdir(parents=True, exist_ok=True)
         self.removed = files.remove_temporaries(self.path)

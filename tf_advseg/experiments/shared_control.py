@@ -16,6 +16,7 @@ from tf_advseg.core import configuration
 from tf_advseg.core import errors
 from tf_advseg.core import files
 from tf_advseg.core import journal
+from tf_advseg.core import run_directory
 from tf_advseg.experiments import networks
 from tf_advseg.experiments import stage_one
 from tf_advseg.methods import hung_settings
@@ -143,6 +144,8 @@ def _refusal(context, path, identity):
         return 'it is this very run'
     if not marker.is_file():
         return 'it has no finished control'
+    if run_directory.lane_of(path) not in (None, run_directory.lane_of(context.run.path)):
+        return 'it was trained with another TensorFlow (environment.json)'
     changed = differences((path / 'config.gin').read_text(encoding='utf-8'),
                           configuration.config_text())
     if changed:

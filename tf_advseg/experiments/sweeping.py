@@ -13,6 +13,7 @@ from tf_advseg.core import configuration
 from tf_advseg.core import errors
 from tf_advseg.core import files
 from tf_advseg.core import progress
+from tf_advseg.core import run_directory
 
 RESULTS, REPORT = 'results.json', 'report.html'
 # In these, runs that are tabled together may differ without a word.
@@ -172,7 +173,7 @@ def check(cells, gin_files, gin_params, data_dir=None, checkpoint=None):
 
     Raises:
       UserError: a name or value that gin does not take, or a finished run of another
-        configuration in a cell's folder.
+        configuration, or of the other lane, in a cell's folder.
     """
     from tf_advseg.experiments import outcome
     from tf_advseg.experiments import training
@@ -189,6 +190,7 @@ def check(cells, gin_files, gin_params, data_dir=None, checkpoint=None):
             if changed:
                 raise errors.UserError(f'{cell.folder}: was made with another configuration: '
                                        f'{"; ".join(changed[:3])}; choose another --workdir')
+            run_directory.require_lane(cell.folder)
         cell = dataclasses.replace(cell, columns=_asked_for())
         if outcome.CONTROL in cell.columns and _takes_turns():
             cell = dataclasses.replace(cell, control_from=_trains_the_same(trained, cell, text))

@@ -11,6 +11,9 @@ from tf_advseg.losses import adversarial
 from tf_advseg.lookahead import discriminator_data
 from tf_advseg.training import checkpoints
 from tf_advseg.training import health
+from tf_advseg.training import loop
+
+READ_EVERY = 10  # steps between looks at what they computed: each look waits for the device
 
 
 class DiscriminatorTrainer:
@@ -65,20 +68,26 @@ class DiscriminatorTrainer:
         order = self._order(serial)
         real = int((order[:, 1] == discriminator_data.REAL).sum())
         weight_real, weight_fake = adversarial.fake_set_weights((len(order) - real) / real)
-        totals = {}
+        taken = []
         batches = self._data.training(order, self._streams.seed('disc_augment', serial))
         steps = len(order) // settings.discriminator_batch_size or 1
         description = f'discriminator, cycle {cycle}, epoch {state["epoch"] + 1}'
         with progress.Progress(steps, description) as bar:
             for step, batch in enumerate(batches):
-                scalars = self._stepper(
+                taken.append(self._stepper(
                     'adversary', batch, self._streams.seed('disc_dropout', step, salt=serial),
-                    weight_real=weight_real, weight_fake=weight_fake)
-                if not health.is_finite(scalars):
-                    return False, scalars
-                for name, value in scalars.items():
-                    totals[name] = totals.get(name, 0.0) + value / steps
-                bar.update(1, loss=scalars['loss/disc'])
+                    weight_real=weight_real, weight_fake=weight_fake))
+                if len(taken) % READ_EVERY:
+                    bar.update(1)
+                    continue
+                bad = health.first_bad(taken[-READ_EVERY:])
+                if bad:
+                    return False, bad
+                bar.update(1, loss=taken[-1]['loss/disc'])
+        bad = health.first_bad(taken)
+        if bad:
+            return False, bad
+        totals = loop.means(taken, steps)
         self._reestimate(order, serial)
         held_out = self._hold_out()
         state['epoch'] += 1

@@ -330,20 +330,18 @@ class LookAhead:
             self._batches = iter(loop.distribute(
                 self.data.batches(self.state.budget_step), self._strategy))
         phase = 'segmentor' if self.adversarial else 'cross_entropy'
-        totals = {}
+        taken = []
         with self.watch.time('generator step'):
             for _ in range(steps):
                 step = self.state.budget_step
-                scalars = self._stepper(phase, next(self._batches),
-                                        self._streams.seed('dropout', step),
-                                        adversarial_weight=self.state.adversarial_weight)
+                taken.append(self._stepper(phase, next(self._batches),
+                                           self._streams.seed('dropout', step),
+                                           adversarial_weight=self.state.adversarial_weight))
                 if self.store.average is not None:
                     self.store.average.after_step()
                 self.state.budget_step += 1
                 self.state.seen['end'][-1][1] = self.state.budget_step
-                for name, value in scalars.items():
-                    totals[name] = totals.get(name, 0.0) + value / steps
-        return totals
+            return loop.means(taken, steps)
 
     def _diagnose(self):
         """Logs the two gradients' ratio and cosine on a batch of the diagnostics' own stream."""
@@ -353,7 +351,7 @@ class LookAhead:
         step = self.state.budget_step
         with self.watch.time('diagnostics'):
             scalars = self._meter.diagnose(step)
-        scalars['adversarial_weight'] = self.state.adversarial_weight
+        scalars = {**scalars, 'adversarial_weight': self.state.adversarial_weight}
         self._metrics.append('diagnostics', budget_step=step, **scalars)
         if self._monitor:
             self._monitor.scalars(step, scalars)

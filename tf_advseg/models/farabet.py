@@ -55,8 +55,8 @@ class SparseConvolution(layers.Convolution):
                          stddev=float(inputs) ** -0.5, seed=seed)
         self.connected = connected.astype(np.float32)
 
-    def _convolve(self, x, kernel):
-        return super()._convolve(x, kernel * self.connected)
+    def _convolve(self, x, kernel, trained=True):
+        return super()._convolve(x, kernel * self.connected, trained)
 
 
 class ScaleInvariantFeatures(tf.keras.layers.Layer):

@@ -56,6 +56,7 @@ class WeightAverage(tf.Module):
                      aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA)
         self.steps = tf.Variable(0, name='steps', **first)
         self.models = tf.Variable(int(self.start == 0), name='models', **first)
+        self._counted = None
         # Past the Module's __setattr__, which would write the network down as a part of this.
         object.__setattr__(self, '_local', strategy.experimental_local_results)
         object.__setattr__(self, '_pairs', list(zip(self._here(self.averages),
@@ -73,14 +74,21 @@ class WeightAverage(tf.Module):
     def begin(self):
         """Counts from here: the weights as they are now are those that the stage begins with."""
         self.steps.assign(0)
+        self._counted = 0
         self.models.assign(int(self.start == 0))
         self._take()
+
+    def was_restored(self):
+        """Called after a restore has set `steps`: what Python remembers of it is void."""
+        self._counted = None
 
     def after_step(self):
         """Call it after each step of the segmentor, outside of `strategy.run`."""
         self.steps.assign_add(1)
-        # Read, not mirrored in Python: a restore or a rewind sets it back.
-        step = int(self.steps.read_value())
+        # Counted in Python too: to read the variable at every step would wait for the device.
+        self._counted = (int(self.steps.read_value()) if self._counted is None
+                         else self._counted + 1)
+        step = self._counted
         if step == self.start:
             self._take()
             self.models.assign(1)

@@ -54,6 +54,8 @@ def write_state(folder, chief=True, **trackables):
 def read_state(folder, **trackables):
     """Restores what `write_state` wrote; every variable must be found.
 
+    An object with a method `was_restored` is told.
+
     Raises:
       UserError: the folder is missing or damaged, or does not fit the given objects.
     """
@@ -66,6 +68,8 @@ def read_state(folder, **trackables):
         raise errors.UserError(f'{folder}: does not fit this network ({_first_line(error)}); was '
                                'it made with other settings?') from error
     status.expect_partial()  # an optimizer that is not asked for is left out on purpose
+    for restored in trackables.values():
+        getattr(restored, 'was_restored', lambda: None)()
 
 
 def saved_shapes(folder, name):

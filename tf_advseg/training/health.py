@@ -9,6 +9,43 @@ def is_finite(scalars):
     return all(math.isfinite(value) for value in scalars.values())
 
 
+def first_bad(steps):
+    """The first of several steps' scalars that holds a number which is not finite, or None."""
+    return next((scalars for scalars in steps if not is_finite(scalars)), None)
+
+
+class UnreadScalars:
+    """Scalars of steps that were taken but not yet looked at, so that no step waits for the device.
+
+    Args:
+      description: of the stage, for the message.
+      most: steps after which they are looked at in any case.
+    """
+
+    def __init__(self, description, most=50):
+        self._description = description
+        self._most = most
+        self._waiting = []
+
+    def add(self, step, phase, scalars):
+        """Puts one step's scalars aside; returns whether there are enough to be looked at."""
+        self._waiting.append((step, phase, scalars))
+        return len(self._waiting) >= self._most
+
+    def look(self):
+        """Reads them all.
+
+        Raises:
+          UserError: one is not finite; names the first step with such a loss.
+        """
+        waiting, self._waiting = self._waiting, []
+        for step, phase, scalars in waiting:
+            if not is_finite(scalars):
+                raise errors.UserError(
+                    f'{self._description}: the loss is not finite at step {step} ({phase}); lower '
+                    'its learning rate, or look at the data with tools/doctor.py')
+
+
 class NonFiniteGuard:
     """Counts non-finite steps of a run and gives up beyond a limit.
 

@@ -1,4 +1,5 @@
 """Taking a method's steps: compiled once per phase, resumable, under any strategy."""
+import collections.abc
 import dataclasses
 import pathlib
 import shutil
@@ -16,6 +17,49 @@ from tf_advseg.training import health
 from tf_advseg.training import strategy as strategies
 
 STATE = 'state.json'
+
+
+class Scalars(collections.abc.Mapping):
+    """A step's global scalars by name; they stay on the device until one of them is read.
+
+    Reading waits until the device has taken the step, so a loop that reads none hands out steps
+    ahead of it. What is read is a float.
+
+    Args:
+      tensors: dict name -> scalar tensor.
+    """
+
+    def __init__(self, tensors):
+        self._tensors, self._floats = tensors, None
+
+    def __getitem__(self, name):
+        if self._floats is None:
+            self._floats = {key: float(value) for key, value in self._tensors.items()}
+            self._tensors = None
+        return self._floats[name]
+
+    def __iter__(self):
+        return iter(self._tensors if self._floats is None else self._floats)
+
+    def __len__(self):
+        return len(self._tensors if self._floats is None else self._floats)
+
+
+def means(taken, count):
+    """Sums of the scalars of some steps, each divided by `count`; they are fetched here.
+
+    Args:
+      taken: list of `Scalars`.
+      count: int above 0.
+
+    Returns:
+      dict name -> float.
+    """
+    totals = {}
+    for scalars in taken:
+        for name, value in scalars.items():
+            totals[name] = totals.get(name, 0.0) + value / count
+    return totals
 
 
 class Stepper:
@@ -43,12 +87,11 @@ class Stepper:
           **scalars: floats handed to the step as tensors.
 
         Returns:
-          dict name -> float (global values).
+          `Scalars`: name -> float (global values), fetched when one is read.
         """
         arguments = (batch,) if seed is None else (batch, tf.constant(seed, tf.int32))
         tensors = {name: tf.constant(value, tf.float32) for name, value in scalars.items()}
-        outputs = self._function(step)(arguments, tensors)
-        return {name: float(value) for name, value in outputs.items()}
+        return Scalars(self._function(step)(arguments, tensors))
 
     def local(self, function):
         """A function of tensors compiled once, its inputs not split over replicas.
@@ -118,7 +161,8 @@ def train(stepper, method, batches, plan, folder, strategy, streams, metrics, de
       metrics: a Journal; cut back to the last durable state on a resume.
       description: the progress bar's and the metrics' name of this stage.
       checkpoint_every: steps between durable states.
-      log_every: steps of a stream between its lines in `metrics`.
+      log_every: steps of a stream between its lines in `metrics`. Only then, and where something
+        is evaluated or saved, are a step's scalars fetched from the device.
       evaluate_every: steps of the segmentor between calls of `evaluate(done)`, `done` being how
         many it has taken; 0 for never. It returns a list of dicts, which are logged.
       evaluate: see above; called after the last step as well.
@@ -134,7 +178,7 @@ def train(stepper, method, batches, plan, folder, strategy, streams, metrics, de
       Seconds spent, those of earlier starts included.
 
     Raises:
-      UserError: a loss is not finite.
+      UserError: a loss is not finite; nothing after the last finite one has been written.
     """
     folder = pathlib.Path(folder)
     chief = strategies.is_chief(strategy)
@@ -146,7 +190,9 @@ def train(stepper, method, batches, plan, folder, strategy, streams, metrics, de
     if first >= plan.total:
         return seconds
     source = _Batches(batches, strategy)
-    hooks = _Hooks(metrics, log_every, evaluate_every, evaluate, diagnose_every, diagnose, average)
+    unread = health.UnreadScalars(description)
+    hooks = _Hooks(metrics, log_every, evaluate_every, evaluate, diagnose_every, diagnose, average,
+                   unread)
     with progress.Progress(plan.total - first, description) as bar, record_sets.data_errors():
         for step in range(first, plan.total):
             turn, done = plan.turn(step), step + 1
@@ -155,13 +201,14 @@ def train(stepper, method, batches, plan, folder, strategy, streams, metrics, de
             seed = streams.seed('dropout', turn.index, _salt(turn.stream))
             hooks.before(turn, place, batch, seed)
             scalars = stepper(turn.phase, batch, seed)
-            if not health.is_finite(scalars):
-                raise errors.UserError(
-                    f'{description}: the loss is not finite at step {step} ({turn.phase}); lower '
-                    'its learning rate, or look at the data with tools/doctor.py')
-            bar.update(1, loss=f'{scalars.get("loss/ce", scalars.get("loss/disc")):.3f}')
+            saves = done % checkpoint_every == 0 or last
+            if unread.add(step, turn.phase, scalars) or saves or hooks.reads(turn, last):
+                unread.look()
+                bar.update(1, loss=f'{scalars.get("loss/ce", scalars.get("loss/disc")):.3f}')
+            else:
+                bar.update(1)
             evaluated = hooks.after(turn, place, scalars, last)
-            if done % checkpoint_every == 0 or last or evaluated:
+            if saves or evaluated:
                 _save(folder, done, state, metrics, chief, time.perf_counter() - began, memory)
                 strategies.barrier(strategy)
     return time.perf_counter() - began
@@ -191,24 +238,35 @@ class _Hooks:
     diagnose_every: int
     diagnose: object
     average: object
+    unread: health.UnreadScalars
 
     def before(self, turn, place, batch, seed):
         """The gradients on the batch that the step will take."""
         if _is_own(turn) and self.diagnose_every and turn.index % self.diagnose_every == 0:
+            self.unread.look()  # a diverged network has no gradients to log
             self.metrics.append('gradients', **place, **self.diagnose(batch, seed))
+
+    def reads(self, turn, last):
+        """Whether `after` reads what a step has computed, or the weights that it has left."""
+        return self._logs(turn, last) or self._evaluates(turn, last)
 
     def after(self, turn, place, scalars, last):
         """The average follows, then lines are written; returns whether it evaluated."""
-        own, taken = _is_own(turn), turn.index + 1
-        if own and self.average is not None:
+        if _is_own(turn) and self.average is not None:
             self.average.after_step()
-        if taken % self.log_every == 0 or last:
+        if self._logs(turn, last):
             self.metrics.append('stage', **place, **scalars)
-        due = own and self.evaluate_every and self.evaluate and (
-            taken % self.evaluate_every == 0 or last)
-        for found in self.evaluate(taken) if due else ():
+        due = self._evaluates(turn, last)
+        for found in self.evaluate(turn.index + 1) if due else ():
             self.metrics.append(found.pop('event', 'stage'), **place, **found)
-        return bool(due)
+        return due
+
+    def _logs(self, turn, last):
+        return (turn.index + 1) % self.log_every == 0 or last
+
+    def _evaluates(self, turn, last):
+        return bool(_is_own(turn) and self.evaluate_every and self.evaluate and (
+            (turn.index + 1) % self.evaluate_every == 0 or last))
 
 
 def _is_own(turn):
