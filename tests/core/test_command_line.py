@@ -35,6 +35,11 @@ def main(argv):
         kind = type('ResourceExhaustedError', (Exception,),
                     {'__module__': 'tensorflow.python.framework.errors_impl'})
         raise kind('OOM when allocating tensor\\nwith shape')
+    if values.workdir == 'undetermined':
+        kind = type('UnimplementedError', (Exception,),
+                    {'__module__': 'tensorflow.python.framework.errors_impl'})
+        raise kind('Graph execution error:\\n\\nDeterminism is not yet supported in GPU '
+                   'implementation of DenseBincount.\\n\\t [[{{node x}}]] [Op:__inference_run_1]')
     if values.workdir == 'stop':
         raise KeyboardInterrupt
     if (values.workdir or '').startswith('terminated'):
@@ -126,6 +131,13 @@ def test_memory_that_runs_out_is_one_line_with_advice(tool, how):
     code, out, err = tool(f'--workdir={how}')
     assert code == 1 and out == '' and err.count('\n') == 1
     assert err.startswith('error: out of memory; use smaller')
+
+
+def test_an_operation_without_a_deterministic_kernel_is_one_line_with_advice(tool):
+    code, out, err = tool('--workdir=undetermined')
+    assert code == 1 and out == '' and err.count('\n') == 1
+    assert err.startswith('error: TensorFlow has no deterministic GPU kernel for DenseBincount; ')
+    assert '--nodeterministic' in err and 'CUDA_VISIBLE_DEVICES=-1' in err
 
 
 def test_tensorflows_error_is_known():

@@ -66,3 +66,52 @@ def test_what_an_import_that_fails_has_to_say_is_shown(repository, tmp_path):
         env={**os.environ, 'PYTHONPATH': str(tmp_path), 'TF_CPP_MIN_LOG_LEVEL': '3'})
     assert done.returncode == 1
     assert 'a library complains' in done.stderr and 'libfoo is not there' in done.stderr
+
+
+# TensorFlow's own sentences, as they stand in the libraries of 2.15.1 and 2.21.0.
+SENTENCES = {
+    'Determinism is not yet supported in GPU implementation of DenseBincount.': 'DenseBincount',
+    'Determinism is not yet supported for MaxPoolGradWithArgmax.': 'MaxPoolGradWithArgmax',
+    'Determinism is not yet supported in GPU implementation of Scatter ops with ref inputs. '
+    'Consider using resource variables instead if you want to run Scatter when op determinism is '
+    'enabled.': 'Scatter ops with ref inputs',
+    'A deterministic GPU implementation of fused batch-norm backprop, when training is disabled, '
+    'is not currently available.': 'fused batch-norm backprop, when training is disabled',
+    'A deterministic GPU implementation of DepthwiseConvBackpropFilter is not available with this '
+    'version of cuDNN. Please build with cuDNN version 7.6.3 or later.':
+        'DepthwiseConvBackpropFilter',
+    'Deterministic GPU implementation of unsorted segment reduction op not available.':
+        'unsorted segment reduction op',
+    'The GPU implementation of SoftmaxCrossEntropyWithLogits that would have been executed is not '
+    'deterministic. Note that the Python API uses an alternative, deterministic, GPU-accelerated '
+    'path when determinism is enabled.': 'SoftmaxCrossEntropyWithLogits'}
+
+
+@pytest.mark.parametrize('sentence', SENTENCES)
+def test_operations_without_a_deterministic_kernel_are_named(sentence):
+    import tensorflow as tf
+    text = ('Graph execution error:\n\nDetected at node gradient_tape/bn defined at (most recent '
+            f'call last):\n  File "a.py", line 3, in <module>\n{sentence}\n\t [[{{{{node bn}}}}]] '
+            '[Op:__inference_run_12]')
+    name = runtime.operation_without_deterministic_kernel
+    assert name(tf.errors.UnimplementedError(None, None, text)) == SENTENCES[sentence]
+    assert name(tf.errors.InternalError(None, None, text)) is None  # not what it is raised as
+    assert name(RuntimeError(text)) is None
+
+
+def test_what_is_not_built_for_another_reason_is_no_question_of_determinism():
+    import tensorflow as tf
+    error = tf.errors.UnimplementedError(None, None, 'Fused conv is not implemented for grouped')
+    assert runtime.operation_without_deterministic_kernel(error) is None
+
+
+def test_tensorflows_library_still_says_it_in_these_words():
+    """The first sentences of the list, in the library that this session has loaded."""
+    import mmap
+    import pathlib
+
+    import tensorflow as tf
+    library = pathlib.Path(tf.__file__).parent / 'libtensorflow_cc.so.2'
+    with open(library, 'rb') as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
+        missing = [sentence for sentence in SENTENCES if text.find(sentence.encode()) < 0]
+    assert not missing

@@ -247,6 +247,22 @@ def _out_of_memory(error):
         for kind in type(error).__mro__)
 
 
+def _surroundings_line(error):
+    """What to tell where the machine, not the program, is at fault; None for any other error."""
+    if _out_of_memory(error):
+        return ('out of memory; use smaller pictures, crops, batches, --eval_scales or --window, '
+                'or a machine with more')
+    operation = runtime.operation_without_deterministic_kernel(error)
+    return None if operation is None else no_deterministic_kernel_line(operation)
+
+
+def no_deterministic_kernel_line(operation):
+    """The line for an operation that TensorFlow cannot do deterministically on a GPU."""
+    return (f'TensorFlow has no deterministic GPU kernel for {operation}; train with '
+            '--nodeterministic (two runs may then differ in their last digits), or keep to the CPU '
+            'with CUDA_VISIBLE_DEVICES=-1 in the environment')
+
+
 def _guarded(main, resumes):
     """Returns `main` with its user errors as one line and its exit codes as the house has them."""
     def call(argv):
@@ -260,10 +276,10 @@ def _guarded(main, resumes):
         except BrokenPipeError:
             return _reader_gone()
         except Exception as error:
-            if not _out_of_memory(error):
+            line = _surroundings_line(error)
+            if line is None:
                 raise
-            print('error: out of memory; use smaller pictures, crops, batches, --eval_scales or '
-                  '--window, or a machine with more', file=sys.stderr)
+            print(f'error: {line}', file=sys.stderr)
             return 1
     return call
 

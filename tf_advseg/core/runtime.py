@@ -3,12 +3,20 @@ import contextlib
 import io
 import logging
 import os
+import re
 import sys
 import tempfile
 import warnings
 
 from tf_advseg.core import lanes
 from tf_advseg.core.errors import UserError
+
+# How TensorFlow 2.15 and 2.21 say that an operation has no deterministic GPU kernel. There is no
+# list of these operations to ask; the sentences were read out of its library.
+_NO_DETERMINISTIC_KERNEL = tuple(map(re.compile, (
+    r'Determinism is not yet supported (?:in GPU implementation of|for) (.+?)\.(?=\s|$)',
+    r'[Dd]eterministic GPU implementation of (.+?) (?:is )?not (?:currently )?available',
+    r'The GPU implementation of (\S+) that would have been executed is not deterministic')))
 
 
 def silence_tensorflow():
@@ -94,6 +102,23 @@ def onednn_is_on():
     # TensorFlow has no public name for it.
     from tensorflow.python.util import _pywrap_util_port
     return bool(_pywrap_util_port.IsMklEnabled())
+
+
+def operation_without_deterministic_kernel(error):
+    """Which operation it was that cannot be done deterministically; TensorFlow is not imported.
+
+    Args:
+      error: any exception.
+
+    Returns:
+      The operation as TensorFlow calls it ('DenseBincount'); None where the error is another one.
+    """
+    if not any(kind.__name__ == 'UnimplementedError' and kind.__module__.startswith('tensorflow.')
+               for kind in type(error).__mro__):
+        return None
+    text = ' '.join(str(error).split())
+    found = (pattern.search(text) for pattern in _NO_DETERMINISTIC_KERNEL)
+    return next((match[1].rstrip(',') for match in found if match), None)
 
 
 def configure(deterministic=False, logical_cpus=1, threads=None, seed=0):
