@@ -1,6 +1,7 @@
 # make setup   the environment, in .venv (done once; again when constraints.txt or setup.py change)
 # make test    the tests, two at a time         (TEST_FLAGS="--slow" adds the slow ones)
 # make demo    LoAd from nothing to a report    (DEMO_FLAGS="--smallest" for a first look)
+# make gpu-check   is the GPU right? text to paste  (GPU_FLAGS="--device=cpu" without one)
 # make clean   removes .venv and what was built
 #
 # PYTHON=/path/to/python chooses the interpreter; else the first of PYTHONS that is 3.9 to 3.13:
@@ -11,13 +12,14 @@ PYTHON :=
 PYTHONS := python3.11 python3.10 python3.9 python3.13 python3.12 python3 python
 DEMO_FLAGS :=
 TEST_FLAGS :=
+GPU_FLAGS :=
 LOG := $(VENV)/setup.log
 DONE := $(VENV)/setup.done
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
-.PHONY: all setup test demo clean
+.PHONY: all setup test demo gpu-check clean
 all: setup
 
 setup: $(DONE)
@@ -27,6 +29,9 @@ test: $(DONE)
 
 demo: $(DONE)
 	@$(VENV)/bin/python tools/demo.py $(DEMO_FLAGS)
+
+gpu-check: $(DONE)
+	@$(VENV)/bin/python tools/gpu_check.py $(GPU_FLAGS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info demo_run .pytest_cache .hypothesis

@@ -89,6 +89,8 @@ def test_targets_call_the_environment_s_python(clone):
         '.venv/bin/python -m pytest -n 2 --dist loadfile -x\n'
     assert make(clone, '-n', 'demo', 'DEMO_FLAGS=--smallest --workdir /tmp/a')[1] == \
         '.venv/bin/python tools/demo.py --smallest --workdir /tmp/a\n'
+    assert make(clone, '-n', 'gpu-check', 'GPU_FLAGS=--device=cpu')[1] == \
+        '.venv/bin/python tools/gpu_check.py --device=cpu\n'
     (clone / 'build').mkdir()
     assert make(clone, 'clean')[0] == 0
     assert not (clone / '.venv').exists() and not (clone / 'build').exists()
