@@ -102,6 +102,17 @@ def test_json_round_trip_is_exact_and_takes_numpy(tmp_path):
     assert files.read_json(path)['s'] == [1, 2]
 
 
+def test_a_dict_that_keras_has_wrapped_is_written_as_a_dict(tmp_path):
+    """An attribute of a model becomes one; newer versions of wrapt are no dict to json."""
+    import tensorflow as tf
+    model = tf.keras.Sequential()
+    model.settings = {'widths': [3, 4], 'inner': {'a': (1, 2)}}
+    files.write_json(tmp_path / 'a.json', {'model': model.settings})
+    assert files.read_json(tmp_path / 'a.json') == {
+        'model': {'widths': [3, 4], 'inner': {'a': [1, 2]}}}
+
+
+
 @pytest.mark.parametrize('content', [None, b'{"a": ', b'\xff\xfe\x00', b''])
 def test_unreadable_json_is_a_user_error(tmp_path, content):
     path = tmp_path / 'a.json'

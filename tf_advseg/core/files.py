@@ -1,4 +1,5 @@
 """Files that are either whole or not there: temporary name, flush, fsync, rename; checksums."""
+import collections.abc
 import contextlib
 import errno
 import hashlib
@@ -167,9 +168,11 @@ def _rename_folder(temporary, path):
 
 
 def _plain(value):
-    """json's fallback: NumPy scalars and arrays, paths and sets as plain values."""
+    """json's fallback: NumPy scalars and arrays, mappings, paths and sets as plain values."""
     if hasattr(value, 'tolist'):
         return value.tolist()
+    if isinstance(value, collections.abc.Mapping):  # Keras wraps a dict that is a model's attribute
+        return dict(value)
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if isinstance(value, (set, frozenset)):
