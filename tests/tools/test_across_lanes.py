@@ -63,7 +63,7 @@ def run_in(repository):
         clean = {name: value for name, value in os.environ.items()
                  if name not in ('TF_USE_LEGACY_KERAS', 'KERAS_BACKEND')}
         done = subprocess.run([interpreter, *map(str, words)], cwd=repository, text=True,
-                              capture_output=True, check=False, timeout=900, env=clean)
+                              capture_output=True, check=False, timeout=3000, env=clean)
         assert may_fail or done.returncode == 0, done.stderr[-3000:]
         return done
     return run
