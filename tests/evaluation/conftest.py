@@ -2,6 +2,7 @@
 import pathlib
 import sys
 
+import numpy as np
 import pytest
 
 # The tests run in importlib mode, which puts no test folder on the path.
@@ -24,3 +25,10 @@ def spec_of():
         names = [f'c{number}' for number in range(classes)]
         return DatasetSpec('some', names, default_palette(classes), **fields)
     return make
+
+
+@pytest.fixture
+def official_script_runs(monkeypatch):
+    """cityscapesscripts 2.3.0 calls np.in1d, which NumPy 2.4 has taken away; isin is its heir."""
+    if not hasattr(np, 'in1d'):
+        monkeypatch.setattr(np, 'in1d', np.isin, raising=False)

@@ -16,6 +16,7 @@ from tf_advseg.data.official_specs import SPECS
 from tf_advseg.evaluation.cityscapes import AVERAGE_SIZE, CityscapesScores
 from tf_advseg.evaluation.picture_counts import PictureIoU
 
+pytestmark = pytest.mark.usefixtures('official_script_runs')
 SPEC = SPECS['cityscapes']
 ALL_IDS = [label.id for label in official_labels.labels if label.id >= 0]
 KEPT = np.array(SPEC.official_ids)

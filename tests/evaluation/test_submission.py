@@ -47,7 +47,7 @@ def test_ade20k_wants_1_to_150_whatever_the_network_has():
     assert old.translation.tolist() == [-1, *range(150)] and old.spec == made.spec
 
 
-def test_cityscapes_script_finds_and_counts_the_files(tmp_path, monkeypatch):
+def test_cityscapes_script_finds_and_counts_the_files(tmp_path, monkeypatch, official_script_runs):
     from cityscapesscripts.evaluation import evalPixelLevelSemanticLabeling as official
     truth = np.random.default_rng(0).integers(0, 19, (12, 20)).astype(np.uint8)
     spec = SPECS['cityscapes']
