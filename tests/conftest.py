@@ -6,6 +6,7 @@ session can test one device and a two-replica MirroredStrategy.
 import importlib.util
 import os
 import pathlib
+import sys
 import warnings
 
 import pytest
@@ -44,6 +45,28 @@ def _no_gin_left_over():
     gin.clear_config()
     yield
     gin.clear_config()
+
+
+@pytest.fixture
+def lines_run():
+    """Function: the lines of our package that a call runs; work, whatever else the machine does."""
+    def count(function):
+        lines = [0]
+
+        def trace(frame, event, argument):
+            if 'tf_advseg' not in frame.f_code.co_filename:
+                return None
+            lines[0] += event == 'line'
+            return trace
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            function()
+        finally:
+            sys.settrace(before)
+        return lines[0]
+    return count
 
 
 @pytest.fixture(scope='session')

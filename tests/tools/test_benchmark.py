@@ -138,7 +138,7 @@ def test_turns_are_taken():
     from tf_advseg.experiments import inference_benchmark
     calls = []
     seconds = inference_benchmark.interleaved([lambda i=i: calls.append(i) for i in range(3)], 4)
-    assert seconds.shape == (3, 4) and (seconds > 0).all()
+    assert seconds.shape == (3, 4) and (seconds >= 0).all()  # 0 where the clock is coarse
     timed = calls[3 * inference_benchmark.WARM_UP:]
     assert sorted(timed) == sorted(4 * [0, 1, 2])
     assert {first for first in timed[::3]} == {0, 1, 2}

@@ -82,7 +82,10 @@ def test_one_bar_takes_the_place_of_all_others(monkeypatch, capsys):
     with demonstration.one_bar(Steps(), every=0.02):
         print('from another bar', file=sys.stderr)
         print('Stage 1: done')
-        time.sleep(0.15)
+        # The bar is drawn by a thread, at most ten times a second: waited for, not timed.
+        end = time.monotonic() + 60
+        while 'work' not in stream.getvalue() and time.monotonic() < end:
+            time.sleep(0.01)
     shown = stream.getvalue()
     assert 'demo, percent' in shown and 'work' in shown and 'from another bar' not in shown
     assert '<' in shown, 'no time left'
