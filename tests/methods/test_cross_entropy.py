@@ -50,17 +50,20 @@ def test_two_replicas_equal_one_device(two_replicas, phase, settings):
     scalars_two, variables_two = step(two_replicas, phase, **settings)
     assert scalars['loss/total'] > scalars['loss/ce'] > 0
     for name in scalars:
-        assert scalars[name] == pytest.approx(scalars_two[name], abs=1e-5)
+        assert scalars[name] == pytest.approx(scalars_two[name], rel=1e-5, abs=1e-5)
     for a, b in zip(variables, variables_two):
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 
 def test_fit_trains_the_default_phase():
     method = build(tf.distribute.get_strategy())
+    # The classes are about as frequent, so this bias alone costs a loss of 0.5 that its own
+    # gradient takes away, whatever the network makes of noise: far more than rounding.
+    method.segmentor.logits.bias.assign([0.0, 1.0, 2.0, 3.0])
     method.compile()
     before = method.segmentor.trainable_variables[0].numpy()
     history = method.fit(tf.data.Dataset.from_tensors(batch_of(2)).repeat(2), epochs=2, verbose=0)
-    assert history.history['loss/ce'][1] < history.history['loss/ce'][0]
+    assert history.history['loss/ce'][1] < history.history['loss/ce'][0] - 0.01
     assert np.abs(method.segmentor.trainable_variables[0].numpy() - before).max() > 0
 
 

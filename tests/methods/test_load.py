@@ -69,7 +69,8 @@ def test_a_propagation_on_two_replicas_equals_one_on_a_single_device(two_replica
     scalars_two, variables_two = one_step(two_replicas, phase, batch_of(), adversarial_weight=WEIGHT)
     assert scalars.keys() == scalars_two.keys()
     for name in scalars:
-        assert scalars[name] == pytest.approx(scalars_two[name], abs=1e-5), name
+        # Relative too: of the norm of all weights, 22, 1e-5 is but five float32 epsilons.
+        assert scalars[name] == pytest.approx(scalars_two[name], rel=1e-5, abs=1e-5), name
     start = [v.numpy() for v in build(single).segmentor.trainable_variables]
     moved = max(np.abs(a - b).max() for a, b in zip(start, variables))
     assert moved > 5e-4  # the comparison below is not one of standing still
@@ -81,14 +82,18 @@ def test_a_propagation_on_two_replicas_equals_one_on_a_single_device(two_replica
 
 
 def test_the_discriminators_step_on_two_replicas(two_replicas):
-    # Synchronised batch norm keeps the biased variance, hence the wider bound (see discriminators).
     single = tf.distribute.OneDeviceStrategy('/cpu:0')
     weights = dict(zip(('weight_real', 'weight_fake'), adversarial.fake_set_weights(3)))
     scalars, variables = one_step(single, 'adversary', adversary_batch(), **weights)
     scalars_two, variables_two = one_step(two_replicas, 'adversary', adversary_batch(), **weights)
     assert scalars['loss/disc'] == pytest.approx(scalars_two['loss/disc'], rel=1e-3)
-    for a, b in zip(variables, variables_two):
-        np.testing.assert_allclose(a, b, atol=2e-3)
+    start = build(single).discriminator.trainable_variables
+    ours, theirs = (values[-len(start):] for values in (variables, variables_two))
+    moved, off = (np.sqrt(sum(np.sum((a - b) ** 2) for a, b in zip(ours, others)))
+                  for others in ([v.numpy() for v in start], theirs))
+    # A norm: live batch norms over few values magnify rounding, and of single weights Adagrad's
+    # first step takes little more than the sign. Found 0.0024, demanded ten times that.
+    assert moved > 0.1 and off <= 0.024 * moved
 
 
 @pytest.mark.parametrize('kind', load.MAP_KINDS)
@@ -110,9 +115,11 @@ def test_a_map_from_the_buffer_gives_the_live_input(kind, tmp_path):
     assert np.abs(live).max() > 0.5
     if kind == 'quantised':  # steps of 1/255 in probability, worst where two logits cross
         assert difference.mean() < 5e-3 and difference.max() < 0.2
+    elif kind == 'hard':  # the same classes; where two logits tie, `maps` may say the other one
+        assert np.mean(difference > 0) < 1e-3
     else:  # float16 keeps 11 bits of a logit
         logits = np.abs(method(batch['image']).numpy()).max()
-        assert difference.max() <= (0.0 if kind == 'hard' else logits * 2.0 ** -11 + 1e-6)
+        assert difference.max() <= logits * 2.0 ** -11 + 1e-6
 
 
 @pytest.mark.parametrize('kind', load.MAP_KINDS)
