@@ -1,10 +1,10 @@
 """Losses, gradients, weight decay and batch norm of a training step, against the official code's.
 
-The reference was made with oneDNN off. With oneDNN off, in a process of its own where this one has
-it on, every variable's gradient is held to 1e-3 of its own norm. With it on, so is every one of
-the 65x65 case with frozen batch norm. In the others the gradient is not determined to 1e-3 in
-float32 (the last test proves it against float64): at 129x129 an activation sits on a ReLU6's kink,
-and live image pooling normalises two values. `SHARES` says what is demanded there.
+Every variable's gradient of the 65x65 case with frozen batch norm is held to 1e-3 of its own norm,
+with oneDNN on and off. In the others the gradient is not determined to 1e-3 in float32: at 129x129
+an activation sits on a ReLU6's kink, and live image pooling normalises two values. So the order in
+which a CPU's kernels add decides, with oneDNN on or off. There the last test compares our gradients
+in float64, which no CPU changes, with the reference closely, and float32 is held to `SHARES`.
 """
 import os
 import subprocess
@@ -22,9 +22,13 @@ CASES = ('mnv2_pascal_os16__65x65', 'mnv2_aspp_decoder_os16__129x129')
 ONEDNN = os.environ.get('TF_ENABLE_ONEDNN_OPTS', '1') != '0'
 NO_SEED = np.zeros(2, np.int32)
 TOLERANCE = 1e-3
-# With oneDNN on: (share of the variables, within what part of their own norms) of those that are
-# not determined to 1e-3. Found on one machine: 94 % and 3.8e-3; 94 % within 1e-2, and 5.2e-2.
-SHARES = {'frozen': ((0.9, TOLERANCE), (1.0, 1e-2)), 'live': ((0.9, 1e-2), (1.0, 0.1))}
+# (share of the variables, within what part of their own norms), where 1e-3 is not determined. EXACT
+# is how far the reference, in float32, is from float64: found 5.9e-4 and 2.5e-3, 1.1e-2 and 5.4e-2,
+# and a little room for other libraries. Ours in float32 is as far on its own CPU, so two such
+# distances lie between the two; a CPU may be twice as unlucky as the reference's: four.
+EXACT = {'frozen': ((0.9, 6.5e-4), (1.0, 2.8e-3)), 'live': ((0.9, 1.2e-2), (1.0, 6e-2))}
+SHARES = {mode: tuple((share, 4 * error) for share, error in pairs)
+          for mode, pairs in EXACT.items()}
 # A shift that the next batch norm takes away has the gradient 0: nothing but rounding is left.
 NOTHING = 1e-6
 
@@ -75,8 +79,13 @@ def frozen(case):
 def assert_close(case, kind, names, errors):
     """Every error, in parts of the variable's own norm, is within what can be demanded."""
     mode = 'live' if kind == 'batchstats' else 'frozen'
-    determined = not ONEDNN or (mode == 'frozen' and case.side == 65)
-    for share, tolerance in ((1.0, TOLERANCE),) if determined else SHARES[mode]:
+    determined = mode == 'frozen' and case.side == 65
+    assert_shares(names, errors, ((1.0, TOLERANCE),) if determined else SHARES[mode])
+
+
+def assert_shares(names, errors, shares):
+    """Each share of the errors is within its tolerance."""
+    for share, tolerance in shares:
         beyond = [f'{name} {error:.1e}' for name, error in zip(names, errors) if error > tolerance]
         assert len(beyond) <= (1.0 - share) * len(names), (tolerance, beyond)
 
@@ -98,7 +107,8 @@ def assert_norms(case, gradients, kind):
     if kind != 'batchstats':
         assert not nothing.any()
     assert all(name.endswith('project/BatchNorm/beta') for name in names[nothing])
-    assert (norms[nothing] < NOTHING * wanted.max()).all()
+    # Rounding alone: 3e-7 where found, and no more than a few times that on another CPU.
+    assert (norms[nothing] < 10 * NOTHING * wanted.max()).all()
     assert_close(case, kind, names[~nothing], (np.abs(norms - wanted) / wanted)[~nothing])
 
 
@@ -193,15 +203,17 @@ def hats(wanted, given):
 
 
 def test_where_the_reference_is_not_exact_to_the_tolerance(case, in_double):
-    """Its float32 gradients against float64's: what `SHARES` loosens is loose in both."""
+    """Its float32 gradients against our float64's: what is loosened is loose in the reference."""
     for kind, mode in (('plain', 'frozen'), ('batchstats', 'live')):
         loss, gradients = case.gradients(case.method(live=mode == 'live'))
         assert loss == pytest.approx(float(case.expected[f'loss_{kind}']), rel=1e-4)
         exact = np.array([np.linalg.norm(gradients[str(name)])
                           for name in case.expected['grad_names']])
         errors = np.abs(case.expected[f'{kind}_grad_norm'] - exact) / exact
-        errors = errors[exact > NOTHING * exact.max()]
+        there = exact > NOTHING * exact.max()
+        errors, names = errors[there], case.expected['grad_names'][there]
         if mode == 'frozen' and case.side == 65:
             assert errors.max() < 0.01 * TOLERANCE
             continue
-        assert TOLERANCE < errors.max() < SHARES[mode][-1][1]
+        assert errors.max() > TOLERANCE
+        assert_shares(names, errors, EXACT[mode])
