@@ -7,6 +7,7 @@ from PIL import Image
 from tf_advseg.core.errors import UserError
 from tf_advseg.evaluation import evaluator, multi_scale, prediction
 from tf_advseg.models import deeplab, layers, segmentor, zoo
+from ties import assert_same_counts
 
 CASES = ['mnv2_pascal_os16__129x129', 'mnv2_aspp_decoder_os16__129x129',
          'mnv2_pascal_os16__257x257', 'xception65_pascal_os16__129x129']
@@ -120,14 +121,14 @@ def test_an_evaluator_counts_the_averaged_prediction(two_replicas):
         multi_scale.probabilities(Probe(), images, (0.5, 1.0), True), -1), 3).numpy()
     data = [{'image': tf.constant(images), 'label': tf.constant(labels)}]
     found = evaluator.Evaluator(Probe(), lambda: data, 3, scales=(0.5, 1.0), flip=True)
-    np.testing.assert_array_equal(found.run(), expected)
+    assert_same_counts(found.run(), expected)
     plain = evaluator.Evaluator(Probe(), lambda: data, 3)
-    assert (plain.run() != expected).any()
+    assert np.abs(plain.run() - expected).sum() > 0.01 * expected.sum()  # not by ties
     with two_replicas.scope():
         model = Probe()
     both = evaluator.Evaluator(model, lambda: data, 3, strategy=two_replicas, scales=(0.5, 1.0),
                                flip=True)
-    np.testing.assert_array_equal(both.run(), expected)
+    assert_same_counts(both.run(), expected)
 
 
 def test_scales_that_are_none_are_refused():

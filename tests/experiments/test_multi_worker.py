@@ -14,6 +14,9 @@ from tf_advseg.experiments import networks
 LOAD = (pathlib.Path(__file__).parents[1] / 'lookahead' / 'tiny.py',
         'controller.max_total_cycles = 2')
 LUC = (pathlib.Path(__file__).parent / 'tiny_luc.py',)
+# Of weights that differ by rounding some pixel may tie. One pixel of a class of 50 to 100, as the
+# small pictures have them, is 1/50 of its IoU and of a confused one's, over 8 classes: 5e-3.
+MIOU = 1e-2
 
 
 def _free_ports(count):
@@ -87,7 +90,7 @@ def test_the_first_propagations_are_those_of_one_process(runs):
     assert len(one) == len(two)
     for a, b in zip(one[:3], two[:3]):
         assert a['loss/ce'] == pytest.approx(b['loss/ce'], abs=1e-4)
-        assert a['miou'] == pytest.approx(b['miou'], abs=2e-3)
+        assert a['miou'] == pytest.approx(b['miou'], abs=MIOU)
 
 
 def test_stage_one_is_that_of_one_process(runs):
@@ -113,7 +116,8 @@ def test_lucs_turns_and_control_are_those_of_one_process(luc_runs):
         for a, b in zip(one, two):
             (floats, others), (floats_of_two, others_of_two) = _numbers(a), _numbers(b)
             assert others == others_of_two and floats
-            assert floats_of_two == pytest.approx(floats, rel=1e-3, abs=2e-3)
+            bound = MIOU if event == 'evaluation' else 2e-3
+            assert floats_of_two == pytest.approx(floats, rel=1e-3, abs=bound)
     lines = _lines(luc_runs[1] / 'metrics.jsonl', 'stage')
     assert {line['stage'] for line in lines} == {'luc', 'control'}
     assert any('loss/disc' in line for line in lines) and any('loss/adv' in line for line in lines)
@@ -127,7 +131,7 @@ def test_lucs_models_and_scores_are_those_of_one_process(luc_runs):
         for split, scores in splits.items():
             for measure in ('miou', 'pixel_accuracy'):
                 assert two['models'][column][split][measure] == pytest.approx(
-                    scores[measure], abs=2e-3)
+                    scores[measure], abs=MIOU)
     for name in ('best', 'control'):
         models = [networks.load(run / 'checkpoints' / name)[0] for run in luc_runs]
         for a, b in zip(*(model.variables for model in models)):

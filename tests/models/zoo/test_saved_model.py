@@ -72,7 +72,8 @@ def test_any_size_as_the_evaluation_has_it(exported, size):
     clear = best[..., -1] - best[..., -2] > 1e-3
     np.testing.assert_array_equal(outputs['class_map'][0].numpy()[clear], ids[clear])
     alone = loaded.signatures['class_map'](image=tf.constant(image[None]))
-    np.testing.assert_array_equal(alone['class_map'], outputs['class_map'])
+    # A function without probabilities is another graph: where two classes tie it may choose anew.
+    np.testing.assert_array_equal(alone['class_map'][0].numpy()[clear], ids[clear])
 
 
 def test_a_batch_is_its_pictures(exported):
