@@ -131,8 +131,8 @@ def test_batches_may_change_their_size(case):
     np.testing.assert_array_equal(matrix, expected)
 
 
-def test_it_compiles_once_and_sees_new_weights(case):
-    _, data, _ = case
+def counting_traces():
+    """(a tiny segmentor, a list that grows with each of its traces)."""
     segmentor = tiny_segmentor()
     traces = []
     plain = segmentor.call
@@ -142,6 +142,25 @@ def test_it_compiles_once_and_sees_new_weights(case):
         return plain(*args, **kwargs)
 
     segmentor.call = call
+    return segmentor, traces
+
+
+def test_several_splits_share_what_is_compiled(case):
+    untouched, data, expected = case
+    segmentor, traces = counting_traces()
+    others = arrays(3, seed=1)
+    evaluation = Evaluator(segmentor, lambda: batches_of(data), C)
+    np.testing.assert_array_equal(evaluation.run(lambda: batches_of(others)),
+                                  by_hand(untouched, *others))
+    np.testing.assert_array_equal(evaluation.run(), expected)
+    assert len(traces) == 1
+    with pytest.raises(ValueError, match='other data'):
+        Evaluator(segmentor, data, C).run(lambda: batches_of(others))
+
+
+def test_it_compiles_once_and_sees_new_weights(case):
+    _, data, _ = case
+    segmentor, traces = counting_traces()
     evaluation = Evaluator(segmentor, data, C, batch_size=3)  # 3, 3, 1
     before = evaluation.run()
     bias = segmentor.layers[-1].bias

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from tf_advseg.core import files, journal, random_streams
 from tf_advseg.core.errors import UserError
+from tf_advseg.data import records
 from tf_advseg.methods import base
 from tf_advseg.training import alternation, averaging, checkpoints, health, loop
 
@@ -164,3 +165,14 @@ def test_an_average_s_counter_follows_a_restore(tmp_path):
     average.after_step()  # the second step again: the average moves
     np.testing.assert_array_equal(average.averages[0], [3.0])
     assert int(average.steps) == 2
+
+
+def test_one_cpu_gets_the_data_set_itself_without_autotuning(two_replicas):
+    batches = tf.data.Dataset.from_tensors({'image': tf.zeros([4, 3]), 'image_id': tf.fill([4], 'a')}
+                                           ).with_options(records.dataset_options())
+    found = loop.distribute(batches, tf.distribute.OneDeviceStrategy('/cpu:0'))
+    assert isinstance(found, tf.data.Dataset) and found.options().autotune.enabled is False
+    assert {name: tuple(part.shape) for name, part in next(iter(found)).items()} == {
+        'image': (4, 3)}
+    shares = next(iter(loop.distribute(batches, two_replicas)))['image']
+    assert [tuple(part.shape) for part in shares.values] == [(2, 3), (2, 3)]

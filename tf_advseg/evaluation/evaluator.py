@@ -114,15 +114,22 @@ class Evaluator:
             tf.TensorSpec([None, *labels.shape[1:]], tf.uint8),
             tf.TensorSpec([None, 2], tf.int32)])
 
-    def run(self):
+    def run(self, data=None):
         """Evaluates the segmentor as it is now: np.int64 [C,C], row = truth.
 
+        Args:
+          data: a function of batches in place of the one it was made with, so that several splits
+            share what is compiled; None for its own data.
+
         Raises:
+          ValueError: `data` for an evaluator of arrays.
           UserError: a pixel's label is neither 255 nor in 0..C-1, or the logits are not of C
             classes.
         """
         total = tf.zeros([self.num_classes ** 2 + 2], tf.int64)
-        for batch in self._batches():
+        if data is not None and not callable(self._data):
+            raise ValueError('an evaluator of arrays cannot run on other data')
+        for batch in self._batches(data or self._data):
             total += self._step(*self._shares(batch))
             self._check_channels()
         counts = total.numpy()
@@ -141,14 +148,14 @@ class Evaluator:
                             f'has {self.num_classes}: build it with num_classes='
                             f'{self.num_classes}')
 
-    def _batches(self):
+    def _batches(self, data):
         """Yields each global batch as a tuple of arrays with one leading axis."""
-        if callable(self._data):
-            for batch in self._data():
+        if callable(data):
+            for batch in data():
                 yield tf.cast(batch['image'], tf.float32), tf.cast(batch['label'], tf.int32)
             return
-        for start in range(0, len(self._data[0]), self.batch_size):
-            yield tuple(array[start:start + self.batch_size] for array in self._data)
+        for start in range(0, len(data[0]), self.batch_size):
+            yield tuple(array[start:start + self.batch_size] for array in data)
 
     def _shares(self, batch):
         """A global batch's tensors, or under a strategy each replica's share of them."""

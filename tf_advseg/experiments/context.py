@@ -53,13 +53,21 @@ class Context:
         return Board(folder, panel)
 
     def holdout_evaluator(self, segmentor, batch_size=8):
-        """An Evaluator on the hold-out, which is decoded, padded and cached once."""
+        """The Evaluator on the hold-out, which is decoded, padded and cached once.
+
+        Stage 1, LoAd and the control are handed the same one: what it compiles takes longer than
+        many an evaluation.
+        """
         # LoAd evaluates after every propagation: decode and pad once.
         if 'holdout' not in self._arrays:
             self._arrays['holdout'] = pipeline.evaluation_arrays(
                 self.data.records, self.data.holdout, self.crop_size, _stride(segmentor))
-        return evaluator.Evaluator(segmentor, self._arrays['holdout'], segmentor.num_classes,
-                                   batch_size, self.several_replicas)
+        key = ('holdout', id(segmentor), batch_size)
+        if key not in self._evaluators:
+            self._evaluators[key] = evaluator.Evaluator(
+                segmentor, self._arrays['holdout'], segmentor.num_classes, batch_size,
+                self.several_replicas)
+        return self._evaluators[key]
 
     def counts(self, segmentor, ids):
         """int64 [C, C] of pictures at their own resolution, each padded as it would be alone.
@@ -67,19 +75,21 @@ class Context:
         `holdout_evaluator` pads all to the size of the largest, which a network that is not used
         to padding answers for: 2 points of mIoU with `farabet` and upright pictures among others.
         """
-        key = (id(segmentor), *ids)
-        if key not in self._evaluators:  # an evaluator compiles: one for each split of a run
-            sizes = pipeline.padded_sizes(self.data.records.image_sizes(ids), self.crop_size,
-                                          _stride(segmentor))
-            # Counts do not hang on the order, and pictures of one size share batches.
-            ordered = [ids[i] for i in np.lexsort(sizes.T)]
+        sizes = pipeline.padded_sizes(self.data.records.image_sizes(ids), self.crop_size,
+                                      _stride(segmentor))
+        # Counts do not hang on the order, and pictures of one size share batches.
+        ordered = [ids[i] for i in np.lexsort(sizes.T)]
+
+        def batches():
+            return pipeline.whole_pictures(
+                self.data.records, ordered, self.crop_size, 8,
+                pad_value=segmentors.padding_colour(segmentor), multiple=_stride(segmentor))
+
+        key = ('whole', id(segmentor))
+        if key not in self._evaluators:  # an evaluator compiles: one for all splits of a run
             self._evaluators[key] = evaluator.Evaluator(
-                segmentor,
-                lambda: pipeline.whole_pictures(
-                    self.data.records, ordered, self.crop_size, 8,
-                    pad_value=segmentors.padding_colour(segmentor), multiple=_stride(segmentor)),
-                segmentor.num_classes, strategy=self.several_replicas)
-        return self._evaluators[key].run()
+                segmentor, batches, segmentor.num_classes, strategy=self.several_replicas)
+        return self._evaluators[key].run(batches)
 
     @property
     def several_replicas(self):

@@ -143,7 +143,12 @@ def distribute(dataset, strategy):
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = (
         tf.data.experimental.AutoShardPolicy.DATA)
-    return strategy.experimental_distribute_dataset(dataset.with_options(options))
+    dataset = dataset.with_options(options)
+    if strategies.is_one_cpu(strategy):
+        # Nothing to split and no device to fetch to, and TensorFlow's iterator for that autotunes
+        # whatever `records.dataset_options` says.
+        return dataset
+    return strategy.experimental_distribute_dataset(dataset)
 
 
 def train(stepper, method, batches, plan, folder, strategy, streams, metrics, description,

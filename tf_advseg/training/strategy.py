@@ -53,6 +53,12 @@ def has_workers(strategy):
     return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
 
 
+def is_one_cpu(strategy):
+    """Whether the strategy is that of one device, and the device a CPU."""
+    return isinstance(strategy, tf.distribute.OneDeviceStrategy) and (
+        'CPU' in strategy.extended.worker_devices[0].upper())
+
+
 def any_worker(strategy, flag):
     """Whether `flag` is true on any worker: what every worker then agrees on."""
     if not has_workers(strategy):
