@@ -21,7 +21,7 @@ from absl import flags  # noqa: E402
 flags.DEFINE_enum('device', 'gpu', ('gpu', 'cpu'), 'What is compared with the CPU; cpu: two '
                   'logical CPUs with each other, which tries this tool.')
 flags.DEFINE_multi_string('step', [], 'A step of the table, as "LoAd generator"; repeatable. '
-                          'Default: all; with --device=cpu one of each method.')
+                          'Default: all; with --device=cpu the quickest four.')
 flags.DEFINE_multi_string('network', [], 'A network; repeatable. Default: all; with --device=cpu '
                           'farabet. Without --step all steps are taken on the first, Stage 1 on '
                           'the others.')

@@ -29,8 +29,8 @@ from tf_advseg.experiments import device_steps
 from tf_advseg.reporting import tables
 
 WORKS, DIFFERS, NOT_RUN, NOT_HERE = 'works', 'two runs differ', 'not run', 'not here'
-# One step of each method: what a check of CPU against CPU takes, where there is nothing to find.
-BRIEF = ('Stage 1', 'LoAd generator', 'Luc segmentor', 'Durall generator', 'Hung', 'Zhu phase 1')
+# What a check of CPU against CPU takes: the quickest, since there is nothing to find.
+BRIEF = ('Stage 1', 'LoAd discriminator', 'Durall discriminator', 'Zhu phase 1')
 
 
 @dataclasses.dataclass(frozen=True)
