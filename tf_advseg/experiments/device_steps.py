@@ -3,13 +3,13 @@
 `cases` names the steps; `Trial` builds one on a strategy and takes it; `difference` says how far
 two outcomes lie apart. What a step is compared by is the update: the weights alone hardly move.
 
-Tolerances. Two devices add the same float32 numbers in other orders. How much that is was measured
-where there are two sets of kernels: on a CPU, with oneDNN and without (TF_ENABLE_ONEDNN_OPTS), all
-`cases` from the same start. Losses differed by at most 3.3e-7; updates on farabet by at most 1.6e-4,
-on the deep networks by up to 3.6e-2 (`deeplab_resnet`): of images so small their last layers have 45
-points, and one ReLU that rounding takes over its kink turns the gradient of all layers below. So
-LOSS, and UPDATE on farabet, are 60 times what was measured, DEEP_UPDATE is 7 times. They find a wrong
-kernel or gradient, not a coarser one: TF32 may pass.
+Tolerances. Two devices add the same float32 numbers in other orders. How much that is was
+measured where there are two sets of kernels: on a CPU, with oneDNN and without
+(TF_ENABLE_ONEDNN_OPTS), all `cases` from the same start. Losses differed by at most 3.3e-7; updates
+on farabet by at most 1.6e-4, on the deep networks by up to 3.6e-2 (`deeplab_resnet`): of images so
+small their last layers have 45 points, and one ReLU that rounding takes over its kink turns the
+gradient of all layers below. So LOSS, and UPDATE on farabet, are 60 times what was measured,
+DEEP_UPDATE is 7 times. They find a wrong kernel or gradient, not a coarser one: TF32 may pass.
 """
 import dataclasses
 import functools

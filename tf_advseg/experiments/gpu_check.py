@@ -319,7 +319,8 @@ def table(lines, side=device_steps.SIDE):
                      noted(line.deterministic)))
     title = (f'one step of {device_steps.BATCH} images of {side}x{side}; equal: loss within '
              f'{device_steps.LOSS:g} relatively, update of the weights within '
-             f'{device_steps.UPDATE:g} of its length, on deep networks {device_steps.DEEP_UPDATE:g}')
+             f'{device_steps.UPDATE:g} of its length, on deep networks '
+             f'{device_steps.DEEP_UPDATE:g}')
     header = ('step', 'network', 'loss', 'update', 'one device', 'two devices', 'CPU ms',
               'device ms', 'deterministic')
     return tables.plain_table(header, rows, title), [
