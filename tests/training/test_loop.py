@@ -168,8 +168,9 @@ def test_an_average_s_counter_follows_a_restore(tmp_path):
 
 
 def test_one_cpu_gets_the_data_set_itself_without_autotuning(two_replicas):
-    batches = tf.data.Dataset.from_tensors({'image': tf.zeros([4, 3]), 'image_id': tf.fill([4], 'a')}
-                                           ).with_options(records.dataset_options())
+    batches = tf.data.Dataset.from_tensors(
+        {'image': tf.zeros([4, 3]), 'image_id': tf.fill([4], 'a')})
+    batches = batches.with_options(records.dataset_options())
     found = loop.distribute(batches, tf.distribute.OneDeviceStrategy('/cpu:0'))
     assert isinstance(found, tf.data.Dataset) and found.options().autotune.enabled is False
     assert {name: tuple(part.shape) for name, part in next(iter(found)).items()} == {
