@@ -1,4 +1,4 @@
-"""LoAd from nothing to a report in a few minutes: generated pictures, Stage 1, cycles, control.
+"""LoAd from nothing to a report, with the time left: generated pictures, Stage 1, cycles, control.
 
 Needs no data. Prints the table of Stage 1, the CE-only control and LoAd on test pictures, writes
 report.html, and says what to try next on your own data. Started again it goes on.
@@ -18,7 +18,7 @@ from tf_advseg.core import command_line  # noqa: E402
 from tf_advseg.core import runtime  # noqa: E402
 
 command_line.define_common_flags('gin_param', 'seed', workdir='demo_run')
-flags.DEFINE_boolean('smallest', False, 'A first look, about a minute: few pictures, short '
+flags.DEFINE_boolean('smallest', False, 'A first look, about two minutes: few pictures, short '
                      'cycles. Checks the machine; its numbers mean nothing.')
 
 FLAGS = flags.FLAGS
@@ -27,8 +27,8 @@ FLAGS = flags.FLAGS
 def main(argv):
     """Flags, configuration, one call, the table."""
     del argv
-    print(f'demo in {FLAGS.workdir}: generated pictures, Stage 1, LoAd, control, report; '
-          f'{"about a minute" if FLAGS.smallest else "under ten minutes"} on two cores', flush=True)
+    print(f'demo in {FLAGS.workdir}: generated pictures, Stage 1, LoAd, control, report; made for '
+          f'{"two" if FLAGS.smallest else "ten"} minutes on two idle cores', flush=True)
     runtime.configure(deterministic=True)
     from tf_advseg.experiments import demonstration
     from tf_advseg.training import strategy

@@ -14,88 +14,103 @@ import pytest
 from tf_advseg.core import configuration
 from tf_advseg.core.errors import UserError
 from tf_advseg.data import readers
-from tf_advseg.experiments import demonstration
-
-
-@pytest.fixture
-def demo_config():
-    """The demo's whole configuration as text; gin is emptied afterwards."""
-    from tf_advseg.experiments import training  # noqa: F401  registers what the file binds
-    configuration.parse(['demo.gin'])
-    yield configuration.config_text()
-    configuration.parse([], [])
-
-
-def story(cycles=3, patience=20, epochs=(4, 3, 4), steps=1000):
-    """(file, entry) of a whole demo in the order they are written."""
-    for step in range(10, steps + 1, 10):
-        yield 'metrics.jsonl', {'event': 'stage', 'step': step}
-    yield 'journal.jsonl', {'event': 'start', 'cycle': 0}
-    for cycle in range(cycles):
-        yield 'journal.jsonl', {'event': 'aggregate', 'cycle': cycle}
-        for _ in range(epochs[cycle]):
-            yield 'metrics.jsonl', {'event': 'discriminator', 'cycle': cycle}
-        yield 'journal.jsonl', {'event': 'retrain', 'cycle': cycle}
-        for _ in range(patience):
-            yield 'metrics.jsonl', {'event': 'propagation', 'cycle': cycle}
-        yield 'journal.jsonl', {'event': 'end', 'cycle': cycle}
-    yield 'journal.jsonl', {'event': 'aggregate', 'cycle': cycles}
-    total = cycles * patience
-    yield 'journal.jsonl', {'event': 'finished', 'propagations': total}
-    for _ in range(total):
-        yield 'control/metrics.jsonl', {'event': 'propagation', 'cycle': 0}
-
-
-def test_the_bar_only_goes_forward_and_names_what_is_done(tmp_path, demo_config):
-    (tmp_path / 'control').mkdir()
-    overview = demonstration.Overview(tmp_path, demo_config, 400)
-    seen = [overview.look()]
-    for name, entry in story():
-        with open(tmp_path / name, 'a') as file:
-            file.write(json.dumps({'time': 0, **entry}) + '\n')
-        seen.append(overview.look())
-    fractions = [fraction for fraction, _ in seen]
-    assert fractions[0] == 0.0 and fractions == sorted(fractions) and fractions[-1] < 1.0
-    assert max(b - a for a, b in zip(fractions, fractions[1:])) < 0.08
-    texts = [text for _, text in seen]
-    assert texts[0] == 'Stage 1, step 0/1000' and texts[-1] == 'scores and report'
-    for text in ('Stage 1, step 500/1000', 'LoAd, cycle 1/3', 'LoAd, cycle 3/3', 'control, 30/60'):
-        assert text in texts
+from tf_advseg.experiments import demo_forecast, demonstration
 
 
 class Steps:
-    """An overview that goes on by a tenth a look."""
+    """An overview that goes on by a tenth a look and measures from its second look on."""
 
     def __init__(self, begun=0.0):
-        self.done = begun
+        self.done, self.looks = begun, 0
 
     def look(self):
         """As Overview.look."""
-        self.done = min(1.0, self.done + 0.1)
-        return self.done, 'work'
+        self.done, self.looks = min(1.0, self.done + 0.1), self.looks + 1
+        return demo_forecast.Look(self.done, None if self.looks < 2 else 125.0, 'work')
+
+
+class Terminal(io.StringIO):
+    """A terminal to look at."""
+
+    def isatty(self):
+        """It is one."""
+        return True
+
+
+def terminal_as_stderr(monkeypatch):
+    """A terminal in the place of stderr (in the test itself: pytest puts its own there before)."""
+    stream = Terminal()
+    monkeypatch.setattr(sys, 'stderr', stream)
+    return stream
+
+
+def wait_for(overview, looks):
+    """Returns when an overview was looked at so many times; a test that hangs fails."""
+    ends = time.monotonic() + 60
+    while overview.looks < looks:
+        assert time.monotonic() < ends
+        time.sleep(0.01)
 
 
 def test_one_bar_takes_the_place_of_all_others(monkeypatch, capsys):
-    stream = io.StringIO()
-    stream.isatty = lambda: True
-    monkeypatch.setattr(sys, 'stderr', stream)
-    with demonstration.one_bar(Steps(), every=0.02):
+    stderr, overview = terminal_as_stderr(monkeypatch), Steps()
+    with demonstration.one_bar(overview, every=0.15):
         print('from another bar', file=sys.stderr)
         print('Stage 1: done')
-        # The bar is drawn by a thread, at most ten times a second: waited for, not timed.
-        end = time.monotonic() + 60
-        while 'work' not in stream.getvalue() and time.monotonic() < end:
-            time.sleep(0.01)
-    shown = stream.getvalue()
-    assert 'demo, percent' in shown and 'work' in shown and 'from another bar' not in shown
-    assert '<' in shown, 'no time left'
-    assert capsys.readouterr().out == 'Stage 1: done\n'
+        wait_for(overview, 3)
+    shown = stderr.getvalue()
+    assert 'demo, percent' in shown and 'left=' in shown and 'from another bar' not in shown
+    out = capsys.readouterr().out.splitlines()
+    assert sorted(out) == sorted(['Stage 1: done', demonstration.time_told(125.0)])
+
+
+class Bar:
+    """A bar that remembers what it was told."""
+
+    total, done = 100, 0
+
+    def __init__(self):
+        self.told = []
+
+    def update(self, count, **values):
+        """As Progress.update."""
+        self.done += count
+        self.told.append((self.done, values['left'], values['now']))
+
+    def close(self):
+        """As Progress.close."""
+        self.told.append('closed')
+
+
+@pytest.mark.parametrize('begun', [0.0, 0.75])
+def test_the_bar_begins_where_the_run_is_and_ends_at_100(monkeypatch, begun):
+    bar, overview = Bar(), Steps(begun)
+    monkeypatch.setattr(demonstration.progress, 'Progress', lambda *args, **kwargs: bar)
+    with demonstration.one_bar(overview, every=0.001):
+        wait_for(overview, 20)
+    first, second = bar.told[:2]
+    assert first == (round(100 * begun) + 10, 'measuring', 'work')
+    assert second[1:] == ('2:05', 'work')
+    shown = [told[0] for told in bar.told[:-1]]
+    assert shown == sorted(shown) and shown[-2] == 99
+    assert bar.told[-2:] == [(100, '0:00', 'done'), 'closed']
+
+
+def test_what_was_held_back_is_shown_where_a_bug_ends_the_demo(monkeypatch):
+    stderr = terminal_as_stderr(monkeypatch)
     for error, expected in ((RuntimeError('a bug'), True), (UserError('x: bad'), False)):
         with pytest.raises(type(error)), demonstration.one_bar(Steps(), every=0.02):
             print('a warning', file=sys.stderr)
             raise error
-        assert ('a warning' in stream.getvalue()) == expected
-        stream.truncate(0)
+        assert ('a warning' in stderr.getvalue()) == expected
+        assert '100%' not in stderr.getvalue()
+        stderr.truncate(0)
+
+
+@pytest.mark.parametrize('seconds, text', [(5, 'about 1 minute '), (89, 'about 1 minute '),
+                                           (340, 'about 6 minutes ')])
+def test_the_time_is_told_in_minutes(seconds, text):
+    assert demonstration.time_told(seconds).startswith(text)
 
 
 def test_a_finished_demo_is_told_again_another_is_refused(made_run, run_copy, capsys):

@@ -5,6 +5,7 @@ import os
 import pathlib
 import sys
 import threading
+import time
 
 import numpy as np
 from PIL import Image
@@ -12,10 +13,10 @@ from PIL import Image
 from tf_advseg.core import configuration
 from tf_advseg.core import errors
 from tf_advseg.core import files
-from tf_advseg.core import journal as journals
 from tf_advseg.core import progress
 from tf_advseg.core import run_directory
 from tf_advseg.data import records as record_sets
+from tf_advseg.experiments import demo_forecast
 from tf_advseg.experiments import outcome
 from tf_advseg.experiments import training
 from tf_advseg.reporting import panels
@@ -23,97 +24,6 @@ from tf_advseg.reporting import tables
 
 EXAMPLE = 'example'
 EXAMPLE_PICTURES = 20
-# What parts of a demo cost beside each other, in seconds on two cores: only the ratios count.
-# 'start', 'load' and 'control' are what TensorFlow compiles; 'item' is one map or truth that the
-# discriminator trains on.
-COSTS = {'start': 18.0, 'stage': 0.11, 'load': 20.0, 'item': 0.009, 'map': 0.008,
-         'propagation': 0.35, 'control': 5.0, 'scores': 15.0}
-
-
-def _setting(settings, name, default):
-    return next((value for full, value in settings.items()
-                 if full == name or full.endswith('.' + name)), default)
-
-
-class Overview:
-    """How far a run directory is, between 0 and 1, read from its journals while it is written.
-
-    Args:
-      workdir: the run directory.
-      config: its gin text.
-      num_train: training pictures.
-    """
-
-    def __init__(self, workdir, config, num_train):
-        self._path = pathlib.Path(workdir)
-        settings = configuration.bindings(config)
-        epochs = (_setting(settings, 'stage_one.epochs', 8)
-                  + _setting(settings, 'stage_one.weighted_epochs', 4))
-        self._steps = round(epochs * num_train / _setting(settings, 'stage_one.batch_size', 7))
-        self._patience = _setting(settings, 'controller.patience', 50)
-        self._epochs = _setting(settings, 'lookahead.max_epochs', 20)
-        slots = _setting(settings, 'map_buffer.capacity', 3)
-        cycles = _setting(settings, 'controller.max_total_cycles', 3) or 3
-        # The truth and a map set for every slot; the buffer grows by one slot a cycle at first.
-        self._epoch_cost = [COSTS['item'] * num_train * (1 + min(cycle + 1, slots))
-                            for cycle in range(cycles)]
-        self._map_cost = COSTS['map'] * num_train
-        cycle_costs = [self._cycle_cost(cycle) for cycle in range(cycles)]
-        self._before_cycle = [sum(cycle_costs[:cycle]) for cycle in range(cycles + 1)]
-        self._control = cycles * self._patience * COSTS['propagation']
-        self._stage = COSTS['start'] + self._steps * COSTS['stage']
-        self._load = self._stage + COSTS['load'] + self._before_cycle[-1]
-        self._total = self._load + COSTS['control'] + self._control + COSTS['scores']
-
-    def _cycle_cost(self, cycle):
-        return (self._map_cost + self._epochs * self._epoch_cost[cycle]
-                + self._patience * COSTS['propagation'])
-
-    def look(self):
-        """(fraction done, what is being done) as the files have it now."""
-        done, text = self._look()
-        return min(1.0, done / self._total), text
-
-    def _look(self):
-        metrics = self._read('metrics.jsonl')
-        steps = max([m['step'] for m in metrics if m.get('event') == 'stage'], default=0)
-        events = [e for e in self._read('journal.jsonl') if e.get('event') != 'resume']
-        if not events:
-            done = COSTS['start'] * bool(steps) + min(steps, self._steps) * COSTS['stage']
-            return done, f'Stage 1, step {steps}/{self._steps}'
-        if events[-1]['event'] != 'finished':
-            cycles = len(self._epoch_cost)
-            cycle = min(sum(e['event'] == 'end' for e in events), cycles)
-            text = f'LoAd, cycle {min(cycle + 1, cycles)}/{cycles}'
-            within = (self._within_cycle(metrics, events, cycle) if cycle < cycles
-                      else COSTS['load'])
-            return self._stage + self._before_cycle[cycle] + within, text
-        total = max(1, events[-1]['propagations'])
-        spent = sum(m.get('event') == 'propagation' for m in self._read('control/metrics.jsonl'))
-        if not spent:
-            return self._load, 'control'
-        done = self._load + COSTS['control'] + min(1.0, spent / total) * self._control
-        return done, f'control, {spent}/{total}' if spent < total else 'scores and report'
-
-    def _within_cycle(self, metrics, events, cycle):
-        """Seconds' worth of what the cycle under way has done."""
-        def count(event):
-            return sum(m.get('event') == event and m.get('cycle') == cycle for m in metrics)
-
-        epochs, spent = min(count('discriminator'), self._epochs), count('propagation')
-        if spent or any(e['event'] == 'retrain' and e.get('cycle') == cycle for e in events):
-            epochs = self._epochs
-        done = (self._map_cost * bool(epochs) + epochs * self._epoch_cost[cycle]
-                + min(spent, self._patience) * COSTS['propagation'])
-        # TensorFlow compiles LoAd's steps within the first cycle.
-        return done + COSTS['load'] * bool(cycle or spent)
-
-    def _read(self, name):
-        path = self._path / name
-        try:
-            return journals.Journal.read(path) if path.exists() else []
-        except errors.UserError:  # cut back while we read: the next look will do
-            return []
 
 
 class _Above:
@@ -138,10 +48,11 @@ class _Above:
 def one_bar(overview, show=True, every=1.0):
     """Shows one bar for a whole run in place of the bars of its parts.
 
-    What else is written to stderr meanwhile is held back, and shown if the block fails.
+    Says once, when it is first known, how long the whole will take on this machine. What else is
+    written to stderr meanwhile is held back, and shown if the block fails.
 
     Args:
-      overview: `Overview`.
+      overview: `demo_forecast.Overview`.
       show: False shows nothing and holds nothing back.
       every: seconds between looks.
     """
@@ -149,24 +60,17 @@ def one_bar(overview, show=True, every=1.0):
         yield
         return
     stderr, held, stop = sys.stderr, io.StringIO(), threading.Event()
-    begun = 100.0 * overview.look()[0]
-
-    def watch(bar):
-        while True:
-            fraction, text = overview.look()
-            # A run that goes on counts from where it was, or the time left would be told too low.
-            bar.update(max(0, int(100.0 * fraction - begun) - bar.done), now=text)
-            if stop.wait(every):
-                return
-
-    bar = progress.Progress(max(1, round(100 - begun)), 'demo, percent', stream=stderr)
-    thread = threading.Thread(target=watch, args=(bar,), daemon=True)
-    thread.start()
+    bar = progress.Progress(100, 'demo, percent', stream=stderr, forecast=False)
+    thread = threading.Thread(target=_watch, args=(overview, bar, stop, every), daemon=True)
     try:
         shared = stderr.isatty() and sys.stdout.isatty()
         with contextlib.redirect_stdout(_Above(sys.stdout, shared)), \
                 contextlib.redirect_stderr(held):
+            thread.start()
             yield
+            stop.set()
+            thread.join()
+            bar.update(bar.total - bar.done, left=progress.clock_text(0), now='done')
     except Exception as error:
         if not isinstance(error, errors.UserError):
             stderr.write(held.getvalue())
@@ -175,6 +79,28 @@ def one_bar(overview, show=True, every=1.0):
         stop.set()
         thread.join()
         bar.close()
+
+
+def _watch(overview, bar, stop, every):
+    """Looks and shows what there is until it is told to stop."""
+    began, told = time.monotonic(), False
+    while True:
+        look = overview.look()
+        left = 'measuring' if look.left is None else progress.clock_text(look.left)
+        # 100 is for the end: the last part is seldom measured before it is over.
+        bar.update(max(0, min(99, int(100.0 * look.fraction)) - bar.done), left=left, now=look.text)
+        if look.left is not None and not told:
+            told = True
+            print(time_told(time.monotonic() - began + look.left), flush=True)
+        if stop.wait(every):
+            return
+
+
+def time_told(seconds):
+    """A sentence on how long a demo takes, from this start on."""
+    minutes = max(1, round(seconds / 60))
+    return (f'about {minutes} minute{"" if minutes == 1 else "s"} on this machine as it is now, by '
+            'the first steps')
 
 
 def write_example(records, folder, count=EXAMPLE_PICTURES):
@@ -218,8 +144,9 @@ def run(workdir, gin_file, bindings, strategy, show=True):
     if (path / 'report.html').is_file() and (path / training.RESULTS).is_file():
         with run_directory.RunDirectory(path).open(config, may_change=training.MAY_CHANGE):
             return files.read_json(path / training.RESULTS), True
-    options = _setting(configuration.bindings(config), 'dataset.options', {})
-    with one_bar(Overview(path, config, options.get('num_train', 400)), show):
+    options = demo_forecast.setting(configuration.bindings(config), 'dataset.options', {})
+    overview = demo_forecast.Overview(path, config, options.get('num_train', 400))
+    with one_bar(overview, show):
         results = training.experiment(workdir=path, strategy=strategy)
         write_example(record_sets.RecordSet(path / 'records', verify=False), path / EXAMPLE)
     return results, False
