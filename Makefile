@@ -2,11 +2,11 @@
 # make test    the tests, two at a time         (TEST_FLAGS="--slow" adds the slow ones)
 # make demo    LoAd from nothing to a report    (DEMO_FLAGS="--smallest" for a first look)
 # make gpu-check   is the GPU right? text to paste  (GPU_FLAGS="--device=cpu" without one)
-# make clean   removes .venv and what was built
+# make clean   removes .venv, .venv-* and what was built
 #
 # PYTHON=/path/to/python chooses the interpreter; else the first of PYTHONS that is 3.9 to 3.13:
 # the reference lane (TensorFlow 2.15) first, then the current one (TensorFlow 2.21).
-# VENV=.venv313 PYTHON=python3.13 makes a second environment beside the first.
+# VENV=.venv-3.13 PYTHON=python3.13 makes a second environment beside the first.
 VENV := .venv
 PYTHON :=
 PYTHONS := python3.11 python3.10 python3.9 python3.13 python3.12 python3 python
@@ -15,26 +15,37 @@ TEST_FLAGS :=
 GPU_FLAGS :=
 LOG := $(VENV)/setup.log
 DONE := $(VENV)/setup.done
+# An environment that is there keeps its interpreter; one that was asked for in vain is an error.
+CHOSEN := $(if $(PYTHON),chosen)
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
-.PHONY: all setup test demo gpu-check clean
+.PHONY: all setup test demo gpu-check clean chosen
 all: setup
 
-setup: $(DONE)
+setup: $(DONE) $(CHOSEN)
 
-test: $(DONE)
+test: $(DONE) $(CHOSEN)
 	@$(VENV)/bin/python -m pytest -n 2 --dist loadfile $(TEST_FLAGS)
 
-demo: $(DONE)
+demo: $(DONE) $(CHOSEN)
 	@$(VENV)/bin/python tools/demo.py $(DEMO_FLAGS)
 
-gpu-check: $(DONE)
+gpu-check: $(DONE) $(CHOSEN)
 	@$(VENV)/bin/python tools/gpu_check.py $(GPU_FLAGS)
 
+chosen: $(DONE)
+	@ask='import sys; print("%d.%d" % sys.version_info[:2])'; \
+	want=$$("$(PYTHON)" -c "$$ask"); have=$$($(VENV)/bin/python -c "$$ask"); \
+	if [ "$$want" != "$$have" ]; then \
+	  echo "error: $(VENV) has Python $$have, and PYTHON=$(PYTHON) is $$want; make clean first, or" \
+	    "give it a folder of its own: make VENV=.venv-$$want PYTHON=$(PYTHON)" >&2; \
+	  exit 1; \
+	fi
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info demo_run .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-* build dist *.egg-info demo_run .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(DONE): constraints.txt setup.py

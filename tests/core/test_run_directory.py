@@ -44,37 +44,37 @@ def test_environment(run):
     assert len(environment['earlier_starts']) == 1
 
 
-OTHER = {'reference': '2.21.0', 'current': '2.15.1'}  # TensorFlows of the other lane
-SAME = {'reference': '2.15.0', 'current': '2.20.1'}   # of the same, another release
+OTHER = {'reference': '3.13.1', 'current': '3.10.4'}  # Pythons of the other lane
+SAME = {'reference': '3.9.2', 'current': '3.12.9'}    # of the same, another version
 
 
-def test_a_run_of_the_other_lane_is_not_gone_on_with(run):
+def test_a_run_of_the_other_lane_is_not_taken_up(run):
     """Its steps would come from two TensorFlows; nothing in it is touched."""
     run.open(CONFIG)
     run.close()
     assert run_directory.lane_of(run.path) == lanes.of_python().name
     environment = files.read_json(run.environment_path)
-    environment['packages']['tensorflow'] = OTHER[lanes.of_python().name]
+    environment['python'] = OTHER[lanes.of_python().name]
     files.write_json(run.environment_path, environment)
     before = run.environment_path.read_bytes()
     with pytest.raises(UserError) as error:
         RunDirectory(run.path).open(CONFIG)
     text = str(error.value)
-    assert text.startswith(f'{run.path}: was started with TensorFlow 2.') and '\n' not in text
+    assert text.startswith(f'{run.path}: was started with Python 3.') and '\n' not in text
     assert 'another --workdir' in text and lanes.of_python().described in text
     assert run.environment_path.read_bytes() == before
-    environment['packages']['tensorflow'] = SAME[lanes.of_python().name]
+    environment['python'] = SAME[lanes.of_python().name]
     files.write_json(run.environment_path, environment)
-    RunDirectory(run.path).open(CONFIG).close()  # another release of the same lane goes on
+    RunDirectory(run.path).open(CONFIG).close()  # another Python of the same lane goes on
 
 
-def test_a_run_that_does_not_tell_its_lane_is_gone_on_with(run):
+@pytest.mark.parametrize('content', [{}, {'python': None}, {'python': '3.14.0'}, {'python': 'pypy'}])
+def test_a_run_that_does_not_tell_its_lane_is_gone_on_with(run, content):
     run.open(CONFIG)
     run.close()
-    for content in ({}, {'packages': {'tensorflow': None}}):
-        files.write_json(run.environment_path, content)
-        assert run_directory.lane_of(run.path) is None
-        RunDirectory(run.path).open(CONFIG).close()
+    files.write_json(run.environment_path, content)
+    assert run_directory.lane_of(run.path) is None
+    RunDirectory(run.path).open(CONFIG).close()
     run.environment_path.unlink()
     assert run_directory.lane_of(run.path) is None
 

@@ -23,7 +23,7 @@ def interpreter(folder, name, version):
 
 
 def make(clone, *arguments, environment=None):
-    """Runs make, with other variables where `environment` is given; returns (exit code, stdout, lines of stderr that are not make's own)."""
+    """Runs make; returns (exit code, stdout, lines of stderr that are not make's own)."""
     done = subprocess.run(
         ['make', *arguments], cwd=clone, text=True, capture_output=True,
         env={name: value for name, value in {**os.environ, **(environment or {})}.items()
@@ -78,6 +78,22 @@ def test_setup_is_done_once_and_again_when_what_it_depends_on_changes(clone):
         os.utime(clone / name, (2.1e9, 2.1e9))
         assert make(clone, '--question', 'setup')[0] == 1
         os.utime(clone / name, (1e9, 1e9))
+
+
+def test_an_environment_of_another_python_is_told(clone):
+    """PYTHON= chooses when the environment is made; later it would be ignored in silence."""
+    done = clone / '.venv' / 'setup.done'
+    (clone / '.venv' / 'bin').mkdir(parents=True)
+    done.touch()
+    os.utime(done, (2e9, 2e9))
+    interpreter(clone / '.venv' / 'bin', 'python', '3.11')
+    other = interpreter(clone, 'python-other', '3.13')
+    code, _, err = make(clone, 'setup', f'PYTHON={other}')
+    assert code != 0 and err == [
+        f'error: .venv has Python 3.11, and PYTHON={other} is 3.13; make clean first, or give it a '
+        f'folder of its own: make VENV=.venv-3.13 PYTHON={other}']
+    assert make(clone, 'setup', f'PYTHON={clone}/.venv/bin/python')[0] == 0
+    assert make(clone, 'setup')[0] == 0
 
 
 def test_targets_call_the_environment_s_python(clone):

@@ -12,6 +12,7 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from tf_advseg.core import lanes, run_directory
 from tf_advseg.data import records as record_sets
@@ -41,17 +42,17 @@ print(tf.__version__)
 
 
 def other_interpreter(repository):
-    """Path of a Python of the other lane that has this package's dependencies, or None."""
+    """Path of a Python of the other lane that has TensorFlow, or None; one that is named has to."""
     named = os.environ.get('TF_ADVSEG_OTHER_PYTHON')
-    found = [pathlib.Path(named)] if named else sorted(repository.glob('.venv*/bin/python'))
-    for path in found:
-        done = subprocess.run([str(path), '-c', 'import sys, tensorflow; print(*sys.version_info[:2])'],
-                              text=True, capture_output=True, check=False,
-                              env={**os.environ, 'TF_CPP_MIN_LOG_LEVEL': '3'})
-        if done.returncode == 0:
-            lane = lanes.of_python(tuple(map(int, done.stdout.split()[-2:])))
-            if lane is not lanes.of_python():
-                return str(path)
+    here = lanes.of_python()
+    for path in [named] if named else sorted(repository.glob('.venv*/bin/python')):
+        done = subprocess.run(
+            [str(path), '-c', 'import sys, tensorflow; print(*sys.version_info[:2])'], text=True,
+            capture_output=True, check=False, env={**os.environ, 'TF_CPP_MIN_LOG_LEVEL': '3'})
+        words = done.stdout.split()[-2:]
+        if done.returncode == 0 and not here.has(tuple(map(int, words))):
+            return str(path)
+        assert not named, f'TF_ADVSEG_OTHER_PYTHON={named}: {words} {done.stderr[-500:]}'
     return None
 
 
@@ -75,7 +76,7 @@ def made(repository, run_in, tmp_path_factory):
     other = other_interpreter(repository)
     if other is None:
         pytest.skip('no Python of the other lane with its packages: set TF_ADVSEG_OTHER_PYTHON, or '
-                    'make setup VENV=.venv-other PYTHON=...')
+                    'make setup VENV=.venv-current PYTHON=python3.13')
     folder = tmp_path_factory.mktemp('other_lane')
     prepare(run_in, other, folder / 'records')
     run_in(other, *TRAINING, f'--data_dir={folder / "records"}', f'--workdir={folder / "run"}')
@@ -98,8 +99,7 @@ def image():
 
 def test_records_are_the_same_bytes_in_both_lanes(made, run_in, tmp_path):
     prepare(run_in, sys.executable, tmp_path / 'records')
-    ours, theirs = ({path.name: path.read_bytes() for path in folder.iterdir()
-                     if path.suffix == '.tfrecord' or 'tfrecord' in path.name}
+    ours, theirs = ({path.name: path.read_bytes() for path in folder.glob('*tfrecord*')}
                     for folder in (tmp_path / 'records', made / 'records'))
     assert ours and ours == theirs
 
@@ -108,8 +108,8 @@ def test_records_are_read(made):
     there = record_sets.RecordSet(made / 'records')
     assert {name: len(there.split(name)) for name in ('train', 'val', 'test')} == {
         'train': 8, 'val': 4, 'test': 3}
-    picture, label = there.load(there.split('test')[0])
-    assert picture.shape == label.shape + (3,) and label.max() < there.spec.num_classes
+    image, label = there.load(there.split('test')[0])
+    assert image.shape == label.shape + (3,) and label.max() < there.spec.num_classes
 
 
 def test_the_networks_of_a_run_give_the_same_logits(made, image):
@@ -140,9 +140,27 @@ def test_evaluate_finds_the_scores_that_the_other_lane_found(made, run_in, tmp_p
     assert abs(found['miou'] - theirs['LoAd']['test']['miou']) <= 0.01
 
 
-def test_inspect_run_reads_it(made, run_in):
-    printed = run_in(sys.executable, 'tools/inspect_run.py', f'--workdir={made / "run"}').stdout
-    assert 'finished' in printed
+def test_the_other_tools_read_it(made, run_in, tmp_path):
+    run = made / 'run'
+    assert 'finished' in run_in(sys.executable, 'tools/inspect_run.py', f'--workdir={run}').stdout
+    rows, columns = np.mgrid[:SIDE, :SIDE].astype(np.uint8)
+    Image.fromarray(np.stack([rows, columns, rows], -1)).save(tmp_path / 'a.png')
+    maps = []
+    for name, checkpoint in (('run', run), ('saved', made / 'exported')):
+        run_in(sys.executable, 'tools/predict.py', f'--checkpoint={checkpoint}',
+               f'--input={tmp_path / "a.png"}', f'--output={tmp_path / name}')
+        maps.append(np.array(Image.open(next((tmp_path / name).rglob('a*.png')))))
+    assert maps[0].shape[:2] == (SIDE, SIDE) and np.mean(maps[0] == maps[1]) > 0.99  # but for ties
+    run_in(sys.executable, 'tools/export.py', f'--checkpoint={run}',
+           f'--output={tmp_path / "exported"}', '--format=saved_model')
+    assert (tmp_path / 'exported' / 'saved_model.pb').is_file()
+
+
+def test_a_new_run_starts_from_it(made, run_in, tmp_path):
+    run_in(sys.executable, *TRAINING, f'--data_dir={made / "records"}',
+           f'--checkpoint={made / "run"}', f'--workdir={tmp_path / "new"}',
+           "--gin_param=experiment.method='cross_entropy'")
+    assert json.loads((tmp_path / 'new' / 'results.json').read_text())['models']
 
 
 def test_it_is_not_gone_on_with_and_nothing_in_it_changes(made, run_in):
@@ -157,7 +175,7 @@ def test_it_is_not_gone_on_with_and_nothing_in_it_changes(made, run_in):
         f'error: {made / "run"}: was started with '
         + next(lane.described for lane in lanes.LANES
                if lane.name == run_directory.lane_of(made / 'run'))
-        + f', this is {lanes.of_python().described}; a run does not resume in the other lane: go on '
+        + f', this is {lanes.of_python().described}; a run is taken up in its own lane alone: go on '
         'with it there, or choose another --workdir (evaluate, predict, export and inspect_run read '
         'it from here)']
     assert state() == before

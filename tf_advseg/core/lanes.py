@@ -27,10 +27,16 @@ class Lane:
     tensorflow: tuple
     constraint: str
 
+    def has(self, version):
+        """Whether a Python version, (major, minor), is one of this lane."""
+        return self.pythons[0] <= tuple(version) <= self.pythons[1]
+
     @property
     def described(self):
-        """'TensorFlow 2.15 (the reference lane)'."""
-        return f'TensorFlow {".".join(map(str, self.tensorflow))} (the {self.name} lane)'
+        """'Python 3.9 to 3.11 and TensorFlow 2.15 (the reference lane)'."""
+        first, last, tensorflow = ('.'.join(map(str, version))
+                                   for version in (*self.pythons, self.tensorflow))
+        return f'Python {first} to {last} and TensorFlow {tensorflow} (the {self.name} lane)'
 
 
 REFERENCE = Lane('reference', ((3, 9), (3, 11)), (2, 15), '2.15.1')
@@ -50,7 +56,7 @@ def of_python(version=None):
     """
     major_minor = tuple(version or sys.version_info)[:2]
     for lane in LANES:
-        if lane.pythons[0] <= major_minor <= lane.pythons[1]:
+        if lane.has(major_minor):
             return lane
     raise UserError(f'tf_advseg needs {PYTHONS}, this is {major_minor[0]}.{major_minor[1]} '
                     f'({sys.executable}); install one of these, 3.11 if you can choose')
@@ -68,9 +74,9 @@ def of_tensorflow(version):
 def prepare_environment():
     """Sets what TensorFlow reads when it is imported; a value that the user has set stays.
 
-    * TF_ENABLE_ONEDNN_OPTS=1: TensorFlow switches oneDNN off by itself on CPUs without AVX-512;
-      it is faster there too, and the only CPU code with gradients of atrous convolutions
-      (`models.atrous` is what serves without it).
+    * TF_ENABLE_ONEDNN_OPTS=1: TensorFlow leaves oneDNN off on CPUs without AVX512-VNNI and the
+      like; it is faster there too, and has the gradients of atrous convolutions (`models.atrous` is
+      what serves without it).
     * TF_USE_LEGACY_KERAS=1, in the current lane: `tf.keras` is tf-keras, that is Keras 2.
     * KERAS_BACKEND=tensorflow: for the Keras 3 that keras-cv may bring along.
 
@@ -96,6 +102,10 @@ def require_keras_2(tf):
                         f'{tf.__version__} has no Keras 2 of its own: pip install '
                         f'"tf-keras=={CURRENT.constraint}"') from error
     if package != 'tf_keras':
+        value = os.environ.get('TF_USE_LEGACY_KERAS')
+        if value not in ('1', 'true', 'True'):
+            raise UserError(f'TF_USE_LEGACY_KERAS is set to {value!r}, and tf_advseg needs Keras 2: '
+                            'unset it, or set it to 1')
         raise UserError(
             'TensorFlow was imported before tf_advseg and has taken Keras 3 for tf.keras; tf_advseg '
             'needs Keras 2: import tf_advseg first, or set TF_USE_LEGACY_KERAS=1 before you start '

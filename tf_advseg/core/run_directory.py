@@ -55,12 +55,16 @@ def lane_of(path):
     environment = pathlib.Path(path) / ENVIRONMENT
     if not environment.is_file():
         return None
-    version = files.read_json(environment).get('packages', {}).get('tensorflow')
-    return lanes.of_tensorflow(version) if version else None
+    version = files.read_json(environment).get('python')
+    try:
+        return lanes.of_python(tuple(map(int, version.split('.')[:2]))).name
+    except (UserError, ValueError, AttributeError):  # no lane of ours, or no version
+        return None
 
 
 def require_lane(path):
-    """Refuses a run of the other lane: with steps of two TensorFlows it could be repeated in none.
+    """Refuses to take up a run of the other lane: with steps of two TensorFlows it could be repeated
+    in none.
 
     Args:
       path: the run's folder.
@@ -72,8 +76,8 @@ def require_lane(path):
     if was not in (None, here.name):
         other = next(lane for lane in lanes.LANES if lane.name == was)
         raise UserError(
-            f'{path}: was started with {other.described}, this is {here.described}; a run does not '
-            'resume in the other lane: go on with it there, or choose another --workdir (evaluate, '
+            f'{path}: was started with {other.described}, this is {here.described}; a run is taken '
+            'up in its own lane alone: go on with it there, or choose another --workdir (evaluate, '
             'predict, export and inspect_run read it from here)')
 
 

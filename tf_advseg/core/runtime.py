@@ -40,7 +40,7 @@ def import_tensorflow():
     silence_tensorflow()
     quiet = os.environ['TF_CPP_MIN_LOG_LEVEL'] == '3'
     try:
-        with _stderr_held_back() if quiet else contextlib.nullcontext():
+        with _stderr_held_back() if quiet and _talks_while_imported() else contextlib.nullcontext():
             import tensorflow as tf
     except ModuleNotFoundError as error:
         raise UserError(f'{error.name} is not installed for {sys.executable}; run `make setup` '
@@ -54,19 +54,29 @@ def import_tensorflow():
     return tf
 
 
-@contextlib.contextmanager
-def _stderr_held_back():
-    """Holds back what native code writes to file descriptor 2; shows it if the block fails.
+def _talks_while_imported():
+    """Whether TensorFlow logs while it is loaded, before it looks at its levels: from 2.16 on.
 
-    TensorFlow 2.21's libraries log to it while they are loaded, before they look at their levels.
+    Where the CPU has no AVX it ends the process there; then what it says must be seen.
     """
     try:
+        with open('/proc/cpuinfo', encoding='utf-8') as file:
+            has_avx = ' avx ' in file.read()
+    except OSError:
+        has_avx = False
+    return has_avx and lanes.of_python() is lanes.CURRENT
+
+
+@contextlib.contextmanager
+def _stderr_held_back():
+    """Holds back what native code writes to file descriptor 2; shows it if the block raises."""
+    try:
         sys.stderr.flush()
-        kept = os.dup(2)
-    except (OSError, AttributeError):  # no stderr (a service, pythonw): nothing to hold back
+        kept, held = os.dup(2), tempfile.TemporaryFile()
+    except (OSError, AttributeError):  # no stderr (a service), no folder: nothing is held back
         yield
         return
-    with tempfile.TemporaryFile() as held:
+    with held:
         os.dup2(held.fileno(), 2)
         try:
             yield

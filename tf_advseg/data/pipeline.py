@@ -23,10 +23,8 @@ import tensorflow as tf
 from tf_advseg.core.errors import UserError
 from tf_advseg.core.random_streams import RandomStreams
 from tf_advseg.data import augment, record_format, recipes
-from tf_advseg.data.records import data_errors, dataset_options
+from tf_advseg.data.records import CALLS, data_errors, dataset_options
 from tf_advseg.data.spec import IGNORE_LABEL
-
-AUTOTUNE = tf.data.AUTOTUNE
 
 
 def epoch_order(ids, streams, epoch, stream='data'):
@@ -57,7 +55,7 @@ def _draw(item, count, batch_size, seed, stream, augment_stream):
 
 
 def training_batches(records, ids, batch_size, crop_size, streams, first_step, num_steps=None,
-                     recipe=recipes.Recipe(), num_parallel_calls=AUTOTUNE, prefetch=2,
+                     recipe=recipes.Recipe(), num_parallel_calls=CALLS, prefetch=2,
                      stream='data', augment_stream='augment', pad_value=augment.PAD_VALUE,
                      hide_labels=False):
     """Batches for steps first_step, first_step + 1, ...
@@ -150,7 +148,7 @@ def padded_sizes(sizes, crop_size, multiple=16):
     return np.where(sizes <= crop, crop, larger).astype(np.int32)
 
 
-def whole_pictures(records, ids, crop_size, batch_size, num_parallel_calls=AUTOTUNE, prefetch=2,
+def whole_pictures(records, ids, crop_size, batch_size, num_parallel_calls=CALLS, prefetch=2,
                    pad_value=augment.PAD_VALUE, multiple=16):
     """Every picture once, whole, unflipped, in order: for maps and evaluation.
 

@@ -7,6 +7,7 @@ checksum of all of these. It appears under its name only when it is whole.
 import collections
 import contextlib
 import hashlib
+import os
 import pathlib
 import threading
 import weakref
@@ -24,7 +25,8 @@ from tf_advseg.data.spec import DatasetSpec
 
 __all__ = ['RecordSet', 'data_errors', 'write_records']
 
-AUTOTUNE = tf.data.AUTOTUNE
+# As many calls at a time as there are cores; no autotuning, see `dataset_options`.
+CALLS = os.cpu_count() or 1
 DAMAGED = ('refuse', 'skip')
 # What is said with damage: how the tools are told to go on.
 SKIP_HINT = 'dataset.damaged="skip" (train) or --damaged=skip (evaluate) goes on without'
@@ -223,7 +225,7 @@ class RecordSet:
             ids = record_format.decode_instances(self.read(self.positions([image_id])[0]))
         return None if ids is None else ids.numpy().astype(np.int32)
 
-    def dataset(self, ids, parallel=AUTOTUNE):
+    def dataset(self, ids, parallel=CALLS):
         """The pictures in exactly this order (any order, repeats allowed).
 
         Args:
@@ -294,7 +296,7 @@ def dataset_options():
     """Options of every data set here: elements in order, workers share by element, no autotuning.
 
     Autotuning's thread sleeps for twice as long each time, up to a minute, and who frees an
-    iterator waits for it: LoAd frees many. Without it AUTOTUNE means as many calls as cores.
+    iterator waits for it: LoAd frees many. Numbers of calls are given (`CALLS`).
     """
     options = tf.data.Options()
     options.deterministic = True

@@ -8,8 +8,8 @@ from tf_advseg.core import errors
 from tf_advseg.core import journal as journals
 
 # What the work of a demo costs beside a step of Stage 1: (once, when TensorFlow compiles it and
-# data are opened; each unit). Ratios and nothing else: no machine's seconds are in them, and a
-# unit's is used only until this run has measured that unit. The units are a step, a map drawn, an
+# data are opened; each unit). Found on one machine, and used only until this run has measured the
+# unit: until LoAd has begun the time left is rough. The units are a step, a map drawn, an
 # item that the discriminator trains on (a truth or a map), and a propagation of LoAd and of the
 # control.
 RATIOS = {'step': (160.0, 1.0), 'map': (80.0, 0.07), 'item': (75.0, 0.08),

@@ -71,7 +71,7 @@ def plain_graph(segmentor, size):
     def plain(layer, x, mode=None):
         del mode
         kernel, *others = _values(layer)
-        y = layer._convolve(x, tf.constant(kernel))
+        y = layer._convolve(x, tf.constant(kernel), trained=False)
         if layer.norm is None:
             y = tf.nn.bias_add(y, tf.constant(others[0]))
         else:

@@ -10,6 +10,7 @@ import tensorflow as tf
 from tf_advseg.data import augment
 from tf_advseg.data import official_preprocessing
 from tf_advseg.data import pipeline
+from tf_advseg.data.records import CALLS
 from tf_advseg.training import loop
 
 REAL = -1
@@ -93,8 +94,7 @@ def batches(records, ids, pairs, lookup, map_shape, map_dtype, batch_size, crop_
     slices = tf.data.Dataset.from_tensor_slices
     dataset = tf.data.Dataset.zip((records.dataset(chosen), slices(pairs[:, 1]), slices(sizes),
                                    tf.data.Dataset.range(len(pairs))))
-    dataset = dataset.map(read).map(prepare, num_parallel_calls=tf.data.AUTOTUNE,
-                                    deterministic=True)
+    dataset = dataset.map(read).map(prepare, num_parallel_calls=CALLS, deterministic=True)
     return dataset.batch(batch_size, drop_remainder=drop_remainder).prefetch(2)
 
 

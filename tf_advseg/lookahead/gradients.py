@@ -51,8 +51,8 @@ class GradientMeter:
         """The figures of `LoAd.gradient_balance` on a batch of the diagnostics' own stream."""
         batch = self._data.diagnostics_batch(step)
         with self._untouched():
-            return self._stepper(self._method.gradient_balance, batch,
-                                 self._streams.seed('diagnostics', step))
+            return dict(self._stepper(self._method.gradient_balance, batch,
+                                      self._streams.seed('diagnostics', step)))
 
     def is_balanced(self):
         """Whether lambda is to be measured at all."""

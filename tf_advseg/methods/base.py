@@ -10,7 +10,6 @@ import tensorflow as tf
 
 from tf_advseg.core import errors
 from tf_advseg.losses import pixel
-from tf_advseg.models import atrous
 from tf_advseg.models import layers
 from tf_advseg.models import resize
 from tf_advseg.models import segmentor as segmentors
@@ -58,7 +57,6 @@ class Method(tf.keras.Model):
 
     def __init__(self, segmentor, name=None):
         super().__init__(name=name)
-        atrous.require_gradients(segmentor)
         self.segmentor = segmentor
 
     @property

@@ -166,8 +166,9 @@ def train(stepper, method, batches, plan, folder, strategy, streams, metrics, de
       metrics: a Journal; cut back to the last durable state on a resume.
       description: the progress bar's and the metrics' name of this stage.
       checkpoint_every: steps between durable states.
-      log_every: steps of a stream between its lines in `metrics`. Only then, and where something
-        is evaluated or saved, are a step's scalars fetched from the device.
+      log_every: steps of a stream between its lines in `metrics`. A step's scalars are fetched from
+        the device when they are logged; those of the others then too, or where something is
+        evaluated, diagnosed or saved, at the latest after 50 steps.
       evaluate_every: steps of the segmentor between calls of `evaluate(done)`, `done` being how
         many it has taken; 0 for never. It returns a list of dicts, which are logged.
       evaluate: see above; called after the last step as well.
@@ -183,7 +184,7 @@ def train(stepper, method, batches, plan, folder, strategy, streams, metrics, de
       Seconds spent, those of earlier starts included.
 
     Raises:
-      UserError: a loss is not finite; nothing after the last finite one has been written.
+      UserError: a loss is not finite; no line and no state of such a step is written.
     """
     folder = pathlib.Path(folder)
     chief = strategies.is_chief(strategy)
