@@ -23,7 +23,7 @@ def story(epochs=(4, 3, 4)):
     """[(seconds since the line before, file, entry)] of a whole demo in the order of its lines."""
     found = [(1.0 + 20.0 * (step == 10), 'metrics.jsonl', {'event': 'stage', 'step': step})
              for step in range(10, STEPS + 1, 10)]
-    found.append((5.0, 'journal.jsonl', {'event': 'start', 'cycle': 0}))
+    found.append((1.0, 'journal.jsonl', {'event': 'start', 'cycle': 0}))
     slots = ['g0']
     for cycle in range(CYCLES + 1):
         found.append((3.0, 'journal.jsonl',

@@ -12,8 +12,8 @@ from tf_advseg.core import journal as journals
 # unit: until LoAd has begun the time left is rough. The units are a step, a map drawn, an
 # item that the discriminator trains on (a truth or a map), and a propagation of LoAd and of the
 # control.
-RATIOS = {'step': (160.0, 1.0), 'map': (80.0, 0.07), 'item': (75.0, 0.08),
-          'propagation': (215.0, 3.2), 'control': (85.0, 3.2), 'scores': (100.0, 0.0)}
+RATIOS = {'step': (100.0, 1.0), 'map': (35.0, 0.06), 'item': (35.0, 0.06),
+          'propagation': (75.0, 3.4), 'control': (45.0, 3.4), 'scores': (50.0, 0.0)}
 # The kind of work that follows an event of LoAd's journal.
 _NEXT = {'start': 'map', 'end': 'map', 'peak': 'map', 'rewind': 'map', 'aggregate': 'item'}
 
