@@ -7,7 +7,7 @@ import pytest
 from tf_advseg.core import configuration
 from tf_advseg.experiments import demo_forecast
 
-PICTURES, STEPS, CYCLES, PATIENCE = 400, 1000, 3, 20
+PICTURES, STEPS, CYCLES, PATIENCE = 300, 750, 3, 20
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def demo_config():
     configuration.parse([], [])
 
 
-def story(epochs=(4, 3, 4)):
+def story(epochs=(3, 2, 3)):
     """[(seconds since the line before, file, entry)] of a whole demo in the order of its lines."""
     found = [(1.0 + 20.0 * (step == 10), 'metrics.jsonl', {'event': 'stage', 'step': step})
              for step in range(10, STEPS + 1, 10)]
@@ -79,8 +79,8 @@ def test_the_bar_only_goes_forward_and_names_what_is_done(tmp_path, demo_config)
     fractions = [look.fraction for look in looks]
     assert fractions[0] == 0.0 and fractions == sorted(fractions) and 0.8 < fractions[-1] < 1.0
     texts = [look.text for look in looks]
-    assert texts[0] == 'Stage 1, step 0/1000' and texts[-1] == 'scores and report'
-    for text in ('Stage 1, step 500/1000', 'LoAd, cycle 1/3', 'LoAd, cycle 3/3', 'control, 30/60'):
+    assert texts[0] == 'Stage 1, step 0/750' and texts[-1] == 'scores and report'
+    for text in ('Stage 1, step 500/750', 'LoAd, cycle 1/3', 'LoAd, cycle 3/3', 'control, 30/60'):
         assert text in texts
 
 
@@ -104,15 +104,15 @@ def test_what_was_not_seen_scales_with_what_was(tmp_path, demo_config):
     # Lines that cost just what the ratios say, at half a second a step.
     once, each = demo_forecast.RATIOS['step']
     steps = [(0.5 * (10 * each + once * (i == 1)), 'metrics.jsonl',
-              {'event': 'stage', 'step': 10 * i}) for i in range(1, 101)]
+              {'event': 'stage', 'step': 10 * i}) for i in range(1, STEPS // 10 + 1)]
     looks = Run(tmp_path / 'run', demo_config).write(steps)
-    sets, items = 1 + 2 * CYCLES, 4 * (2 + 3 + 4)
+    sets, items = 1 + 2 * CYCLES, 3 * (2 + 3 + 4)
     units = {'map': sets * PICTURES, 'item': items * PICTURES, 'propagation': CYCLES * PATIENCE,
              'control': CYCLES * PATIENCE, 'scores': 1}
     rest = sum(0.5 * (demo_forecast.RATIOS[kind][0] + count * demo_forecast.RATIOS[kind][1])
                for kind, count in units.items())
     assert looks[-1].left == pytest.approx(rest)
-    assert looks[49].left == pytest.approx(rest + 500 * 0.5)
+    assert looks[49].left == pytest.approx(rest + (STEPS - 500) * 0.5)
 
 
 def test_what_was_seen_counts_as_measured(tmp_path, demo_config):
