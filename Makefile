@@ -37,15 +37,18 @@ gpu-check: $(DONE) $(CHOSEN)
 
 chosen: $(DONE)
 	@ask='import sys; print("%d.%d" % sys.version_info[:2])'; \
-	want=$$("$(PYTHON)" -c "$$ask"); have=$$($(VENV)/bin/python -c "$$ask"); \
-	if [ "$$want" != "$$have" ]; then \
-	  echo "error: $(VENV) has Python $$have, and PYTHON=$(PYTHON) is $$want; make clean first, or" \
-	    "give it a folder of its own: make VENV=.venv-$$want PYTHON=$(PYTHON)" >&2; \
+	have=$$($(VENV)/bin/python -c "$$ask"); \
+	if ! want=$$("$(PYTHON)" -c "$$ask" 2>/dev/null); then \
+	  echo "error: PYTHON=$(PYTHON) does not run; give the full path of a Python 3.9 to 3.13" >&2; \
+	  exit 1; \
+	elif [ "$$want" != "$$have" ]; then \
+	  echo "error: $(VENV) has Python $$have, and PYTHON=$(PYTHON) is $$want; give it a folder of" \
+	    "its own: make VENV=.venv-$$want PYTHON=$(PYTHON)" >&2; \
 	  exit 1; \
 	fi
 
 clean:
-	rm -rf $(VENV) .venv-* build dist *.egg-info demo_run .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-* build dist *.egg-info .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(DONE): constraints.txt setup.py
@@ -58,7 +61,12 @@ $(DONE): constraints.txt setup.py
 	    *) seen="$$seen, $$python is $$version" ;; \
 	  esac; \
 	done; \
-	if [ -z "$$found" ]; then \
+	if [ -z "$$found" ] && [ -n "$(PYTHON)" ]; then \
+	  if [ -n "$$version" ]; then what="is Python $$version"; else what="does not run"; fi; \
+	  echo "error: PYTHON=$(PYTHON) $$what; give the full path of a Python 3.9 to 3.13" \
+	    "(3.11 if you can choose)" >&2; \
+	  exit 1; \
+	elif [ -z "$$found" ]; then \
 	  echo "error: Python 3.9 to 3.13 is needed and was not found$$seen; install one" \
 	    "(3.11 if you can choose), or name it: make PYTHON=/path/to/python" >&2; \
 	  exit 1; \

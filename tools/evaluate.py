@@ -12,10 +12,10 @@ import sys
 if not __package__:  # started as a script from a checkout, from any directory
     sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from absl import flags  # noqa: E402
-
-from tf_advseg.core import command_line  # noqa: E402
+from tf_advseg.core import command_line  # noqa: E402  before absl: it says what is missing
 from tf_advseg.core import runtime  # noqa: E402
+
+from absl import flags  # noqa: E402
 
 command_line.define_common_flags('checkpoint', 'which', 'data_dir', 'dataset', 'output',
                                  'compare', 'strategy', 'eval_scales', 'flip', 'window',

@@ -14,10 +14,10 @@ import sys
 if not __package__:  # started as a script from a checkout, from any directory
     sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from absl import flags  # noqa: E402
-
-from tf_advseg.core import command_line  # noqa: E402
+from tf_advseg.core import command_line  # noqa: E402  before absl: it says what is missing
 from tf_advseg.core import runtime  # noqa: E402
+
+from absl import flags  # noqa: E402
 
 SERVERS = ('pascal_voc_2012', 'cityscapes', 'ade20k')  # evaluation.submission has TensorFlow
 WORDS = 1_000_000  # that may follow --input: what a shell makes of a pattern without quotes

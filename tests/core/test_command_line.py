@@ -1,4 +1,5 @@
 """Tools' command lines: one line for every mistake, help on one screen."""
+import pathlib
 import signal
 import subprocess
 import sys
@@ -205,3 +206,13 @@ def test_a_repeatable_flag_where_a_tool_takes_one():
     assert command_line.single([], 'input') is None and command_line.single(['x'], 'input') == 'x'
     with pytest.raises(UserError, match='--input was given 2 times; this tool takes one'):
         command_line.single(['x', 'y'], 'input')
+
+
+@pytest.mark.parametrize('tool', sorted(path.stem for path in (
+    pathlib.Path(__file__).resolve().parents[2] / 'tools').glob('[a-z]*.py')))
+def test_a_python_without_the_packages_gets_one_line_from_every_tool(repository, tool):
+    done = subprocess.run([sys.executable, '-S', repository / 'tools' / f'{tool}.py', '--help'],
+                          text=True, capture_output=True, check=False, cwd='/')
+    assert done.returncode == 1
+    assert [line.partition(' ')[0] for line in done.stderr.splitlines()] == ['error:']
+    assert 'is not installed for' in done.stderr and 'make setup' in done.stderr

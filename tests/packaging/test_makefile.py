@@ -37,10 +37,21 @@ def test_a_python_outside_is_one_line(clone, version):
     python = interpreter(clone, 'python-other', version)
     code, out, err = make(clone, 'setup', f'PYTHON={python}')
     assert code != 0 and out == ''
+    assert err == [f'error: PYTHON={python} is Python {version}; give the full path of a Python 3.9 '
+                   'to 3.13 (3.11 if you can choose)']
+    code, out, err = make(clone, 'setup', f'PYTHONS={clone}/nowhere {python}')
+    assert code != 0 and out == ''
     assert err == [f'error: Python 3.9 to 3.13 is needed and was not found, {python} is '
                    f'{version}; install one (3.11 if you can choose), or name it: '
                    'make PYTHON=/path/to/python']
     assert not (clone / '.venv').exists()
+
+
+def test_a_python_that_does_not_run_is_one_line(clone):
+    code, out, err = make(clone, 'setup', f'PYTHON={clone}/nowhere')
+    assert code != 0 and out == ''
+    assert err == [f'error: PYTHON={clone}/nowhere does not run; give the full path of a Python 3.9 '
+                   'to 3.13 (3.11 if you can choose)']
 
 
 def test_the_first_python_that_fits_is_taken(clone):
@@ -90,8 +101,11 @@ def test_an_environment_of_another_python_is_told(clone):
     other = interpreter(clone, 'python-other', '3.13')
     code, _, err = make(clone, 'setup', f'PYTHON={other}')
     assert code != 0 and err == [
-        f'error: .venv has Python 3.11, and PYTHON={other} is 3.13; make clean first, or give it a '
-        f'folder of its own: make VENV=.venv-3.13 PYTHON={other}']
+        f'error: .venv has Python 3.11, and PYTHON={other} is 3.13; give it a folder of its own: '
+        f'make VENV=.venv-3.13 PYTHON={other}']
+    code, _, err = make(clone, 'setup', 'PYTHON=/nowhere')
+    assert code != 0 and err == [
+        'error: PYTHON=/nowhere does not run; give the full path of a Python 3.9 to 3.13']
     assert make(clone, 'setup', f'PYTHON={clone}/.venv/bin/python')[0] == 0
     assert make(clone, 'setup')[0] == 0
 

@@ -93,8 +93,8 @@ def no_gpu_line():
     hidden = f' CUDA_VISIBLE_DEVICES is "{visible}", which may hide it.' if visible is not None \
         else ''
     return (f'TensorFlow {tf.__version__} finds no GPU.{hidden} It needs Nvidia\'s driver '
-            '(nvidia-smi lists the cards) and the CUDA libraries: python -m pip install -c '
-            "constraints.txt '.[gpu]' in the clone; --device=cpu tries this tool without one")
+            f'(nvidia-smi lists the cards) and the CUDA libraries: {sys.executable} -m pip install -c '
+            "constraints.txt -e '.[gpu]' in the clone; --device=cpu tries this tool without one")
 
 
 def chosen(kind, steps=(), networks=()):
