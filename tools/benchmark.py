@@ -30,21 +30,30 @@ flags.DEFINE_integer('side', 513, 'load_memory: height and width.', lower_bound=
 flags.DEFINE_integer('steps', 4, 'load_memory: steps of each network.', lower_bound=1)
 flags.DEFINE_integer('real_maps', 32, 'load_memory: maps of a slot that are drawn, not random.',
                      lower_bound=0)
+flags.DEFINE_multi_string('kind', [], 'step: a kind of step, as cross-entropy; default: all.')
 flags.DEFINE_integer('repeats', 20, 'inference, input: runs of each.', lower_bound=1)
 
 FLAGS = flags.FLAGS
 
 
+def _named(argv):
+    """What is to be measured; raises UserError where nothing, or something else, is named."""
+    from tf_advseg.core import errors
+    if len(argv) < 2:
+        raise errors.UserError(f'name what to measure: {", ".join(KINDS)}')
+    return errors.require_one_of('benchmark', argv[1], KINDS)
+
+
 def main(argv):
     """Flags, one call, its table."""
     from tf_advseg.core import errors
-    kind = errors.require_one_of('benchmark', argv[1] if len(argv) > 1 else 'none', KINDS)
+    kind = _named(argv)
     if kind == 'load' and not FLAGS.gin_file and not FLAGS.workdir:
         raise errors.UserError('nothing to measure: add --workdir=RUN_DIRECTORY or --gin_file=…')
     if kind == 'step':
         from tf_advseg.experiments import step_benchmark
         from tf_advseg.reporting import tables
-        print(tables.to_text(step_benchmark.measure()))
+        print(tables.to_text(step_benchmark.measure(kinds=step_benchmark.chosen(FLAGS.kind))))
         return
     if kind == 'inference':
         _inference()

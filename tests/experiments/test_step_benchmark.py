@@ -1,4 +1,7 @@
 """The table of what a training step costs."""
+import pytest
+
+from tf_advseg.core.errors import UserError
 from tf_advseg.experiments import step_benchmark
 from tf_advseg.reporting import tables
 
@@ -11,3 +14,10 @@ def test_every_setting_has_a_row_from_processes_of_its_own():
                                           ['off', 'off']]
     assert all(float(value) > 0 for row in rows for value in row[3:])
     assert any('medians of 1 processes' in line for line in lines)
+
+
+def test_kinds_are_chosen_by_name():
+    assert step_benchmark.chosen() == step_benchmark.KINDS
+    assert [kind.phase for kind in step_benchmark.chosen(['LoAd, discriminator'])] == ['adversary']
+    with pytest.raises(UserError, match='cross-entropy'):
+        step_benchmark.chosen(['cross-entrop'])

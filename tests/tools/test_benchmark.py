@@ -92,7 +92,7 @@ def test_made_up_pictures_are_jpeg_and_depend_on_their_id_alone():
 
 def test_mistakes_are_one_line(call, tmp_path, own_folder):
     for words, text in ((['laod'], 'unknown benchmark "laod". Did you mean "load"?'),
-                        ([], 'unknown benchmark "none"'),
+                        ([], 'name what to measure: load, '),
                         (['load'], 'nothing to measure'),
                         (['load', f'--workdir={own_folder}'], 'not a run directory'),
                         (['load', '--gin_file=nix.gin'], 'nix.gin: no such gin file')):

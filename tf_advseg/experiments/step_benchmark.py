@@ -35,6 +35,17 @@ KINDS = (Kind('cross-entropy', 'cross_entropy', 5), Kind('LoAd, segmentor', 'seg
          Kind('LoAd, discriminator', 'adversary', 16))
 
 
+def chosen(names=()):
+    """The `KINDS` of these names, all without any.
+
+    Raises:
+      UserError: a name that is not known.
+    """
+    for name in names:
+        errors.require_one_of('kind of step', name, [kind.name for kind in KINDS])
+    return tuple(kind for kind in KINDS if not names or kind.name in names)
+
+
 def measure(processes=2, steps=STEPS, crop=CROP, kinds=KINDS):
     """Times each kind of step on MobileNetV2 with the MobileNet-224 discriminator.
 
