@@ -18,7 +18,7 @@ from tf_advseg.core import runtime  # noqa: E402
 from absl import flags  # noqa: E402
 
 command_line.define_common_flags('gin_param', 'seed', workdir='demo_run')
-flags.DEFINE_boolean('smallest', False, 'A first look, under two minutes: few images, short '
+flags.DEFINE_boolean('smallest', False, 'A first look, about two minutes: few images, short '
                      'cycles. Checks the machine; its numbers mean nothing.')
 
 FLAGS = flags.FLAGS
@@ -27,8 +27,8 @@ FLAGS = flags.FLAGS
 def main(argv):
     """Flags, configuration, one call, the table."""
     del argv
-    print(f'demo in {FLAGS.workdir}: generated pictures, Stage 1, LoAd, control, report; under '
-          f'{"two" if FLAGS.smallest else "ten"} minutes on two idle cores', flush=True)
+    print(f'demo in {FLAGS.workdir}: generated pictures, Stage 1, LoAd, control, report; '
+          f'{"about two" if FLAGS.smallest else "under ten"} minutes on two idle cores', flush=True)
     runtime.configure(deterministic=True)
     from tf_advseg.experiments import demonstration
     from tf_advseg.training import strategy
