@@ -109,7 +109,7 @@ def test_records_are_read(made):
     assert {name: len(there.split(name)) for name in ('train', 'val', 'test')} == {
         'train': 8, 'val': 4, 'test': 3}
     image, label = there.load(there.split('test')[0])
-    assert image.shape == label.shape + (3,) and label.max() < there.spec.num_classes
+    assert image.shape == label.shape + (3,) and label[label != 255].max() < there.spec.num_classes
 
 
 def test_the_networks_of_a_run_give_the_same_logits(made, image):
@@ -117,8 +117,8 @@ def test_the_networks_of_a_run_give_the_same_logits(made, image):
     logits = segmentor(image, training=False).numpy()
     assert spec.num_classes == logits.shape[-1]
     np.testing.assert_allclose(logits, np.load(made / 'logits.npy'), **CLOSE)
-    assert np.ptp(logits) > 0.1
-    for which in ('start', 'control'):
+    assert np.ptp(logits) > 0.01
+    for which in ('stage1', 'control'):
         assert networks.load(made / 'run', which)[0](image, training=False).shape == logits.shape
 
 
