@@ -48,7 +48,7 @@ def train(workdir, method, *flags):
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def require_run(workdir, method, *flags):
+def models_of_run(workdir, method, *flags):
     """A run that works, or names what has no deterministic kernel and works without."""
     ended = train(workdir, method, *flags)
     if ended.returncode:
@@ -59,23 +59,22 @@ def require_run(workdir, method, *flags):
         ended = train(workdir, method, *flags, '--nodeterministic')
     assert ended.returncode == 0, ended.stderr[-2000:]
     models = json.loads((workdir / 'results.json').read_text())['models']
-    assert models
-    for scores in models.values():
-        assert 0.0 <= scores['test']['miou'] <= 1.0
+    assert all(0.0 <= scores['test']['miou'] <= 1.0 for scores in models.values())
+    return models
 
 
 @pytest.mark.parametrize('method', RUNS)
 def test_a_whole_run_on_a_gpu(gpu, tmp_path, method):
-    require_run(tmp_path / 'run', method)
+    assert models_of_run(tmp_path / 'run', method)
 
 
 @pytest.mark.parametrize('method', RUNS)
 def test_a_whole_run_on_two_gpus(two_gpus, tmp_path, method):
-    require_run(tmp_path / 'run', method, '--strategy=mirrored')
+    assert models_of_run(tmp_path / 'run', method, '--strategy=mirrored')
 
 
 @pytest.mark.parametrize('method', [
     'luc', *(pytest.param(method, marks=pytest.mark.slow) for method in RUNS if method != 'luc')])
 def test_the_same_runs_without_a_gpu(tmp_path, monkeypatch, method):
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '-1')
-    require_run(tmp_path / 'run', method)
+    assert models_of_run(tmp_path / 'run', method)
