@@ -129,5 +129,5 @@ def stanford(shared, tmp_path_factory):
 @pytest.fixture(scope='session')
 def two_replicas():
     """A MirroredStrategy over two logical CPUs."""
-    import tensorflow as tf
-    return tf.distribute.MirroredStrategy(['/cpu:0', '/cpu:1'])
+    from tf_advseg.training import strategy
+    return strategy.mirrored('/cpu:0', '/cpu:1')

@@ -26,7 +26,6 @@ command_line.define_common_flags('gin_file', 'gin_param', 'workdir', 'strategy',
                                  'output_stride', input_size='513')
 flags.DEFINE_integer('cycles', 1, 'load: cycles measured.', lower_bound=1)
 flags.DEFINE_integer('pictures', 1464, 'load_memory: training pictures.', lower_bound=8)
-flags.DEFINE_integer('side', 513, 'load_memory: height and width.', lower_bound=33)
 flags.DEFINE_integer('steps', 4, 'load_memory: steps of each network.', lower_bound=1)
 flags.DEFINE_integer('real_maps', 32, 'load_memory: maps of a slot that are drawn, not random.',
                      lower_bound=0)
@@ -69,6 +68,10 @@ def main(argv):
         costs = benchmarking.of_run(FLAGS.workdir)
         print(f'{tables.to_text(benchmarking.table(costs))}\n{benchmarking.rest_text(costs)}')
         return
+    height, width = command_line.parse_size(FLAGS.input_size)
+    if height != width:
+        raise errors.UserError(f'--input_size={FLAGS.input_size}: load_memory makes up square '
+                               'pictures; give one side, as 513')
     distribution = strategy.make_strategy(FLAGS.strategy)
     with tempfile.TemporaryDirectory(prefix='tf_advseg-') as scratch:
         workdir = FLAGS.workdir or f'{scratch}/run'
@@ -79,7 +82,7 @@ def main(argv):
             return
         memory = benchmarking.measure_memory(
             workdir, FLAGS.gin_file or VOC, FLAGS.gin_param, distribution, FLAGS.pictures,
-            FLAGS.side, steps=FLAGS.steps, real_maps=FLAGS.real_maps)
+            height, steps=FLAGS.steps, real_maps=FLAGS.real_maps)
     print(memory.text())
     if not memory.within:
         raise errors.UserError('a limit is not kept, see above')

@@ -25,6 +25,6 @@ def gpu():
 
 @pytest.fixture(scope='session')
 def two_gpus():
-    """A MirroredStrategy over two GPUs, one for the session (see device_steps.on)."""
-    from tf_advseg.experiments import device_steps
-    return device_steps.on(*_names(2))
+    """A MirroredStrategy over two GPUs."""
+    from tf_advseg.training import strategy
+    return strategy.mirrored(*_names(2))

@@ -165,6 +165,11 @@ def test_an_input_that_is_too_slow_is_an_error(call, capsys, monkeypatch, ratio)
     assert all(row.endswith('NOT MET') == (ratio < 5) for row in rows)
 
 
+def test_made_up_pictures_are_square(call):
+    with pytest.raises(UserError, match='--input_size=33x65: .*give one side'):
+        call('benchmark', 'load_memory', '--input_size=33x65')
+
+
 def test_the_help_fits_a_screen():
     from tools import benchmark
     from tf_advseg.core import command_line

@@ -12,7 +12,6 @@ gradient of all layers below. So LOSS, and UPDATE on farabet, are 60 times what 
 DEEP_UPDATE is 7 times. They find a wrong kernel or gradient, not a coarser one: TF32 may pass.
 """
 import dataclasses
-import functools
 
 import numpy as np
 import tensorflow as tf
@@ -40,6 +39,7 @@ from tf_advseg.models import farabet
 from tf_advseg.models import layers
 from tf_advseg.training import loop
 from tf_advseg.training import optimizers
+from tf_advseg.training import strategy
 
 CLASSES, SIDE, BATCH = 3, 33, 5
 LOSS, UPDATE, DEEP_UPDATE = 2e-5, 0.01, 0.25
@@ -366,13 +366,8 @@ def _of_update(before, one, other):
     return float(max(off, 0.0) / moved) if moved else float('inf' if off > 0 else 0.0)
 
 
-@functools.lru_cache(maxsize=None)
 def on(*devices):
-    """A strategy of one device ('/gpu:0') or, of several, of a replica on each.
-
-    One for all trials of a process: a second MirroredStrategy over the same devices numbers its
-    collectives from the start again, and TensorFlow refuses them for having other shapes.
-    """
+    """A strategy of one device ('/gpu:0') or, of several, of a replica on each."""
     if len(devices) == 1:
         return tf.distribute.OneDeviceStrategy(devices[0])
-    return tf.distribute.MirroredStrategy(list(devices))
+    return strategy.mirrored(*devices)

@@ -1,4 +1,5 @@
 """tf.distribute strategies by name, and who writes files when there are several workers."""
+import functools
 import os
 
 import tensorflow as tf
@@ -23,7 +24,7 @@ def make_strategy(name='one_device', tpu=''):
     errors.require_one_of('strategy', name, STRATEGIES)
     if name == 'mirrored':
         devices = tf.config.list_logical_devices('GPU') or tf.config.list_logical_devices('CPU')
-        return tf.distribute.MirroredStrategy([d.name for d in devices])
+        return mirrored(*(d.name for d in devices))
     if name == 'multi_worker':
         if not os.environ.get('TF_CONFIG'):
             raise errors.UserError(
@@ -37,6 +38,23 @@ def make_strategy(name='one_device', tpu=''):
         return tf.distribute.TPUStrategy(resolver)
     device = 'GPU' if tf.config.list_logical_devices('GPU') else 'CPU'
     return tf.distribute.OneDeviceStrategy(f'/{device.lower()}:0')
+
+
+def mirrored(*devices):
+    """The MirroredStrategy over devices of this machine; one a process for the same devices.
+
+    A second one would number its collectives from the start again, and TensorFlow refuses them
+    where their shapes are other than the first one's.
+
+    Args:
+      *devices: names, as '/cpu:0' or '/device:GPU:0'.
+    """
+    return _mirrored(tuple(tf.DeviceSpec.from_string(name).to_string() for name in devices))
+
+
+@functools.lru_cache(maxsize=None)
+def _mirrored(devices):
+    return tf.distribute.MirroredStrategy(list(devices))
 
 
 def is_chief(strategy):
