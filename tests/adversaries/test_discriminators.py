@@ -27,7 +27,7 @@ def mirrored_mobilenet(two_replicas):
         return build('mobilenet', dropout=0.0)
 
 
-@pytest.mark.parametrize('channels', [3, 12])
+@pytest.mark.parametrize('channels', [pytest.param(3, marks=pytest.mark.slow), 12])
 @pytest.mark.parametrize('name', discriminators.NAMES)
 def test_matrix(name, channels):
     tf.random.set_seed(1)
@@ -101,8 +101,9 @@ def test_bad_arguments_are_one_clear_line(arguments, word):
     assert word in str(raised.value).splitlines()[0]
 
 
-@pytest.mark.parametrize('name', ['mobilenet', 'small_cnn'])
-def test_two_replicas_judge_as_one_device(name, two_replicas, mirrored_mobilenet):
+@pytest.mark.parametrize('name', [
+    pytest.param('mobilenet', marks=pytest.mark.slow), 'small_cnn'])
+def test_two_replicas_judge_as_one_device(name, two_replicas, request):
     """Shards of 3 and 2: the same logits, gradients and statistics as a batch of 5."""
     x = inputs(5)
 
@@ -114,8 +115,9 @@ def test_two_replicas_judge_as_one_device(name, two_replicas, mirrored_mobilenet
 
     alone = build(name, dropout=0.0)
     expected, gradients = tf.function(step)(alone, x)
-    mirrored = mirrored_mobilenet
-    if name != 'mobilenet':
+    if name == 'mobilenet':
+        mirrored = request.getfixturevalue('mirrored_mobilenet')
+    else:
         with two_replicas.scope():
             mirrored = build(name, dropout=0.0)
     for a, b in zip(alone.trainable_variables, mirrored.trainable_variables):
@@ -230,7 +232,8 @@ def stripes_and_noise(seed):
     return mixed, tf.cast(real, tf.float32)
 
 
-@pytest.mark.parametrize('name', ['mobilenet', 'small_cnn'])
+@pytest.mark.parametrize('name', [
+    pytest.param('mobilenet', marks=pytest.mark.slow), 'small_cnn'])
 def test_it_learns_to_tell_stripes_from_noise(name):
     """With LoAd's Adagrad, and what it has learnt it knows in inference mode.
 

@@ -10,7 +10,8 @@ from tf_advseg.models import deeplab, layers, segmentor, zoo
 from ties import assert_same_counts
 
 CASES = ['mnv2_pascal_os16__129x129', 'mnv2_aspp_decoder_os16__129x129',
-         'mnv2_pascal_os16__257x257', 'xception65_pascal_os16__129x129']
+         *(pytest.param(name, marks=pytest.mark.slow) for name in (
+             'mnv2_pascal_os16__257x257', 'xception65_pascal_os16__129x129'))]
 
 
 @pytest.mark.parametrize('name', CASES)
@@ -44,11 +45,12 @@ def test_probabilities_and_classes_are_the_official_ones(official, name):
         assert np.abs(middle - centre).max() < 1e-3 * np.abs(logits).max()
 
 
+@pytest.mark.slow  # seven scales, each mirrored
 @pytest.mark.parametrize('weights, numbers, picture, arguments', [
     ('deeplabv3.tflite', 'zoo_dm05_os8_horse257.npz', 'horse_person_257.png',
      dict(output_stride=8, depth_multiplier=0.5, crop_size=257)),
-    pytest.param('deeplabv3_mnv2_pascal_quant.tflite', 'zoo_mnv2_os16_bird513.npz', 'bird_513.png',
-                 dict(output_stride=16, crop_size=513), marks=pytest.mark.slow)])
+    ('deeplabv3_mnv2_pascal_quant.tflite', 'zoo_mnv2_os16_bird513.npz', 'bird_513.png',
+                 dict(output_stride=16, crop_size=513))])
 def test_trained_weights_on_real_pictures(shared, weights, numbers, picture, arguments):
     folder = shared / 'zoo'
     expected = np.load(folder / numbers)

@@ -85,17 +85,22 @@ class Stops:
         monkeypatch.setattr(owner, name, watched)
 
 
+# (where, how often it is passed before it stops the run) -> durable steps of Luc's stage, which
+# is evaluated after 7, 12, 19 and 20 of them. Which of these keeps a model hangs on the scores.
+STOPS = (('__call__', 3, {0}), ('_save', 1, {0}), ('__call__', 12, {7}), ('_save', 2, {12}),
+         ('save', 1, {12, 19, 20}), ('cross_entropy', 5, {20}))
+
+
+@pytest.mark.parametrize('places', [
+    pytest.param((STOPS[2], STOPS[5]), id='two'),
+    pytest.param(STOPS, id='all', marks=pytest.mark.slow)])
 def test_a_stopped_run_goes_on_as_if_it_had_not_been(made, tmp_path, monkeypatch,
-                                                     lines_of, weights):
+                                                     lines_of, weights, places):
     """Stopped in each phase, between a kept model and its state, in saving, in the control."""
     path, results = made
     stops, other = Stops(monkeypatch), tmp_path / 'run'
     state = other / 'stages' / 'luc' / loop.STATE
-    # (where, how often it is passed before it stops the run) -> durable steps of Luc's stage, which
-    # is evaluated after 7, 12, 19 and 20 of them. Which of these keeps a model hangs on the scores.
-    for place, count, durable in (('__call__', 3, {0}), ('_save', 1, {0}), ('__call__', 12, {7}),
-                                  ('_save', 2, {12}), ('save', 1, {12, 19, 20}),
-                                  ('cross_entropy', 5, {20})):
+    for place, count, durable in places:
         stops.left = {place: count}
         with pytest.raises(KeyboardInterrupt):
             start(other)
@@ -138,12 +143,14 @@ def test_the_first_of_equals_is_kept_and_a_lost_best_does_not_count(tmp_path):
 
 
 def test_the_adversary_has_batches_of_its_own(tmp_path, monkeypatch):
+    """Asked of the input alone: no step is taken."""
     asked, batches = [], stage_training.pipeline.training_batches
 
     def watched(*arguments, **words):
         asked.append((words['stream'], words['augment_stream']))
         return batches(*arguments, **words)
     monkeypatch.setattr(stage_training.pipeline, 'training_batches', watched)
+    monkeypatch.setattr(loop.Stepper, '__call__', lambda *_, **__: {'loss/ce': 1.0})
     start(tmp_path / 'run', 'adversarial_stage.steps = 2', 'alternation.every = 1')
     assert asked == [('disc_data', 'disc_augment'), ('data', 'augment'), ('data', 'augment')]
 

@@ -81,6 +81,7 @@ def test_the_control_sees_the_labelled_pictures_of_each_step_and_no_other(made):
     assert not set(split['train']) & set(split['unlabelled'])
 
 
+@pytest.mark.slow  # tests/experiments/test_adversarial.py stops such a stage
 def test_a_stopped_run_goes_on_to_the_same_weights(made, tmp_path, monkeypatch, weights, lines_of):
     path, _, _ = made
     write, count = checkpoints.write_state, []

@@ -134,6 +134,7 @@ def test_a_dry_run_says_what_will_become_of_the_control(first, tmp_path, capsys)
         assert text in capsys.readouterr().out
 
 
+@pytest.mark.slow  # two runs
 def test_a_method_that_goes_on_loses_no_line_of_a_control_that_came_later(first, tmp_path):
     path, _ = first
     with mock.patch.object(adversarial_outcome, 'scores', side_effect=KeyboardInterrupt):

@@ -43,13 +43,17 @@ def trained(path, *bindings, description=SMALLEST):
     return result, moved, lines, segmentor
 
 
-def test_the_official_recipe_trains_and_its_settings_matter(tmp_path):
+def test_the_official_recipe_trains(tmp_path):
     result, moved, lines, _ = trained(tmp_path / 'official')
     assert result['steps'] == 4 and 0.0 <= result['holdout_miou'] <= 1.0
     assert all(np.isfinite(m).all() for m in moved) and max(np.abs(m).max() for m in moved) > 0
     assert lines
-    _, unscaled, _, _ = trained(tmp_path / 'unscaled', 'stage_one.max_scale = 1.0',
-                                'stage_one.min_scale = 1.0')
+
+
+@pytest.mark.slow
+def test_the_official_scaling_matters(tmp_path):
+    moved, unscaled = (trained(tmp_path / name, *bindings)[1] for name, bindings in (
+        ('official', ()), ('unscaled', ('stage_one.max_scale = 1.0', 'stage_one.min_scale = 1.0'))))
     assert any(not np.allclose(a, b, atol=1e-7) for a, b in zip(moved, unscaled))
 
 
@@ -65,7 +69,7 @@ def test_settings_that_came_later_leave_older_runs_alone():
     assert stage_one._identity({**settings, 'nesterov': True})['nesterov'] is True
 
 
-@pytest.mark.parametrize('said', [None, False])
+@pytest.mark.parametrize('said', [None, pytest.param(False, marks=pytest.mark.slow)])
 def test_batch_norm_is_as_the_network_has_it_unless_stage_one_says_otherwise(tmp_path, said):
     description = {**SMALLEST, 'arguments': {**SMALLEST['arguments'], 'fine_tune_batch_norm': True}}
     _, _, _, segmentor = trained(

@@ -6,6 +6,30 @@ from tf_advseg.experiments import step_benchmark
 from tf_advseg.reporting import tables
 
 
+def test_a_process_of_a_setting_tells_the_seconds_of_both_loops():
+    kind = step_benchmark.KINDS[0]
+    found = step_benchmark._in_child(True, True, 1, 33, [kind])
+    assert found.keys() == {(kind.name, step_benchmark.EACH), (kind.name, step_benchmark.LOGGED)}
+    assert min(found.values()) > 0
+
+
+def test_the_rows_are_medians_an_image(monkeypatch):
+    kind, asked = step_benchmark.KINDS[0], []
+
+    def in_child(onednn, deterministic, steps, crop, kinds):
+        asked.append((onednn, deterministic))
+        seconds = (1.0 if onednn else 2.0) + 0.1 * len(asked)
+        return {(kind.name, step_benchmark.EACH): seconds,
+                (kind.name, step_benchmark.LOGGED): seconds / 2}
+    monkeypatch.setattr(step_benchmark, '_in_child', in_child)
+    lines = tables.to_text(step_benchmark.measure(processes=3, kinds=[kind])).splitlines()
+    rows = [line.split() for line in lines if line.startswith(kind.name)]
+    assert asked == asked[:4] * 3  # in turns, so that a slow minute slows all of them
+    # Of the first setting's 1.1, 1.5 and 1.9 seconds for five images, in ms.
+    assert rows[0][-3:] == ['300.0', '150.0', '0.500'] and float(rows[2][3]) > 400
+
+
+@pytest.mark.slow
 def test_every_setting_has_a_row_from_processes_of_its_own():
     table = step_benchmark.measure(processes=1, steps=1, crop=33, kinds=step_benchmark.KINDS[:1])
     lines = tables.to_text(table).splitlines()

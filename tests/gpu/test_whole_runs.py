@@ -73,8 +73,8 @@ def test_a_whole_run_on_two_gpus(two_gpus, tmp_path, method):
     assert models_of_run(tmp_path / 'run', method, '--strategy=mirrored')
 
 
-@pytest.mark.parametrize('method', [
-    'luc', *(pytest.param(method, marks=pytest.mark.slow) for method in RUNS if method != 'luc')])
+@pytest.mark.slow
+@pytest.mark.parametrize('method', RUNS)
 def test_the_same_runs_without_a_gpu(tmp_path, monkeypatch, method):
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '-1')
     assert models_of_run(tmp_path / 'run', method)

@@ -1,6 +1,6 @@
 """The smallest whole LoAd run: scenes of 49 pixels, two convolutions, a small discriminator.
 
-Also a program: `python tiny.py WORKDIR [POINT NUMBER | BINDING]` runs it and, given a point, kills
+Also a program: `python tiny.py WORKDIR [POINT NUMBER] [BINDING...]` runs it and, given a point, kills
 itself with SIGKILL when that point is reached for the NUMBER-th time. tests/lookahead/test_kill.py
 drives it. With TF_CONFIG set it is one of several workers (tests/experiments/test_multi_worker.py).
 """
@@ -119,20 +119,19 @@ def arm(point, count):
     _arm(module, name, count, before)
 
 
-def main(workdir, point=None, count='0'):
+def main(workdir, *words):
     """The program."""
     from tf_advseg.core import runtime
     runtime.configure(deterministic=True, threads=1)
-    binding = ()
-    if point and '=' in point:
-        binding = (point,)
-    elif point:
-        arm(point, int(count))
+    bindings = tuple(word for word in words if '=' in word)
+    point = [word for word in words if '=' not in word]
+    if point:
+        arm(point[0], int(point[1]))
     strategy = None
     if 'TF_CONFIG' in os.environ:
         from tf_advseg.training import strategy as strategies
         strategy = strategies.make_strategy('multi_worker')
-    run(workdir, gin_params=GIN + binding, strategy=strategy)
+    run(workdir, gin_params=GIN + bindings, strategy=strategy)
 
 
 if __name__ == '__main__':

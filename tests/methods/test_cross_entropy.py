@@ -1,13 +1,13 @@
 """Stage 1's steps on one device and on two replicas, weighted and plain."""
 import numpy as np
 import pytest
+import steps
 import tensorflow as tf
 
 from tf_advseg.core.errors import UserError
 from tf_advseg.methods import base
 from tf_advseg.methods import cross_entropy
 from tf_advseg.models import deeplab
-from tf_advseg.training import loop
 from tf_advseg.training import optimizers
 
 CLASSES, CROP = 4, 65
@@ -32,15 +32,12 @@ def batch_of(size=5):
 
 def step(strategy, phase, **settings):
     method = build(strategy, **settings)
-    batch = batch_of()
-    dataset = tf.data.Dataset.from_tensors(batch).unbatch().batch(5)
-    shares = next(iter(loop.distribute(dataset, strategy)))
-    scalars = loop.Stepper(method, strategy)(phase, shares, np.array([1, 2], np.int32))
+    scalars, = steps.take(method, strategy, batch_of(), [phase])
     return scalars, [v.numpy() for v in method.segmentor.trainable_variables]
 
 
 @pytest.mark.parametrize('phase, settings', [
-    ('segmentor', {}), ('weighted', {}),
+    ('segmentor', {}), pytest.param('weighted', {}, marks=pytest.mark.slow),
     pytest.param('segmentor', {'optimizer': 'momentum', 'last_layer_gradient_multiplier': 10.0,
                                'bias_gradient_multiplier': 2.0}, marks=pytest.mark.slow),
     pytest.param('weighted', {'upsample_logits': False, 'class_weights': [1.0, 2.0, 0.5, 1.0]},

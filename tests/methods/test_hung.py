@@ -3,13 +3,13 @@ import numpy as np
 import one_layer
 import plain_hung
 import pytest
+import steps
 import tensorflow as tf
 
 from tf_advseg.adversaries import fully_convolutional
 from tf_advseg.adversaries import label_maps
 from tf_advseg.methods import hung
 from tf_advseg.methods import hung_settings
-from tf_advseg.training import loop
 from tf_advseg.training import optimizers
 
 CLASSES, HEIGHT, WIDTH, STEPS = 4, 34, 41, 8
@@ -346,10 +346,7 @@ def test_two_replicas_equal_one_device(two_replicas, phase, labelled, settings):
     batch, results = pictures(labelled), []
     for strategy in (SINGLE, two_replicas):
         method = build(strategy=strategy, rates=(0.2, 0.2), **settings)
-        whole = tf.data.Dataset.from_tensor_slices(batch).batch(len(labelled))
-        stepper = loop.Stepper(method, strategy)
-        shares = next(iter(loop.distribute(whole, strategy)))
-        told = [stepper(phase, shares, SEED) for _ in range(2)]
+        told = steps.take(method, strategy, batch, [phase] * 2)
         results.append((told, sum(weights(method), [])))
     (one, ours), (two, theirs) = results
     for first, second in zip(one, two):

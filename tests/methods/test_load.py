@@ -1,6 +1,7 @@
 """LoAd's steps: equal on one device and two replicas, gradients, what the discriminator sees."""
 import numpy as np
 import pytest
+import steps
 import tensorflow as tf
 
 from tf_advseg.adversaries import discriminators
@@ -9,7 +10,6 @@ from tf_advseg.lookahead import map_buffer
 from tf_advseg.losses import adversarial
 from tf_advseg.methods import load
 from tf_advseg.models import deeplab
-from tf_advseg.training import loop
 from tf_advseg.training import optimizers
 
 CLASSES, CROP, SIZE = 4, 65, 64
@@ -48,13 +48,11 @@ def adversary_batch(kind='soft', size=5):
             'is_real': (np.arange(size) % 2 == 0).astype(np.float32)}
 
 
-def one_step(strategy, phase, batch, kind='soft', **scalars):
+def one_step(strategy, phase, batch, kind='soft', adversary='small_cnn', **scalars):
     """(scalars, all variables) after one step over the global batch."""
-    # A fresh MobileNet in inference mode hands on no gradient to speak of.
-    method = build(strategy, kind, adversary='mobilenet' if phase == 'adversary' else 'small_cnn')
-    dataset = tf.data.Dataset.from_tensors(batch).unbatch().batch(len(batch['image']))
-    shares = next(iter(loop.distribute(dataset, strategy)))
-    outputs = loop.Stepper(method, strategy)(phase, shares, np.array([1, 2], np.int32), **scalars)
+    # A fresh MobileNet in inference mode would hand on no gradient to speak of.
+    method = build(strategy, kind, adversary=adversary)
+    outputs, = steps.take(method, strategy, batch, [phase], **scalars)
     networks = (method.segmentor, method.discriminator)
     return outputs, [v.numpy() for network in networks for v in network.trainable_variables]
 
@@ -62,7 +60,8 @@ def one_step(strategy, phase, batch, kind='soft', **scalars):
 WEIGHT = 30.0  # so that the adversarial gradient is well above the tolerance
 
 
-@pytest.mark.parametrize('phase', ['segmentor', 'cross_entropy'])
+@pytest.mark.parametrize('phase', [
+    'segmentor', pytest.param('cross_entropy', marks=pytest.mark.slow)])
 def test_a_propagation_on_two_replicas_equals_one_on_a_single_device(two_replicas, phase):
     single = tf.distribute.OneDeviceStrategy('/cpu:0')
     scalars, variables = one_step(single, phase, batch_of(), adversarial_weight=WEIGHT)
@@ -81,19 +80,23 @@ def test_a_propagation_on_two_replicas_equals_one_on_a_single_device(two_replica
         assert max(np.abs(a - b).max() for a, b in zip(variables, without)) > 1e-4
 
 
-def test_the_discriminators_step_on_two_replicas(two_replicas):
+@pytest.mark.parametrize('adversary, bound', [
+    # A norm: of single weights Adagrad's first step takes little more than the sign.
+    ('small_cnn', 2e-3),
+    # Live batch norms over few values magnify rounding: found 0.0024, allowed ten times that.
+    pytest.param('mobilenet', 0.024, marks=pytest.mark.slow)])  # synchronised, slow to trace
+def test_the_discriminators_step_on_two_replicas(two_replicas, adversary, bound):
     single = tf.distribute.OneDeviceStrategy('/cpu:0')
     weights = dict(zip(('weight_real', 'weight_fake'), adversarial.fake_set_weights(3)))
-    scalars, variables = one_step(single, 'adversary', adversary_batch(), **weights)
-    scalars_two, variables_two = one_step(two_replicas, 'adversary', adversary_batch(), **weights)
+    (scalars, variables), (scalars_two, variables_two) = (
+        one_step(strategy, 'adversary', adversary_batch(), adversary=adversary, **weights)
+        for strategy in (single, two_replicas))
     assert scalars['loss/disc'] == pytest.approx(scalars_two['loss/disc'], rel=1e-3)
-    start = build(single).discriminator.trainable_variables
+    start = build(single, adversary=adversary).discriminator.trainable_variables
     ours, theirs = (values[-len(start):] for values in (variables, variables_two))
     moved, off = (np.sqrt(sum(np.sum((a - b) ** 2) for a, b in zip(ours, others)))
                   for others in ([v.numpy() for v in start], theirs))
-    # A norm: live batch norms over few values magnify rounding, and of single weights Adagrad's
-    # first step takes little more than the sign. Found 0.0024, demanded ten times that.
-    assert moved > 0.1 and off <= 0.024 * moved
+    assert moved > 0.01 and off <= bound * moved
 
 
 @pytest.mark.parametrize('kind', load.MAP_KINDS)

@@ -1,6 +1,7 @@
 """Luc et al.'s steps: equal on one device and two replicas, equations, one trace a phase."""
 import numpy as np
 import pytest
+import steps
 import tensorflow as tf
 
 from tf_advseg.adversaries import field_of_view
@@ -51,20 +52,16 @@ def made(*bindings, counts=None):
 
 def stepped(method, strategy, phases, batch=None, seed=(1, 2)):
     """(scalars of the last step, all variables) after steps of some phases on one batch."""
-    batch = batch or batch_of()
-    dataset = tf.data.Dataset.from_tensors(batch).unbatch().batch(len(batch['image']))
-    shares = next(iter(loop.distribute(dataset, strategy)))
-    stepper = loop.Stepper(method, strategy)
-    for phase in phases:
-        outputs = stepper(phase, shares, np.array(seed, np.int32))
+    outputs = steps.take(method, strategy, batch or batch_of(), phases, seed)
     networks = [n for n in (method.segmentor, method.adversary) if n is not None]
-    return outputs, [v.numpy() for network in networks for v in network.trainable_variables]
+    return outputs[-1], [v.numpy() for network in networks for v in network.trainable_variables]
 
 
 @pytest.mark.parametrize('phase, settings', [
     ('segmentor', dict(adversarial_weight=100.0)), ('adversary', {}),
-    ('adversary', dict(kind='scaling')), ('segmentor', dict(kind='product', reduction='sum',
-                                                            rate=1e-4, adversarial_weight=50.0)),
+    pytest.param('adversary', dict(kind='scaling'), marks=pytest.mark.slow),
+    pytest.param('segmentor', dict(kind='product', reduction='sum', rate=1e-4,
+                                   adversarial_weight=50.0), marks=pytest.mark.slow),
     ('adversary', dict(adversary='stanford')), ('segmentor', dict(
         adversary='stanford', saturating=True, upsample_logits=True, l2_weight=1e-2,
         reduction='mean', adversarial_weight=20.0)),
@@ -150,6 +147,7 @@ def test_the_losses_are_the_papers_equations(reduction):
     assert printed['loss/adv'] == pytest.approx(ours(expected['printed']), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_the_adversary_learns_and_the_segmentor_then_fools_it():
     """A few steps of each on one batch: eq. 2 falls, then the adversarial term does."""
     method, rate = build(adversarial_weight=10.0, reduction='mean'), ['adversary']

@@ -4,13 +4,13 @@ import one_layer
 import plain_hung
 import plain_zhu
 import pytest
+import steps
 import tensorflow as tf
 
 from tf_advseg.adversaries import reconstruction
 from tf_advseg.methods import zhu
 from tf_advseg.methods import zhu_settings
 from tf_advseg.models import layers
-from tf_advseg.training import loop
 from tf_advseg.training import optimizers
 
 CLASSES, HEIGHT, WIDTH = 4, 17, 21
@@ -313,13 +313,7 @@ def apart_on_two(two_replicas, build, phases, of):
     for strategy in (SINGLE, two_replicas):
         method = build(strategy)
         start = [v.numpy() for network in of(method) for v in network.variables]
-        if strategy is SINGLE:
-            told = [take(method, phase, batch) for phase in phases]
-        else:
-            whole = tf.data.Dataset.from_tensor_slices(batch).batch(3)
-            stepper, shares = loop.Stepper(method, strategy), next(iter(loop.distribute(
-                whole, strategy)))
-            told = [stepper(phase, shares, SEED) for phase in phases]
+        told = steps.take(method, strategy, batch, phases)
         results.append((told, [v.numpy() for network in of(method) for v in network.variables]))
     (one, ours), (two, theirs) = results
     for first, second in zip(one, two):

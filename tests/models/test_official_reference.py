@@ -20,9 +20,9 @@ FORWARD = (
     'mnv2_dm05_pascal_os16__129x129', 'mnv2_dm05_pascal_os16__257x257',
     'mnv2_noimagepool_os16__129x129', 'mnv2_aspp_decoder_os16__129x129',
     'resnet101beta_pascal_os16__129x129', 'xception41_pascal_os16__129x129',
-    'xception65_pascal_os16__65x65', 'xception65_pascal_os16__129x129',
-    'xception65_pascal_os16__257x257', 'xception65_pascal_os8__129x129',
+    'xception65_pascal_os16__129x129', 'xception65_pascal_os8__129x129',
     'xception65_cityscapes_os16__129x129')
+SLOW = ('xception65_pascal_os16__65x65', 'xception65_pascal_os16__257x257')  # sizes alone
 # Held against our code by other tests: file of the reference -> (test, what is read there).
 ELSEWHERE = {
     'colormaps.json': ('data/test_official_specs.py', 'colormaps.json'),
@@ -40,10 +40,17 @@ GROUPS = {'ms_': ('evaluation/test_multi_scale.py', 'ms_argmax'),
 ROUNDING = 1e-3  # of the largest value: the bound of every comparison here
 
 
+@pytest.fixture(scope='module', params=[
+    *FORWARD, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
+def case(request, official):
+    """(network, picture, expected arrays), one at a time: to build a network takes seconds."""
+    return official.case(request.param, dropout_rate=0.0)
+
+
 def test_every_file_of_the_reference_is_a_test(shared, repository):
     there = {path.name for path in (shared / 'reference').iterdir()}
     configurations = {name.split('__')[0] for name in FORWARD}
-    tested = {f'{name}.npz' for name in FORWARD} | set(ELSEWHERE) | {'README.md', 'param_rule.py'}
+    tested = {f'{name}.npz' for name in (*FORWARD, *SLOW)} | set(ELSEWHERE) | {'README.md', 'param_rule.py'}
     tested |= {f'variables__{name}.json' for name in configurations}
     assert there <= tested
     for test, word in [*ELSEWHERE.values(), *GROUPS.values()]:
@@ -68,9 +75,8 @@ def test_variables_are_the_official_ones(official, configuration):
         assert epsilons == listed['bn_epsilon']
 
 
-@pytest.mark.parametrize('name', FORWARD)
-def test_logits_probabilities_and_classes_are_the_official_ones(official, name):
-    model, picture, expected = official.case(name)
+def test_logits_probabilities_and_classes_are_the_official_ones(case):
+    model, picture, expected = case
     logits = model(picture[None])
     step = int(expected['logits_step'])
     assert logits.shape.as_list() == expected['logits_shape'].tolist()
@@ -89,9 +95,9 @@ def test_logits_probabilities_and_classes_are_the_official_ones(official, name):
         float(expected['margin_below_1e-2_fraction']), abs=2e-3)
 
 
-@pytest.mark.parametrize('name', FORWARD)
-def test_every_batch_norm_and_endpoint_is_the_official_one(official, name):
-    model, picture, expected = official.case(name, dropout_rate=0.0)
+def test_every_batch_norm_and_endpoint_is_the_official_one(case):
+    """After the logits' test, since it puts recorders into the network."""
+    model, picture, expected = case
     if 'bn_names' not in expected:
         pytest.skip('the committed numbers hold no endpoints: they lie in ../shared/reference')
     seen = recorded(model, picture)
@@ -112,7 +118,7 @@ def test_every_batch_norm_and_endpoint_is_the_official_one(official, name):
 
 @pytest.mark.parametrize('onednn, selection', [
     # On is the default, so this session has it on.
-    ('0', 'mnv2_pascal_os16__97x161 or xception65_pascal_os16__65x65 or resnet101beta'),
+    ('0', 'mnv2_pascal_os16__97x161 or mnv2_pascal_os8'),
     pytest.param('0', 'test_logits', marks=pytest.mark.slow),
     pytest.param('1', 'test_logits', marks=pytest.mark.slow)])
 def test_with_onednn_off_and_on(repository, onednn, selection):

@@ -104,7 +104,7 @@ def copied_from_keras(backbone, model):
 
 
 @pytest.mark.parametrize('variant, build', [
-    ('resnet_101', 'ResNet101'), pytest.param('resnet_50', 'ResNet50', marks=pytest.mark.slow)])
+    ('resnet_50', 'ResNet50'), pytest.param('resnet_101', 'ResNet101', marks=pytest.mark.slow)])
 def test_caffe_layout_is_the_function_of_keras_applications(variant, build):
     model = keras_network(getattr(tf.keras.applications, build))
     backbone = resnet.ResNet(variant, output_stride=32)
@@ -125,8 +125,9 @@ def test_keras_names_of_what_keras_does_not_have():
 
 
 @pytest.mark.parametrize('variant, multi_grid', [
-    ('resnet_v1_50_beta', (1, 2, 4)), ('resnet_50', None), ('resnet_34', (1, 2, 4)),
-    ('resnet_18', None)])
+    ('resnet_v1_50_beta', (1, 2, 4)), ('resnet_18', None),
+    pytest.param('resnet_50', None, marks=pytest.mark.slow),
+    pytest.param('resnet_34', (1, 2, 4), marks=pytest.mark.slow)])
 def test_atrous_consistency_dense_then_subsampled_equals_strided(variant, multi_grid):
     """The same kernels at a smaller stride give a denser map, to the borders, for every size."""
     networks = {stride: resnet.ResNet(variant, stride, multi_grid) for stride in (8, 16, 32)}

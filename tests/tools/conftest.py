@@ -99,11 +99,13 @@ def made_run(tmp_path_factory):
         data = datasets.dataset(run.path)
         scores = {}
         for number, name in enumerate(('stage1', 'control', 'best')):
-            description = networks.describe('deeplab_mobilenet_v2', num_classes=8, seed=number,
-                                            crop_size=(SIDE, SIDE), depth_multiplier=0.25)
+            # A network that is traced in no time: each tool traces it anew.
+            description = networks.describe('farabet', num_classes=8, seed=number, hidden=8,
+                                            crop_size=(SIDE, SIDE))
             segmentor = networks.build(description)
             # Untrained logits are all but equal: spread, they give every class.
-            segmentor.logits.variables[0].assign(segmentor.logits.variables[0] * 300.0)
+            kernel = segmentor.logits.scores.kernel
+            kernel.assign(kernel * 300.0)
             networks.save(run.checkpoints / name, segmentor, description, data.spec,
                           label=f'g{number}', holdout_miou=0.1 * number)
             scores[('Stage 1', 'control (CE)', 'LoAd')[number]] = {
@@ -115,6 +117,19 @@ def made_run(tmp_path_factory):
             'pictures': {'holdout': 3, 'val_without_holdout': 3, 'test': 5}})
     configuration.parse([], [])
     return types.SimpleNamespace(path=path, gin=CONFIG, data=data, segmentor=segmentor)
+
+
+@pytest.fixture(scope='session')
+def deeplab_folder(made_run, tmp_path_factory):
+    """(a small DeepLab whose logits differ, the model folder it lies in)."""
+    from tf_advseg.experiments import networks
+    folder = tmp_path_factory.mktemp('deeplab') / 'model'
+    description = networks.describe('deeplab_mobilenet_v2', num_classes=8, seed=2,
+                                    crop_size=(SIDE, SIDE), depth_multiplier=0.25)
+    segmentor = networks.build(description)
+    segmentor.logits.kernel.assign(segmentor.logits.kernel * 300.0)
+    networks.save(folder, segmentor, description, made_run.data.spec)
+    return segmentor, folder
 
 
 @pytest.fixture

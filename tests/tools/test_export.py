@@ -23,9 +23,11 @@ def pictures(made_run, tmp_path_factory):
     return folder
 
 
-def test_saved_model_and_tf1_checkpoint_are_checkpoints(call, made_run, pictures, tmp_path, capsys):
+def test_saved_model_and_tf1_checkpoint_are_checkpoints(call, made_run, deeplab_folder, pictures,
+                                                        tmp_path, capsys):
     output = tmp_path / 'out'
-    words = (f'--checkpoint={made_run.path}', f'--output={output}', f'--input={pictures}')
+    segmentor, source = deeplab_folder
+    words = (f'--checkpoint={source}', f'--output={output}', f'--input={pictures}')
     call('export', *words, '--format=saved_model,tf1')
     printed = capsys.readouterr().out
     assert f'{output / "saved_model.pb"}: ' in printed and f'2 pictures of {pictures}' in printed
@@ -36,7 +38,7 @@ def test_saved_model_and_tf1_checkpoint_are_checkpoints(call, made_run, pictures
     assert 'weights' not in names
 
     image, _ = made_run.data.records.load(made_run.data.test[0])
-    expected = prediction.predict(made_run.segmentor, image, SIDE)
+    expected = prediction.predict(segmentor, image, SIDE)
     signature = tf.saved_model.load(str(output)).signatures['class_map']
     assert np.mean(signature(image=tf.constant(image[None]))['class_map'][0] == expected) > 0.999
     assert not any('disc' in v.name for v in networks.load(output)[0].variables)
@@ -47,7 +49,7 @@ def test_saved_model_and_tf1_checkpoint_are_checkpoints(call, made_run, pictures
     other = networks.build({'network': 'deeplab_mobilenet_v2', 'arguments': {
         'num_classes': 8, 'depth_multiplier': 0.25}})
     zoo.read(output / exporting.TF1_PREFIX, other)
-    theirs = layers.official_variables(made_run.segmentor)
+    theirs = layers.official_variables(segmentor)
     for name, variable in layers.official_variables(other).items():
         np.testing.assert_array_equal(variable, theirs[name])
 

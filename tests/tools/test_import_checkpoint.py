@@ -110,17 +110,17 @@ def test_another_stride_takes_the_rates_of_gin_with_it(call, archive, tmp_path, 
         assert (arguments['output_stride'], arguments['atrous_rates']) == (stride, rates)
 
 
-def test_our_own_folders_know_their_network(call, archive, made_run, tmp_path):
+def test_our_own_folders_know_their_network(call, archive, deeplab_folder, tmp_path):
     imported(call, archive, tmp_path / 'zoo')
     call('import_checkpoint', f'--source={tmp_path}/zoo', f'--output={tmp_path}/again')
     model, spec, content = networks.load(tmp_path / 'again')
     assert spec.name == 'pascal_voc_2012' and content['origin']['kind'] == 'model folder'
     for name, value in contents(archive[1]).items():
         np.testing.assert_array_equal(contents(model)[name], value)
-    call('import_checkpoint', f'--source={made_run.path}', f'--output={tmp_path}/again',
+    call('import_checkpoint', f'--source={deeplab_folder[1]}', f'--output={tmp_path}/again',
          '--num_classes=8', '--output_stride=8', '--verify')
     model, spec, _ = networks.load(tmp_path / 'again')
-    kept, _, _ = networks.load(made_run.path)
+    kept = deeplab_folder[0]
     assert (model.num_classes, model.output_stride, spec.num_classes) == (8, 8, 8)
     ours, theirs = contents(model), contents(kept)
     assert list(ours) == list(theirs)

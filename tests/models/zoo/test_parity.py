@@ -81,9 +81,9 @@ def test_custom_operations_of_a_tflite_file_are_not_run(official_files, graph, t
         parity.compare(tmp_path / 'm.tflite', builder(official_files, graph[0]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('network, variant', [
-    pytest.param('deeplab_xception', 'xception_41', marks=pytest.mark.slow),
-    ('deeplab_resnet', 'resnet_v1_50_beta')])
+    ('deeplab_xception', 'xception_41'), ('deeplab_resnet', 'resnet_v1_50_beta')])
 def test_the_other_backbones_agree_with_their_graphs(official_files, tmp_path, network, variant):
     def make():
         return getattr(deeplab, network)(3, variant, crop_size=33, dropout_rate=0.0)

@@ -144,6 +144,7 @@ def test_the_weights_come_back(exported):
             np.testing.assert_array_equal(variable, np.ones(variable.shape))
 
 
+@pytest.mark.slow
 def test_xception_comes_back(tmp_path):
     segmentor = randomised(deeplab.deeplab_xception(3, 'xception_41', crop_size=33))
     saved_model.write(tmp_path, segmentor)

@@ -54,7 +54,9 @@ def test_a_checkpoint_of_the_rule_holds_the_rule(checkpoints, official):
     assert ('global_step', 'a counter of the training') in report.unused
 
 
-@pytest.mark.parametrize('family', FAMILIES)
+@pytest.mark.parametrize('family', [
+    'mobilenet_v2', *(pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES
+                      if name != 'mobilenet_v2')])
 def test_a_training_checkpoint_of_each_family_in_and_back(official_files, tmp_path, family):
     """By prefix and from an archive, every value; written back, every byte."""
     model = FAMILIES[family]()
