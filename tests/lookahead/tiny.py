@@ -1,8 +1,8 @@
 """The smallest whole LoAd run: scenes of 49 pixels, two convolutions, a small discriminator.
 
-Also a program: `python tiny.py WORKDIR [POINT NUMBER] [BINDING...]` runs it and, given a point, kills
-itself with SIGKILL when that point is reached for the NUMBER-th time. tests/lookahead/test_kill.py
-drives it. With TF_CONFIG set it is one of several workers (tests/experiments/test_multi_worker.py).
+Also a program: `python tiny.py WORKDIR [POINT NUMBER] [BINDING...]` runs it and, given a point,
+kills itself with SIGKILL when that point is reached for the NUMBER-th time.
+tests/lookahead/test_kill.py drives it. With TF_CONFIG set it is one of several workers (tests/experiments/test_multi_worker.py).
 """
 import contextlib
 import os
@@ -92,8 +92,8 @@ def _arm(module, name, count, before=False, counts=lambda *_: True):
 
 def arm(point, count):
     """Kills after: 'step' (of Stage 1), 'propagation', 'control' (a propagation of the control),
-    'evaluation', 'slot' (a map inside its writing), 'epoch', 'snapshot'; or before: 'state' (written,
-    nothing collected yet), 'rename' (a snapshot complete, not yet under its name)."""
+    'evaluation', 'slot' (a map inside its writing), 'epoch', 'snapshot'; or before: 'state'
+    (written, nothing collected yet), 'rename' (a snapshot complete, not yet under its name)."""
     from tf_advseg.core import files
     from tf_advseg.evaluation import evaluator
     from tf_advseg.lookahead import discriminator_training

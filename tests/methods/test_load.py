@@ -65,7 +65,8 @@ WEIGHT = 30.0  # so that the adversarial gradient is well above the tolerance
 def test_a_propagation_on_two_replicas_equals_one_on_a_single_device(two_replicas, phase):
     single = tf.distribute.OneDeviceStrategy('/cpu:0')
     scalars, variables = one_step(single, phase, batch_of(), adversarial_weight=WEIGHT)
-    scalars_two, variables_two = one_step(two_replicas, phase, batch_of(), adversarial_weight=WEIGHT)
+    scalars_two, variables_two = one_step(two_replicas, phase, batch_of(),
+                                          adversarial_weight=WEIGHT)
     assert scalars.keys() == scalars_two.keys()
     for name in scalars:
         # Relative too: of the norm of all weights, 22, 1e-5 is but five float32 epsilons.
@@ -146,7 +147,8 @@ def test_unlabelled_pixels_carry_no_adversarial_gradient():
     batch = batch_of(2)
     batch['label'][:] = 255
     batch['label'][:, :, :32] = 1
-    logits = tf.Variable(np.random.default_rng(0).normal(size=(2, CROP, CROP, CLASSES)), dtype='float32')
+    logits = tf.Variable(np.random.default_rng(0).normal(size=(2, CROP, CROP, CLASSES)),
+                         dtype='float32')
     with tf.GradientTape() as tape:
         loss, _ = method._adversarial_loss({k: tf.constant(v) for k, v in batch.items()}, logits)
     gradient = np.abs(tape.gradient(loss, logits).numpy()).sum(axis=(0, 1, 3))

@@ -161,7 +161,7 @@ def test_live_batch_norm_and_its_moving_averages(case):
         assert moved_by == pytest.approx(float(delta), rel=1e-3, abs=1e-6)
 
 
-@pytest.mark.slow  # models/test_atrous.py holds a network's gradients without it against those with it
+@pytest.mark.slow  # test_atrous.py holds a network's gradients without it against those with it
 @pytest.mark.skipif(not ONEDNN, reason='oneDNN is off: the other tests have tested it')
 def test_with_onednn_off(repository, official):
     """The whole file; the setting is read when TensorFlow starts: a process of its own."""

@@ -32,24 +32,26 @@ def pins(repository, python):
 
 
 def setup_requirements(repository):
-    """Returns the requirement strings of setup.py: those to install and the test extra."""
+    """Returns the requirement strings of setup.py: those to install, the test and gpu extras."""
     tree = ast.parse((repository / 'setup.py').read_text(encoding='utf-8'))
     call = next(node for node in ast.walk(tree) if isinstance(node, ast.Call)
                 and getattr(node.func, 'id', '') == 'setup')
     values = {keyword.arg: keyword.value for keyword in call.keywords}
-    return (ast.literal_eval(values['install_requires'])
-            + ast.literal_eval(values['extras_require'])['test'])
+    extras = ast.literal_eval(values['extras_require'])
+    return ast.literal_eval(values['install_requires']) + extras['test'] + extras['gpu']
 
 
 @pytest.mark.parametrize('python', PYTHONS)
 def test_every_requirement_of_setup_py_is_pinned_and_met(repository, python):
-    pinned = pins(repository, python)
+    pinned, asked = pins(repository, python), []
     for text in setup_requirements(repository):
         requirement = Requirement(text)
         if requirement.marker and not requirement.marker.evaluate({'python_version': python}):
             continue
         version = pinned[canonicalize_name(requirement.name)]
         assert requirement.specifier.contains(version), f'{text}, but {version} is pinned'
+        asked.append(canonicalize_name(requirement.name))
+    assert asked.count('tensorflow') == 2  # plain, and with the CUDA libraries
 
 
 @pytest.mark.parametrize('python', REFERENCE)
