@@ -196,6 +196,7 @@ def test_two_replicas_give_the_same_run(made, tmp_path, two_replicas, weights):
         results['models']['Luc']['test']['miou'], abs=1e-2)  # a pixel or two that tie
 
 
+@pytest.mark.slow
 def test_the_last_model_is_kept_where_that_was_asked_for(tmp_path):
     path = tmp_path / 'run'
     start(path, "adversarial_stage.keep = 'last'", 'adversarial_stage.evaluate_every_epochs = 0',

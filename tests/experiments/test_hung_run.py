@@ -102,6 +102,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights(made, tmp_path, monkeypatch, 
             == lines_of(tmp_path / 'run', stage='hung', event='confidence'))
 
 
+@pytest.mark.slow
 def test_self_training_needs_no_discriminator(tmp_path, lines_of):
     results = start(tmp_path / 'run', "hung.terms = 'self_training'", 'experiment.control = False',
                     'adversarial_stage.steps = 6')

@@ -11,6 +11,7 @@ import pytest
 
 from tf_advseg.experiments import networks
 
+pytestmark = pytest.mark.slow  # three processes a run; .ci/run has them
 LOAD = (pathlib.Path(__file__).parents[1] / 'lookahead' / 'tiny.py',
         'controller.max_total_cycles = 1', 'controller.patience = 3', 'stage_one.epochs = 1')
 LUC = (pathlib.Path(__file__).parent / 'tiny_luc.py',)
@@ -108,7 +109,6 @@ def _numbers(line):
             [(name, value) for name, value in values if not isinstance(value, float)])
 
 
-@pytest.mark.slow
 def test_lucs_turns_and_control_are_those_of_one_process(luc_runs):
     for event in ('stage', 'gradients', 'evaluation'):
         one, two = (_lines(run / 'metrics.jsonl', event) for run in luc_runs)
@@ -123,7 +123,6 @@ def test_lucs_turns_and_control_are_those_of_one_process(luc_runs):
     assert any('loss/disc' in line for line in lines) and any('loss/adv' in line for line in lines)
 
 
-@pytest.mark.slow
 def test_lucs_models_and_scores_are_those_of_one_process(luc_runs):
     one, two = (json.loads((run / 'results.json').read_text()) for run in luc_runs)
     assert list(one['models']) == list(two['models']) == ['control (CE)', 'Luc']

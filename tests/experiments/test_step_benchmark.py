@@ -6,6 +6,7 @@ from tf_advseg.experiments import step_benchmark
 from tf_advseg.reporting import tables
 
 
+@pytest.mark.slow  # a network of full width
 def test_a_process_of_a_setting_tells_the_seconds_of_both_loops():
     kind = step_benchmark.KINDS[0]
     found = step_benchmark._in_child(True, True, 1, 33, [kind])

@@ -36,12 +36,12 @@ def step(strategy, phase, **settings):
     return scalars, [v.numpy() for v in method.segmentor.trainable_variables]
 
 
+@pytest.mark.slow  # test_every_network.py takes this step of a network that is traced sooner
 @pytest.mark.parametrize('phase, settings', [
-    ('segmentor', {}), pytest.param('weighted', {}, marks=pytest.mark.slow),
-    pytest.param('segmentor', {'optimizer': 'momentum', 'last_layer_gradient_multiplier': 10.0,
-                               'bias_gradient_multiplier': 2.0}, marks=pytest.mark.slow),
-    pytest.param('weighted', {'upsample_logits': False, 'class_weights': [1.0, 2.0, 0.5, 1.0]},
-                 marks=pytest.mark.slow)])
+    ('segmentor', {}), ('weighted', {}),
+    ('segmentor', {'optimizer': 'momentum', 'last_layer_gradient_multiplier': 10.0,
+                   'bias_gradient_multiplier': 2.0}),
+    ('weighted', {'upsample_logits': False, 'class_weights': [1.0, 2.0, 0.5, 1.0]})])
 def test_two_replicas_equal_one_device(two_replicas, phase, settings):
     scalars, variables = step(tf.distribute.OneDeviceStrategy('/cpu:0'), phase, **settings)
     scalars_two, variables_two = step(two_replicas, phase, **settings)

@@ -11,8 +11,7 @@ from tf_advseg.training import optimizers
 
 CLASSES, CROP, SIZE = 3, 33, 32
 FIXED = dict(dropout_rate=0.0, seed=1)
-# The smallest of each builder; those that take long to trace on two replicas are slow. The other
-# files of this folder take all these steps on MobileNetV2.
+# The smallest of each builder; those that take long to trace on two replicas are slow.
 LIGHT = {
     'farabet': lambda: farabet.farabet(CLASSES, hidden=16, seed=1)}
 HEAVY = {

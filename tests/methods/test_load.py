@@ -60,8 +60,8 @@ def one_step(strategy, phase, batch, kind='soft', adversary='small_cnn', **scala
 WEIGHT = 30.0  # so that the adversarial gradient is well above the tolerance
 
 
-@pytest.mark.parametrize('phase', [
-    'segmentor', pytest.param('cross_entropy', marks=pytest.mark.slow)])
+@pytest.mark.slow  # test_every_network.py takes this step of a network that is traced sooner
+@pytest.mark.parametrize('phase', ['segmentor', 'cross_entropy'])
 def test_a_propagation_on_two_replicas_equals_one_on_a_single_device(two_replicas, phase):
     single = tf.distribute.OneDeviceStrategy('/cpu:0')
     scalars, variables = one_step(single, phase, batch_of(), adversarial_weight=WEIGHT)

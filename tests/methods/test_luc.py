@@ -62,9 +62,10 @@ def stepped(method, strategy, phases, batch=None, seed=(1, 2)):
     pytest.param('adversary', dict(kind='scaling'), marks=pytest.mark.slow),
     pytest.param('segmentor', dict(kind='product', reduction='sum', rate=1e-4,
                                    adversarial_weight=50.0), marks=pytest.mark.slow),
-    ('adversary', dict(adversary='stanford')), ('segmentor', dict(
+    pytest.param('adversary', dict(adversary='stanford'), marks=pytest.mark.slow),
+    pytest.param('segmentor', dict(
         adversary='stanford', saturating=True, upsample_logits=True, l2_weight=1e-2,
-        reduction='mean', adversarial_weight=20.0)),
+        reduction='mean', adversarial_weight=20.0), marks=pytest.mark.slow),
     ('cross_entropy', dict(l2_weight=1e-2))])
 def test_two_replicas_equal_one_device(two_replicas, phase, settings):
     """Five pictures: the replicas' shares differ in size and in labelled pixels."""
@@ -317,6 +318,7 @@ def test_with_live_batch_norm_and_dropout_the_control_is_one_still(two_replicas,
         np.testing.assert_allclose(a, b, atol=2e-6)
 
 
+@pytest.mark.slow  # test_cross_entropy.py has a fit of every run
 def test_fit_takes_the_default_phase():
     method = build(adversarial_weight=0.1)
     method.compile()

@@ -81,7 +81,8 @@ def test_xception_of_any_size():
     assert_same(model, compiled(model)[0], picture(60, 72))
 
 
-@pytest.mark.parametrize('output_stride', [pytest.param(8, marks=pytest.mark.slow), 16])
+@pytest.mark.slow
+@pytest.mark.parametrize('output_stride', [8, 16])
 def test_xception(output_stride):
     model = randomised(deeplab.deeplab_xception(
         4, 'xception_41', output_stride, crop_size=65, multi_grid=(1, 2, 1)))
@@ -100,7 +101,8 @@ OTHERS = {
 
 
 @pytest.mark.parametrize('name', [
-    name if name != 'v2' else pytest.param(name, marks=pytest.mark.slow) for name in OTHERS])
+    pytest.param(name, marks=pytest.mark.slow) if name in ('resnet', 'v2') else name
+    for name in OTHERS])
 def test_every_other_network_is_folded(name):
     model = randomised(OTHERS[name]())
     function, _ = compiled(model)

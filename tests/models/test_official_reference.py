@@ -20,9 +20,9 @@ FORWARD = (
     'mnv2_dm05_pascal_os16__129x129', 'mnv2_dm05_pascal_os16__257x257',
     'mnv2_noimagepool_os16__129x129', 'mnv2_aspp_decoder_os16__129x129',
     'resnet101beta_pascal_os16__129x129', 'xception41_pascal_os16__129x129',
-    'xception65_pascal_os16__129x129', 'xception65_pascal_os8__129x129',
-    'xception65_cityscapes_os16__129x129')
-SLOW = ('xception65_pascal_os16__65x65', 'xception65_pascal_os16__257x257')  # sizes alone
+    'xception65_pascal_os16__129x129')
+SLOW = ('xception65_pascal_os16__65x65', 'xception65_pascal_os16__257x257',
+        'xception65_pascal_os8__129x129', 'xception65_cityscapes_os16__129x129')
 # Held against our code by other tests: file of the reference -> (test, what is read there).
 ELSEWHERE = {
     'colormaps.json': ('data/test_official_specs.py', 'colormaps.json'),
@@ -49,16 +49,21 @@ def case(request, official):
 
 def test_every_file_of_the_reference_is_a_test(shared, repository):
     there = {path.name for path in (shared / 'reference').iterdir()}
-    configurations = {name.split('__')[0] for name in FORWARD}
     tested = {f'{name}.npz' for name in (*FORWARD, *SLOW)}
     tested |= set(ELSEWHERE) | {'README.md', 'param_rule.py'}
-    tested |= {f'variables__{name}.json' for name in configurations}
+    tested |= {f'variables__{name}.json' for name in configurations((*FORWARD, *SLOW))}
     assert there <= tested
     for test, word in [*ELSEWHERE.values(), *GROUPS.values()]:
         assert word in (repository / 'tests' / test).read_text(encoding='utf-8'), (test, word)
 
 
-@pytest.mark.parametrize('configuration', sorted({name.split('__')[0] for name in FORWARD}))
+def configurations(names):
+    return sorted({name.split('__')[0] for name in names})
+
+
+@pytest.mark.parametrize('configuration', [
+    *configurations(FORWARD), *(pytest.param(name, marks=pytest.mark.slow) for name in
+                                configurations(SLOW) if name not in configurations(FORWARD))])
 def test_variables_are_the_official_ones(official, configuration):
     listed = official.configuration(configuration)
     model = official.network(configuration, 129)

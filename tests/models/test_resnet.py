@@ -24,6 +24,7 @@ def official_case(official):
     return model, image, expected
 
 
+@pytest.mark.slow  # test_official_reference.py holds the same endpoints to the same bound
 def test_every_batch_norm_gives_the_official_output(official_case, monkeypatch):
     model, image, expected = official_case
     centres, wrapped = {}, layers.BatchNorm.call
@@ -50,6 +51,7 @@ def sampled(x):
     return x[0]
 
 
+@pytest.mark.slow
 def test_every_unit_gives_the_official_output(official_case):
     model, image, expected = official_case
     x = model.normalisation(image[None])

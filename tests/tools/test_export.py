@@ -60,9 +60,19 @@ def test_saved_model_and_tf1_checkpoint_are_checkpoints(call, made_run, deeplab_
     assert [path.name for path in tmp_path.iterdir()] == ['out']
 
 
-def test_tflite_of_every_kind(call, made_run, tmp_path, capsys):
+def test_a_file_that_tflite_cannot_run_is_one_line(call, made_run, tmp_path, monkeypatch):
+    def refuses(*_):
+        raise RuntimeError('kernels/div.cc:242 data[i] != 0 was not true.\nNode 18 failed.')
+    monkeypatch.setattr(exporting.tflite_export, 'agreement', refuses)
+    with pytest.raises(UserError, match='tflite_float16: .*div.cc.*leave tflite_float16 out') as e:
+        call('export', f'--checkpoint={made_run.path}', f'--output={tmp_path}/out',
+             '--format=tflite_float16')
+    assert '\n' not in str(e.value) and not (tmp_path / 'out').exists()
+
+
+def test_tflite_of_every_kind(call, deeplab_folder, tmp_path, capsys):
     output = tmp_path / 'out'
-    call('export', f'--checkpoint={made_run.path}', f'--output={output}', '--input_size=33x49',
+    call('export', f'--checkpoint={deeplab_folder[1]}', f'--output={output}', '--input_size=33x49',
          '--format=tflite_float32,tflite_float16,tflite_int8')
     assert 'made-up pictures' in capsys.readouterr().out
     report = json.loads((output / 'export.json').read_text())

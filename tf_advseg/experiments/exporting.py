@@ -185,7 +185,12 @@ def _write_tflite(folder, segmentor, size, kind, images, calibration):
         segmentor, size, kind, calibration[:tflite_export.CALIBRATION_PICTURES])
     path = folder / f'model_{kind}.tflite'
     path.write_bytes(content)
-    found = tflite_export.agreement(content, segmentor, images)
+    try:
+        found = tflite_export.agreement(content, segmentor, images)
+    except RuntimeError as error:  # a kernel refuses what eight bits made of the numbers
+        raise errors.UserError(
+            f'tflite_{kind}: TensorFlow Lite cannot run this network so: '
+            f'{str(error).splitlines()[0]}; leave tflite_{kind} out of --format') from error
     return {path.name: {'bytes': len(content), 'agreement': dataclasses.asdict(found)}}
 
 
