@@ -3,9 +3,9 @@
 They lie in ../shared/reference; a selection of them is committed in tests/fixtures/reference, so
 that parity is proved where the rest is absent (tests/fixtures/select_reference.py made it).
 """
-import importlib.util
 import json
 import pathlib
+import types
 
 import numpy as np
 import pytest
@@ -25,9 +25,10 @@ class OfficialNumbers:
     def __init__(self, shared):
         self._folders = [shared / 'reference'] if shared else []
         self._folders.append(FIXTURES)
-        spec = importlib.util.spec_from_file_location('param_rule', self.path('param_rule.py'))
-        self.rule = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(self.rule)
+        # Not imported: that would leave a __pycache__ among the reference's files.
+        path = self.path('param_rule.py')
+        self.rule = types.ModuleType('param_rule')
+        exec(compile(path.read_text(encoding='utf-8'), str(path), 'exec'), self.rule.__dict__)
 
     def path(self, name):
         """Path of a file of the reference."""
