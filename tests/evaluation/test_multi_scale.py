@@ -9,9 +9,10 @@ from tf_advseg.evaluation import evaluator, multi_scale, prediction
 from tf_advseg.models import deeplab, layers, segmentor, zoo
 from ties import assert_same_counts
 
-CASES = ['mnv2_pascal_os16__129x129', 'mnv2_aspp_decoder_os16__129x129',
+CASES = ['mnv2_aspp_decoder_os16__129x129',
          *(pytest.param(name, marks=pytest.mark.slow) for name in (
-             'mnv2_pascal_os16__257x257', 'xception65_pascal_os16__129x129'))]
+             'mnv2_pascal_os16__129x129', 'mnv2_pascal_os16__257x257',
+             'xception65_pascal_os16__129x129'))]
 
 
 @pytest.mark.parametrize('name', CASES)

@@ -161,6 +161,7 @@ def test_a_typo_is_told_before_anything_is_trained_and_binds_nothing(tmp_path):
     assert not (tmp_path / 'run' / 'config.gin').exists()
 
 
+@pytest.mark.slow
 def test_diagnostics_may_change_in_a_finished_run_and_the_control_run_alone(made, tmp_path):
     path, results = made
     assert start(path, 'adversarial_stage.diagnose_every = 5')['models'] == results['models']

@@ -53,6 +53,7 @@ def rate_of_turns(strategy, monkeypatch):
 MEDIANS = (2.0, 2.0, 1.0)
 
 
+@pytest.mark.slow
 def test_a_burst_and_a_step_take_turns(monkeypatch):
     assert rate_of_turns(tf.distribute.get_strategy(), monkeypatch) == MEDIANS
 

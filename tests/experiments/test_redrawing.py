@@ -71,14 +71,11 @@ def require_equal_gans(one, other):
     assert all(map(np.array_equal, ours, theirs))
 
 
-@pytest.mark.parametrize('places', [
-    pytest.param(((loop.Stepper, '__call__', 9),), id='step'),
-    pytest.param(((loop.Stepper, '__call__', 9), (gan_folders, 'save', 1)), id='both',
-                 marks=pytest.mark.slow)])
-def test_a_stopped_phase_1_goes_on_as_if_it_had_not_been(made, tmp_path, monkeypatch, lines_of,
-                                                         places):
+@pytest.mark.slow
+def test_a_stopped_phase_1_goes_on_as_if_it_had_not_been(made, tmp_path, monkeypatch, lines_of):
     """In a step of the critic after a durable state, and before the GAN is kept."""
-    stopped_and_resumed(tmp_path / 'run', monkeypatch, places, ALONE, *WGAN)
+    stopped_and_resumed(tmp_path / 'run', monkeypatch, (
+        (loop.Stepper, '__call__', 9), (gan_folders, 'save', 1)), ALONE, *WGAN)
     require_equal_gans(made, tmp_path / 'run')
     assert lines_of(made) == lines_of(tmp_path / 'run')
 

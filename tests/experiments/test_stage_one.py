@@ -69,7 +69,8 @@ def test_settings_that_came_later_leave_older_runs_alone():
     assert stage_one._identity({**settings, 'nesterov': True})['nesterov'] is True
 
 
-@pytest.mark.parametrize('said', [None, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize('said', [None, False])
 def test_batch_norm_is_as_the_network_has_it_unless_stage_one_says_otherwise(tmp_path, said):
     description = {**SMALLEST, 'arguments': {**SMALLEST['arguments'], 'fine_tune_batch_norm': True}}
     _, _, _, segmentor = trained(

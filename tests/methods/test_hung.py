@@ -338,7 +338,8 @@ def test_second_truths_are_asked_for_where_there_is_someone_to_see_them():
                  marks=pytest.mark.slow),
     (hung.SEMI, (True, True, False, False), {'semi_normaliser': 'selected',
                                              'adversarial_limit': 0.05}),
-    (hung.SEMI, (True, True, True, False, True), {'adversarial_limit': 0.05, 'threshold': 0.4}),
+    pytest.param(hung.SEMI, (True, True, True, False, True),
+                 {'adversarial_limit': 0.05, 'threshold': 0.4}, marks=pytest.mark.slow),
     pytest.param(hung.SEMI, (False, True), {'discriminator_fakes': 'all', 'threshold': 0.0},
                  marks=pytest.mark.slow)])
 def test_two_replicas_equal_one_device(two_replicas, phase, labelled, settings):

@@ -169,8 +169,8 @@ def test_initial_values_come_from_the_seed():
     assert spread == pytest.approx(0.01 * 0.88, rel=0.1)  # truncated at two deviations
 
 
-@pytest.mark.parametrize('live', [
-    False, pytest.param(True, marks=pytest.mark.slow)])  # 50 collectives take long to trace
+@pytest.mark.slow
+@pytest.mark.parametrize('live', [False, True])  # 50 collectives take long to trace
 def test_two_replicas_of_3_and_2_give_the_gradients_of_one_device(two_replicas, live):
     def step(model, x):
         with tf.GradientTape() as tape:

@@ -105,8 +105,9 @@ def copied_from_keras(backbone, model):
     assert sorted(used) == sorted(layer.name for layer in model.layers if layer.weights)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('variant, build', [
-    ('resnet_50', 'ResNet50'), pytest.param('resnet_101', 'ResNet101', marks=pytest.mark.slow)])
+    ('resnet_50', 'ResNet50'), ('resnet_101', 'ResNet101')])
 def test_caffe_layout_is_the_function_of_keras_applications(variant, build):
     model = keras_network(getattr(tf.keras.applications, build))
     backbone = resnet.ResNet(variant, output_stride=32)

@@ -6,6 +6,7 @@ from tf_advseg.core.errors import UserError
 from tf_advseg.experiments import gpu_check
 
 
+@pytest.mark.slow
 def test_a_check_of_one_step_prints_what_can_be_pasted(call, capsys):
     call('gpu_check', '--device=cpu', '--step=LoAd discriminator', '--repeats=1')
     lines = capsys.readouterr().out.splitlines()
