@@ -46,7 +46,7 @@ setup(
         'h5py',  # comes with TensorFlow too; models/zoo/keras_h5.py reads with it
         'pillow',
         'matplotlib',
-        'scipy',  # SBD's .mat files; distance transforms and components of the measures
+        'scipy',  # SBD's .mat files; distance transforms and components; Student's t
         'tqdm',
     ],
     extras_require={

@@ -15,14 +15,6 @@ def collected_of(scores):
             for cell, runs in scores.items()}
 
 
-def test_t_quantiles_are_those_of_the_tables():
-    # Two-sided 95 %, as printed in any table of Student's t.
-    for degrees, value in {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 9: 2.262, 29: 2.045,
-                           120: 1.980}.items():
-        assert sweep_table.t_quantile(0.95, degrees) == pytest.approx(value, abs=5e-4)
-    assert sweep_table.t_quantile(0.99, 5) == pytest.approx(4.032, abs=5e-4)
-
-
 def test_later_cells_stand_against_the_first_by_seed():
     """The spread over seeds, far larger than the difference, is in both and leaves no trace."""
     first, later = [0.50, 0.60, 0.40, 0.45], [0.51, 0.63, 0.42]

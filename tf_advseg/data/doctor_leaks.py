@@ -8,6 +8,8 @@ out can no longer compare with others. The data are usable; what to do about it 
 choice, who has to know.
 """
 import numpy as np
+from scipy import sparse
+from scipy.sparse import csgraph
 
 from tf_advseg.data.findings import Finding
 from tf_advseg.data.spec import IGNORE_LABEL
@@ -159,17 +161,21 @@ def _alike(facts):
     plain = signs.reshape(len(facts), -1)
     mirrored = -signs[:, :, ::-1].reshape(len(facts), -1)
     thumbnails = np.stack([one.thumbnail for one in facts]).astype(np.float32)
-    parent = list(range(len(facts)))
+    alike = []  # pairs of numbers
     for start in range(0, len(facts), _CHUNK):
         for other, turned in ((plain, False), (mirrored, True)):
             close = plain[start:start + _CHUNK] @ other.T >= 64 - 2 * _BITS
             for first, second in zip(*np.nonzero(close)):
                 first += start
                 if first < second and _look_alike(thumbnails[first], thumbnails[second], turned):
-                    parent[_top(parent, second)] = _top(parent, first)
+                    alike.append((first, second))
+    if not alike:
+        return []
+    graph = sparse.coo_array((np.ones(len(alike)), np.transpose(alike)), (len(facts),) * 2)
+    _, labels = csgraph.connected_components(graph, directed=False)
     groups = {}
-    for number, one in enumerate(facts):
-        groups.setdefault(_top(parent, number), []).append(one.image_id)
+    for label, one in zip(labels, facts):
+        groups.setdefault(label, []).append(one.image_id)
     return [ids for ids in groups.values() if len(ids) > 1]
 
 
@@ -179,10 +185,3 @@ def _look_alike(first, second, turned):
     if np.abs(first - second).mean() > _DIFFERENCE:
         return False
     return np.corrcoef(first.ravel(), second.ravel())[0, 1] >= _CORRELATION
-
-
-def _top(parent, number):
-    """The first of the group that `number` belongs to (union-find with halved paths)."""
-    while parent[number] != number:
-        parent[number] = number = parent[parent[number]]
-    return number

@@ -2,6 +2,8 @@
 import math
 import statistics
 
+from scipy import stats
+
 from tf_advseg.core import errors
 from tf_advseg.reporting import like_with_like
 from tf_advseg.reporting import tables
@@ -22,32 +24,6 @@ MEASURES = {'miou': ('mIoU', lambda scores: scores.get('miou')),
                              lambda scores: scores.get('boundary', {}).get('std'))}
 
 
-def t_quantile(confidence, degrees):
-    """t with P(|T| <= t) = confidence for Student's distribution of `degrees` >= 1 of freedom.
-
-    The closed form for whole degrees: Abramowitz and Stegun, 26.7.3 and 26.7.4.
-    """
-    def probability(t):
-        angle = math.atan(t / math.sqrt(degrees))
-        sine, cosine = math.sin(angle), math.cos(angle)
-        term = cosine if degrees % 2 else 1.0
-        total = 0.0
-        for k in range(1 if degrees % 2 else 0, degrees - 1, 2):
-            total += term
-            term *= cosine * cosine * (k + 1) / (k + 2)
-        if degrees % 2:
-            return 2.0 / math.pi * (angle + sine * total)
-        return sine * total
-
-    low, high = 0.0, 1.0
-    while probability(high) < confidence:
-        high *= 2.0
-    for _ in range(100):
-        middle = (low + high) / 2
-        low, high = (middle, high) if probability(middle) < confidence else (low, middle)
-    return (low + high) / 2
-
-
 def _spread(values):
     """'mean ± standard deviation' in percent; the mean alone for one run, '–' for none."""
     if not values:
@@ -64,8 +40,9 @@ def _gain(pairs):
     mean = statistics.fmean(differences)
     if len(differences) < 2:
         return f'{mean:+.2f} {tables.MISSING}'
-    half = (t_quantile(CONFIDENCE, len(differences) - 1) * statistics.stdev(differences)
-            / math.sqrt(len(differences)))
+    # Student's t: the interval of a mean of so few runs.
+    half = (stats.t.ppf((1 + CONFIDENCE) / 2, len(differences) - 1)
+            * statistics.stdev(differences) / math.sqrt(len(differences)))
     return f'{mean:+.2f} [{mean - half:+.2f}, {mean + half:+.2f}]'
 
 
