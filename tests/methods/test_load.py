@@ -137,7 +137,7 @@ def test_the_adversarial_gradient_reaches_the_segmentor_and_not_the_discriminato
     assert all(g is not None for g in gradients)
     assert sum(float(tf.norm(g)) for g in gradients) > 0
     before = [v.numpy() for v in method.discriminator.variables]
-    method.segmentor_step(batch, tf.constant([0, 0]), tf.constant(1.0))
+    method.segmentor_step(batch, tf.constant([0, 0]), adversarial_weight=tf.constant(1.0))
     for a, b in zip(before, method.discriminator.variables):
         np.testing.assert_array_equal(a, b.numpy())
 
@@ -175,14 +175,14 @@ def test_gradient_balance_matches_the_two_gradients():
     method.optimizer = tf.keras.optimizers.SGD(1.0, jit_compile=False)
     method.optimizer.build(variables)
 
-    def moved(step, *arguments):
+    def moved(step, **scalars):
         for variable, value in zip(variables, before):
             variable.assign(value)
-        step(batch, seed, *arguments)
+        step(batch, seed, **scalars)
         return np.concatenate([(a - b.numpy()).ravel() for a, b in zip(before, variables)])
 
     ce = moved(method.cross_entropy_step)
-    adv = (moved(method.segmentor_step, tf.constant(1000.0)) - ce) / 1000.0
+    adv = (moved(method.segmentor_step, adversarial_weight=tf.constant(1000.0)) - ce) / 1000.0
     assert figures['grad/ce'] == pytest.approx(np.linalg.norm(ce), rel=1e-3)
     assert figures['grad/adv'] == pytest.approx(np.linalg.norm(adv), rel=1e-2)
     assert figures['grad_ratio/adv_ce'] == pytest.approx(
@@ -197,7 +197,7 @@ def test_reductions(reduction):
     method.reduction = reduction
     batch = {name: tf.constant(value) for name, value in batch_of(2).items()}
     valid = int((batch['label'].numpy() != 255).sum())
-    scalars = method.segmentor_step(batch, tf.constant([0, 0]), tf.constant(0.0))
+    scalars = method.segmentor_step(batch, tf.constant([0, 0]), adversarial_weight=tf.constant(0.0))
     per_pixel = float(scalars['loss/ce']) / (valid if reduction == 'sum' else 1)
     assert per_pixel == pytest.approx(np.log(CLASSES), rel=0.2)
     per_picture = float(scalars['loss/adv']) / (2 if reduction == 'sum' else 1)

@@ -97,28 +97,13 @@ class Durall(two_networks.TwoNetworks):
             return tf.reduce_sum(losses * counted), (z, counted)
         return two_networks.counted_mean(losses, counted), (z, counted)
 
-    def segmentor_step(self, batch, seed):
-        """One step of the generator (eq. 2).
-
-        Args:
-          batch: global batch's share, see DESIGN.md.
-          seed: int32 [2], for dropout.
-
-        Returns:
-          {'loss/ce', 'loss/adv', 'loss/total', 'disc/fooled', 'weights/norm'}: 'disc/fooled' is the
-          share of D's decisions that take the prediction for the truth.
-        """
-        variables = self.segmentor.trainable_variables
-        with tf.GradientTape() as tape:
-            logits = self.logits(batch, seed)
-            ce = self.cross_entropy(logits, batch, seed)
-            adv, (z, counted) = self.adversarial_loss(batch, logits)
-            loss = ce + self.adversarial_weight * adv + self.decay()
-        base.apply_gradients(self.optimizer, tape.gradient(loss, variables), variables)
-        return base.globally({
-            'loss/ce': ce, 'loss/adv': adv, 'loss/total': loss,
-            'disc/fooled': two_networks.counted_mean(tf.cast(z > 0, tf.float32), counted),
-            'weights/norm': base.weights_norm(variables)})
+    def terms(self, batch, logits, seed):
+        """Eq. 2's second term; and 'disc/fooled', how many of D's decisions take the prediction for
+        the truth (a share)."""
+        del seed
+        adv, (z, counted) = self.adversarial_loss(batch, logits)
+        fooled = two_networks.counted_mean(tf.cast(z > 0, tf.float32), counted)
+        return {'adv': (self.adversarial_weight, adv)}, {'disc/fooled': fooled}
 
     # --- the discriminator ----------------------------------------------------------------
 

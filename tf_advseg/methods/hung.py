@@ -167,6 +167,11 @@ class Hung(two_networks.TwoNetworks):
         z = self.adversary(self.fake_maps(batch, logits), training=True)
         return self._reduced(adversarial.non_saturating(z), _decisions(z, labelled)), z
 
+    def terms(self, batch, logits, seed):
+        """L_adv alone, for the diagnostics: the joint steps have terms of their own (`_step`)."""
+        del seed
+        return {'adv': (1.0, self.adversarial_loss(batch, logits)[0])}, {}
+
     def _reduced(self, losses, counted):
         """A replica's share of losses at the decisions that count, by `reduction`."""
         if self.settings.reduction == 'sum':
@@ -227,8 +232,6 @@ class Hung(two_networks.TwoNetworks):
             return tf.constant(1.0)
         done = tf.cast(self.optimizer.iterations, tf.float32) / float(self.steps)
         return tf.maximum(1.0 - done, 0.0) ** 0.9
-
-    # --- the step -------------------------------------------------------------------------
 
     def supervised_step(self, batch, seed):
         """One step of both networks on labelled pictures: L_ce and L_adv.

@@ -29,12 +29,13 @@ import tensorflow as tf
 from tf_advseg.adversaries import encodings
 from tf_advseg.losses import adversarial
 from tf_advseg.methods import base
+from tf_advseg.methods import objective
 from tf_advseg.models import segmentor as segmentors
 
 MAP_KINDS = ('soft', 'hard', 'quantised')
 
 
-class LoAd(base.Method):
+class LoAd(objective.Objective):
     """Segmentor and conditional discriminator with one step for each.
 
     Args:
@@ -50,17 +51,15 @@ class LoAd(base.Method):
 
     def __init__(self, segmentor, discriminator, segmentor_optimizer, discriminator_optimizer,
                  encoding, reduction='mean', map_kind='soft', discriminator_training_mode=False):
-        super().__init__(segmentor, name='load')
+        super().__init__(segmentor, segmentor_optimizer, 0.0, 'load')
         if map_kind not in MAP_KINDS:
             raise ValueError(f'map_kind {map_kind!r}: expected one of {MAP_KINDS}')
         self.discriminator = discriminator
-        self.optimizer = segmentor_optimizer
         self.discriminator_optimizer = discriminator_optimizer
         self.reduction = reduction
         self.map_kind = map_kind
         self.encoding = encoding
         self.discriminator_training_mode = discriminator_training_mode
-        segmentor_optimizer.build(segmentor.trainable_variables)
         if discriminator is not None:
             discriminator_optimizer.build(discriminator.trainable_variables)
 
@@ -123,56 +122,18 @@ class LoAd(base.Method):
         examples = base.global_sum(tf.cast(tf.shape(z)[0], tf.float32))
         return tf.math.divide_no_nan(total, examples), z
 
-    def _logits(self, batch, seed):
-        return segmentors.apply(self.segmentor, batch['image'], training=True, dropout_seed=seed)
+    def cross_entropy(self, logits, batch, seed):
+        """A replica's share of eq. 3's first term, see `base.pixel_loss`."""
+        del seed
+        return base.pixel_loss(logits, batch['label'], self.reduction)
 
-    def segmentor_step(self, batch, seed, adversarial_weight):
-        """CE + lambda * (-log D): eq. 3's first and third term, non-saturating.
-
-        Args:
-          batch: global batch's share, see DESIGN.md.
-          seed: int32[2] for the segmentor's dropout.
-          adversarial_weight: float32 scalar, lambda.
-
-        Returns:
-          {'loss/ce', 'loss/adv', 'loss/total', 'disc/fooled', 'weights/norm'}: 'disc/fooled' is the
-          share of the batch that D takes for real, 'weights/norm' see `base.weights_norm`.
-        """
-        variables = self.segmentor.trainable_variables
-        with tf.GradientTape() as tape:
-            logits = self._logits(batch, seed)
-            ce = base.pixel_loss(logits, batch['label'], self.reduction)
-            adv, z = self._adversarial_loss(batch, logits, seed)
-            loss = ce + adversarial_weight * adv
-        base.apply_gradients(self.optimizer, tape.gradient(loss, variables), variables)
-        norm = base.weights_norm(variables)
+    def terms(self, batch, logits, seed, adversarial_weight=1.0):
+        """Eq. 3's third term, non-saturating, by `adversarial_weight` (lambda); and 'disc/fooled',
+        the share of the batch that D takes for real."""
+        adv, z = self._adversarial_loss(batch, logits, seed)
         examples = base.global_sum(tf.cast(tf.shape(z)[0], tf.float32))
         fooled = tf.reduce_sum(tf.cast(z > 0, tf.float32)) / examples
-        return base.globally({'loss/ce': ce, 'loss/adv': adv, 'loss/total': loss,
-                              'disc/fooled': fooled, 'weights/norm': norm})
-
-    def cross_entropy_step(self, batch, seed, adversarial_weight=0.0):
-        """The control's step: CE alone; `adversarial_weight` is ignored."""
-        del adversarial_weight
-        variables = self.segmentor.trainable_variables
-        with tf.GradientTape() as tape:
-            ce = base.pixel_loss(self._logits(batch, seed), batch['label'], self.reduction)
-        base.apply_gradients(self.optimizer, tape.gradient(ce, variables), variables)
-        return base.globally({'loss/ce': ce, 'loss/total': ce,
-                              'weights/norm': base.weights_norm(variables)})
-
-    def gradient_balance(self, batch, seed):
-        """Norms of the CE's and the adversarial term's gradients (lambda 1), and their cosine.
-
-        Returns:
-          {'grad/ce', 'grad/adv', 'grad_ratio/adv_ce', 'grad_cosine/adv_ce'}: global scalars.
-        """
-        variables = self.segmentor.trainable_variables
-        with tf.GradientTape(persistent=True) as tape:
-            logits = self._logits(batch, seed)
-            ce = base.pixel_loss(logits, batch['label'], self.reduction)
-            adv, _ = self._adversarial_loss(batch, logits, seed)
-        return base.gradient_balance(tape, ce, adv, variables)
+        return {'adv': (adversarial_weight, adv)}, {'disc/fooled': fooled}
 
     # --- the discriminator ----------------------------------------------------------------
 

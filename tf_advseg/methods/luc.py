@@ -130,27 +130,12 @@ class Luc(two_networks.TwoNetworks):
             tf.cast(tf.not_equal(labels, label_maps.IGNORE_LABEL), tf.float32)))
         return tf.math.divide_no_nan(total, points), z
 
-    def segmentor_step(self, batch, seed):
-        """Cross-entropy plus lambda times the adversarial loss (eq. 3).
-
-        Args:
-          batch: global batch's share, see DESIGN.md.
-          seed: int32 [2], for dropout and the drawing of pixels.
-
-        Returns:
-          {'loss/ce', 'loss/adv', 'loss/total', 'disc/fooled', 'weights/norm'}: 'disc/fooled' is the
-          share of the adversary's outputs that take the prediction for the truth.
-        """
-        variables = self.segmentor.trainable_variables
-        with tf.GradientTape() as tape:
-            logits = self.logits(batch, seed)
-            ce = self.cross_entropy(logits, batch, seed)
-            adv, z = self.adversarial_loss(batch, logits)
-            loss = ce + self.adversarial_weight * adv + self.decay()
-        base.apply_gradients(self.optimizer, tape.gradient(loss, variables), variables)
-        return base.globally({
-            'loss/ce': ce, 'loss/adv': adv, 'loss/total': loss,
-            'disc/fooled': self._share(z > 0), 'weights/norm': base.weights_norm(variables)})
+    def terms(self, batch, logits, seed):
+        """Eq. 3's second term; and 'disc/fooled', how many of the adversary's outputs take the
+        prediction for the truth (a share)."""
+        del seed
+        adv, z = self.adversarial_loss(batch, logits)
+        return {'adv': (self.adversarial_weight, adv)}, {'disc/fooled': self._share(z > 0)}
 
     # --- the adversary --------------------------------------------------------------------
 

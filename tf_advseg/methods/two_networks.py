@@ -1,15 +1,14 @@
 """What the methods share in which a segmentor and an adversary take turns.
 
-Each method's own file has its two steps and its losses; here are what a run writes down, the
-control's step and the two gradients' comparison, which are the same in all of them.
+The segmentor's step is `objective.Objective`'s; here is what a run writes down of two networks.
 """
 import tensorflow as tf
 
 from tf_advseg.methods import base
-from tf_advseg.models import segmentor as segmentors
+from tf_advseg.methods import objective
 
 
-class TwoNetworks(base.Method):
+class TwoNetworks(objective.Objective):
     """A segmentor, an adversary, one step for each; subclasses define the losses.
 
     Args:
@@ -18,19 +17,12 @@ class TwoNetworks(base.Method):
       optimizer, adversary_optimizer: tf.keras optimizers, one a network; built here.
       l2_weight: weight decay on the segmentor's convolution kernels that are not depthwise.
       name: the method's.
-
-    Attributes:
-      multipliers: on the segmentor's gradients, from `base.gradient_multipliers`, or None.
     """
 
     def __init__(self, segmentor, adversary, optimizer, adversary_optimizer, l2_weight, name):
-        super().__init__(segmentor, name=name)
+        super().__init__(segmentor, optimizer, l2_weight, name)
         self.adversary = adversary
-        self.optimizer = optimizer
         self.adversary_optimizer = adversary_optimizer
-        self.l2_weight = float(l2_weight)
-        self.multipliers = None
-        optimizer.build(segmentor.trainable_variables)
         if adversary is None:
             self.default_phase = 'cross_entropy'
         else:
@@ -81,10 +73,6 @@ class TwoNetworks(base.Method):
         """A few words for a reader: what tells this run of the method from others."""
         raise NotImplementedError('a method says what it is')
 
-    def cross_entropy(self, logits, batch, seed):
-        """A replica's share of the pixel-wise loss: float32 scalar."""
-        raise NotImplementedError('a method has a pixel-wise loss')
-
     def fake_maps(self, batch, logits):
         """What the adversary sees of a prediction: float32 [b, h'', w'', channels]."""
         raise NotImplementedError('a method shows its adversary something')
@@ -93,61 +81,14 @@ class TwoNetworks(base.Method):
         """(a replica's share of the segmentor's adversarial loss, the adversary's logits)."""
         raise NotImplementedError('a method has an adversarial loss')
 
-    def further_terms(self, batch, logits, seed):
-        """{name: a replica's share} of what the segmentor minimises beside CE, unweighted."""
-        del seed
-        return {'adv': self.adversarial_loss(batch, logits)[0]}
-
-    def segmentor_step(self, batch, seed):
-        """One step of the segmentor on both losses."""
-        raise NotImplementedError('a method has a step of its segmentor')
-
     def adversary_step(self, batch, seed):
         """One step of the adversary."""
         raise NotImplementedError('a method has a step of its adversary')
-
-    def logits(self, batch, seed):
-        """The segmentor's logits in training mode, float32 [b, h', w', C]."""
-        return segmentors.apply(self.segmentor, batch['image'], training=True, dropout_seed=seed)
 
     def fixed_logits(self, batch, seed):
         """`logits` for the adversary's step: no gradient, and no statistics moved."""
         with base.statistics_kept(self.segmentor):
             return tf.stop_gradient(self.logits(batch, seed))
-
-    def decay(self):
-        """A replica's share of the weight decay."""
-        if not self.l2_weight:
-            return 0.0
-        replicas = tf.distribute.get_replica_context().num_replicas_in_sync
-        return base.l2_loss(segmentors.decayed_kernels(self.segmentor), self.l2_weight) / replicas
-
-    def cross_entropy_step(self, batch, seed):
-        """The control's step: the segmentor's without the adversarial term."""
-        variables = self.segmentor.trainable_variables
-        with tf.GradientTape() as tape:
-            ce = self.cross_entropy(self.logits(batch, seed), batch, seed)
-            loss = ce + self.decay()
-        base.apply_gradients(self.optimizer, tape.gradient(loss, variables), variables,
-                             self.multipliers)
-        return base.globally({'loss/ce': ce, 'loss/total': loss,
-                              'weights/norm': base.weights_norm(variables)})
-
-    def gradient_balance(self, batch, seed):
-        """Norms and cosines of each further term's gradient and CE's, lambda left out.
-
-        See `base.gradient_balance`, whose names have 'adv' in the place of the term.
-        """
-        with tf.GradientTape(persistent=True) as tape:
-            with base.statistics_kept(self.segmentor):
-                logits = self.logits(batch, seed)
-            ce = self.cross_entropy(logits, batch, seed)
-            terms = self.further_terms(batch, logits, seed)
-        found = {}
-        for term, loss in terms.items():
-            balance = base.gradient_balance(tape, ce, loss, self.segmentor.trainable_variables)
-            found.update({name.replace('adv', term): value for name, value in balance.items()})
-        return found
 
 
 def counted_mean(values, counted):

@@ -348,34 +348,12 @@ class Zhu(two_networks.TwoNetworks):
         content = redrawing.content_loss(pictures, redrawn, labels, self.settings.reduction)
         return content, redrawing.adversarial_loss(found), found
 
-    def segmentor_step(self, batch, seed):
-        """One step of the segmentor (eqs 2 and 15).
-
-        Args:
-          batch: global batch's share, see DESIGN.md.
-          seed: int32 [2], for dropout and G's noise.
-
-        Returns:
-          {'loss/ce' (the paper's segloss), 'loss/content', 'loss/adv', 'loss/generator' (lambda_1
-          l_C + lambda_2 l_A, its gloss), 'loss/total', 'disc/fake' (D's mean decision on what is
-          redrawn), 'weights/norm'}.
-        """
-        variables = self.segmentor.trainable_variables
-        with tf.GradientTape() as tape:
-            logits = self.logits(batch, seed)
-            ce = self.cross_entropy(logits, batch, seed)
-            content, adv, found = self.redrawing_losses(batch, logits, seed)
-            gan = (self.settings.content_weight * content
-                   + self.settings.adversarial_weight * adv)
-            loss = ce + gan + self.decay()
-        base.apply_gradients(self.optimizer, tape.gradient(loss, variables), variables,
-                             self.multipliers)
-        return base.globally({
-            'loss/ce': ce, 'loss/content': content, 'loss/adv': adv, 'loss/generator': gan,
-            'loss/total': loss, 'disc/fake': _mean(found),
-            'weights/norm': base.weights_norm(variables)})
-
-    def further_terms(self, batch, logits, seed):
-        """See `two_networks.TwoNetworks.further_terms`."""
-        content, adv, _ = self.redrawing_losses(batch, logits, seed)
-        return {'content': content, 'adv': adv}
+    def terms(self, batch, logits, seed):
+        """Eq. 15's l_C and l_A by lambda_1 and lambda_2; and 'loss/generator', both weighted (the
+        paper's gloss; its segloss is 'loss/ce'), and 'disc/fake', D's mean decision on what is
+        redrawn."""
+        content, adv, found = self.redrawing_losses(batch, logits, seed)
+        weights = self.settings.content_weight, self.settings.adversarial_weight
+        return ({'content': (weights[0], content), 'adv': (weights[1], adv)},
+                {'loss/generator': weights[0] * content + weights[1] * adv,
+                 'disc/fake': _mean(found)})

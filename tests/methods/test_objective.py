@@ -1,0 +1,159 @@
+"""The objective: the segmentor's step, the control's and the diagnostics are of one template."""
+import numpy as np
+import one_layer
+import pytest
+import steps
+import tensorflow as tf
+
+from tf_advseg.adversaries import encoder_decoder, field_of_view, label_maps
+from tf_advseg.methods import base, durall, luc, objective
+from tf_advseg.models import farabet
+from tf_advseg.training import optimizers
+
+CLASSES, SIDE, RATE = 3, 17, 0.5
+SINGLE = tf.distribute.OneDeviceStrategy('/cpu:0')
+SEED = np.array([1, 2], np.int32)
+
+
+class TwoTerms(objective.Objective):
+    """Cross-entropy and two terms of the logits: the mean square, and the mean."""
+
+    weights = (0.3, -2.0)
+
+    @property
+    def phases(self):
+        return {'segmentor': self.segmentor_step}
+
+    def cross_entropy(self, logits, batch, seed):
+        return base.pixel_loss(logits, batch['label'])
+
+    def terms(self, batch, logits, seed, scale=1.0):
+        share = 1.0 / base.global_sum(tf.cast(tf.size(logits), tf.float32))
+        return ({'square': (scale * self.weights[0], share * tf.reduce_sum(tf.square(logits))),
+                 'mean': (self.weights[1], share * tf.reduce_sum(logits))},
+                {'extra': base.share(7.0)})
+
+
+def build(strategy=SINGLE, l2_weight=0.1):
+    with strategy.scope():
+        segmentor = one_layer.OneLayer(CLASSES)
+        random = np.random.default_rng(5)
+        for variable in segmentor.trainable_variables:
+            variable.assign(random.normal(size=variable.shape))
+        return TwoTerms(segmentor, optimizers.make_optimizer('sgd', RATE), l2_weight, 'two_terms')
+
+
+def images(size=5):
+    random = np.random.default_rng(7)
+    label = random.integers(0, CLASSES, (size, SIDE, SIDE)).astype(np.int32)
+    for row in range(size):
+        label[row, :2 * row] = 255
+    return {'image': random.uniform(0, 255, (size, SIDE, SIDE, 3)).astype(np.float32),
+            'label': label}
+
+
+def tensors(batch):
+    return {name: tf.constant(value) for name, value in batch.items()}
+
+
+def gradient(method, batch, weights):
+    """Of CE and the terms by `weights`, with two plain tapes; the decay by hand."""
+    variables = method.segmentor.trainable_variables
+    with tf.GradientTape() as tape:
+        logits = method.logits(batch, SEED)
+        terms, _ = method.terms(batch, logits, SEED)
+        loss = method.cross_entropy(logits, batch, SEED) + sum(
+            weight * terms[name][1] for name, weight in weights.items())
+    found = tape.gradient(loss, variables)
+    return [g + method.l2_weight * v if len(v.shape) == 4 else g
+            for g, v in zip(found, variables)]
+
+
+@pytest.mark.parametrize('phase, weights', [
+    ('segmentor_step', {'square': 0.3, 'mean': -2.0}), ('cross_entropy_step', {})])
+@pytest.mark.parametrize('multipliers', [None, [3.0, 0.0]])
+def test_a_step_goes_down_the_whole_objective_by_its_multipliers(phase, weights, multipliers):
+    method, batch = build(), tensors(images())
+    method.multipliers = multipliers
+    variables = method.segmentor.trainable_variables
+    before, expected = [v.numpy() for v in variables], gradient(method, batch, weights)
+    told = getattr(method, phase)(batch, SEED)
+    for start, variable, slope, factor in zip(before, variables, expected, multipliers or [1, 1]):
+        np.testing.assert_allclose(variable, start - RATE * factor * slope, rtol=1e-5, atol=1e-6)
+    terms = {f'loss/{name}' for name in weights}
+    assert set(told) == {'loss/ce', 'loss/total', 'weights/norm', *terms,
+                         *(['extra'] if weights else [])}
+    kernel = [v for v in before if v.ndim == 4][0]
+    total = float(told['loss/ce']) + sum(
+        weight * float(told[f'loss/{name}']) for name, weight in weights.items())
+    assert float(told['loss/total']) == pytest.approx(
+        total + 0.05 * np.square(kernel).sum(), rel=1e-5)
+
+
+def test_what_a_step_is_handed_reaches_the_terms_and_not_the_controls_step():
+    batch = tensors(images())
+    ends = []
+    for scale in (0.0, 1.0):
+        method = build()
+        method.segmentor_step(batch, SEED, scale=tf.constant(scale))
+        control = build()
+        control.cross_entropy_step(batch, SEED, scale=tf.constant(scale))
+        ends.append([m.segmentor.trainable_variables[0].numpy() for m in (method, control)])
+    assert np.abs(ends[0][0] - ends[1][0]).max() > 1e-3
+    np.testing.assert_array_equal(ends[0][1], ends[1][1])
+
+
+def test_every_term_is_compared_with_cross_entropy_without_its_weight():
+    method, batch = build(l2_weight=0.0), tensors(images())
+    found = {name: float(value) for name, value in method.gradient_balance(batch, SEED).items()}
+    ce = gradient(method, batch, {})
+    for term in ('square', 'mean'):
+        both = gradient(method, batch, {term: 1.0})
+        alone = np.concatenate([(b - c).numpy().ravel() for b, c in zip(both, ce)])
+        flat = np.concatenate([c.numpy().ravel() for c in ce])
+        assert found[f'grad/{term}'] == pytest.approx(np.linalg.norm(alone), rel=1e-4)
+        assert found[f'grad_ratio/{term}_ce'] == pytest.approx(
+            np.linalg.norm(alone) / np.linalg.norm(flat), rel=1e-4)
+        assert found[f'grad_cosine/{term}_ce'] == pytest.approx(
+            alone @ flat / np.linalg.norm(alone) / np.linalg.norm(flat), abs=1e-4)
+    assert found['grad/ce'] == pytest.approx(np.linalg.norm(flat), rel=1e-4)
+
+
+def test_two_replicas_equal_one_device(two_replicas):
+    """Five images: the replicas' shares differ in size and in labelled pixels."""
+    ends = []
+    for strategy in (SINGLE, two_replicas):
+        method = build(strategy)
+        told, = steps.take(method, strategy, images(), ['segmentor'], scale=2.0)
+        ends.append((told, [v.numpy() for v in method.segmentor.trainable_variables]))
+    (one, ours), (two, theirs) = ends
+    assert one == pytest.approx(two, rel=1e-5)
+    for a, b in zip(ours, theirs):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+@pytest.mark.parametrize('name', ['luc', 'durall'])
+def test_the_papers_steps_apply_the_multipliers_that_the_controls_apply(name):
+    """A multiplier of 0 holds the last layer in both; only in the control's it once did."""
+    def made(controls):
+        segmentor, maps = farabet.farabet(CLASSES, hidden=4, seed=1), label_maps.LabelMaps(CLASSES)
+        own, other = (optimizers.make_optimizer('sgd', 0.1) for _ in range(2))
+        if name == 'luc':
+            judge = field_of_view.build_adversary('small_fov_light', CLASSES, CLASSES, seed=2)
+            method = luc.Luc(segmentor, None if controls else judge, own, other, maps)
+        else:
+            judge = encoder_decoder.build_pixel_discriminator(CLASSES, 'pixel', seed=2,
+                                                              widths=(4, 8))
+            method = durall.Durall(segmentor, None if controls else judge, own, other)
+        method.multipliers = [0.0 if 'logits' in v.name else 1.0
+                              for v in segmentor.trainable_variables]
+        return method
+
+    for controls, phase in ((False, 'segmentor'), (True, 'cross_entropy')):
+        method = made(controls)
+        variables = method.segmentor.trainable_variables
+        before = [v.numpy() for v in variables]
+        method.phases[phase](tensors(images()), SEED)
+        for start, variable, factor in zip(before, variables, method.multipliers):
+            assert np.array_equal(start, variable) == (factor == 0.0), variable.name
+        assert 0.0 in method.multipliers and 1.0 in method.multipliers
