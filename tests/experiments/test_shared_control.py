@@ -93,6 +93,7 @@ def test_another_adversary_has_the_same_control(first, tmp_path, capsys):
     assert 'taken over from' not in capsys.readouterr().out  # it has one of its own now
 
 
+@pytest.mark.slow
 def test_a_control_trained_beside_another_adversary_is_the_same_to_the_bit(first, tmp_path, capsys):
     """What `differences` passes over changes no control: else one would be taken over wrongly."""
     path, _ = first

@@ -43,6 +43,7 @@ def trained(path, *bindings, description=SMALLEST):
     return result, moved, lines, segmentor
 
 
+@pytest.mark.slow
 def test_the_official_recipe_trains(tmp_path):
     result, moved, lines, _ = trained(tmp_path / 'official')
     assert result['steps'] == 4 and 0.0 <= result['holdout_miou'] <= 1.0

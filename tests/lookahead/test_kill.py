@@ -8,12 +8,13 @@ import sys
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.slow  # each start takes half a minute; .ci/run has them
 TINY = pathlib.Path(__file__).with_name('tiny.py')
 # Each start is killed at the given call of a function since that start: in Stage 1 before its first
 # checkpoint, inside the writing of g0's maps, in a retraining, in a cycle, inside a later slot, ...
 POINTS = (('step', 3), ('slot', 5), ('epoch', 2), ('propagation', 4), ('slot', 9), ('rename', 3),
           ('state', 4), ('snapshot', 3), ('control', 4))
-# Of a run of one cycle: each start takes half a minute.
+# Of a run of one cycle, for a quick look: -k few.
 FEW, ONE_CYCLE = (('propagation', 4),), 'controller.max_total_cycles = 1'
 VOLATILE = ('time', 'seconds')
 
@@ -42,8 +43,7 @@ def _weights(folder):
 
 
 @pytest.fixture(scope='module', params=[
-    pytest.param((FEW, ONE_CYCLE), id='few'),
-    pytest.param((POINTS,), id='all', marks=pytest.mark.slow)])
+    pytest.param((FEW, ONE_CYCLE), id='few'), pytest.param((POINTS,), id='all')])
 def runs(request, tmp_path_factory):
     """Folders of the run never killed and of the one killed at every point, and the points."""
     folder = tmp_path_factory.mktemp('kill')
@@ -95,7 +95,6 @@ def test_nothing_half_written_is_left(runs):
         assert folders == set(roles.values())
 
 
-@pytest.mark.slow
 def test_a_diagnostic_switched_off_changes_no_result(tmp_path):
     whole, plain = tmp_path / 'whole', tmp_path / 'plain'
     _wait(_start(whole, ONE_CYCLE), 0)

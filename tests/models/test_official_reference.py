@@ -122,11 +122,11 @@ def test_every_batch_norm_and_endpoint_is_the_official_one(case):
                          np.abs(output).max())
 
 
+@pytest.mark.slow  # test_atrous.py has processes of both settings
 @pytest.mark.parametrize('onednn, selection', [
     # On is the default, so this session has it on.
     ('0', 'mnv2_pascal_os16__97x161 or mnv2_pascal_os8'),
-    pytest.param('0', 'test_logits', marks=pytest.mark.slow),
-    pytest.param('1', 'test_logits', marks=pytest.mark.slow)])
+    ('0', 'test_logits'), ('1', 'test_logits')])
 def test_with_onednn_off_and_on(repository, onednn, selection):
     """The setting is read when TensorFlow starts: a process of its own."""
     result = subprocess.run(

@@ -101,6 +101,7 @@ def test_mistakes_are_one_line(call, tmp_path, own_folder):
         assert text in str(caught.value) and '\n' not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_inference_beside_a_plain_graph(call, capsys):
     call('benchmark', 'inference', '--model=deeplab_mobilenet_v2', '--output_stride=8',
          '--input_size=65', '--repeats=2',

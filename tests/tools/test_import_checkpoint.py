@@ -110,6 +110,7 @@ def test_another_stride_takes_the_rates_of_gin_with_it(call, archive, tmp_path, 
         assert (arguments['output_stride'], arguments['atrous_rates']) == (stride, rates)
 
 
+@pytest.mark.slow
 def test_our_own_folders_know_their_network(call, archive, deeplab_folder, tmp_path):
     imported(call, archive, tmp_path / 'zoo')
     call('import_checkpoint', f'--source={tmp_path}/zoo', f'--output={tmp_path}/again')
