@@ -4,6 +4,7 @@ TensorFlow is given two logical CPUs before anything initialises it, so that the
 session can test one device and a two-replica MirroredStrategy.
 """
 import importlib.util
+import json
 import os
 import pathlib
 import sys
@@ -19,6 +20,8 @@ os.environ.setdefault('TF_FORCE_GPU_ALLOW_GROWTH', 'true')
 runtime.configure(deterministic=False, logical_cpus=2)
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
+# The tests run in importlib mode, which puts no test folder on the path.
+sys.path.insert(0, str(REPOSITORY / 'tests' / 'helpers'))
 
 
 def pytest_addoption(parser):
@@ -131,3 +134,24 @@ def two_replicas():
     """A MirroredStrategy over two logical CPUs."""
     from tf_advseg.training import strategy
     return strategy.mirrored('/cpu:0', '/cpu:1')
+
+
+@pytest.fixture(scope='session')
+def weights():
+    """Function (run, name) -> the arrays of a model folder below its checkpoints/."""
+    from tf_advseg.run import networks
+
+    def read(run, name):
+        segmentor, _, _ = networks.load(run / 'checkpoints' / name)
+        return [v.numpy() for v in segmentor.variables]
+    return read
+
+
+@pytest.fixture(scope='session')
+def lines_of():
+    """Function (run, name=value...) -> such lines of metrics.jsonl, without their clock time."""
+    def read(run, **fields):
+        lines = map(json.loads, (run / 'metrics.jsonl').read_text().splitlines())
+        return [{k: v for k, v in line.items() if k != 'time'} for line in lines
+                if fields.items() <= line.items()]
+    return read

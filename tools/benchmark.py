@@ -50,7 +50,7 @@ def main(argv):
     if kind == 'load' and not FLAGS.gin_file and not FLAGS.workdir:
         raise errors.UserError('nothing to measure: add --workdir=RUN_DIRECTORY or --gin_file=…')
     if kind == 'step':
-        from tf_advseg.experiments import step_benchmark
+        from tf_advseg.experiments.benchmarks import step_benchmark
         from tf_advseg.reporting import tables
         print(tables.to_text(step_benchmark.measure(kinds=step_benchmark.chosen(FLAGS.kind))))
         return
@@ -61,7 +61,7 @@ def main(argv):
     if kind == 'input':
         _input()
         return
-    from tf_advseg.experiments import benchmarking
+    from tf_advseg.experiments.benchmarks import benchmarking
     from tf_advseg.reporting import tables
     from tf_advseg.training import strategy
     if kind == 'load' and not FLAGS.gin_file:
@@ -92,7 +92,7 @@ def _inference():
     size = command_line.parse_size(FLAGS.input_size)
     runtime.configure()
     from tf_advseg.core import configuration
-    from tf_advseg.experiments import inference_benchmark
+    from tf_advseg.experiments.benchmarks import inference_benchmark
     from tf_advseg.reporting import tables
     configuration.parse(FLAGS.gin_file, FLAGS.gin_param)
     timings = list(inference_benchmark.measure(FLAGS.model, FLAGS.output_stride, size,
@@ -104,7 +104,7 @@ def _input():
     """Raises UserError where the input is too slow."""
     from tf_advseg.core import configuration
     from tf_advseg.core import errors
-    from tf_advseg.experiments import input_benchmark
+    from tf_advseg.experiments.benchmarks import input_benchmark
     from tf_advseg.reporting import tables
     from tf_advseg.training import strategy
     configuration.parse(FLAGS.gin_file, FLAGS.gin_param)

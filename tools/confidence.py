@@ -35,13 +35,13 @@ def main(argv):
     if not FLAGS.checkpoint:
         raise UserError('no checkpoint was given: add --checkpoint=RUN_DIRECTORY')
     runtime.configure()
-    from tf_advseg.experiments import judging
-    output = judging.require_output(FLAGS.output, [
+    from tf_advseg.experiments.score import measuring_confidence
+    output = measuring_confidence.require_output(FLAGS.output, [
         path for path in (FLAGS.checkpoint, FLAGS.discriminator, FLAGS.data_dir) if path])
-    results = judging.judge(
+    results = measuring_confidence.judge(
         FLAGS.checkpoint, output, FLAGS.which, FLAGS.discriminator, FLAGS.data_dir, FLAGS.dataset,
         FLAGS.split, FLAGS.thresholds, FLAGS.pictures)
-    print(judging.text(results))
+    print(measuring_confidence.text(results))
     print(f'\nwritten: {FLAGS.output}')
 
 

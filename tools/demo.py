@@ -30,7 +30,7 @@ def main(argv):
     print(f'demo in {FLAGS.workdir}: generated pictures, Stage 1, LoAd, control, report; '
           f'{"about two" if FLAGS.smallest else "under ten"} minutes on two idle cores', flush=True)
     runtime.configure(deterministic=True)
-    from tf_advseg.experiments import demonstration
+    from tf_advseg.experiments.train import demonstration
     from tf_advseg.training import strategy
     bindings = [] if FLAGS.seed is None else [f'experiment.seed = {FLAGS.seed}']
     results, before = demonstration.run(

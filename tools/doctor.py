@@ -31,8 +31,8 @@ def main(argv):
     del argv
     from tf_advseg.core.errors import UserError
     runtime.configure()
-    from tf_advseg.experiments import examining
-    from tf_advseg.reporting import doctor_page
+    from tf_advseg.experiments.convert import examining
+    from tf_advseg.reporting.pages import doctor_page
     output = examining.require_output(FLAGS.output)
     diagnosis = examining.examine(FLAGS.data_dir, FLAGS.dataset, FLAGS.option, output)
     print(doctor_page.text(diagnosis))

@@ -44,7 +44,7 @@ def main(argv):
     window = command_line.parse_size(FLAGS.window, 'window') if FLAGS.window else None
     # Two replicas where there is no GPU to replicate on: else mirrored would be one device.
     runtime.configure(logical_cpus=2 if FLAGS.strategy == 'mirrored' else 1)
-    from tf_advseg.experiments import evaluating
+    from tf_advseg.experiments.score import evaluating
     from tf_advseg.training import strategy
     output = evaluating.require_output(FLAGS.output, checkpoints) if FLAGS.output else None
     results = evaluating.evaluate(

@@ -40,7 +40,7 @@ def main(argv):
     if FLAGS.prove and len(FLAGS.compare) != 1:
         raise UserError('--prove compares with one baseline: add --compare=BASELINE')
     runtime.configure()
-    from tf_advseg.experiments import exporting
+    from tf_advseg.experiments.convert import exporting
     if FLAGS.prove:
         print(exporting.prove(FLAGS.checkpoint, FLAGS.compare[0], FLAGS.which, size).text())
         return

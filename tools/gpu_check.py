@@ -38,11 +38,11 @@ def main(argv):
     os.environ.setdefault('TF_FORCE_GPU_ALLOW_GROWTH', 'true')
     runtime.configure(logical_cpus=2)
     from tf_advseg.core.errors import UserError
-    from tf_advseg.experiments import gpu_check
-    devices = gpu_check.find_devices(FLAGS.device)
-    cases = gpu_check.chosen(FLAGS.device, FLAGS.step, FLAGS.network)
-    lines = gpu_check.measure(devices, cases, gpu_check.checked_side(FLAGS.side), FLAGS.repeats)
-    print(gpu_check.text(devices, lines, FLAGS.side))
+    from tf_advseg.experiments.benchmarks import gpu_comparison
+    devices = gpu_comparison.find_devices(FLAGS.device)
+    cases = gpu_comparison.chosen(FLAGS.device, FLAGS.step, FLAGS.network)
+    lines = gpu_comparison.measure(devices, cases, gpu_comparison.checked_side(FLAGS.side), FLAGS.repeats)
+    print(gpu_comparison.text(devices, lines, FLAGS.side))
     if not all(line.equal for line in lines):
         raise UserError('a step differs from the CPU\'s, see above')
 

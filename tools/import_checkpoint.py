@@ -42,7 +42,7 @@ def main(argv):
     if FLAGS.list:
         print(catalogue.listing())
         return
-    from tf_advseg.experiments import importing
+    from tf_advseg.experiments.convert import importing
     configuration.parse(FLAGS.gin_file, FLAGS.gin_param)
     outcome = importing.import_checkpoint(
         FLAGS.source, FLAGS.output, FLAGS.model, FLAGS.num_classes, FLAGS.output_stride,

@@ -26,7 +26,7 @@ def main(argv):
     """Flags, one call, its lines."""
     del argv
     from tf_advseg.core.errors import UserError
-    from tf_advseg.experiments import inspecting
+    from tf_advseg.experiments.score import inspecting
     if not FLAGS.workdir:
         raise UserError('no run directory was given: add --workdir=runs/NAME')
     inspection = inspecting.Inspection(FLAGS.workdir, FLAGS.checksums)

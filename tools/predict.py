@@ -40,9 +40,9 @@ def main(argv):
     sources = [*FLAGS.input, *argv[1:]]
     window = command_line.parse_size(FLAGS.window, 'window') if FLAGS.window else None
     runtime.configure()
-    from tf_advseg.experiments import evaluating
-    from tf_advseg.experiments import input_files
-    from tf_advseg.experiments import predicting
+    from tf_advseg.experiments.score import evaluating
+    from tf_advseg.experiments.score import input_files
+    from tf_advseg.experiments.score import predicting
     input_files.find_all(sources)  # a mistyped path is told before the network is built
     segmentor, spec, content = evaluating.load(FLAGS.checkpoint, FLAGS.which)
     outcome = predicting.predict(

@@ -39,7 +39,7 @@ def main(argv):
     if not FLAGS.output:
         raise UserError('no folder for the records was given: add --output=FOLDER')
     runtime.configure()
-    from tf_advseg.experiments import preparing
+    from tf_advseg.experiments.convert import preparing
     from tf_advseg.reporting import tables
     records = preparing.prepare(FLAGS.dataset, FLAGS.source, FLAGS.output, FLAGS.option)
     print(tables.to_text(preparing.summary(records)))

@@ -37,8 +37,8 @@ def main(argv):
     """Flags, the cells, their runs, the tables."""
     del argv
     from tf_advseg.core.errors import UserError
-    from tf_advseg.experiments import sweep_table
-    from tf_advseg.experiments import sweeping
+    from tf_advseg.experiments.studies import sweep_table
+    from tf_advseg.experiments.studies import sweeping
     measures = sweep_table.parse_measures(FLAGS.measures)
     if FLAGS.runs:
         _table_runs(measures)
@@ -72,8 +72,8 @@ def main(argv):
 def _table_runs(measures):
     """Prints the tables of --runs."""
     from tf_advseg.core.errors import UserError
-    from tf_advseg.experiments import sweep_table
-    from tf_advseg.experiments import sweeping
+    from tf_advseg.experiments.studies import sweep_table
+    from tf_advseg.experiments.studies import sweeping
     from tf_advseg.reporting import tables
     given = [f'--{name}' for name in _OF_TRAINING if FLAGS[name].present]
     if given:
@@ -90,7 +90,7 @@ def _table_runs(measures):
 def _write_tables(collected, measures):
     """Prints a sweep's tables and writes them beside its runs, the first measure's as sweep.csv."""
     from tf_advseg.core import files
-    from tf_advseg.experiments import sweep_table
+    from tf_advseg.experiments.studies import sweep_table
     from tf_advseg.reporting import tables
     for number, measure in enumerate(measures):
         for table, end in ((sweep_table.table(collected, measure), ''),

@@ -59,7 +59,7 @@ def main(argv):
                         'gin/demo.gin')
     workdir = FLAGS.workdir or _default_workdir()
     runtime.configure(deterministic=FLAGS.deterministic, logical_cpus=FLAGS.logical_cpus)
-    from tf_advseg.experiments import training
+    from tf_advseg.experiments.train import training
     from tf_advseg.training import strategy
     distribution = strategy.make_strategy(FLAGS.strategy)
     configuration.parse(FLAGS.gin_file, _bindings() + list(FLAGS.gin_param))

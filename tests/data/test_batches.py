@@ -16,9 +16,11 @@ import tensorflow as tf
 from data_layouts import write_folder
 from tf_advseg.core.errors import UserError
 from tf_advseg.core.random_streams import RandomStreams
-from tf_advseg.data import augment, pipeline, recipes
+from tf_advseg.data import pipeline
+from tf_advseg.data.augmentation import augment
+from tf_advseg.data.augmentation import recipes
 from tf_advseg.data.readers import make_reader
-from tf_advseg.data.records import RecordSet, write_records
+from tf_advseg.data.records.record_set import RecordSet, write_records
 
 IDS = [f'p{i}' for i in range(9)]
 CROP = (49, 57)  # holds every picture
@@ -137,7 +139,7 @@ tf = runtime.configure()
 strategy = tf.distribute.MultiWorkerMirroredStrategy()
 from tf_advseg.core.random_streams import RandomStreams
 from tf_advseg.data import pipeline, recipes
-from tf_advseg.data.records import RecordSet
+from tf_advseg.data.records.record_set import RecordSet
 from tf_advseg.training import loop
 records = RecordSet(sys.argv[1])
 batches = pipeline.training_batches(records, records.ids, 5, (33, 33), RandomStreams(0), 2, 6,

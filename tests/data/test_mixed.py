@@ -7,9 +7,10 @@ from PIL import Image
 from data_layouts import write_folder
 from tf_advseg.core.errors import UserError
 from tf_advseg.core.random_streams import RandomStreams
-from tf_advseg.data import mixed, recipes
+from tf_advseg.data import mixed
+from tf_advseg.data.augmentation import recipes
 from tf_advseg.data.readers import make_reader
-from tf_advseg.data.records import RecordSet, write_records
+from tf_advseg.data.records.record_set import RecordSet, write_records
 from tf_advseg.training import loop
 
 LABELLED = [f'p{i}' for i in range(5)]

@@ -7,7 +7,7 @@ import pytest
 from tf_advseg.core.errors import UserError
 from tf_advseg.evaluation import bootstrap, metrics
 from tf_advseg.evaluation.bootstrap import paired_bootstrap
-from tf_advseg.evaluation.picture_counts import PictureCounts
+from tf_advseg.evaluation.image_counts import PictureCounts
 
 
 def counts_of(matrices, ids=None):

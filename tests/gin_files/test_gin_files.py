@@ -6,9 +6,10 @@ import gin
 import pytest
 
 from tf_advseg.core import configuration
-from tf_advseg.experiments import networks
-from tf_advseg.experiments import training  # noqa: F401  registers every configurable
-from tf_advseg.methods import base, cross_entropy
+from tf_advseg.experiments.train import training
+from tf_advseg.methods import cross_entropy
+from tf_advseg.methods import step_parts
+from tf_advseg.run import networks
 
 ROOT = pathlib.Path(__file__).resolve().parents[2] / 'gin'
 FILES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob('*.gin'))
@@ -61,7 +62,7 @@ def test_networks_with_scopes_of_their_own_say_which_layers_are_last(name, small
     configuration.parse([f'gin/models/{name}.gin'])
     network = networks.build(networks.describe(name, num_classes=3, **smaller))
     last_layers = gin.get_bindings(cross_entropy.cross_entropy)['last_layers']
-    multipliers = base.gradient_multipliers(network, 10.0, 1.0, last_layers)
+    multipliers = step_parts.gradient_multipliers(network, 10.0, 1.0, last_layers)
     last = {id(v) for v in network.logits.trainable_variables}
     assert multipliers == [10.0 if id(v) in last else 1.0 for v in network.trainable_variables]
 

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 # The tests run in importlib mode, which puts no test folder on the path: `whole_run` is there.
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / 'experiments'))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / 'helpers'))
 
 
 def _names(number):

@@ -1,11 +1,12 @@
 """A step of every method on a GPU equals the CPU's, and on two GPUs equals one.
 
-Tolerances and where they come from: tf_advseg/experiments/device_steps.py. TF32 is off.
+Tolerances and where they come from: tf_advseg/experiments/benchmarks/device_steps.py. TF32 is off.
 """
 import pytest
 import tensorflow as tf
 
-from tf_advseg.experiments import device_steps, gpu_check
+from tf_advseg.experiments.benchmarks import device_steps
+from tf_advseg.experiments.benchmarks import gpu_comparison
 
 CASES = device_steps.cases(tuple(device_steps.NETWORKS))
 # Whose bodies run without a GPU too, two logical CPUs in its place; the quickest.
@@ -14,7 +15,7 @@ SMOKE = device_steps.Case('LoAd discriminator', 'farabet')
 
 def compared(case, reference, other):
     """How far a step on two strategies, from one start, lies apart: device_steps.Difference."""
-    with gpu_check.full_float32():
+    with gpu_comparison.full_float32():
         first = device_steps.Trial(case, reference)
         one = first.outcome()
         two = device_steps.Trial(case, other, start=first.start).outcome()
@@ -47,7 +48,7 @@ def test_the_same_bodies_on_two_logical_cpus(two_replicas, case):
 def test_tf32_is_off_in_the_block_and_as_before_behind_it():
     state = tf.config.experimental.tensor_float_32_execution_enabled
     before = state()
-    with pytest.raises(RuntimeError), gpu_check.full_float32():
+    with pytest.raises(RuntimeError), gpu_comparison.full_float32():
         assert not state()
         raise RuntimeError
     assert state() == before

@@ -9,7 +9,7 @@ import subprocess
 import pytest
 import whole_run
 
-from tf_advseg.experiments import sweeping
+from tf_advseg.experiments.studies import sweeping
 
 BRIEF = ('adversarial_stage.steps = 4', 'adversarial_stage.evaluate_every_epochs = 0',
          'adversarial_stage.diagnose_every = 2', "adversarial_stage.keep = 'last'")

@@ -7,8 +7,8 @@ from tf_advseg.adversaries import encodings
 from tf_advseg.core import random_streams
 from tf_advseg.core.errors import UserError
 from tf_advseg.data import readers
-from tf_advseg.data.official_preprocessing import RandomScale
-from tf_advseg.data import records as record_sets
+from tf_advseg.data.augmentation.official_preprocessing import RandomScale
+from tf_advseg.data.records import record_set as record_sets
 from tf_advseg.lookahead import data as lookahead_data
 from tf_advseg.lookahead import discriminator_data
 from tf_advseg.lookahead import settings as settings_lib

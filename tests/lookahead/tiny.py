@@ -3,7 +3,7 @@
 Also a program: `python tiny.py WORKDIR [POINT NUMBER] [BINDING...]` runs it and, given a point,
 kills itself with SIGKILL when that point is reached for the NUMBER-th time.
 tests/lookahead/test_kill.py drives it. With TF_CONFIG set it is one of several workers
-(tests/experiments/test_multi_worker.py).
+(tests/experiments/train/test_multi_worker.py).
 """
 import contextlib
 import os

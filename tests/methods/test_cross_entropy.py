@@ -5,8 +5,8 @@ import steps
 import tensorflow as tf
 
 from tf_advseg.core.errors import UserError
-from tf_advseg.methods import base
 from tf_advseg.methods import cross_entropy
+from tf_advseg.methods import step_parts
 from tf_advseg.models import deeplab
 from tf_advseg.training import optimizers
 
@@ -79,7 +79,7 @@ def test_multipliers_act_on_the_whole_gradient_weight_decay_included():
     method, plain = gradients_applied()
     _, multiplied = gradients_applied(last_layer_gradient_multiplier=10.0,
                                       bias_gradient_multiplier=2.0)
-    factors = base.gradient_multipliers(method.segmentor, 10.0, 2.0)
+    factors = step_parts.gradient_multipliers(method.segmentor, 10.0, 2.0)
     assert {1.0, 10.0, 20.0} == set(factors)
     for factor, one, other in zip(factors, plain, multiplied):
         np.testing.assert_allclose(other, factor * one, rtol=1e-3, atol=1e-5)

@@ -6,7 +6,8 @@ import steps
 import tensorflow as tf
 
 from tf_advseg.adversaries import encoder_decoder, field_of_view, label_maps
-from tf_advseg.methods import base, durall, luc, objective
+from tf_advseg.methods import durall, luc, objective
+from tf_advseg.methods import step_parts
 from tf_advseg.models import farabet
 from tf_advseg.training import optimizers
 
@@ -25,13 +26,13 @@ class TwoTerms(objective.Objective):
         return {'segmentor': self.segmentor_step}
 
     def cross_entropy(self, logits, batch, seed):
-        return base.pixel_loss(logits, batch['label'])
+        return step_parts.pixel_loss(logits, batch['label'])
 
     def terms(self, batch, logits, seed, scale=1.0):
-        share = 1.0 / base.global_sum(tf.cast(tf.size(logits), tf.float32))
+        share = 1.0 / step_parts.global_sum(tf.cast(tf.size(logits), tf.float32))
         return ({'square': (scale * self.weights[0], share * tf.reduce_sum(tf.square(logits))),
                  'mean': (self.weights[1], share * tf.reduce_sum(logits))},
-                {'extra': base.share(7.0)})
+                {'extra': step_parts.share(7.0)})
 
 
 def build(strategy=SINGLE, l2_weight=0.1):

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_advseg.methods import base, cross_entropy
+from tf_advseg.methods import cross_entropy
+from tf_advseg.methods import step_parts
 from tf_advseg.models import deeplab, layers, resize, segmentor
 from tf_advseg.training import optimizers
 
@@ -138,7 +139,7 @@ def test_weight_decay_is_on_the_official_variables(case, frozen):
     scopes = sorted(named[id(v)].rsplit('/', 1)[0] for v in kernels)
     assert scopes == sorted(case.expected['l2_variables'])
     assert all(named[id(v)].endswith('/weights') for v in kernels)
-    total = float(base.l2_loss(kernels, 4e-5))
+    total = float(step_parts.l2_loss(kernels, 4e-5))
     assert total == pytest.approx(float(case.expected['l2_loss_total_wd4e-5']), rel=1e-5)
 
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_advseg.data import official_preprocessing
+from tf_advseg.data.augmentation import official_preprocessing
 from tf_advseg.models import resize
 
 MAP = np.random.default_rng(0).normal(size=(2, 4, 5, 3)).astype(np.float32)

@@ -1,7 +1,8 @@
 """Averaged weights are compared with averaged ones, plain ones with plain."""
 import pytest
 
-from tf_advseg.reporting import like_with_like, report
+from tf_advseg.reporting import like_with_like
+from tf_advseg.reporting.pages import report
 
 FOUR = {'control': 1, 'control + SWA': 1, 'Durall': 1, 'Durall + SWA': 1}
 

@@ -90,8 +90,9 @@ def made_run(tmp_path_factory):
     Returns:
       namespace of path, gin (the bindings), data (ExperimentData), segmentor (the best).
     """
-    from tf_advseg.experiments import dataset as datasets
-    from tf_advseg.experiments import networks, training
+    from tf_advseg.run import dataset as datasets
+    from tf_advseg.experiments.train import training
+    from tf_advseg.run import networks
     path = tmp_path_factory.mktemp('made') / 'run'
     configuration.parse([], CONFIG)
     with run_directory.RunDirectory(path) as run:
@@ -122,7 +123,7 @@ def made_run(tmp_path_factory):
 @pytest.fixture(scope='session')
 def deeplab_folder(made_run, tmp_path_factory):
     """(a small DeepLab whose logits differ, the model folder it lies in)."""
-    from tf_advseg.experiments import networks
+    from tf_advseg.run import networks
     folder = tmp_path_factory.mktemp('deeplab') / 'model'
     description = networks.describe('deeplab_mobilenet_v2', num_classes=8, seed=2,
                                     crop_size=(SIDE, SIDE), depth_multiplier=0.25)
@@ -142,7 +143,7 @@ def run_copy(made_run, tmp_path):
 @pytest.fixture(scope='session')
 def own_folder(made_run, tmp_path_factory):
     """Pictures of the made run as a folder of one's own: images/, labels/, classes.txt."""
-    from tf_advseg.experiments import demonstration
+    from tf_advseg.experiments.train import demonstration
     folder = tmp_path_factory.mktemp('own') / 'pictures'
     demonstration.write_example(made_run.data.records, folder, 6)
     return folder

@@ -15,8 +15,8 @@ import tensorflow as tf
 from PIL import Image
 
 from tf_advseg.core import lanes, run_directory
-from tf_advseg.data import records as record_sets
-from tf_advseg.experiments import networks
+from tf_advseg.data.records import record_set as record_sets
+from tf_advseg.run import networks
 
 SIDE = 49
 OPTIONS = {'num_train': 8, 'num_val': 4, 'num_test': 3, 'size': (SIDE, SIDE), 'smallest': (40, 40)}

@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from tf_advseg.core import configuration
 from tf_advseg.core.errors import UserError
-from tf_advseg.experiments import benchmarking
+from tf_advseg.experiments.benchmarks import benchmarking
 from tf_advseg.lookahead import map_buffer
 
 TINY = ("build_discriminator.name = 'small_cnn'", 'build_discriminator.alpha = 0.25',
@@ -118,7 +118,7 @@ def test_inference_beside_a_plain_graph(call, capsys):
 
 
 def test_the_plain_graph_is_plain_and_computes_the_network():
-    from tf_advseg.experiments import inference_benchmark
+    from tf_advseg.experiments.benchmarks import inference_benchmark
     from tf_advseg.models import deeplab, resize
     model = inference_benchmark.randomise(deeplab.deeplab_mobilenet_v2(
         5, 8, depth_multiplier=0.25, crop_size=65))
@@ -136,7 +136,7 @@ def test_the_plain_graph_is_plain_and_computes_the_network():
 
 
 def test_turns_are_taken():
-    from tf_advseg.experiments import inference_benchmark
+    from tf_advseg.experiments.benchmarks import inference_benchmark
     calls = []
     seconds = inference_benchmark.interleaved([lambda i=i: calls.append(i) for i in range(3)], 4)
     assert seconds.shape == (3, 4) and (seconds >= 0).all()  # 0 where the clock is coarse
@@ -152,7 +152,7 @@ def test_no_such_network_to_time(call):
 
 @pytest.mark.parametrize('ratio', [5.5, 4.5])
 def test_an_input_that_is_too_slow_is_an_error(call, capsys, monkeypatch, ratio):
-    from tf_advseg.experiments import input_benchmark
+    from tf_advseg.experiments.benchmarks import input_benchmark
     rate = input_benchmark.Rate('hung', (321, 321), 10 * ratio, 10.0, ratio)
     monkeypatch.setattr(input_benchmark, 'measure',
                         lambda strategy, network, repeats: iter([rate] * repeats))

@@ -9,21 +9,21 @@ from PIL import Image
 
 from tf_advseg.core.errors import UserError
 from tf_advseg.evaluation import prediction
-from tf_advseg.reporting import confidence_tables
+from tf_advseg.reporting.paper_figures import confidence_tables
 
 
 @pytest.fixture(scope='module')
 def judged_run(made_run, tmp_path_factory):
     """A copy of the made run whose last model has an untrained discriminator beside it."""
     from tf_advseg.adversaries import fully_convolutional
-    from tf_advseg.experiments import discriminators
+    from tf_advseg.methods.hung import discriminator_folders
     run = tmp_path_factory.mktemp('judged') / 'run'
     shutil.copytree(made_run.path, run)
     (run / 'checkpoints' / 'best').rename(run / 'checkpoints' / 'last')
     shutil.rmtree(run / 'lookahead')
     adversary = fully_convolutional.build_fc_discriminator(num_classes=8, widths=(4,), seed=1)
-    discriminators.save(run / 'checkpoints' / 'last' / 'discriminator', adversary,
-                        discriminators.describe(adversary, 2))
+    discriminator_folders.save(run / 'checkpoints' / 'last' / 'discriminator', adversary,
+                        discriminator_folders.describe(adversary, 2))
     return run
 
 

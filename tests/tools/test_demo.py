@@ -14,7 +14,8 @@ import pytest
 from tf_advseg.core import configuration
 from tf_advseg.core.errors import UserError
 from tf_advseg.data import readers
-from tf_advseg.experiments import demo_forecast, demonstration
+from tf_advseg.experiments.train import demo_forecast
+from tf_advseg.experiments.train import demonstration
 
 
 class Steps:
@@ -165,7 +166,7 @@ def test_the_next_commands_name_tools_flags_and_files_that_exist(monkeypatch, tm
 
 @pytest.mark.parametrize('name', ['demo.gin', 'demo_smallest.gin', 'own_data.gin'])
 def test_its_gin_files_resolve(name):
-    from tf_advseg.experiments import training  # noqa: F401
+    from tf_advseg.experiments.train import training
     configuration.parse([name])
     found = configuration.bindings(configuration.config_text())
     cycles = next(v for k, v in found.items() if k.endswith('controller.max_total_cycles'))

@@ -10,7 +10,7 @@ import pytest
 
 from tf_advseg.core import files
 from tf_advseg.core.errors import UserError
-from tf_advseg.data import records as record_sets
+from tf_advseg.data.records import record_set as record_sets
 
 
 @pytest.fixture

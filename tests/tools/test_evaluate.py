@@ -15,9 +15,12 @@ from tf_advseg.core.errors import UserError
 from tf_advseg.data import spec as specs
 from tf_advseg.data.official_specs import SPECS
 from tf_advseg.data.readers import base
-from tf_advseg.data.records import RecordSet, write_records
-from tf_advseg.evaluation import metrics, picture_counts, prediction, predictions
-from tf_advseg.experiments import evaluating, evaluation_data
+from tf_advseg.data.records.record_set import RecordSet, write_records
+from tf_advseg.evaluation import image_counts
+from tf_advseg.evaluation import map_predictor
+from tf_advseg.evaluation import metrics, prediction
+from tf_advseg.experiments.score import evaluating
+from tf_advseg.experiments.score import evaluation_data
 from tf_advseg.reporting import comparison
 
 
@@ -246,7 +249,7 @@ def test_a_folder_has_scores_counts_matrix_panels_and_a_page(call, made_run, fol
     differences = (output / 'comparison_stage1.csv').read_text(encoding='utf-8').splitlines()
     assert differences[0] == 'class,pictures,difference,from,to,not 0'
     assert differences[-1].startswith('mIoU,5,')
-    counts = picture_counts.PictureCounts.from_json(found['counts']['run'])
+    counts = image_counts.PictureCounts.from_json(found['counts']['run'])
     np.testing.assert_array_equal(counts.matrix, by_hand(made_run, made_run.data.test))
     assert list(counts.ids) == made_run.data.test
     page = (output / 'report.html').read_text(encoding='utf-8')
@@ -267,11 +270,11 @@ def test_windows_slide_over_the_pictures(call, made_run, tmp_path, capsys):
     call('evaluate', f'--checkpoint={made_run.path}', f'--output={output}', '--window=33x49')
     assert 'windows 33x49' in capsys.readouterr().out
     results = json.loads(output.read_text())
-    predictor = predictions.MapPredictor(made_run.segmentor, (49, 49), window=(33, 49))
+    predictor = map_predictor.MapPredictor(made_run.segmentor, (49, 49), window=(33, 49))
     counts = np.zeros((8, 8), np.int64)
     for image_id in made_run.data.test:
         image, label = made_run.data.records.load(image_id)
-        counts += picture_counts.count_picture(label, predictor([image])[0][0], 8)[:, :8]
+        counts += image_counts.count_picture(label, predictor([image])[0][0], 8)[:, :8]
     assert results['window'] == {'run': [33, 49]}
     assert results['models']['run']['confusion_matrix'] == counts.tolist()
 

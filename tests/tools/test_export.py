@@ -8,8 +8,9 @@ import tensorflow as tf
 
 from tf_advseg.core.errors import UserError
 from tf_advseg.evaluation import prediction
-from tf_advseg.experiments import exporting, networks
+from tf_advseg.experiments.convert import exporting
 from tf_advseg.models import layers, zoo
+from tf_advseg.run import networks
 
 SIDE = 49
 

@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 
 from tf_advseg.core.errors import UserError
-from tf_advseg.experiments import gpu_check
+from tf_advseg.experiments.benchmarks import gpu_comparison
 
 
 @pytest.mark.slow
@@ -18,9 +18,9 @@ def test_a_check_of_one_step_prints_what_can_be_pasted(call, capsys):
 
 def test_a_step_that_differs_is_an_error_below_the_table(call, capsys, monkeypatch):
     def measured(devices, cases, side, repeats):
-        return [gpu_check.Line(case, gpu_check.device_steps.Difference(1.0, 1.0), (1.0, 1.0))
+        return [gpu_comparison.Line(case, gpu_comparison.device_steps.Difference(1.0, 1.0), (1.0, 1.0))
                 for case in cases]
-    monkeypatch.setattr(gpu_check, 'measure', measured)
+    monkeypatch.setattr(gpu_comparison, 'measure', measured)
     with pytest.raises(UserError, match='differs from the CPU'):
         call('gpu_check', '--device=cpu')
     assert 'DIFFERENT' in capsys.readouterr().out

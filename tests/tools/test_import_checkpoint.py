@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from tf_advseg.core.errors import UserError
-from tf_advseg.experiments import importing, networks
+from tf_advseg.experiments.convert import importing
 from tf_advseg.models import layers
 from tf_advseg.models.zoo import catalogue, tf1_checkpoint
+from tf_advseg.run import networks
 
 MODEL = 'mobilenetv2_dm05_coco_voc_trainaug'
 

@@ -5,7 +5,7 @@ import pytest
 
 from tf_advseg.core import files, run_directory
 from tf_advseg.core.errors import UserError
-from tf_advseg.experiments import inspecting
+from tf_advseg.experiments.score import inspecting
 
 
 def test_everything_of_a_finished_run_is_told(call, made_run, capsys):

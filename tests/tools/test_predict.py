@@ -10,7 +10,7 @@ from PIL import Image
 from tf_advseg.core.errors import UserError
 from tf_advseg.data import official_specs
 from tf_advseg.evaluation import prediction, submission
-from tf_advseg.experiments import predicting
+from tf_advseg.experiments.score import predicting
 from tf_advseg.models import deeplab
 
 

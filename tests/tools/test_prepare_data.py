@@ -8,8 +8,8 @@ import pytest
 
 from tf_advseg.core.errors import UserError
 from tf_advseg.data import readers
-from tf_advseg.data import records as record_sets
-from tf_advseg.experiments import preparing
+from tf_advseg.data.records import record_set as record_sets
+from tf_advseg.experiments.convert import preparing
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 

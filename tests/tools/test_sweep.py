@@ -9,8 +9,8 @@ import pytest
 
 from tf_advseg.core import configuration, files
 from tf_advseg.core.errors import UserError
-from tf_advseg.experiments import sweep_table
-from tf_advseg.experiments import sweeping
+from tf_advseg.experiments.studies import sweep_table
+from tf_advseg.experiments.studies import sweeping
 from tf_advseg.reporting import tables
 
 GIN = '--gin_file=gin/demo_smallest.gin'

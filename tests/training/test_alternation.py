@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from tf_advseg.core import random_streams
 from tf_advseg.core.errors import UserError
-from tf_advseg.experiments import method_builders
+from tf_advseg.experiments.train import method_builders
 from tf_advseg.training import alternation
 from tf_advseg.training import loop
 

@@ -7,8 +7,8 @@ import tensorflow as tf
 
 from tf_advseg.core import files, journal, random_streams
 from tf_advseg.core.errors import UserError
-from tf_advseg.data import records
-from tf_advseg.methods import base
+from tf_advseg.data.records import record_set
+from tf_advseg.methods import step_parts
 from tf_advseg.training import alternation, averaging, checkpoints, health, loop
 
 
@@ -23,7 +23,7 @@ class Counted:
         return float(self._value)
 
 
-class Descent(base.Method):
+class Descent(step_parts.Method):
     """w moves by -0.25 a step; its loss is w, or no number from a given step on."""
 
     def __init__(self):
@@ -40,7 +40,7 @@ class Descent(base.Method):
     def _step(self, batch, seed):
         weight = self.segmentor.trainable_variables[0]
         loss = tf.reduce_sum(weight)
-        base.apply_gradients(self.optimizer, [tf.ones_like(weight)], [weight])
+        step_parts.apply_gradients(self.optimizer, [tf.ones_like(weight)], [weight])
         return {'loss/ce': loss + 0.0 * tf.reduce_sum(batch['image'])}
 
 
@@ -170,7 +170,7 @@ def test_an_average_s_counter_follows_a_restore(tmp_path):
 def test_one_cpu_gets_the_data_set_itself_without_autotuning(two_replicas):
     batches = tf.data.Dataset.from_tensors(
         {'image': tf.zeros([4, 3]), 'image_id': tf.fill([4], 'a')})
-    batches = batches.with_options(records.dataset_options())
+    batches = batches.with_options(record_set.dataset_options())
     found = loop.distribute(batches, tf.distribute.OneDeviceStrategy('/cpu:0'))
     assert isinstance(found, tf.data.Dataset) and found.options().autotune.enabled is False
     assert {name: tuple(part.shape) for name, part in next(iter(found)).items()} == {

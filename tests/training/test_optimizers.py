@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 from tf_advseg.core.errors import UserError
-from tf_advseg.experiments import look_ahead
+from tf_advseg.lookahead import load_stage
 from tf_advseg.training import optimizers, schedules
 
 GRADIENTS = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
@@ -81,10 +81,10 @@ def test_its_config_makes_it_again_and_unknown_names_are_refused():
 
 def test_nesterov_reaches_the_generators_optimizer_and_is_refused_where_there_is_none():
     for name in ('sgd', 'momentum'):
-        assert look_ahead.generator_optimizer(name, nesterov=True).nesterov
-    assert not look_ahead.generator_optimizer().nesterov
+        assert load_stage.generator_optimizer(name, nesterov=True).nesterov
+    assert not load_stage.generator_optimizer().nesterov
     with pytest.raises(UserError, match='nesterov'):
-        look_ahead.generator_optimizer('adam', nesterov=True)
+        load_stage.generator_optimizer('adam', nesterov=True)
 
 
 @pytest.mark.parametrize('settings, text', [

@@ -25,8 +25,8 @@ import gin
 import tensorflow as tf
 
 from tf_advseg.adversaries import field_of_view
+from tf_advseg.core import arguments
 from tf_advseg.core import errors
-from tf_advseg.models import arguments
 from tf_advseg.models import layers
 
 PIXEL, PICTURE = 'pixel', 'picture'

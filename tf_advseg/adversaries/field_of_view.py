@@ -33,8 +33,8 @@ with ceil(h'/4) x ceil(w'/4) logits; and the initial values, which are not print
 import gin
 import tensorflow as tf
 
+from tf_advseg.core import arguments
 from tf_advseg.core import errors
-from tf_advseg.models import arguments
 from tf_advseg.models import layers
 from tf_advseg.models import local_contrast
 from tf_advseg.models.resize import resize_bilinear

@@ -15,8 +15,8 @@ layer knows one size of map alone.
 import gin
 import tensorflow as tf
 
+from tf_advseg.core import arguments
 from tf_advseg.core import errors
-from tf_advseg.models import arguments
 from tf_advseg.models import layers
 from tf_advseg.models import resize
 

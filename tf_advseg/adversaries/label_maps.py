@@ -24,9 +24,9 @@ import dataclasses
 import gin
 import tensorflow as tf
 
+from tf_advseg.core import arguments
 from tf_advseg.core import errors
 from tf_advseg.data.spec import IGNORE_LABEL
-from tf_advseg.models import arguments
 from tf_advseg.models import resize
 
 KINDS = ('basic', 'product', 'scaling')

@@ -31,8 +31,8 @@ Normalisation is not printed: 'instance' (keeps no statistics, and replicas need
 import gin
 import tensorflow as tf
 
+from tf_advseg.core import arguments
 from tf_advseg.core import errors
-from tf_advseg.models import arguments
 from tf_advseg.models import layers
 
 BATCH, INSTANCE, NONE = 'batch', 'instance', 'none'
@@ -133,7 +133,7 @@ class ReconstructionGenerator(tf.keras.Model):
         self.num_classes, self.sees_picture = num_classes, sees_picture
         self.channels = num_classes + (COLOURS if sees_picture else 0)
         self.multiple = 2 ** len(widths)
-        self.fine_tune_batch_norm = normalisation == BATCH  # see `methods.base.statistics_kept`
+        self.fine_tune_batch_norm = normalisation == BATCH  # see `methods.step_parts.statistics_kept`
         self.arguments = {'num_classes': num_classes, 'sees_picture': sees_picture,
                           'widths': list(widths), 'normalisation': normalisation,
                           'dropout_rate': dropout_rate, 'dropout_layers': dropout_layers,

@@ -14,10 +14,10 @@ import tensorflow as tf
 
 from tf_advseg.core.errors import UserError
 from tf_advseg.core.random_streams import RandomStreams
-from tf_advseg.data import augment
 from tf_advseg.data import pipeline
-from tf_advseg.data import recipes
-from tf_advseg.data.records import dataset_options
+from tf_advseg.data.augmentation import augment
+from tf_advseg.data.augmentation import recipes
+from tf_advseg.data.records.record_set import dataset_options
 from tf_advseg.data.spec import IGNORE_LABEL
 
 UNLABELLED = {'stream': 'unlabelled_data', 'augment_stream': 'unlabelled_augment'}

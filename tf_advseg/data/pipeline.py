@@ -22,8 +22,10 @@ import tensorflow as tf
 
 from tf_advseg.core.errors import UserError
 from tf_advseg.core.random_streams import RandomStreams
-from tf_advseg.data import augment, record_format, recipes
-from tf_advseg.data.records import CALLS, data_errors, dataset_options
+from tf_advseg.data.augmentation import augment
+from tf_advseg.data.augmentation import recipes
+from tf_advseg.data.records import record_format
+from tf_advseg.data.records.record_set import CALLS, data_errors, dataset_options
 from tf_advseg.data.spec import IGNORE_LABEL
 
 

@@ -11,8 +11,8 @@ from scipy import spatial
 
 from tf_advseg.core.errors import UserError
 from tf_advseg.data.spec import IGNORE_LABEL
+from tf_advseg.evaluation import image_counts
 from tf_advseg.evaluation import metrics
-from tf_advseg.evaluation import picture_counts
 
 
 def boundary_pixels(ids, counted):
@@ -108,7 +108,7 @@ class BoundaryF:
         """
         del instances
         classes = self._spec.num_classes
-        label, prediction = picture_counts.checked_picture(image_id, label, prediction, classes)
+        label, prediction = image_counts.checked_picture(image_id, label, prediction, classes)
         self._ids.append(str(image_id))
         self._scores.append(self._score(label, prediction))
 
@@ -232,10 +232,10 @@ class Trimap:
         """
         del instances
         classes = self._spec.num_classes
-        label, prediction = picture_counts.checked_picture(image_id, label, prediction, classes)
+        label, prediction = image_counts.checked_picture(image_id, label, prediction, classes)
         squares = self.band_distances(label)
         for width, matrix in self._matrices.items():
-            matrix += picture_counts.count_pairs(label, prediction, classes, squares < width ** 2)
+            matrix += image_counts.count_pairs(label, prediction, classes, squares < width ** 2)
 
     def result(self):
         """IoU by width, over the split.

@@ -9,8 +9,8 @@ import numpy as np
 from scipy import ndimage
 
 from tf_advseg.data.spec import IGNORE_LABEL
+from tf_advseg.evaluation import image_counts
 from tf_advseg.evaluation import metrics
-from tf_advseg.evaluation import picture_counts
 
 _EIGHT = np.ones([3, 3], int)
 _KINDS = ('truth', 'predicted', 'missed', 'spurious', 'difference')
@@ -77,7 +77,7 @@ class ComponentErrors:
         """
         del instances
         classes = self._spec.num_classes
-        label, prediction = picture_counts.checked_picture(image_id, label, prediction, classes)
+        label, prediction = image_counts.checked_picture(image_id, label, prediction, classes)
         if (label == IGNORE_LABEL).all():
             return
         self._pictures += 1

@@ -7,17 +7,17 @@ They are plain NumPy and SciPy: whoever predicts, and under what strategy, they 
 """
 from tf_advseg.core import errors
 from tf_advseg.evaluation import boundary
-from tf_advseg.evaluation import cityscapes
 from tf_advseg.evaluation import components
-from tf_advseg.evaluation import picture_counts
+from tf_advseg.evaluation import image_counts
+from tf_advseg.evaluation import instance_iou
 
 # name -> function of (DatasetSpec, sizes of the split's pictures as a list of (h, w)).
 MEASURES = {
-    'iou': lambda spec, sizes: picture_counts.PictureIoU(spec),
+    'iou': lambda spec, sizes: image_counts.PictureIoU(spec),
     'boundary': lambda spec, sizes: boundary.BoundaryF(spec, sizes),
     'trimap': lambda spec, sizes: boundary.Trimap(spec),
     'components': lambda spec, sizes: components.ComponentErrors(spec),
-    'instances': lambda spec, sizes: cityscapes.CityscapesScores(spec),
+    'instances': lambda spec, sizes: instance_iou.CityscapesScores(spec),
 }
 ALWAYS = 'iou'
 

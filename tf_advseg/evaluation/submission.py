@@ -19,7 +19,7 @@ from PIL import Image
 from tf_advseg.core import files
 from tf_advseg.core.errors import UserError, require_one_of
 from tf_advseg.data import official_specs
-from tf_advseg.evaluation import predictions
+from tf_advseg.evaluation import map_predictor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Submission:
         self.server = server
         self.spec = official_specs.SPECS[server]
         try:
-            self.translation = predictions.translation(spec, self.spec, strict=True)
+            self.translation = map_predictor.translation(spec, self.spec, strict=True)
         except UserError:
             raise UserError(f'--submission={server}: the network was trained on {spec.name} '
                             f'({spec.num_classes} classes), the server expects the '

@@ -3,9 +3,9 @@ import tensorflow as tf
 
 from tf_advseg.core import configuration
 from tf_advseg.core import random_streams
-from tf_advseg.experiments import context as contexts
-from tf_advseg.experiments import training
+from tf_advseg.experiments.train import training
 from tf_advseg.models import segmentor as segmentors
+from tf_advseg.run import context as contexts
 
 DEFAULTS = ('methods/load.gin',)
 NO_STAGE_ONE = ('stage_one.weighted_epochs = 0', 'stage_one.epochs = 0')

@@ -3,7 +3,7 @@ import numpy as np
 
 from tf_advseg.core import errors
 from tf_advseg.data import pipeline
-from tf_advseg.data import records as record_sets
+from tf_advseg.data.records import record_set as record_sets
 from tf_advseg.lookahead import discriminator_data
 from tf_advseg.models import segmentor as segmentors
 from tf_advseg.training import loop
@@ -13,7 +13,7 @@ class LookaheadData:
     """Training pictures, hold-out pictures and everything drawn from them.
 
     Args:
-      records: data.records.RecordSet.
+      records: data.records.record_set.RecordSet.
       train_ids, holdout_ids: lists of picture ids; 30 % of the validation set in section 4.
       crop_size: (h, w) in pixels.
       settings: LookaheadSettings.

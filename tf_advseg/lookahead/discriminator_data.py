@@ -7,10 +7,10 @@ together.
 import numpy as np
 import tensorflow as tf
 
-from tf_advseg.data import augment
-from tf_advseg.data import official_preprocessing
 from tf_advseg.data import pipeline
-from tf_advseg.data.records import CALLS
+from tf_advseg.data.augmentation import augment
+from tf_advseg.data.augmentation import official_preprocessing
+from tf_advseg.data.records.record_set import CALLS
 from tf_advseg.training import loop
 
 REAL = -1
@@ -40,7 +40,7 @@ def batches(records, ids, pairs, lookup, map_shape, map_dtype, batch_size, crop_
     """Batches for `methods.load.LoAd.adversary_step`, in the order of `pairs`.
 
     Args:
-      records: a data.records.RecordSet.
+      records: a data.records.record_set.RecordSet.
       ids: picture ids; `pairs` refers to positions in this list.
       pairs: int64 [n, 2] from `items`, in the order wanted.
       lookup: function(slot, picture id as bytes) -> NumPy map of `map_dtype`, see
@@ -56,7 +56,7 @@ def batches(records, ids, pairs, lookup, map_shape, map_dtype, batch_size, crop_
       drop_remainder: leave out a last batch that is smaller.
       random_scale: official_preprocessing.RandomScale, or None; see `_scale`.
       pad_value: see `augment.pad_to`.
-      photometric: data.photometric.Photometric, or None: truths' and maps' pictures alike.
+      photometric: data.augmentation.photometric.Photometric, or None: truths' and maps' pictures alike.
 
     Returns:
       tf.data.Dataset of {'image' float32 [B,h,w,3], 'label' int32 [B,h,w], 'map', 'is_real'

@@ -13,7 +13,7 @@ that never go back (`budget_step`, the discriminator's epochs), does again exact
 import pathlib
 
 from tf_advseg.core import progress
-from tf_advseg.data import records as record_sets
+from tf_advseg.data.records import record_set as record_sets
 from tf_advseg.evaluation import metrics as figures
 from tf_advseg.lookahead import discriminator_training
 from tf_advseg.lookahead import gradients

@@ -4,7 +4,7 @@ import dataclasses
 import gin
 
 from tf_advseg.core import errors
-from tf_advseg.data import recipes
+from tf_advseg.data.augmentation import recipes
 
 BALANCED = 'balanced'
 OPTIMIZER_FATES = ('restore', 'reset', 'keep')
@@ -47,7 +47,7 @@ class LookaheadSettings:
       non_finite_limit: cycles that may end with a loss that is not finite.
       evaluation_batch_size: pictures per forward pass on the hold-out.
       min_scale, max_scale, scale_step: random resizing before the crop, of the generator's and the
-        discriminator's pictures (data.official_preprocessing.RandomScale); none in the paper.
+        discriminator's pictures (data.augmentation.official_preprocessing.RandomScale); none in the paper.
       augmentation: a recipe by name (data.recipes) in place of flip and the scales, or None. One
         that changes a picture's shape is refused: stored maps could not follow it.
     """
@@ -106,7 +106,7 @@ class LookaheadSettings:
 
     @property
     def recipe(self):
-        """data.recipes.Recipe of these settings."""
+        """data.augmentation.recipes.Recipe of these settings."""
         return recipes.of_settings('lookahead', self.augmentation, self.flip, self.min_scale,
                                    self.max_scale, self.scale_step)
 

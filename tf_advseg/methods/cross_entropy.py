@@ -17,30 +17,30 @@ import tensorflow as tf
 
 from tf_advseg.core import errors
 from tf_advseg.losses import pixel
-from tf_advseg.methods import base
+from tf_advseg.methods import step_parts
 from tf_advseg.models import segmentor as segmentors
 
 CLASS_WEIGHTINGS = ('per_class', 'global')
 
 
-class CrossEntropy(base.Method):
+class CrossEntropy(step_parts.Method):
     """One network, one loss.
 
     Args:
       segmentor: see DESIGN.md ("Segmentor").
       optimizer: a tf.keras optimizer, built on the segmentor's trainable variables here.
-      reduction: 'mean' or 'sum', see `base.pixel_loss`.
+      reduction: 'mean' or 'sum', see `step_parts.pixel_loss`.
       class_weighting: the reading of the weights in the phase 'weighted'.
       average_counts: float [C], pixels of each class per training picture; without them there is
         no phase 'weighted'.
       maximum_weight: an upper bound for a pixel's weight, or None.
       l2_weight: weight decay on convolution kernels that are not depthwise (slim convention).
-      last_layer_gradient_multiplier, bias_gradient_multiplier: see `base.gradient_multipliers`; the
+      last_layer_gradient_multiplier, bias_gradient_multiplier: see `step_parts.gradient_multipliers`; the
         gradient of the weight decay is multiplied as well.
       last_layers: official scopes that count as last layers.
       class_weights: float [C] that multiply a pixel's loss in every phase, or None.
-      upsample_logits: see `base.pixel_loss`.
-      hard_example_fraction: share of a replica's pixels that counts, see `base.pixel_loss`; 1.0
+      upsample_logits: see `step_parts.pixel_loss`.
+      hard_example_fraction: share of a replica's pixels that counts, see `step_parts.pixel_loss`; 1.0
         for all (official `top_k_percent_pixels`).
       hard_example_steps: steps over which that share comes down from 1 (official
         `hard_example_mining_step`).
@@ -53,7 +53,7 @@ class CrossEntropy(base.Method):
     def __init__(self, segmentor, optimizer, reduction='mean', class_weighting='per_class',
                  average_counts=None, maximum_weight=None, l2_weight=0.0,
                  last_layer_gradient_multiplier=1.0, bias_gradient_multiplier=1.0,
-                 last_layers=base.LAST_LAYERS, class_weights=None, upsample_logits=True,
+                 last_layers=step_parts.LAST_LAYERS, class_weights=None, upsample_logits=True,
                  hard_example_fraction=1.0, hard_example_steps=0):
         super().__init__(segmentor, name='cross_entropy')
         if class_weighting not in CLASS_WEIGHTINGS:
@@ -65,7 +65,7 @@ class CrossEntropy(base.Method):
             average_counts, tf.float32)
         self.maximum_weight = maximum_weight
         self.l2_weight = l2_weight
-        self.multipliers = base.gradient_multipliers(
+        self.multipliers = step_parts.gradient_multipliers(
             segmentor, last_layer_gradient_multiplier, bias_gradient_multiplier, last_layers)
         self.class_weights = None if class_weights is None else tf.constant(
             class_weights, tf.float32)
@@ -98,7 +98,7 @@ class CrossEntropy(base.Method):
             reading=self.class_weighting, maximum=self.maximum_weight))
 
     def losses(self, batch, seed, weights=None):
-        """(CE, CE + weight decay): a replica's shares, float32 scalars; see `base.pixel_loss`."""
+        """(CE, CE + weight decay): a replica's shares, float32 scalars; see `step_parts.pixel_loss`."""
         logits = segmentors.apply(self.segmentor, batch['image'], training=True,
                                   dropout_seed=seed)
         if self.class_weights is not None:
@@ -106,23 +106,23 @@ class CrossEntropy(base.Method):
             weights = fixed if weights is None else weights * fixed
         fraction = None if self.hard_example_fraction == 1.0 else pixel.annealed_fraction(
             self.hard_example_fraction, self.optimizer.iterations, self.hard_example_steps)
-        ce = base.pixel_loss(logits, batch['label'], self.reduction, weights,
+        ce = step_parts.pixel_loss(logits, batch['label'], self.reduction, weights,
                              self.upsample_logits, fraction)
         if not self.l2_weight:
             return ce, ce
         # Every replica holds all the kernels: each adds its share of the penalty.
         replicas = tf.distribute.get_replica_context().num_replicas_in_sync
-        return ce, ce + base.l2_loss(segmentors.decayed_kernels(self.segmentor),
+        return ce, ce + step_parts.l2_loss(segmentors.decayed_kernels(self.segmentor),
                                      self.l2_weight) / replicas
 
     def _step(self, batch, seed, weights):
         variables = self.segmentor.trainable_variables
         with tf.GradientTape() as tape:
             ce, loss = self.losses(batch, seed, weights)
-        base.apply_gradients(self.optimizer, tape.gradient(loss, variables), variables,
+        step_parts.apply_gradients(self.optimizer, tape.gradient(loss, variables), variables,
                              self.multipliers)
-        return base.globally({'loss/ce': ce, 'loss/total': loss,
-                              'weights/norm': base.weights_norm(variables)})
+        return step_parts.globally({'loss/ce': ce, 'loss/total': loss,
+                              'weights/norm': step_parts.weights_norm(variables)})
 
 
 def _check(segmentor, class_weights, fraction, steps):
@@ -142,7 +142,7 @@ def _check(segmentor, class_weights, fraction, steps):
 def cross_entropy(segmentor, optimizer, average_counts=None, reduction='mean',
                   class_weighting='per_class', maximum_weight=None, l2_weight=4e-5,
                   last_layer_gradient_multiplier=1.0, bias_gradient_multiplier=1.0,
-                  last_layers=base.LAST_LAYERS, class_weights=None, upsample_logits=True,
+                  last_layers=step_parts.LAST_LAYERS, class_weights=None, upsample_logits=True,
                   hard_example_fraction=1.0, hard_example_steps=0):
     """Builds `CrossEntropy` with gin's settings."""
     return CrossEntropy(segmentor, optimizer, reduction, class_weighting, average_counts,

@@ -29,11 +29,11 @@ import gin
 import tensorflow as tf
 
 from tf_advseg.adversaries import label_maps
+from tf_advseg.core import arguments
 from tf_advseg.core import errors
 from tf_advseg.losses import adversarial
-from tf_advseg.methods import base
+from tf_advseg.methods import step_parts
 from tf_advseg.methods import two_networks
-from tf_advseg.models import arguments
 from tf_advseg.models import resize
 
 
@@ -70,7 +70,7 @@ class Durall(two_networks.TwoNetworks):
 
     def cross_entropy(self, logits, batch, seed):
         """A replica's share of L_mce (eq. 3), at the picture's resolution."""
-        return base.pixel_loss(logits, batch['label'], self.reduction)
+        return step_parts.pixel_loss(logits, batch['label'], self.reduction)
 
     def _on_grid(self, batch, logits):
         """Logits on the grid of D's maps, float32 [b, h', w', C]."""
@@ -140,12 +140,12 @@ class Durall(two_networks.TwoNetworks):
         variables = self.adversary.trainable_variables
         with tf.GradientTape() as tape:
             loss, (real, fake, counted) = self.discriminator_loss(batch, logits)
-        base.apply_gradients(self.adversary_optimizer, tape.gradient(loss, variables), variables)
-        return base.globally({
+        step_parts.apply_gradients(self.adversary_optimizer, tape.gradient(loss, variables), variables)
+        return step_parts.globally({
             'loss/disc': loss,
             'disc/acc_real': two_networks.counted_mean(tf.cast(real > 0, tf.float32), counted),
             'disc/acc_fake': two_networks.counted_mean(tf.cast(fake <= 0, tf.float32), counted),
-            'weights/norm': base.weights_norm(variables)})
+            'weights/norm': step_parts.weights_norm(variables)})
 
 
 @gin.configurable(denylist=['segmentor', 'adversary', 'optimizer', 'adversary_optimizer'])
@@ -156,7 +156,7 @@ def durall(segmentor, adversary, optimizer, adversary_optimizer, adversarial_wei
     Raises:
       UserError: a setting out of range.
     """
-    errors.require_one_of('durall.reduction', reduction, base.REDUCTIONS)
+    errors.require_one_of('durall.reduction', reduction, step_parts.REDUCTIONS)
     arguments.require_number('durall', 'adversarial_weight', adversarial_weight, least=0,
                              hint='0.01 in the paper')
     arguments.require_number('durall', 'l2_weight', l2_weight, least=0)

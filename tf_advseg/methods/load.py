@@ -28,8 +28,8 @@ import tensorflow as tf
 
 from tf_advseg.adversaries import encodings
 from tf_advseg.losses import adversarial
-from tf_advseg.methods import base
 from tf_advseg.methods import objective
+from tf_advseg.methods import step_parts
 from tf_advseg.models import segmentor as segmentors
 
 MAP_KINDS = ('soft', 'hard', 'quantised')
@@ -43,7 +43,7 @@ class LoAd(objective.Objective):
       discriminator: encoded input [B, s, s, 3C or C] -> logits [B] (adversaries/discriminators).
         None makes the control: CE only, everything else alike.
       segmentor_optimizer, discriminator_optimizer: tf.keras optimizers, one per network.
-      reduction: of CE and of the adversarial term alike, see `base.pixel_loss`.
+      reduction: of CE and of the adversarial term alike, see `step_parts.pixel_loss`.
       encoding: `adversaries.encodings.Encoding`, how a picture and a map become D's input.
       map_kind: 'soft', 'hard' or 'quantised'.
       discriminator_training_mode: whether D runs in training mode inside the generator's step.
@@ -89,7 +89,7 @@ class LoAd(objective.Objective):
         """
         logits = segmentors.apply(self.segmentor, image, training=False)
         if self.map_kind == 'hard':
-            full = base.upsampled(logits, image[..., 0])
+            full = step_parts.upsampled(logits, image[..., 0])
             return tf.cast(tf.argmax(full, axis=-1, output_type=tf.int32), tf.uint8)
         if self.map_kind == 'quantised':
             return encodings.quantise(tf.nn.softmax(logits))
@@ -119,19 +119,19 @@ class LoAd(objective.Objective):
         total = tf.reduce_sum(adversarial.non_saturating(z))
         if self.reduction == 'sum':
             return total, z
-        examples = base.global_sum(tf.cast(tf.shape(z)[0], tf.float32))
+        examples = step_parts.global_sum(tf.cast(tf.shape(z)[0], tf.float32))
         return tf.math.divide_no_nan(total, examples), z
 
     def cross_entropy(self, logits, batch, seed):
-        """A replica's share of eq. 3's first term, see `base.pixel_loss`."""
+        """A replica's share of eq. 3's first term, see `step_parts.pixel_loss`."""
         del seed
-        return base.pixel_loss(logits, batch['label'], self.reduction)
+        return step_parts.pixel_loss(logits, batch['label'], self.reduction)
 
     def terms(self, batch, logits, seed, adversarial_weight=1.0):
         """Eq. 3's third term, non-saturating, by `adversarial_weight` (lambda); and 'disc/fooled',
         the share of the batch that D takes for real."""
         adv, z = self._adversarial_loss(batch, logits, seed)
-        examples = base.global_sum(tf.cast(tf.shape(z)[0], tf.float32))
+        examples = step_parts.global_sum(tf.cast(tf.shape(z)[0], tf.float32))
         fooled = tf.reduce_sum(tf.cast(z > 0, tf.float32)) / examples
         return {'adv': (adversarial_weight, adv)}, {'disc/fooled': fooled}
 
@@ -163,20 +163,20 @@ class LoAd(objective.Objective):
         """
         variables = self.discriminator.trainable_variables
         is_real = batch['is_real']
-        examples = base.global_sum(tf.cast(tf.shape(is_real)[0], tf.float32))
+        examples = step_parts.global_sum(tf.cast(tf.shape(is_real)[0], tf.float32))
         with tf.GradientTape() as tape:
             z = self.discriminator(self.mixed_input(batch), training=True, dropout_seed=seed)
             weights = tf.where(is_real > 0, weight_real, weight_fake)
             loss = tf.reduce_sum(adversarial.binary_cross_entropy(z, is_real, weights)) / examples
-        base.apply_gradients(self.discriminator_optimizer, tape.gradient(loss, variables),
+        step_parts.apply_gradients(self.discriminator_optimizer, tape.gradient(loss, variables),
                              variables)
-        counts = base.globally(self._counts(z, is_real))
-        return {**base.globally({'loss/disc': loss}), **_accuracies(counts)}
+        counts = step_parts.globally(self._counts(z, is_real))
+        return {**step_parts.globally({'loss/disc': loss}), **_accuracies(counts)}
 
     def adversary_counts(self, batch):
         """Global counts {'right_real', 'real', 'right_fake', 'fake'} of D in inference mode."""
         z = self.discriminator(self.mixed_input(batch), training=False)
-        return base.globally(self._counts(z, batch['is_real']))
+        return step_parts.globally(self._counts(z, batch['is_real']))
 
     @staticmethod
     def _counts(z, is_real):

@@ -32,12 +32,12 @@ import gin
 import tensorflow as tf
 
 from tf_advseg.adversaries import label_maps
+from tf_advseg.core import arguments
 from tf_advseg.core import errors
 from tf_advseg.losses import adversarial
 from tf_advseg.losses import pixel
-from tf_advseg.methods import base
+from tf_advseg.methods import step_parts
 from tf_advseg.methods import two_networks
-from tf_advseg.models import arguments
 
 PIXEL_SAMPLINGS = ('uniform', 'balanced')
 REDUCTIONS = ('per_pixel', 'mean', 'sum')
@@ -96,11 +96,11 @@ class Luc(two_networks.TwoNetworks):
                 tf.random.experimental.stateless_fold_in(seed, 1), replica)
             labels = pixel.sampled_labels(labels, self.pixels_per_picture, seed,
                                           self.class_weights)
-        total = base.pixel_loss(logits, labels, 'sum')
+        total = step_parts.pixel_loss(logits, labels, 'sum')
         valid = tf.reduce_sum(tf.cast(tf.not_equal(labels, label_maps.IGNORE_LABEL), tf.float32))
         if self.reduction == 'sum':
             return total
-        return tf.math.divide_no_nan(total, base.global_sum(valid))
+        return tf.math.divide_no_nan(total, step_parts.global_sum(valid))
 
     def _judged(self, maps, batch):
         """The adversary's logits [B, h'', w'']."""
@@ -126,7 +126,7 @@ class Luc(two_networks.TwoNetworks):
         if self.reduction == 'sum':
             return total, z
         labels = label_maps.labels_at(batch['label'], tf.shape(logits)[1:3])
-        points = base.global_sum(tf.reduce_sum(
+        points = step_parts.global_sum(tf.reduce_sum(
             tf.cast(tf.not_equal(labels, label_maps.IGNORE_LABEL), tf.float32)))
         return tf.math.divide_no_nan(total, points), z
 
@@ -154,11 +154,11 @@ class Luc(two_networks.TwoNetworks):
             real, fake = self._judged(real_map, batch), self._judged(fake_map, batch)
             loss = (self._mean(adversarial.binary_cross_entropy(real, tf.ones_like(real)))
                     + self._mean(adversarial.binary_cross_entropy(fake, tf.zeros_like(fake))))
-        base.apply_gradients(self.adversary_optimizer, tape.gradient(loss, variables), variables)
-        return base.globally({
+        step_parts.apply_gradients(self.adversary_optimizer, tape.gradient(loss, variables), variables)
+        return step_parts.globally({
             'loss/disc': loss, 'disc/acc_real': self._share(real > 0),
             'disc/acc_fake': self._share(fake <= 0),
-            'weights/norm': base.weights_norm(variables)})
+            'weights/norm': step_parts.weights_norm(variables)})
 
     def _share(self, said):
         """A replica's part of how large a share of bool [B, h'', w''] is true."""

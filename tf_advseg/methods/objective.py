@@ -6,22 +6,22 @@ A method says what L_ce is and gives its further terms; the control is the same 
 """
 import tensorflow as tf
 
-from tf_advseg.methods import base
+from tf_advseg.methods import step_parts
 from tf_advseg.models import segmentor as segmentors
 
 
-class Objective(base.Method):
+class Objective(step_parts.Method):
     """A method whose segmentor minimises cross-entropy and further terms.
 
     Args:
-      segmentor: see `base.Method`.
+      segmentor: see `step_parts.Method`.
       optimizer: of the segmentor, a tf.keras optimizer; built here.
       l2_weight: weight decay on the segmentor's convolution kernels that are not depthwise, in
         slim's sense (w / 2 times the sum of squares).
       name: the method's.
 
     Attributes:
-      multipliers: on the segmentor's gradients, from `base.gradient_multipliers`, or None.
+      multipliers: on the segmentor's gradients, from `step_parts.gradient_multipliers`, or None.
     """
 
     def __init__(self, segmentor, optimizer, l2_weight, name):
@@ -63,7 +63,7 @@ class Objective(base.Method):
         if not self.l2_weight:
             return 0.0
         replicas = tf.distribute.get_replica_context().num_replicas_in_sync
-        return base.l2_loss(segmentors.decayed_kernels(self.segmentor), self.l2_weight) / replicas
+        return step_parts.l2_loss(segmentors.decayed_kernels(self.segmentor), self.l2_weight) / replicas
 
     def segmentor_step(self, batch, seed, **scalars):
         """One step of the segmentor on the whole objective.
@@ -93,24 +93,24 @@ class Objective(base.Method):
             for weight, share in found.values():
                 loss += weight * share
             loss += self.decay()
-        base.apply_gradients(self.optimizer, tape.gradient(loss, variables), variables,
+        step_parts.apply_gradients(self.optimizer, tape.gradient(loss, variables), variables,
                              self.multipliers)
-        return base.globally({
+        return step_parts.globally({
             'loss/ce': ce, **{f'loss/{name}': share for name, (_, share) in found.items()},
-            'loss/total': loss, **logged, 'weights/norm': base.weights_norm(variables)})
+            'loss/total': loss, **logged, 'weights/norm': step_parts.weights_norm(variables)})
 
     def gradient_balance(self, batch, seed):
         """Norms and cosines of each further term's gradient and CE's, weights left out.
 
-        See `base.gradient_balance`, whose names have 'adv' in the place of the term.
+        See `step_parts.gradient_balance`, whose names have 'adv' in the place of the term.
         """
         with tf.GradientTape(persistent=True) as tape:
-            with base.statistics_kept(self.segmentor):
+            with step_parts.statistics_kept(self.segmentor):
                 logits = self.logits(batch, seed)
             ce = self.cross_entropy(logits, batch, seed)
             terms, _ = self.terms(batch, logits, seed)
         found = {}
         for term, (_, loss) in terms.items():
-            balance = base.gradient_balance(tape, ce, loss, self.segmentor.trainable_variables)
+            balance = step_parts.gradient_balance(tape, ce, loss, self.segmentor.trainable_variables)
             found.update({name.replace('adv', term): value for name, value in balance.items()})
         return found

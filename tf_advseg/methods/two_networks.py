@@ -4,8 +4,8 @@ The segmentor's step is `objective.Objective`'s; here is what a run writes down 
 """
 import tensorflow as tf
 
-from tf_advseg.methods import base
 from tf_advseg.methods import objective
+from tf_advseg.methods import step_parts
 
 
 class TwoNetworks(objective.Objective):
@@ -38,7 +38,7 @@ class TwoNetworks(objective.Objective):
 
     @property
     def state(self):
-        """See `base.Method.state`."""
+        """See `step_parts.Method.state`."""
         state = super().state
         if self.adversary is not None:
             state.update(adversary=self.adversary, adversary_optimizer=self.adversary_optimizer)
@@ -87,7 +87,7 @@ class TwoNetworks(objective.Objective):
 
     def fixed_logits(self, batch, seed):
         """`logits` for the adversary's step: no gradient, and no statistics moved."""
-        with base.statistics_kept(self.segmentor):
+        with step_parts.statistics_kept(self.segmentor):
             return tf.stop_gradient(self.logits(batch, seed))
 
 
@@ -99,9 +99,9 @@ def counted_mean(values, counted):
       counted: float32 of that shape, 1 where a decision counts; none of them gives 0.
     """
     return tf.math.divide_no_nan(tf.reduce_sum(values * counted),
-                                 base.global_sum(tf.reduce_sum(counted)))
+                                 step_parts.global_sum(tf.reduce_sum(counted)))
 
 
 def pictures(tensor):
     """float32 scalar: pictures of the global batch; at least 1, for an empty shard."""
-    return tf.maximum(base.global_sum(tf.cast(tf.shape(tensor)[0], tf.float32)), 1.0)
+    return tf.maximum(step_parts.global_sum(tf.cast(tf.shape(tensor)[0], tf.float32)), 1.0)

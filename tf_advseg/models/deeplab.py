@@ -7,8 +7,9 @@ the 1x1 branch only, its Xception models everything.
 import gin
 import tensorflow as tf
 
+from tf_advseg.core import arguments
 from tf_advseg.core.errors import require_one_of
-from tf_advseg.models import arguments, layers, mobilenet_v2, resnet, xception
+from tf_advseg.models import layers, mobilenet_v2, resnet, xception
 from tf_advseg.models.resize import resize_bilinear, scale_dimension
 
 HEAD_NORM = layers.Norm(epsilon=1e-5, momentum=0.9997)

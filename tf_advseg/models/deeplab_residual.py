@@ -7,8 +7,9 @@ official DeepLab the ASPP's convolutions are separable.
 """
 import gin
 
+from tf_advseg.core import arguments
 from tf_advseg.core import errors
-from tf_advseg.models import arguments, deeplab, resnet
+from tf_advseg.models import deeplab, resnet
 
 VARIANTS = tuple(name for name, layout in resnet.VARIANTS.items() if not layout.bottleneck)
 

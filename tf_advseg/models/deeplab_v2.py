@@ -8,7 +8,8 @@ a decoder came with later versions.
 import gin
 import tensorflow as tf
 
-from tf_advseg.models import arguments, layers, resnet
+from tf_advseg.core import arguments
+from tf_advseg.models import layers, resnet
 
 # Normal of deviation 0.01 (Hung et al.'s code, and caffe's); ours are cut at two deviations, which
 # keeps 0.8796 of the spread.

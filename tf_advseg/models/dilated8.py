@@ -9,8 +9,9 @@ import gin
 import numpy as np
 import tensorflow as tf
 
+from tf_advseg.core import arguments
 from tf_advseg.core import errors
-from tf_advseg.models import arguments, layers, vgg
+from tf_advseg.models import layers, vgg
 
 SCORES_STDDEV = 0.001  # of the front end's class scores (the published training code)
 # Table 1 of the paper: (scope, kernel, dilation, channels as multiples of the classes in the basic

@@ -25,8 +25,9 @@ import gin
 import numpy as np
 import tensorflow as tf
 
+from tf_advseg.core import arguments
 from tf_advseg.core import errors
-from tf_advseg.models import arguments, layers, local_contrast
+from tf_advseg.models import layers, local_contrast
 from tf_advseg.models.resize import resize_bilinear
 
 SCALES = 3

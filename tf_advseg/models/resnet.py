@@ -21,8 +21,9 @@ import re
 
 import tensorflow as tf
 
+from tf_advseg.core import arguments
 from tf_advseg.core import errors
-from tf_advseg.models import arguments, layers
+from tf_advseg.models import layers
 
 OUTPUT_STRIDES = (8, 16, 32)
 SLIM_NORM = layers.Norm(epsilon=1e-5, momentum=0.95)

@@ -13,8 +13,8 @@ import dataclasses
 
 import gin
 
+from tf_advseg.core import arguments
 from tf_advseg.core import errors
-from tf_advseg.models import arguments
 
 SEGMENTOR, ADVERSARY = 'segmentor', 'adversary'
 UNLABELLED = 'unlabelled'  # the segmentor's, with unlabelled pictures beside the labelled ones

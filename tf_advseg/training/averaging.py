@@ -14,8 +14,8 @@ import gin
 import numpy as np
 import tensorflow as tf
 
+from tf_advseg.core import arguments
 from tf_advseg.core import errors
-from tf_advseg.models import arguments
 from tf_advseg.models import segmentor as segmentors
 from tf_advseg.training import checkpoints
 from tf_advseg.training import loop

@@ -10,7 +10,7 @@ import tensorflow as tf
 from tf_advseg.core import errors
 from tf_advseg.core import files
 from tf_advseg.core import progress
-from tf_advseg.data import records as record_sets
+from tf_advseg.data.records import record_set as record_sets
 from tf_advseg.training import alternation
 from tf_advseg.training import checkpoints
 from tf_advseg.training import health
@@ -68,7 +68,7 @@ class Stepper:
     The phase is chosen in Python: applying gradients under tf.cond raises with several replicas.
 
     Args:
-      method: a `methods.base.Method`, built inside the strategy's scope.
+      method: a `methods.step_parts.Method`, built inside the strategy's scope.
       strategy: a tf.distribute.Strategy.
     """
 

@@ -1,8 +1,8 @@
 """Optimizers by name, for gin; `jit_compile` is off since XLA is about 10x slower on CPUs here."""
 import tensorflow as tf
 
+from tf_advseg.core import arguments
 from tf_advseg.core import errors
-from tf_advseg.models import arguments
 
 OPTIMIZERS = ('sgd', 'momentum', 'adagrad', 'adam', 'rmsprop')
 

@@ -2,8 +2,8 @@
 import gin
 import tensorflow as tf
 
+from tf_advseg.core import arguments
 from tf_advseg.core import errors
-from tf_advseg.models import arguments
 
 POLICIES = ('poly', 'step')
 BURN_INS = ('none', 'linear')

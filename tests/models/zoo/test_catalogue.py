@@ -3,9 +3,9 @@ import pytest
 
 from tf_advseg.core.errors import UserError
 from tf_advseg.data import official_specs
-from tf_advseg.experiments import networks
 from tf_advseg.models import layers
 from tf_advseg.models.zoo import catalogue
+from tf_advseg.run import networks
 
 BUILT = [name for name, entry in catalogue.ENTRIES.items() if entry.network]
 # Single-scale results at output stride 16 and multi-scale ones at 8, as published.

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from tf_advseg.core.errors import UserError
-from tf_advseg.data.official_preprocessing import SizeRange
+from tf_advseg.data.augmentation.official_preprocessing import SizeRange
 from tf_advseg.evaluation import prediction
 from tf_advseg.models import deeplab, layers, zoo
 from tf_advseg.models.zoo import saved_model

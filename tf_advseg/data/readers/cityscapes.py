@@ -1,7 +1,8 @@
 """Cityscapes fine: 5,000 street scenes in 19 classes (Cordts et al., CVPR 2016)."""
 from tf_advseg.core.errors import UserError
 from tf_advseg.data.official_specs import SPECS
-from tf_advseg.data.readers import base, resizing
+from tf_advseg.data.readers import base
+from tf_advseg.data.readers import resizing
 
 SPEC = SPECS['cityscapes']
 _PICTURE = '_leftImg8bit.png'

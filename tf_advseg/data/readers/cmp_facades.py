@@ -1,7 +1,8 @@
 """CMP Facades: 606 rectified facades in 12 classes (Tyleček and Šára, GCPR 2013)."""
 from tf_advseg.core.errors import UserError
 from tf_advseg.data import split_files
-from tf_advseg.data.readers import base, resizing
+from tf_advseg.data.readers import base
+from tf_advseg.data.readers import resizing
 from tf_advseg.data.spec import DatasetSpec
 
 # In the order of the official ids 1..12 (label_names.txt); Zhu et al., section 4.1.1, subtract 1.

@@ -6,7 +6,8 @@ from absl import logging
 from tf_advseg.core import files
 from tf_advseg.core.errors import UserError
 from tf_advseg.data import splits as splits_lib
-from tf_advseg.data.readers import base, lists
+from tf_advseg.data.readers import lists
+from tf_advseg.data.readers import base
 from tf_advseg.data.spec import DatasetSpec, IGNORE_LABEL, default_palette
 
 PICTURES = ('.jpg', '.jpeg', '.png')

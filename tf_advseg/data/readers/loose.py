@@ -9,8 +9,8 @@ from typing import Callable, Optional, Tuple
 
 from tf_advseg.core.errors import UserError
 from tf_advseg.data.official_specs import SPECS
-from tf_advseg.data.readers import (ade20k, base, cityscapes, cmp_facades, folder,
-                                    pascal_voc, stanford_background)
+from tf_advseg.data.readers import ade20k, cityscapes, cmp_facades, folder, pascal_voc, stanford_background
+from tf_advseg.data.readers import base
 from tf_advseg.data.spec import DatasetSpec, IGNORE_LABEL, default_palette
 
 EVERYTHING = 'all'

@@ -3,7 +3,8 @@ from absl import logging
 
 from tf_advseg.core.errors import UserError
 from tf_advseg.data.official_specs import SPECS
-from tf_advseg.data.readers import base, lists, sbd as sbd_lib
+from tf_advseg.data.readers import lists, sbd as sbd_lib
+from tf_advseg.data.readers import base
 
 SPEC = SPECS['pascal_voc_2012']
 # Pictures of each split, by the data set's documentation, DeepLab's papers (train_aug), and Luc et

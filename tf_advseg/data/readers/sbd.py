@@ -4,7 +4,8 @@ import os
 import numpy as np
 
 from tf_advseg.core.errors import UserError
-from tf_advseg.data.readers import base, lists
+from tf_advseg.data.readers import lists
+from tf_advseg.data.readers import base
 
 
 class SemanticBoundaries:

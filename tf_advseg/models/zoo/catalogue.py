@@ -51,7 +51,7 @@ class Entry:
       dataset: name in `data.official_specs`; None for a backbone alone.
       num_classes: of the file; None for a backbone alone.
       crop_size: (height, width) of the evaluation; fixes the window of image pooling.
-      network: builder's name in `experiments.networks`; None where it is not built.
+      network: builder's name in `run.networks`; None where it is not built.
       options: the builder's arguments that the name stands for.
       scores: published results.
       megabytes: of the download.

@@ -15,7 +15,7 @@ from google.protobuf import message
 from tensorflow.core.protobuf import saved_model_pb2
 
 from tf_advseg.core.errors import UserError
-from tf_advseg.data.official_preprocessing import SizeRange
+from tf_advseg.data.augmentation.official_preprocessing import SizeRange
 from tf_advseg.models import inference
 from tf_advseg.models import segmentor as segmentors
 from tf_advseg.models.resize import resize_bilinear, resize_nearest

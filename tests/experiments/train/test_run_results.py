@@ -1,0 +1,60 @@
+"""What a run's tables say of the pictures they were made from."""
+import pytest
+
+from tf_advseg.core import configuration
+from tf_advseg.core.errors import UserError
+from tf_advseg.experiments.train import method_results
+from tf_advseg.experiments.train import run_results
+
+SUMMARY = {'miou': 0.5, 'pixel_accuracy': 0.6, 'class_iou': {'sky': 0.5}}
+
+
+@pytest.fixture
+def results():
+    return {'models': {run_results.START: {'holdout': SUMMARY, 'test': SUMMARY}},
+            'subject': run_results.START, 'dataset': 'mine', 'seed': 3, 'pictures': {'test': 9},
+            'left_out': [], 'pictures_left_out': {'train': 0, 'val': 0, 'test': 0},
+            'test_shares': {'train': 0, 'holdout': 0}}
+
+
+def test_a_test_split_that_nothing_is_wrong_with_is_only_named(results):
+    assert run_results.table(results).title == 'IoU in percent, test, mine, seed 3'
+    assert run_results._report_notes(results) == {'summary': []}
+
+
+def test_pictures_left_out_of_test_are_counted(results):
+    results['pictures_left_out'] = {'train': 4, 'val': 0, 'test': 1}
+    assert run_results.table(results).title.endswith('seed 3; 1 damaged picture of it left out')
+    results['pictures_left_out']['test'] = 2
+    assert run_results.table(results).title.endswith('; 2 damaged pictures of it left out')
+    assert run_results.table(results, 'holdout').title == 'IoU in percent, holdout, mine, seed 3'
+
+
+def test_a_test_split_with_the_hold_out_in_it_says_so(results):
+    results['test_shares'] = {'train': 0, 'holdout': 3}
+    assert '3 of its 9 pictures are the hold-out' in run_results.table(results).title
+    notes = run_results._report_notes(results)
+    assert '3 of its 9 pictures' in notes['summary'][0] and 'test' in notes['split_notes']
+    assert 'chose nothing.' not in notes['split_notes']['test']
+    assert 'test split, which chose nothing' not in notes['choice_note']
+
+
+def test_results_of_earlier_versions_still_have_a_table(results):
+    for name in ('subject', 'pictures', 'left_out', 'pictures_left_out', 'test_shares'):
+        del results[name]
+    assert run_results.table(results).title == 'IoU in percent, test, mine, seed 3'
+
+
+@pytest.mark.parametrize('rows', ['3', "{'a': 3}", "{'a': {'miuo': 0.3}}", "{'a': {'miou': 51.3}}"])
+def test_figures_of_a_paper_are_fractions_by_known_names(rows):
+    configuration.parse([], [f'paper_figures.paper_rows = {rows}'])
+    with pytest.raises(UserError, match='paper_figures.paper_rows') as caught:
+        method_results.paper_figures()
+    assert '\n' not in str(caught.value)
+
+
+def test_figures_of_a_paper_may_name_all_four_of_durall():
+    row = {'pixel_accuracy': 0.944, 'mean_class_accuracy': 0.841, 'frequency_weighted_iou': 0.9,
+           'miou': 0.754}
+    configuration.parse([], [f"paper_figures.paper_rows = {{'proposed': {row}}}"])
+    assert method_results.paper_figures() == {'proposed': row}

@@ -1,0 +1,156 @@
+"""Folders of Zhu et al.'s GAN: back to the bit; damaged, missing and foreign ones in one line."""
+import json
+import types
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tf_advseg.adversaries import reconstruction
+from tf_advseg.core.errors import UserError
+from tf_advseg.methods.zhu import gan_folders
+from tf_advseg.methods.zhu import zhu
+from tf_advseg.methods.zhu import zhu_settings
+
+NAMES = ('road', 'sky', 'tree')
+
+
+def made(normalisation='batch', seed=0, **settings):
+    """A Redrawing whose every value, statistics too, is unlike an initial one."""
+    settings = zhu_settings.zhu_gan(**settings)
+    redrawing = zhu.Redrawing(
+        reconstruction.build_reconstruction_generator(
+            3, settings.generator_sees != 'mask', seed, (3, 4), normalisation, 0.25, 1),
+        reconstruction.build_patch_discriminator(settings.condition_channels(3), seed, (3, 4),
+                                                 normalisation), settings)
+    random = np.random.default_rng(seed)
+    for variable in (*redrawing.generator.variables, *redrawing.discriminator.variables):
+        variable.assign(random.uniform(0.1, 1.0, variable.shape))
+    return redrawing
+
+
+def data(names=NAMES, dataset='streets', train=('a', 'b'), ids=('a', 'b', 'c', 'd')):
+    return types.SimpleNamespace(
+        spec=types.SimpleNamespace(class_names=names, name=dataset), train=list(train),
+        records=types.SimpleNamespace(ids=list(ids)))
+
+
+@pytest.fixture
+def kept(tmp_path):
+    """(folder, what was saved there) in the place that a run has it."""
+    folder, redrawing = tmp_path / 'run' / 'checkpoints' / 'gan', made()
+    folder.parent.mkdir(parents=True)
+    gan_folders.save(folder, redrawing, gan_folders.describe(redrawing, data(), 40))
+    return folder, redrawing
+
+
+def told(function, *arguments):
+    with pytest.raises(UserError) as caught:
+        function(*arguments)
+    assert '\n' not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize('normalisation, settings', [
+    ('batch', {}), ('instance', {'form': 'wgan', 'generator_sees': 'mask_and_picture'}),
+    ('none', {'discriminator_sees': 'nothing', 'map_stride': 2})])
+def test_a_gan_comes_back_to_the_bit(tmp_path, normalisation, settings):
+    redrawing = made(normalisation, **settings)
+    gan_folders.save(tmp_path / 'gan', made(seed=9), gan_folders.describe(made(seed=9), data(), 1))
+    gan_folders.save(tmp_path / 'gan', redrawing,  # in the place of another
+                     gan_folders.describe(redrawing, data(), 40))
+    again = gan_folders.load(tmp_path / 'gan', redrawing.settings)
+    for ours, theirs in ((redrawing.generator, again.generator),
+                         (redrawing.discriminator, again.discriminator)):
+        assert ours.arguments == theirs.arguments and len(ours.variables) == len(theirs.variables)
+        assert all(np.array_equal(a, b) for a, b in zip(ours.variables, theirs.variables))
+    assert again.digest() == redrawing.digest() and again.settings == redrawing.settings
+    assert zhu.Redrawing(again.generator, again.discriminator, again.settings).digest() == (
+        again.digest())  # what was written down is of these weights
+    found = gan_folders.read(tmp_path / 'gan')
+    assert found['steps'] == 40 and found['train'] == ['a', 'b']
+    masks = tf.one_hot(np.random.default_rng(0).integers(0, 3, (1, 9, 12)), 3)
+    if not again.generator.sees_picture:
+        seed = tf.constant([1, 2])
+        np.testing.assert_array_equal(again.generator(masks, dropout_seed=seed),
+                                      redrawing.generator(masks, dropout_seed=seed))
+
+
+def test_it_says_how_it_was_trained_whatever_is_set_now(tmp_path):
+    """What phase 2 does not hang on may differ; a report tells phase 1's."""
+    trained = made('none', form='wgan', lipschitz='penalty', penalty_weight=5.0)
+    gan_folders.save(tmp_path / 'gan', trained, gan_folders.describe(trained, data(), 1))
+    again = gan_folders.load(tmp_path / 'gan', zhu_settings.zhu_gan(form='wgan'))
+    assert again.settings == trained.settings and 'penalty 5' in again.settings.about()
+    path = tmp_path / 'gan' / gan_folders.DESCRIPTION
+    older = json.loads(path.read_text())  # one that says only what phase 2 hangs on
+    older['settings'] = trained.settings.of_use
+    path.write_text(json.dumps(older))
+    assert gan_folders.load(tmp_path / 'gan', trained.settings).settings == trained.settings
+
+
+@pytest.mark.parametrize('settings', [
+    {'form': 'wgan'}, {'generator_sees': 'mask_and_picture'}, {'discriminator_sees': 'picture'},
+    {'decision': 'each'}, {'map_stride': 2}])
+def test_a_gan_of_other_settings_is_refused(kept, settings):
+    (name, value), = settings.items()
+    said = told(gan_folders.load, kept[0], zhu_settings.zhu_gan(**settings))
+    assert f'zhu_gan.{name}' in said and repr(value) in said and 'redrawing_stage.source' in said
+
+
+def test_damaged_ones_are_refused(kept):
+    folder, redrawing = kept
+    weights, path = next(folder.glob('weights/*.data*')), folder / gan_folders.DESCRIPTION
+    whole, text = weights.read_bytes(), path.read_text()
+    weights.write_bytes(whole[:-1])
+    assert 'damaged' in told(gan_folders.load, folder, redrawing.settings)
+    weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert 'checksum' in told(gan_folders.load, folder, redrawing.settings)
+    weights.unlink()
+    assert 'missing' in told(gan_folders.load, folder, redrawing.settings)
+    weights.write_bytes(whole)
+    for broken, words in ((text[:40], 'JSON'), ('{}', 'not a description'), ('[]', 'not a descr')):
+        path.write_text(broken)
+        assert words in told(gan_folders.load, folder, redrawing.settings)
+    content = json.loads(text)
+    for name in ('settings', 'generator', 'train', 'steps'):
+        path.write_text(json.dumps({k: v for k, v in content.items() if k != name}))
+        assert f'"{name}"' in told(gan_folders.load, folder, redrawing.settings)
+    for generator in ({**content['generator'], 'widths': [3, 5]},
+                      {**content['generator'], 'kernel': 3}, {'num_classes': 0}, None):
+        path.write_text(json.dumps({**content, 'generator': generator}))
+        assert str(folder) in told(gan_folders.load, folder, redrawing.settings)
+    path.write_text(text)
+    assert gan_folders.load(folder, redrawing.settings).digest() == redrawing.digest()
+
+
+def test_foreign_ones_are_refused(kept):
+    folder, _ = kept
+    gan_folders.require_fitting(folder, data())
+    gan_folders.require_fitting(folder, data(dataset='other streets', ids='cdef', train='cd'))
+    gan_folders.require_fitting(folder, data(train='abcd'))
+    for names in (('road', 'sky'), ('sky', 'road', 'tree')):
+        said = told(gan_folders.require_fitting, folder, data(names))
+        assert 'classes' in said and 'redrawing_stage.source' in said
+    said = told(gan_folders.require_fitting, folder, data(train='ac'))  # b is of the hold-out
+    assert 'would leak' in said and '1 picture that is' in said and '"b"' in said
+    renamed = data(dataset='streets, a copy', train='ac')  # the same by another name
+    assert 'would leak' in told(gan_folders.require_fitting, folder, renamed)
+
+
+def test_a_gan_is_found_by_its_run_and_by_its_form(kept, tmp_path):
+    folder, run = kept[0], kept[0].parent.parent
+    assert gan_folders.find(folder) == gan_folders.find(str(run)) == folder
+    run.rename(tmp_path / 'cmp_wgan')
+    found = gan_folders.find(tmp_path / 'cmp_{form}', 'wgan')
+    assert found == tmp_path / 'cmp_wgan' / 'checkpoints' / 'gan'
+    said = told(gan_folders.find, tmp_path / 'cmp_{form}')
+    assert 'cmp_gan' in said and 'no such folder' in said
+    (tmp_path / 'empty').mkdir()
+    assert 'holds no GAN' in told(gan_folders.find, tmp_path / 'empty')
+
+
+def test_another_worker_writes_nothing(tmp_path):
+    redrawing = made()
+    gan_folders.save(tmp_path / 'gan', redrawing, gan_folders.describe(redrawing, data(), 1), False)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,1 @@
+"""Augmentation as the papers do it: pure functions of a stateless seed."""

@@ -1,0 +1,206 @@
+"""How a training picture is cut and changed: one recipe a paper, by name.
+
+| name | what | of |
+|---|---|---|
+| `flip` | mirrored; padded or cropped to the crop's size | LoAd, section 4 |
+| `deeplab` | random scale 0.5 to 2 by 0.25, then as `flip` | the official DeepLab code |
+| `hung` | random scale 0.5 to 1.6 by 0.1 on OpenCV's grid, then as `flip` | AdvSemiSeg's code |
+| `zhu` | resized to one size, whatever its shape; a crop of it, mirrored | Zhu et al., 4.2 |
+
+`+photometric` after a name adds changes of light and colour (`photometric.Photometric`).
+
+Hung et al. print "random scaling and cropping operations with size 321 x 321" (section 4; Durall
+et al. the same without the size); the range and the mirroring are their code's, whose factors are
+0.5 + 0..11 tenths. It pads with 0 after the mean is subtracted, that is with the network's mean
+colour, and labels with 255. For Cityscapes they resize to 512x1024 and cut nothing: that is `zhu`
+with `zhu_recipe.enlargement = 1.0` and that crop; or the reader's option `size`, which resizes what
+is evaluated, too, and once.
+
+Zhu et al. (section 4.2) name "the random crop, the horizontal flip or resize" for a "fix-size input
+image" and no number. Chosen: resized to 286/256 of the crop on either side, which is what networks
+on pictures of a fixed size did at the time (pix2pix), so nothing is padded and little is cut away.
+"""
+import dataclasses
+from typing import Optional
+
+import gin
+import tensorflow as tf
+
+from tf_advseg.core import errors
+from tf_advseg.data.augmentation import augment
+from tf_advseg.data.augmentation import official_preprocessing
+from tf_advseg.data.augmentation import photometric as photometric_lib
+
+PHOTOMETRIC = 'photometric'
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """What happens to a picture and its label between the record and the batch.
+
+    In this order, which is the official DeepLab's: resized (`enlargement` or `size_range`), then by
+    `random_scale`, a random crop where it is larger than the crop, light and colour, padding where
+    it is smaller (at the bottom and the right), mirrored. Picture and label go through one call of
+    each and so move by one draw. Everything is drawn from the example's stateless seed, each kind
+    by a number of its own: switching one on or off leaves the others as they were.
+
+    Attributes:
+      flip: mirrored left and right with probability 1/2.
+      random_scale: official_preprocessing.RandomScale; never resized by default.
+      size_range: official_preprocessing.SizeRange, or None.
+      enlargement: both sides become this many times the crop's, whatever the picture's shape; None
+        for not.
+      grid: what is resized on, see official_preprocessing.GRIDS.
+      photometric: photometric.Photometric, or None.
+
+    Raises:
+      UserError: an enlargement below 1 or together with a size range, or an unknown grid.
+    """
+    flip: bool = True
+    random_scale: official_preprocessing.RandomScale = official_preprocessing.RandomScale()
+    size_range: Optional[official_preprocessing.SizeRange] = None
+    enlargement: Optional[float] = None
+    grid: str = official_preprocessing.CORNERS
+    photometric: Optional[photometric_lib.Photometric] = None
+
+    def __post_init__(self):
+        errors.require_one_of('grid', self.grid, official_preprocessing.GRIDS)
+        size = self.enlargement
+        if size is None:
+            return
+        if isinstance(size, bool) or not isinstance(size, (int, float)) or size < 1.0:
+            raise errors.UserError(f'augmentation: an enlargement of {size!r}: expected a number '
+                                   'of at least 1, times the crop')
+        if self.size_range is not None:
+            raise errors.UserError('augmentation: an enlargement and a size range both say how '
+                                   'large pictures become; leave one of them out')
+
+    @property
+    def keeps_shape(self):
+        """bool: whether a picture's place in its crop is told by a factor and an offset alone."""
+        return self.enlargement is None and self.size_range is None
+
+    def apply(self, image, label, crop_size, seed, pad_value=augment.PAD_VALUE):
+        """One example.
+
+        Args:
+          image: [H, W, 3] of any numeric type, RGB in 0..255.
+          label: [H, W] integer, 255 = ignore.
+          crop_size: (h, w) in pixels.
+          seed: int32 [2], of the example.
+          pad_value: see `augment.pad_to`.
+
+        Returns:
+          (float32 [h, w, 3] in 0..255; [h, w] of the label's type).
+        """
+        image, label = self._resized(tf.convert_to_tensor(image), tf.convert_to_tensor(label),
+                                     crop_size, seed)
+        # Cutting comes before padding: the same numbers, and less of them to copy.
+        height, width = tf.unstack(tf.maximum(tf.shape(label), crop_size))
+        top, left = augment.random_crop_offsets(height, width, crop_size, seed)
+        image, label = (augment.crop(tensor, top, left, crop_size) for tensor in (image, label))
+        if self.photometric is not None:
+            image = self.photometric(image, seed)
+        image, label = augment.pad_to(image, label, *crop_size, pad_value)
+        if self.flip:
+            image, label = augment.random_flip((image, label), seed)
+        return tf.ensure_shape(image, [*crop_size, 3]), tf.ensure_shape(label, crop_size)
+
+    def _resized(self, image, label, crop_size, seed):
+        """The resizes, each only where it is asked for."""
+        size = None
+        if self.enlargement is not None:
+            size = [round(self.enlargement * side) for side in crop_size]
+        elif self.size_range is not None:
+            size = self.size_range.size(*tf.unstack(tf.shape(label)))
+        if size is not None:
+            image, label = official_preprocessing.resized(image, label, size, self.grid)
+        if self.random_scale.active:
+            size = official_preprocessing.scaled_size(
+                *tf.unstack(tf.shape(label)), self.random_scale.draw(seed), self.grid)
+            image, label = official_preprocessing.resized(image, label, size, self.grid)
+        return image, label
+
+
+# Gin adds lines to an error that passes through it: these complete arguments, no more.
+@gin.configurable(module='tf_advseg.data')
+def flip_recipe(flip=True):
+    """Settings of the recipe `flip`: whether pictures are mirrored."""
+    return {'flip': flip}
+
+
+@gin.configurable(module='tf_advseg.data')
+def deeplab_recipe(min_scale=0.5, max_scale=2.0, scale_step=0.25, flip=True):
+    """Settings of the recipe `deeplab`, see official_preprocessing.RandomScale."""
+    return {'flip': flip, 'random_scale': (min_scale, max_scale, scale_step)}
+
+
+@gin.configurable(module='tf_advseg.data')
+def hung_recipe(min_scale=0.5, max_scale=1.6, scale_step=0.1, flip=True):
+    """Settings of the recipe `hung`, see official_preprocessing.RandomScale."""
+    return {'flip': flip, 'random_scale': (min_scale, max_scale, scale_step),
+            'grid': official_preprocessing.CENTRES}
+
+
+@gin.configurable(module='tf_advseg.data')
+def zhu_recipe(enlargement=286 / 256, flip=True):
+    """Settings of the recipe `zhu`: the size pictures are brought to, in crops."""
+    return {'flip': flip, 'enlargement': enlargement, 'grid': official_preprocessing.CENTRES}
+
+
+RECIPES = {'flip': flip_recipe, 'deeplab': deeplab_recipe, 'hung': hung_recipe, 'zhu': zhu_recipe}
+
+
+def make_recipe(name):
+    """A recipe by name, with what gin binds for `<name>_recipe` and `photometric`.
+
+    Args:
+      name: one of RECIPES, `+photometric` after it or not.
+
+    Returns:
+      Recipe.
+
+    Raises:
+      UserError: an unknown name, or a setting out of range.
+    """
+    base, *options = str(name).split('+')
+    errors.require_one_of('augmentation', base, RECIPES)
+    for option in options:
+        errors.require_one_of('option of an augmentation', option, (PHOTOMETRIC,))
+    settings = dict(RECIPES[base]())
+    if 'random_scale' in settings:
+        settings['random_scale'] = official_preprocessing.RandomScale(*settings['random_scale'])
+    if options:
+        settings['photometric'] = photometric_lib.make_photometric()
+    return Recipe(**settings)
+
+
+def of_settings(where, augmentation, flip, min_scale, max_scale, scale_step, size_range=None):
+    """The recipe that a stage's settings spell, by name or one by one.
+
+    Args:
+      where: the settings' name in gin, for the message.
+      augmentation: what `make_recipe` takes; None: the other settings say it all.
+      flip, min_scale, max_scale, scale_step: see `Recipe` and `RandomScale`.
+      size_range: arguments of `SizeRange`, or None.
+
+    Returns:
+      Recipe.
+
+    Raises:
+      UserError: a name, and one of the others as well that is not at its default.
+    """
+    if augmentation is None:
+        return Recipe(flip, official_preprocessing.RandomScale(min_scale, max_scale, scale_step),
+                      size_range and official_preprocessing.SizeRange(*size_range))
+    scale = official_preprocessing.RandomScale()
+    others = {'flip': (flip, True), 'min_scale': (min_scale, scale.minimum),
+              'max_scale': (max_scale, scale.maximum), 'scale_step': (scale_step, scale.step),
+              'size_range': (size_range, None)}
+    for name, (value, default) in others.items():
+        if value != default:
+            raise errors.UserError(
+                f'{where}.augmentation = {augmentation!r} and {where}.{name} = {value!r} both say '
+                f'what happens to pictures; set {where}.{name} = {default!r}, or no augmentation '
+                '(a recipe has settings of its own, as deeplab_recipe.min_scale)')
+    return make_recipe(augmentation)

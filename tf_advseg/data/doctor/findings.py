@@ -1,0 +1,60 @@
+"""What the doctor says: findings as data, their titles, and which of them a sheet is to show."""
+import dataclasses
+from typing import Tuple
+
+from tf_advseg.data.doctor.edge_fit import LEAST_SURPLUS
+
+SEVERITIES = ('error', 'warning', 'note')
+TITLES = {
+    'assumed': 'a data set of another layout',
+    'refused': 'the reader refuses the data set', 'damaged': 'damaged records',
+    'lone_picture': 'pictures without label', 'lone_label': 'labels without picture',
+    'twin': 'two files for one picture', 'unlisted': 'listed, but not there',
+    'missing_label': 'label files that are missing', 'unreadable': 'cannot be read',
+    'unreadable_picture': 'pictures that cannot be read',
+    'unreadable_label': 'labels that cannot be read',
+    'colour_label': 'labels that hold colours instead of class ids',
+    'label_ids': 'labels with ids that are no class',
+    'sizes_differ': 'labels of another size than their picture',
+    'leak': 'pictures to train on that are also evaluated on',
+    'near_leak': 'pictures to train on that look like evaluated ones',
+    'overlap': 'splits that share pictures', 'duplicate': 'the same picture more than once',
+    'near_duplicate': 'pictures that look alike', 'empty': 'nothing to look at',
+    'class_missing': 'classes that a split does not show',
+    'class_unused': 'classes that no picture shows', 'one_class': 'labels of a single class',
+    'single_class': 'a data set of a single class',
+    'all_ignored': 'labels without a counted pixel', 'mostly_ignored': 'labels mostly ignored',
+    'constant_picture': 'pictures that show nothing', 'small_picture': 'very small pictures',
+    'rotated': 'pictures that viewers turn, and readers do not',
+    'edges_all': 'a data set whose labels do not fit their pictures',
+    'edges': 'labels that fit their picture worse than by chance (below 0 standard deviations)',
+    'edges_weak': 'labels that hardly fit their picture better than by chance (below '
+                  f'{LEAST_SURPLUS:g} standard deviations above it)',
+    'mirrored': 'labels that seem to be mirrored or turned', 'unbalanced': 'splits that differ',
+    'small_split': 'splits with few pictures',
+}
+# What the contact sheet is to show.
+SUSPECT = ('leak', 'near_leak', 'duplicate', 'near_duplicate', 'constant_picture', 'small_picture',
+           'rotated', 'all_ignored', 'mostly_ignored', 'one_class', 'mirrored', 'edges',
+           'edges_weak')
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong, or worth knowing.
+
+    Attributes:
+      severity: 'error' (the data cannot be used, or scores on them would mislead), 'warning'
+        (likely a mistake) or 'note' (worth a look).
+      kind: a key of TITLES.
+      message: one line: where, what.
+      files: the files that are meant; image ids where a data set has no files.
+      advice: what to do; '' where that is plain.
+      pictures: image ids, for the contact sheet.
+    """
+    severity: str
+    kind: str
+    message: str
+    files: Tuple[str, ...] = ()
+    advice: str = ''
+    pictures: Tuple[str, ...] = ()

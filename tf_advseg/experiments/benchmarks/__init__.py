@@ -1,0 +1,1 @@
+"""Seconds, memory and disk, and one device compared with another."""

@@ -1,0 +1,373 @@
+"""One step of every method on a small network, so that devices can be compared.
+
+`cases` names the steps; `Trial` builds one on a strategy and takes it; `difference` says how far
+two outcomes lie apart. What a step is compared by is the update: the weights alone hardly move.
+
+Tolerances. Two devices add the same float32 numbers in other orders. How much that is was
+measured where there are two sets of kernels: on a CPU, with oneDNN and without
+(TF_ENABLE_ONEDNN_OPTS), all `cases` from the same start. Losses differed by at most 3.3e-7; updates
+on farabet by at most 1.6e-4, on the deep networks by up to 3.6e-2 (`deeplab_resnet`): of images so
+small their last layers have 45 points, and one ReLU that rounding takes over its kink turns the
+gradient of all layers below. So LOSS, and UPDATE on farabet, are 60 times what was measured,
+DEEP_UPDATE is 7 times. They find a wrong kernel or gradient, not a coarser one: TF32 may pass.
+"""
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+
+from tf_advseg.adversaries import discriminators
+from tf_advseg.adversaries import encoder_decoder
+from tf_advseg.adversaries import encodings
+from tf_advseg.adversaries import field_of_view
+from tf_advseg.adversaries import fully_convolutional
+from tf_advseg.adversaries import label_maps
+from tf_advseg.adversaries import reconstruction
+from tf_advseg.methods import cross_entropy
+from tf_advseg.methods import durall
+from tf_advseg.methods import load
+from tf_advseg.methods import luc
+from tf_advseg.methods.hung import hung
+from tf_advseg.methods.hung import hung_settings
+from tf_advseg.methods.zhu import zhu
+from tf_advseg.methods.zhu import zhu_settings
+from tf_advseg.models import deeplab
+from tf_advseg.models import deeplab_residual
+from tf_advseg.models import deeplab_v2
+from tf_advseg.models import dilated8
+from tf_advseg.models import farabet
+from tf_advseg.models import layers
+from tf_advseg.training import loop
+from tf_advseg.training import optimizers
+from tf_advseg.training import strategy
+
+CLASSES, SIDE, BATCH = 3, 33, 5
+LOSS, UPDATE, DEEP_UPDATE = 2e-5, 0.01, 0.25
+SEED = np.array([1, 2], np.int32)  # of the step; no network here draws anything
+_FIXED = dict(dropout_rate=0.0, seed=1)
+# The smallest of each builder, without dropout: replicas would draw masks of their own.
+NETWORKS = {
+    'farabet': lambda: farabet.farabet(CLASSES, hidden=16, seed=1),
+    'deeplab_mobilenet_v2': lambda: deeplab.deeplab_mobilenet_v2(
+        CLASSES, depth_multiplier=0.25, **_FIXED),
+    'deeplab_residual': lambda: deeplab_residual.deeplab_residual(CLASSES, **_FIXED),
+    'dilated8': lambda: dilated8.dilated8(CLASSES, 'basic', fc_channels=8, **_FIXED),
+    'deeplab_v2_resnet': lambda: deeplab_v2.deeplab_v2_resnet(CLASSES, 'resnet_50', seed=1),
+    'deeplab_xception': lambda: deeplab.deeplab_xception(CLASSES, 'xception_41', **_FIXED),
+    'deeplab_resnet': lambda: deeplab.deeplab_resnet(CLASSES, 'resnet_v1_50_beta', **_FIXED)}
+LIGHT = ('farabet', 'deeplab_mobilenet_v2')  # those that are traced in seconds
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+    """What a step is taken with.
+
+    Attributes:
+      method: a `methods.step_parts.Method`.
+      phase: the name of the step among its phases.
+      networks: all networks that take part, the segmentor first.
+      moved: those that the step trains.
+      optimizers: all of the method's.
+      scalars: floats that the step is handed.
+    """
+    method: object
+    phase: str
+    networks: tuple
+    moved: tuple
+    optimizers: tuple
+    scalars: dict = dataclasses.field(default_factory=dict)
+
+
+def images(side=SIDE, size=BATCH):
+    """A global batch of what every step reads.
+
+    Returns:
+      dict of `image` float32 [B, side, side, 3] in 0..255, `label` int32 [B, side, side] with an
+      ignored strip of another height in each, `labeled` and `valid` as in data/mixed.py (every
+      third one has no label), and for LoAd's discriminator `is_real` float32 [B].
+    """
+    random = np.random.default_rng(3)
+    label = random.integers(0, CLASSES, (size, side, side)).astype(np.int32)
+    for number in range(size):
+        label[number, :2 * number] = 255
+    labelled = np.arange(size) % 3 != 2
+    valid = label != 255
+    return {'image': random.uniform(0, 255, (size, side, side, 3)).astype(np.float32),
+            'label': label, 'labeled': labelled, 'valid': valid,
+            'is_real': (np.arange(size) % 2 == 0).astype(np.float32)}
+
+
+def awake(segmentor, image):
+    """Gives a fresh network the statistics of `image` in its batch norms, and freezes them.
+
+    Behind statistics that were never taken a fresh network is all but silent, and no gradient
+    reaches its first layers; Dilated-8's scores are small by their initial values.
+
+    Args:
+      segmentor: of this package.
+      image: float32 [B, h, w, 3].
+    """
+    norms = [c.norm for c in layers.convolutions(segmentor) if c.norm is not None]
+    for norm in norms:
+        norm.momentum = 0.0
+    if norms:
+        segmentor.fine_tune_batch_norm = True
+        segmentor(image, training=True)
+    segmentor.fine_tune_batch_norm = False
+    if isinstance(segmentor, dilated8.Dilated8):
+        kernel = segmentor.logits.scores.kernel
+        kernel.assign(1000.0 * kernel)
+
+
+# --- the methods: function(segmentor, side) -> Parts -----------------------------------------
+# SGD throughout: its update is the gradient. Adam's first step is the gradient's sign, which the
+# last digit decides where it is near 0.
+
+def _sgd(rate=1e-2):
+    return optimizers.make_optimizer('sgd', rate, 0.9)
+
+
+def _stage_one(segmentor, side, phase):
+    pixels = float(side * side)
+    optimizer = optimizers.make_optimizer('momentum', 1e-2, 0.9)
+    method = cross_entropy.CrossEntropy(segmentor, optimizer, l2_weight=1e-4,
+                                        average_counts=[pixels / CLASSES] * CLASSES)
+    return Parts(method, phase, (segmentor,), (segmentor,), (optimizer,))
+
+
+def _load(segmentor, side, phase):
+    encoding = encodings.Encoding(CLASSES, side - 1)
+    judge = discriminators.build_discriminator('small_cnn', encoding.channels, side - 1,
+                                               dropout=0.0, seed=2)
+    own, other = _sgd(), optimizers.make_optimizer('adagrad', 0.01)
+    method = load.LoAd(segmentor, judge, own, other, encoding)
+    if phase == 'adversary':
+        return Parts(method, phase, (segmentor, judge), (judge,), (own, other),
+                     {'weight_real': 1.0, 'weight_fake': 0.5})
+    return Parts(method, phase, (segmentor, judge), (segmentor,), (own, other),
+                 {'adversarial_weight': 1.0})
+
+
+def _in_turns(method, judge, segmentor, phase, own, other):
+    moved = judge if phase == 'adversary' else segmentor
+    return Parts(method, phase, (segmentor, judge), (moved,), (own, other))
+
+
+def _luc(segmentor, side, phase):
+    del side
+    encoding, own, other = label_maps.LabelMaps(CLASSES), _sgd(), _sgd()
+    judge = field_of_view.build_adversary('small_fov_light', CLASSES, encoding.channels, seed=2,
+                                          last_gain=1.0)
+    return _in_turns(luc.Luc(segmentor, judge, own, other, encoding), judge, segmentor, phase,
+                     own, other)
+
+
+def _durall(segmentor, side, phase):
+    del side
+    own, other = _sgd(), _sgd()
+    judge = encoder_decoder.build_pixel_discriminator(CLASSES, 'pixel', seed=2, widths=(8, 16))
+    method = durall.Durall(segmentor, judge, own, other, adversarial_weight=1.0, map_stride=2)
+    return _in_turns(method, judge, segmentor, phase, own, other)
+
+
+def _hung(segmentor, side, phase):
+    settings = hung_settings.hung(adversarial_weight=0.5, unlabelled_adversarial_weight=0.3,
+                                  semi_weight=0.7, map_stride=2)
+    judge = fully_convolutional.build_fc_discriminator(
+        CLASSES, 'pixel', (8, 16), seed=2, map_size=((side - 1) // 2 + 1,) * 2)
+    own, other = _sgd(), _sgd()
+    method = hung.Hung(segmentor, judge, own, other, label_maps.LabelMaps(CLASSES), settings, 8)
+    return Parts(method, phase, (segmentor, judge), (segmentor, judge), (own, other))
+
+
+def _redrawing():
+    settings = zhu_settings.zhu_gan(map_stride=2)
+    painter = reconstruction.build_reconstruction_generator(
+        CLASSES, False, 1, (8, 16), dropout_rate=0, dropout_layers=1)
+    judge = reconstruction.build_patch_discriminator(
+        settings.condition_channels(CLASSES), 2, (8, 16))
+    return zhu.Redrawing(painter, judge, settings)
+
+
+def _zhu_gan(segmentor, side, phase):
+    del segmentor, side
+    redrawing, own, other = _redrawing(), _sgd(1e-4), _sgd()
+    networks = (redrawing.generator, redrawing.discriminator)
+    return Parts(zhu.RedrawingGan(redrawing, own, other), phase, networks, networks, (own, other))
+
+
+def _zhu(segmentor, side, phase):
+    del side
+    redrawing, own = _redrawing(), _sgd()
+    method = zhu.Zhu(segmentor, redrawing, own, zhu_settings.zhu(1.0, 1.0))
+    return Parts(method, phase, (segmentor, redrawing.generator, redrawing.discriminator),
+                 (segmentor,), (own,))
+
+
+STEPS = {'Stage 1': (_stage_one, 'segmentor'), 'Stage 1, weighted': (_stage_one, 'weighted'),
+         'LoAd generator': (_load, 'segmentor'), 'LoAd discriminator': (_load, 'adversary'),
+         'Luc segmentor': (_luc, 'segmentor'), 'Luc adversary': (_luc, 'adversary'),
+         'Durall generator': (_durall, 'segmentor'),
+         'Durall discriminator': (_durall, 'adversary'),
+         'Hung, labelled alone': (_hung, hung.SUPERVISED), 'Hung': (_hung, hung.SEMI),
+         'Zhu phase 1': (_zhu_gan, 'both'), 'Zhu phase 2': (_zhu, 'segmentor')}
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A step of a method (of STEPS) on a network (of NETWORKS)."""
+    step: str
+    network: str
+
+    @property
+    def allowed(self):
+        """float: how far updates of it may lie apart, see above."""
+        return UPDATE if self.network == 'farabet' else DEEP_UPDATE
+
+    def __str__(self):
+        return f'{self.step} on {self.network}'
+
+
+def cases(networks=LIGHT, steps=tuple(STEPS)):
+    """The steps on the first of the networks, Stage 1's on the others."""
+    first, *others = networks
+    return [*(Case(step, first) for step in steps),
+            *(Case('Stage 1', network) for network in others)]
+
+
+# --- taking them -----------------------------------------------------------------------------
+
+class Trial:
+    """A case built on a strategy.
+
+    Args:
+      case: `Case`.
+      strategy: a tf.distribute.Strategy.
+      side: of the images, 16 k + 1.
+      start: the values that another trial of this case began with (its `start`), or None. Drawing
+        them anew on another device may give other last digits.
+
+    Attributes:
+      start: arrays of all networks and optimizers, in their order.
+    """
+
+    def __init__(self, case, strategy, side=SIDE, start=None):
+        build, phase = STEPS[case.step]
+        batch = images(side)
+        with strategy.scope():
+            segmentor = NETWORKS[case.network]()
+            segmentor.fine_tune_batch_norm = False
+            self._parts = build(segmentor, side, phase)
+        if start is None:
+            with tf.device('/cpu:0'):
+                awake(segmentor, batch['image'])
+        self._variables = [v for owner in (*self._parts.networks, *self._parts.optimizers)
+                           for v in owner.variables]
+        self.start = [v.numpy() for v in self._variables] if start is None else start
+        self._stepper = loop.Stepper(self._parts.method, strategy)
+        self.reset()
+        if case.step.startswith('LoAd'):
+            batch['map'] = self._parts.method.maps(batch['image']).numpy()
+        whole = tf.data.Dataset.from_tensors(batch).unbatch().batch(len(batch['image']))
+        self._shares = next(iter(loop.distribute(whole, strategy)))
+
+    def reset(self):
+        """Puts networks and optimizers back to the start."""
+        for variable, value in zip(self._variables, self.start):
+            variable.assign(value)
+
+    def take(self):
+        """Takes one step; returns its scalars, dict name -> float."""
+        # Read here: a step that nobody waits for has only been asked for.
+        return dict(self._stepper(self._parts.phase, self._shares, SEED, **self._parts.scalars))
+
+    def values(self):
+        """{name: array} of the variables that the step trains."""
+        return {f'{network.name}/{number} {v.name}': v.numpy() for network in self._parts.moved
+                for number, v in enumerate(network.trainable_variables)}
+
+    def outcome(self):
+        """An `Outcome` of one step from the start."""
+        self.reset()
+        before = self.values()
+        scalars = self.take()
+        return Outcome(scalars, before, self.values())
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What a step told, and the trained variables before and after it ({name: array})."""
+    scalars: dict
+    before: dict
+    after: dict
+
+    def moved(self):
+        """The norm of the whole update, all variables together."""
+        return float(np.sqrt(sum(np.sum(np.square(self.after[name] - value, dtype=np.float64))
+                                 for name, value in self.before.items())))
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """How far two outcomes of one step lie apart.
+
+    Attributes:
+      loss: the largest relative difference of a loss or of the norm of the weights.
+      update: the largest over variables of |w1 - w2| / |w1 - w0|, w0 being the start: norms, since
+        where rounding takes an activation over its kink single elements differ. Two units in the
+        last place of each weight are taken off first: what is stored can be no nearer.
+      where: name of the variable of the largest.
+      allowed: what `update` may be.
+    """
+    loss: float
+    update: float
+    where: str = ''
+    allowed: float = UPDATE
+
+    @property
+    def within(self):
+        """bool: whether both are within LOSS and `allowed` (a value that is no number is not)."""
+        return bool(self.loss <= LOSS and self.update <= self.allowed)
+
+
+def difference(one, other, allowed=UPDATE):
+    """The `Difference` of two Outcomes of a case, of which `allowed` is asked for.
+
+    Raises:
+      ValueError: they are of other cases.
+    """
+    if one.scalars.keys() != other.scalars.keys() or one.after.keys() != other.after.keys():
+        raise ValueError('outcomes of two different steps')
+    # Accuracies are left out: they count decisions, and jump.
+    losses = [_relative(value, other.scalars[name]) for name, value in one.scalars.items()
+              if name.startswith(('loss/', 'weights/'))]
+    updates = {name: _of_update(one.before[name], value, other.after[name])
+               for name, value in one.after.items()}
+    where = max(updates, key=lambda name: _nan_last(updates[name]))
+    return Difference(max(losses, key=_nan_last), updates[where], where, allowed)
+
+
+def _nan_last(value):
+    return np.inf if np.isnan(value) else value
+
+
+def _relative(a, b):
+    size = max(abs(a), abs(b))
+    return abs(a - b) / size if size != 0 else 0.0
+
+
+def _of_update(before, one, other):
+    one, other = one.astype(np.float64), other.astype(np.float64)
+    off = np.linalg.norm(one - other)
+    if np.isnan(off):
+        return np.nan
+    off -= 2 * np.linalg.norm(np.spacing(np.abs(one).astype(np.float32)))
+    moved = np.linalg.norm(one - before)
+    return float(max(off, 0.0) / moved) if moved else float('inf' if off > 0 else 0.0)
+
+
+def on(*devices):
+    """A strategy of one device ('/gpu:0') or, of several, of a replica on each."""
+    if len(devices) == 1:
+        return tf.distribute.OneDeviceStrategy(devices[0])
+    return strategy.mirrored(*devices)

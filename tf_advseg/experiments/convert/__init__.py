@@ -1,0 +1,1 @@
+"""What goes in and out: published weights, data sets, exported networks."""

@@ -1,0 +1,308 @@
+"""Checkpoints as what others can run: what tools/export.py does, and the proof of its cost."""
+import dataclasses
+import pathlib
+import re
+import statistics
+import tempfile
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+from tf_advseg.core import errors
+from tf_advseg.core import files
+from tf_advseg.core import output_folder
+from tf_advseg.data import pipeline
+from tf_advseg.data.augmentation.official_preprocessing import SizeRange
+from tf_advseg.data.readers import base
+from tf_advseg.evaluation import prediction
+from tf_advseg.experiments.benchmarks import inference_benchmark as benchmark
+from tf_advseg.experiments.score import evaluating
+from tf_advseg.experiments.score import input_files
+from tf_advseg.models import flops
+from tf_advseg.models import segmentor as segmentors
+from tf_advseg.models.zoo import parity
+from tf_advseg.models.zoo import saved_model
+from tf_advseg.models.zoo import tf1_checkpoint
+from tf_advseg.models.zoo import tflite_export
+from tf_advseg.reporting import tables
+from tf_advseg.run import networks
+
+FORMATS = ('saved_model', 'tf1', *(f'tflite_{kind}' for kind in tflite_export.KINDS))
+LARGE = ('pad', 'resize')
+REPORT = 'export.json'
+REPORT_FORMAT = 'tf_advseg export'
+TF1_PREFIX = 'tf1/model.ckpt-0'
+PICTURES = 20  # that agreement is measured on, at most
+SYNTHETIC = 4
+PROOF_REPEATS = 15
+
+
+@dataclasses.dataclass(frozen=True)
+class Exported:
+    """What was written: `folder`, and `report`, the contents of its export.json."""
+    folder: pathlib.Path
+    report: dict
+
+    def text(self):
+        """Lines for people."""
+        lines = []
+        for name, entry in self.report['files'].items():
+            line = f'{self.folder / name}: {entry["bytes"] / 1e6:.2f} MB'
+            found = entry.get('agreement')
+            if found:
+                line += (f'; agrees with the network at {100 * found["pixels"]:.3f} % of the '
+                         f'pixels of {found["pictures"]} pictures '
+                         f'(least: {100 * found["worst"]:.3f} %)')
+            lines.append(line)
+        if any(entry.get('agreement') for entry in self.report['files'].values()):
+            lines.append(f'compared on: {self.report["compared_on"]}')
+        return '\n'.join(lines)
+
+
+def require_formats(text):
+    """('saved_model', 'tf1', …) of a text with commas; UserError for an unknown one."""
+    names = [name.strip() for name in text.split(',') if name.strip()]
+    if not names:
+        raise errors.UserError(f'--format: no format; known are {", ".join(FORMATS)}')
+    return tuple(dict.fromkeys(errors.require_one_of('format', name, FORMATS) for name in names))
+
+
+def export(checkpoint, output, formats=('saved_model',), input_size=None, which=None,
+           pictures=None, calibration=None, large='pad'):
+    """Writes a checkpoint in one or several formats.
+
+    Args:
+      checkpoint: run directory or model folder, see `evaluating.load`.
+      output: folder, see `output_folder`; saved_model.pb and model.json stand in it, so that it
+        can be used as a checkpoint; beside them model_<kind>.tflite, tf1/model.ckpt-0, export.json.
+      formats: of `FORMATS`.
+      input_size: (height, width) of TFLite's picture; None is the crop size.
+      which: which checkpoint of a run.
+      pictures: picture or folder that agreement is measured on; None: a few made-up ones.
+      calibration: picture or folder for int8; None: `pictures`.
+      large: 'pad', or 'resize' to the crop size, see `saved_model.Sizes`.
+
+    Returns:
+      Exported.
+
+    Raises:
+      UserError: bad arguments, nothing to export, or a format that cannot hold this network.
+    """
+    for name in formats:
+        errors.require_one_of('format', name, FORMATS)
+    output = output_folder.require_replaceable(
+        output, REPORT, 'an export', [p for p in (checkpoint, pictures, calibration) if p])
+    segmentor, _, content = evaluating.load(checkpoint, which)
+    sizes = _sizes(segmentor, large)
+    size = _input_size(segmentor, input_size, formats)
+    images, compared_on = _pictures(pictures, size)
+    ranges = images if calibration is None else _pictures(calibration, size)[0]
+    report = {'format': REPORT_FORMAT, 'version': 1, 'checkpoint': str(checkpoint),
+              'which': networks.find(pathlib.Path(checkpoint).expanduser(),
+                                     evaluating.which_folder(which)).name,
+              'model': content['model'], 'num_classes': content['num_classes'],
+              'large': large, 'input_size': list(size), 'compared_on': compared_on, 'files': {}}
+    with output_folder.written(output, REPORT) as folder:
+        for name in formats:
+            if name == 'saved_model':
+                entry = _write_saved_model(folder, segmentor, content, sizes, images)
+            elif name == 'tf1':
+                entry = _write_tf1(folder, segmentor)
+            else:
+                entry = _write_tflite(folder, segmentor, size, name.split('_')[1], images, ranges)
+            report['files'].update(entry)
+        files.write_json(folder / REPORT, report)
+    return Exported(output, report)
+
+
+def _sizes(segmentor, large):
+    errors.require_one_of('--large', large, LARGE)
+    if large == 'pad':
+        return saved_model.Sizes()
+    if segmentor.crop_size is None:
+        raise errors.UserError('--large=resize: the network has no crop size to resize to; it '
+                               'takes every size as it is')
+    return saved_model.Sizes(SizeRange(min(segmentor.crop_size), max(segmentor.crop_size)))
+
+
+def _input_size(segmentor, size, formats):
+    crop = segmentor.crop_size
+    if size is None and crop is None:
+        if any(name.startswith('tflite') for name in formats):
+            raise errors.UserError('TFLite files have one picture size: give --input_size')
+        size = (257, 257)
+    size = size or crop
+    return (size, size) if isinstance(size, int) else tuple(size)
+
+
+def _pictures(source, size):
+    """(uint8 pictures of a size, where they are from)."""
+    if source is None:
+        made = [parity.synthetic_picture(*size)]
+        made += [made[0][::-1], made[0][:, ::-1], 255 - made[0]][:SYNTHETIC - 1]
+        return made, f'{len(made)} made-up pictures (--input names a folder of real ones)'
+    found = input_files.find_pictures(source)[1][:PICTURES]
+    return ([_fitted(base.read_picture(path), size) for path in found],
+            f'{len(found)} pictures of {source}')
+
+
+def _fitted(image, size):
+    """A picture shrunk until it fits a size, and padded with grey at the bottom and the right."""
+    scale = min(1.0, size[0] / image.shape[0], size[1] / image.shape[1])
+    if scale < 1.0:
+        height, width = (max(1, int(side * scale)) for side in image.shape[:2])
+        image = np.array(Image.fromarray(image).resize((width, height), Image.BILINEAR))
+    fitted = np.full((*size, 3), 127, np.uint8)
+    fitted[:image.shape[0], :image.shape[1]] = image
+    return fitted
+
+
+def _write_saved_model(folder, segmentor, content, sizes, images):
+    saved_model.write(folder, segmentor, sizes)
+    files.write_json(folder / networks.DESCRIPTION, {
+        **{key: content[key] for key in ('format', 'version', 'model', 'num_classes', 'dataset')},
+        'exported': True})
+    found = {}
+    if sizes.resized is None:
+        run = benchmark.exported_runner(folder)
+        shares = [float(np.mean(run(image[None])[0] == prediction.predict(
+            segmentor, image, segmentor.crop_size))) for image in images]
+        found = {'agreement': dataclasses.asdict(tflite_export.Agreement(
+            len(shares), float(np.mean(shares)), min(shares)))}
+    return {saved_model.FILE: {'bytes': (folder / saved_model.FILE).stat().st_size, **found}}
+
+
+def _write_tf1(folder, segmentor):
+    prefix = folder / TF1_PREFIX
+    prefix.parent.mkdir()
+    tf1_checkpoint.write(prefix, segmentor)
+    return {TF1_PREFIX: {'bytes': files.folder_bytes(prefix.parent)}}
+
+
+def _write_tflite(folder, segmentor, size, kind, images, calibration):
+    content = tflite_export.convert(
+        segmentor, size, kind, calibration[:tflite_export.CALIBRATION_PICTURES])
+    path = folder / f'model_{kind}.tflite'
+    path.write_bytes(content)
+    try:
+        found = tflite_export.agreement(content, segmentor, images)
+    except RuntimeError as error:  # a kernel refuses what eight bits made of the numbers
+        raise errors.UserError(
+            f'tflite_{kind}: TensorFlow Lite cannot run this network so: '
+            f'{str(error).splitlines()[0]}; leave tflite_{kind} out of --format') from error
+    return {path.name: {'bytes': len(content), 'agreement': dataclasses.asdict(found)}}
+
+
+# --- what adversarial training costs at inference -----------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Proof:
+    """Two exported networks side by side.
+
+    Attributes:
+      names: of the two, the one compared with first.
+      rows: (what, value of the first, value of the second).
+      difference: None where the graphs are equal op by op except for constants' values, else what
+        differs first.
+    """
+    names: tuple
+    rows: tuple
+    difference: object
+
+    def text(self):
+        """The table and the verdict."""
+        verdict = ('the graphs are equal op by op; only the values of constants differ: '
+                   'adversarial training costs nothing at inference')
+        if self.difference is not None:
+            verdict = f'the graphs are NOT equal: {self.difference}'
+        return f'{tables.to_text(tables.plain_table(("", *self.names), self.rows))}\n{verdict}'
+
+
+def prove(checkpoint, baseline, which=None, input_size=None, repeats=PROOF_REPEATS):
+    """Exports an improved network and its baseline and compares what they cost.
+
+    Args:
+      checkpoint, baseline: see `evaluating.load`.
+      which: which checkpoint of each run.
+      input_size: (height, width) of the picture; None is the crop size, or 513x513.
+      repeats: runs of each, in turns.
+
+    Returns:
+      Proof.
+    """
+    size = input_size
+    facts, runners, graphs = [], [], []
+    for segmentor, _, _ in evaluating.load_each((baseline, checkpoint), which):
+        size = size or segmentor.crop_size or (513, 513)
+        with tempfile.TemporaryDirectory(prefix='tf_advseg-') as folder:
+            saved_model.write(pathlib.Path(folder), segmentor)
+            runners.append(benchmark.exported_runner(folder))
+            written = (pathlib.Path(folder) / saved_model.FILE).stat().st_size
+        graph = saved_model.ExportedSegmentor(segmentor).signatures[
+            saved_model.CLASS_MAP].graph.as_graph_def()
+        graphs.append(structure(graph))
+        facts.append((f'{segmentors.parameter_count(segmentor)[0]:,}',
+                      f'{flops.total(segmentor, _computed(segmentor, size)) / 1e9:.3f}',
+                      f'{len(graphs[-1]):,}', f'{written:,}'))
+    image = np.random.default_rng(0).integers(0, 256, (1, *size, 3), np.uint8)
+    times = benchmark.interleaved([lambda run=run: run(image) for run in runners], repeats)
+    where = f'{size[0]}x{size[1]}'
+    rows = [(what, *values) for what, values in zip(
+        ('parameters', f'GFLOP of a {where} picture', 'operations in the graph', 'bytes on disk'),
+        zip(*facts))]
+    rows.append((f'ms of a {where} picture', *(f'{1e3 * statistics.median(t):.1f}' for t in times)))
+    rows.append(('latency ratio', '1.00', f'{np.median(times[1] / times[0]):.2f}'))
+    return Proof((str(baseline), str(checkpoint)), tuple(rows), _first_difference(*graphs))
+
+
+def _computed(segmentor, size):
+    """The size that a picture is padded to before the exported network sees it."""
+    stride = getattr(segmentor, 'output_stride', None) or 16
+    crop = segmentor.crop_size or 1
+    padded = pipeline.padded_sizes([size], np.broadcast_to(crop, [2]), stride)[0]
+    return tuple(int(side) for side in padded)
+
+
+def structure(graph):
+    """A graph without the values of its constants, as comparable lines, one an operation.
+
+    Args:
+      graph: tf.compat.v1.GraphDef; its functions are included, under names without the numbers
+        that TensorFlow adds.
+    """
+    blocks = [('', graph.node)] + [(function.signature.name, function.node_def)
+                                   for function in graph.library.function]
+    # Functions come in the order of a hash; the nodes of each in that of the tracing.
+    return [line for block in sorted(_lines(*block) for block in blocks) for line in block]
+
+
+def _lines(function, nodes):
+    lines = []
+    for node in nodes:
+        attributes = []
+        for key in sorted(node.attr):
+            value = node.attr[key]
+            if node.op == 'Const' and key == 'value':
+                value = f'{tf.dtypes.as_dtype(value.tensor.dtype).name} ' + str(
+                    [side.size for side in value.tensor.tensor_shape.dim])
+            attributes.append(f'{key}={value}')
+        line = ' '.join([function, node.name, f'({node.op})', *node.input, *attributes])
+        lines.append(re.sub(r'(__inference_\w+?|cond_\w+?)_\d+\b', r'\1', line))
+    return lines
+
+
+def _first_difference(first, second):
+    """Where two graphs part: an operation and the words that differ in it, or their lengths."""
+    for ours, theirs in zip(first, second):
+        if ours != theirs:
+            ours, theirs = ours.split(), theirs.split()
+            if ours[:2] != theirs[:2]:
+                return f'{" ".join(ours[:2])} and {" ".join(theirs[:2])}'
+            words = [' '.join(w for w in a if w not in b)[:80] or 'nothing more'
+                     for a, b in ((ours, theirs), (theirs, ours))]
+            return f'{" ".join(ours[:2])} has {words[0]} in one, {words[1]} in the other'
+    if len(first) != len(second):
+        return f'{len(first)} operations and {len(second)}'
+    return None

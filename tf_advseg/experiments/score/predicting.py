@@ -1,0 +1,267 @@
+"""Class maps of pictures on disk: what tools/predict.py does."""
+import concurrent.futures
+import dataclasses
+import hashlib
+import os
+import pathlib
+
+import numpy as np
+
+from tf_advseg.core import errors
+from tf_advseg.core import files
+from tf_advseg.core import journal
+from tf_advseg.core import output_folder
+from tf_advseg.core import progress
+from tf_advseg.data.readers import base
+from tf_advseg.evaluation import map_predictor
+from tf_advseg.evaluation import submission as submissions
+from tf_advseg.experiments.score import input_files
+from tf_advseg.reporting import panels
+from tf_advseg.run import networks
+
+STATE = 'predictions.jsonl'
+# A dot file: what lies in a submission's folder is packed and sent.
+SUBMISSION_STATE = '.predictions.jsonl'
+WRITERS = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What was predicted: (picture, files) each; what not: (picture, reason); kept from before."""
+    written: tuple
+    skipped: tuple
+    kept: tuple = ()
+
+
+def identity(checkpoint, which=None):
+    """SHA-256 of a model folder's contents: what tells one network's maps from another's.
+
+    Args:
+      checkpoint, which: see `networks.find`.
+    """
+    folder = networks.find(pathlib.Path(checkpoint).expanduser(), which)
+    digest = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob('*') if p.is_file()):
+        digest.update(f'{path.relative_to(folder).as_posix()} {files.sha256(path)}\n'.encode())
+    return digest.hexdigest()
+
+
+class _Maps:
+    """The usual files of a picture: palette PNG, overlay, on request confidence."""
+
+    state = STATE
+
+    def __init__(self, spec, output, confidence):
+        self._spec, self._output = spec, output
+        self._ends = ['', input_files.OVERLAY, *([input_files.CONFIDENCE] if confidence else [])]
+        self.translation = None
+
+    def names(self, root, pictures):
+        """One tuple of names, relative to the output folder, a picture."""
+        return [tuple(stem.with_name(f'{stem.name}{end}.png').as_posix() for end in self._ends)
+                for stem in input_files.output_names(root, pictures)]
+
+    def write(self, picture, names, image, ids, confidence):
+        """Writes a picture's files."""
+        del picture
+        paths = [self._output / name for name in names]
+        with files.disk_errors(paths[0].parent):
+            paths[0].parent.mkdir(parents=True, exist_ok=True)
+        panels.write_palette_png(paths[0], ids, self._spec.palette)
+        panels.write_png(paths[1], panels.overlay(image, ids, self._spec.palette))
+        if confidence is not None:
+            panels.write_png(paths[2], np.rint(255.0 * confidence).astype(np.uint8))
+
+
+class _Submission:
+    """The one file a picture that an evaluation server wants."""
+
+    state = SUBMISSION_STATE
+
+    def __init__(self, server, spec, output):
+        self._submission = submissions.Submission(server, spec)
+        self._output = output
+        self.translation = self._submission.translation
+
+    def names(self, root, pictures):
+        """See `_Maps`; UserError where the server knows no such picture, or two are the same."""
+        del root
+        names = [str(self._submission.path(path.stem, path)) for path in pictures]
+        first = {}
+        for name, path in zip(names, pictures):
+            if first.setdefault(name, path) != path:
+                raise errors.UserError(f'{path}: and {first[name]} would both be {name}; give '
+                                       'each picture once')
+        return [(name,) for name in names]
+
+    def write(self, picture, names, image, ids, confidence):
+        """See `_Maps`."""
+        del names, image, confidence
+        self._submission.write(self._output, picture.stem, ids)
+
+
+def predict(segmentor, spec, crop_size, sources, output, show=True, confidence=False,
+            submission=None, network='', **passes):
+    """Writes a palette PNG and an overlay for every picture; broken ones are skipped.
+
+    What an earlier call made of the same picture with the same network and passes is kept, if it
+    is whole: `output`/predictions.jsonl tells (.predictions.jsonl of a submission). What other
+    settings made of a picture that is predicted anew is deleted. EXIF orientation is not applied:
+    maps have the orientation of the stored pixels, as labels have.
+
+    Args:
+      segmentor: the network.
+      spec: its DatasetSpec: class names and palette.
+      crop_size: (h, w) it was trained at, or None.
+      sources: words for `input_files.find_all`.
+      output: folder for `<stem>.png` (mode P: pixel values are class ids) and
+        `<stem>_overlay.png`; made if absent.
+      show: whether to show progress.
+      confidence: also `<stem>_confidence.png`, grey: 255 times the chosen class's probability.
+      submission: one of submission.SERVERS: only its files are written.
+      network: what tells this network from others, see `identity`; '': nothing is kept.
+      **passes: of `predictions.MapPredictor`.
+
+    Returns:
+      Outcome.
+
+    Raises:
+      UserError: nothing to predict, or the output cannot be written or is where pictures lie.
+    """
+    output = output_folder.require_makeable(output)
+    if submission and confidence:
+        raise errors.UserError(f'--submission={submission}: the server wants class maps only; '
+                               'leave --confidence out')
+    root, pictures = input_files.find_all(sources, outside=output)
+    writer = (_Submission(submission, spec, output) if submission
+              else _Maps(spec, output, confidence))
+    names = writer.names(root, pictures)
+    _require_apart(output, root, pictures, names)
+    predictor = map_predictor.MapPredictor(
+        segmentor, crop_size, confidence=confidence, translation=writer.translation,
+        only_named=True, **passes)
+    settings = _digest(network, spec, crop_size, submission, passes) if network else None
+    entries = _entries(output / writer.state)
+    done = _done(entries, settings)
+    kept = [(path, files_) for path, files_ in zip(pictures, names)
+            if _whole(output, done.get(files_[0]), path, files_)]
+    ready = {path for path, _ in kept}
+    wanted = [(path, files_) for path, files_ in zip(pictures, names) if path not in ready]
+    stale = _Stale(output, entries, names)
+    written, skipped = _predict_each(predictor, writer, wanted, output, settings, stale, show)
+    return Outcome(tuple(written), tuple(skipped), tuple(kept))
+
+
+def _predict_each(predictor, writer, wanted, output, settings, stale, show):
+    """Predicts and writes (picture, names) pairs; returns (written, skipped)."""
+    written, skipped, log = [], [], None
+    with progress.Progress(len(wanted), 'pictures', enabled=show) as bar, \
+            concurrent.futures.ThreadPoolExecutor(WRITERS) as pool:
+        def readable():
+            for path, names in wanted:
+                try:
+                    yield path, names, base.read_picture(path)
+                except errors.UserError as error:
+                    skipped.append((path, str(error)))
+                    bar.update(1)
+
+        try:
+            for chunk in map_predictor.chunks(readable(), lambda item: item[2][..., 0].size,
+                                            map_predictor.AHEAD_BATCHES * predictor.batch_size):
+                found = predictor([image for _, _, image in chunk])
+                list(pool.map(lambda item, maps: writer.write(*item, *maps), chunk, found))
+                log = log or journal.Journal(output / writer.state)
+                for path, names, _ in chunk:
+                    stale.delete(path, names)  # before the entry: else a kill would keep them
+                    log.append('predicted', settings=settings, **_entry(output, path, names))
+                    written.append((path, names))
+                bar.update(len(chunk))
+        finally:
+            if log is not None:
+                log.close()
+    return written, skipped
+
+
+def _require_apart(output, root, pictures, names):
+    """UserError if a result would be written over a picture, or among pictures."""
+    # Not resolve(), which fails on links in a ring: those are broken pictures like others.
+    taken = {pathlib.Path(os.path.realpath(path)) for path in pictures}
+    target = output.resolve()
+    if target == root.resolve() or any(target / name in taken
+                                       for files_ in names for name in files_):
+        raise errors.UserError(f'{output}: is where the pictures lie, and they could be written '
+                               'over; choose another --output')
+
+
+def _digest(network, spec, crop_size, submission, passes):
+    """What one call's maps have in common, as a short text."""
+    told = files.to_json([network, spec.to_json(), crop_size, submission, sorted(passes.items())])
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
+
+
+def _entry(output, path, names):
+    """What is remembered of a picture: its own size and time, and the sizes of its files."""
+    stat = path.stat()
+    return {'picture': [os.path.realpath(path), stat.st_size, stat.st_mtime_ns],
+            'files': {name: (output / name).stat().st_size for name in names}}
+
+
+def _entries(state):
+    """What earlier calls wrote down of pictures, in their order."""
+    entries = journal.Journal.read(state) if state.is_file() else ()
+    return [entry for entry in entries if entry.get('files') and entry.get('picture')]
+
+
+def _done(entries, settings):
+    """{first file's name: entry} of earlier calls with these settings; later ones win."""
+    if settings is None:
+        return {}
+    done = {next(iter(entry['files'])): entry for entry in entries}
+    return {name: entry for name, entry in done.items() if entry.get('settings') == settings}
+
+
+class _Stale:
+    """Files of earlier calls that no longer belong to the picture they were made of.
+
+    Args:
+      output: the folder.
+      entries: of earlier calls.
+      names: files of the pictures of this call, none of which is ever deleted.
+    """
+
+    def __init__(self, output, entries, names):
+        self._output = output
+        self._kept = {name for files_ in names for name in files_}
+        owners = {}  # a file is the one's who wrote it last
+        for entry in entries:
+            first = next(iter(entry['files']))
+            owners.update({name: (entry['picture'][0], first, size)
+                           for name, size in entry['files'].items()})
+        self._files = {}
+        for name, (picture, first, size) in owners.items():
+            for owner in (('picture', picture), ('name', first)):
+                self._files.setdefault(owner, {})[name] = size
+
+    def delete(self, picture, names):
+        """Deletes what was made of the picture, or beside the first of its new files, before."""
+        old = {**self._files.get(('picture', os.path.realpath(picture)), {}),
+               **self._files.get(('name', names[0]), {})}
+        for name in sorted(old.keys() - self._kept):
+            path = self._output / name
+            inside = '..' not in pathlib.Path(name).parts and self._output in path.parents
+            # Nothing outside the folder is touched, whoever wrote the state; and a file of
+            # another size was put there by somebody else since.
+            if inside and path.is_file() and path.stat().st_size == old[name]:
+                with files.disk_errors(path):
+                    path.unlink()
+
+
+def _whole(output, entry, path, names):
+    """Whether an entry's files are all there as they were written, and of this very picture."""
+    if entry is None or not set(names) <= set(entry['files']):
+        return False
+    try:
+        return (_entry(output, path, entry['files'])
+                == {'picture': entry['picture'], 'files': entry['files']})
+    except OSError:
+        return False

@@ -1,0 +1,367 @@
+"""Grids of runs, one process each, resumable: what tools/sweep.py does."""
+import ast
+import dataclasses
+import itertools
+import pathlib
+import re
+import subprocess
+import sys
+
+import gin
+
+from tf_advseg.core import configuration
+from tf_advseg.core import errors
+from tf_advseg.core import files
+from tf_advseg.core import progress
+from tf_advseg.core import run_directory
+
+RESULTS, REPORT = 'results.json', 'report.html'
+# In these, runs that are tabled together may differ without a word.
+_NOT_TOLD = ('experiment.seed', 'experiment.data_dir', 'experiment.checkpoint',
+             'experiment.control_from')
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One run of a sweep.
+
+    Attributes:
+      settings: ((gin name, value as gin text), ...), one per grid axis.
+      seed: of the run.
+      folder: its run directory.
+      columns: the models that its configuration asks for, once `check` has looked.
+      control_from: the run directory of the first earlier cell of this seed that trains the same
+        control (`shared_control.differences`), once `check` has looked; None where there is none.
+    """
+    settings: tuple
+    seed: int
+    folder: pathlib.Path
+    columns: tuple = ()
+    control_from: object = None
+
+    @property
+    def name(self):
+        """The settings for a reader."""
+        return ' '.join(f'{_short(name)}={value}' for name, value in self.settings) or 'as given'
+
+    @property
+    def bindings(self):
+        """gin bindings that make the cell, its seed left out."""
+        return [f'{name} = {value}' for name, value in self.settings]
+
+    @property
+    def done(self):
+        """Whether the run has finished: its report is there, with every model asked for.
+
+        A run may have been made without its control (or with that alone); started again it makes
+        what is missing.
+        """
+        if not all((self.folder / name).is_file() for name in (RESULTS, REPORT)):
+            return False
+        if set(self.columns) <= set(files.read_json(self.folder / RESULTS)['models']):
+            return True
+        # LoAd's control takes as many propagations as LoAd took; after none there is none.
+        state = self.folder / 'lookahead' / 'state.json'
+        return state.is_file() and not files.read_json(state)['controller']['propagations']
+
+
+def _short(name):
+    return '.'.join(name.rsplit('/', 1)[-1].split('.')[-2:])
+
+
+def _split_values(text):
+    """Splits at the commas that stand in no bracket and no quotes."""
+    values, depth, quote, start = [], 0, '', 0
+    for place, sign in enumerate(text):
+        if quote:
+            quote = '' if sign == quote else quote
+        elif sign in '"\'':
+            quote = sign
+        elif sign in '([{':
+            depth += 1
+        elif sign in ')]}':
+            depth -= 1
+        elif sign == ',' and not depth:
+            values.append(text[start:place])
+            start = place + 1
+    return [value.strip() for value in (*values, text[start:])]
+
+
+def parse_axis(text):
+    """('name', ('value', ...)) from 'name=value1,value2'; words that are no literals are quoted.
+
+    Raises:
+      UserError: no name, no value, or a value twice.
+    """
+    name, equals, rest = text.partition('=')
+    values = _split_values(rest)
+    if not equals or not name.strip() or '' in values:
+        raise errors.UserError(f'--grid={text}: expected NAME=VALUE,VALUE,..., such as '
+                               'lookahead.balance=0.5,1')
+    if len(set(values)) != len(values):
+        raise errors.UserError(f'--grid={text}: a value is given twice')
+    return name.strip(), tuple(map(_as_gin, values))
+
+
+def _as_gin(value):
+    """A value as gin text: literals, references and macros as they are, other words quoted."""
+    if value.startswith(('@', '%')):
+        return value
+    try:
+        ast.literal_eval(value)
+        return value
+    except (ValueError, SyntaxError):
+        return repr(value)
+
+
+def parse_seeds(texts):
+    """Whole numbers from ['0', '1', ...].
+
+    Raises:
+      UserError: something else, or a seed twice.
+    """
+    if not texts or not all(text.strip().isdigit() for text in texts):
+        raise errors.UserError(f'--seeds={",".join(texts)}: expected whole numbers, such as 0,1,2')
+    seeds = [int(text) for text in texts]
+    if len(set(seeds)) != len(seeds):
+        raise errors.UserError(f'--seeds={",".join(texts)}: a seed is given twice')
+    return seeds
+
+
+def make_cells(workdir, axes, seeds):
+    """Every combination of the axes' values, each with every seed.
+
+    Args:
+      workdir: the sweep's folder; a cell's is `<workdir>/<settings>/seed<n>`.
+      axes: list of `parse_axis`.
+      seeds: whole numbers.
+
+    Returns:
+      list of `Cell`, seeds innermost.
+
+    Raises:
+      UserError: an axis given twice.
+    """
+    names = [name for name, _ in axes]
+    for name in names:
+        if names.count(name) > 1:
+            raise errors.UserError(f'--grid: {name} is given twice; list its values in one')
+    cells = []
+    for values in itertools.product(*(values for _, values in axes)):
+        settings = tuple(zip(names, values))
+        folder = pathlib.Path(workdir) / _folder_name(settings)
+        cells += [Cell(settings, seed, folder / f'seed{seed}') for seed in seeds]
+    return cells
+
+
+def _folder_name(settings):
+    """A file name that says the settings; a digest keeps it unique where signs had to go."""
+    text = ','.join(f'{_short(name)}={value}' for name, value in settings) or 'as_given'
+    plain = re.sub(r'[^\w.,=+-]+', '_', text)
+    if plain == text and len(plain) <= 120:
+        return plain
+    import hashlib
+    full = ','.join(f'{name}={value}' for name, value in settings)
+    return f'{plain[:110]}-{hashlib.sha256(full.encode()).hexdigest()[:6]}'
+
+
+def check(cells, gin_files, gin_params, data_dir=None, checkpoint=None):
+    """Parses every cell's configuration, so that a typo costs seconds; finished ones must agree.
+
+    Returns:
+      list of `Cell`: the same, with their columns.
+
+    Raises:
+      UserError: a name or value that gin does not take, or a finished run of another
+        configuration, or of the other lane, in a cell's folder.
+    """
+    from tf_advseg.experiments.train import run_results
+    from tf_advseg.experiments.train import training
+    known, trained = [], []
+    for cell in cells:
+        bindings = [f'experiment.seed = {cell.seed}',
+                    *_path_bindings(data_dir, start_of(checkpoint, cell.seed)),
+                    *gin_params, *cell.bindings]
+        configuration.parse(gin_files, bindings)
+        text, path = configuration.config_text(), cell.folder / 'config.gin'
+        if path.is_file():
+            changed = configuration.differences(path.read_text(encoding='utf-8'), text,
+                                                training.MAY_CHANGE)
+            if changed:
+                raise errors.UserError(f'{cell.folder}: was made with another configuration: '
+                                       f'{"; ".join(changed[:3])}; choose another --workdir')
+            run_directory.require_lane(cell.folder)
+        cell = dataclasses.replace(cell, columns=_asked_for())
+        if run_results.CONTROL in cell.columns and _takes_turns():
+            cell = dataclasses.replace(cell, control_from=_trains_the_same(trained, cell, text))
+            trained.append((cell, text))
+        known.append(cell)
+    return known
+
+
+def _trains_the_same(trained, cell, text):
+    """Folder of the first cell of the same seed whose control is this one's, or None.
+
+    Args:
+      trained: [(an earlier cell that trains its control, its configuration)].
+      cell, text: the cell, and its configuration.
+    """
+    from tf_advseg.experiments.train import shared_control
+    return next((other.folder for other, old in trained if other.seed == cell.seed
+                 and not shared_control.differences(old, text)), None)
+
+
+def _takes_turns():
+    """Whether the parsed configuration is of a method whose control hangs on no adversary."""
+    from tf_advseg.experiments.train import method_stage
+    from tf_advseg.experiments.train import training
+    return gin.get_bindings(training.experiment).get('method', 'load') in method_stage.METHODS
+
+
+def _asked_for():
+    """The columns of results.json that the parsed configuration makes a run fill."""
+    from tf_advseg.experiments.train import method_stage
+    from tf_advseg.experiments.train import run_results
+    from tf_advseg.experiments.train import training
+    given = gin.get_bindings(training.experiment)
+    method = given.get('method', 'load')
+    if method not in run_results.TITLES:
+        return ()
+    alone = method in method_stage.METHODS and gin.get_bindings(
+        method_stage.adversarial_stage).get('only_control', False)
+    control = alone or given.get('control', True)
+    return (*(() if alone else (run_results.TITLES[method],)),
+            *((run_results.CONTROL,) if control else ()))
+
+
+def start_of(checkpoint, seed):
+    """The starting weights of a seed: '{seed}' in the path stands for it; None stays None."""
+    return None if checkpoint is None else str(checkpoint).replace('{seed}', str(seed))
+
+
+def _path_bindings(data_dir, checkpoint):
+    given = (('data_dir', data_dir), ('checkpoint', checkpoint))
+    return [f'experiment.{name} = {value!r}' for name, value in given if value is not None]
+
+
+def train_command():
+    """The words that start the training tool, from a checkout or an installed package."""
+    script = configuration.gin_root().parent / 'tools' / 'train.py'
+    if script.is_file():
+        return [sys.executable, str(script)]
+    return [sys.executable, '-m', 'tf_advseg.tools.train']
+
+
+def cell_command(cell, gin_files, gin_params, data_dir=None, checkpoint=None, strategy=None,
+                 prefix=None):
+    """The command line of a cell's run."""
+    words = list(prefix or train_command())
+    words += [f'--gin_file={name}' for name in gin_files]
+    words += [f'--gin_param={text}' for text in (*gin_params, *cell.bindings)]
+    if cell.control_from is not None and (cell.control_from / 'config.gin').is_file():
+        words.append(f'--gin_param=experiment.control_from = {str(cell.control_from)!r}')
+    words += [f'--seed={cell.seed}', f'--workdir={cell.folder}']
+    given = (('data_dir', data_dir), ('checkpoint', start_of(checkpoint, cell.seed)),
+             ('strategy', strategy))
+    return words + [f'--{name}={value}' for name, value in given if value is not None]
+
+
+def run_cells(cells, workdir, command, show=True):
+    """Runs what is not done, one process after another; a failure stops none of the others.
+
+    Args:
+      cells: list of `Cell`.
+      workdir: the sweep's folder; what the runs print goes to <workdir>/logs.
+      command: function(Cell) -> list of words.
+      show: whether to show progress.
+
+    Returns:
+      list of (Cell, last line of its output) of the runs that failed.
+    """
+    logs = pathlib.Path(workdir) / 'logs'
+    with files.disk_errors(logs):
+        logs.mkdir(parents=True, exist_ok=True)
+    failed = []
+    waiting = [cell for cell in cells if not cell.done]
+    with progress.Progress(len(waiting), 'runs', enabled=show) as bar:
+        for cell in waiting:
+            cell.folder.parent.mkdir(parents=True, exist_ok=True)
+            path = logs / f'{cell.folder.parent.name}-seed{cell.seed}.log'
+            with files.disk_errors(path), open(path, 'ab') as log:
+                code = subprocess.run(command(cell), stdout=log, stderr=log,
+                                      stdin=subprocess.DEVNULL, check=False).returncode
+            if code or not cell.done:
+                lines = path.read_text('utf-8', 'replace').strip().splitlines() or ['no output']
+                failed.append((cell, f'exit code {code}: {lines[-1]}'))
+            bar.update(1, failed=len(failed))
+    return failed
+
+
+def collect_runs(paths):
+    """`collect` of finished runs that no grid made, as one cell: each seed with its own start, say.
+
+    Args:
+      paths: run directories.
+
+    Raises:
+      UserError: a run is not finished, is of another method or data set than the first, or has the
+        seed of another.
+    """
+    found, first = {}, None
+    for path in map(pathlib.Path, paths):
+        if not all((path / name).is_file() for name in (RESULTS, REPORT)):
+            raise errors.UserError(f'{path}: not a finished run (no {RESULTS} and {REPORT}); start '
+                                   'its command again, or leave it out')
+        results = files.read_json(path / RESULTS)
+        kind = results.get('dataset'), results.get('subject')
+        first = first or (path, kind)
+        if kind != first[1]:
+            raise errors.UserError(f'{path}: {kind[1]} on {kind[0]}, but {first[0]} is '
+                                   f'{first[1][1]} on {first[1][0]}; give runs of one kind')
+        if results['seed'] in found:
+            raise errors.UserError(f'{path}: seed {results["seed"]} is there twice; runs of one '
+                                   'seed are no independent draws')
+        found[results['seed']] = _told(results)
+    return {'given runs': found}
+
+
+def configurations_told(paths):
+    """A line on the settings in which runs differ; '' where one configuration made them all.
+
+    The seed, and where the start, the data and a control are from, do not count.
+
+    Args:
+      paths: run directories.
+    """
+    texts = {path: (path / 'config.gin').read_text(encoding='utf-8')
+             for path in map(pathlib.Path, paths) if (path / 'config.gin').is_file()}
+    found = {}
+    for path, text in texts.items():
+        for line in configuration.differences(next(iter(texts.values())), text, _NOT_TOLD):
+            name, _, values = line.partition(': ')
+            found.setdefault(name, f'{_short(name)} {values} in {path}')
+    more = f'; and {len(found) - 3} more' if len(found) > 3 else ''
+    return (f'not one configuration made these runs: {"; ".join(list(found.values())[:3])}{more}'
+            if found else '')
+
+
+def _told(results):
+    """What a table needs of results.json; a start of random weights is left out."""
+    models = {name: found for name, found in results['models'].items()
+              if not (results.get('starts_random') and name == 'Stage 1')}
+    return {'subject': results.get('subject', list(models)[-1]), 'models': models}
+
+
+def collect(cells):
+    """What the runs that are done found.
+
+    Returns:
+      {cell name: {seed: {'subject': the method's column, 'models': {column: {split: summary}}}}}
+      in grid order; a start of random weights is left out.
+    """
+    found = {}
+    for cell in cells:
+        runs = found.setdefault(cell.name, {})
+        if cell.done:
+            runs[cell.seed] = _told(files.read_json(cell.folder / RESULTS))
+    return found

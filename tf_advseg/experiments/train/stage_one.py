@@ -1,0 +1,205 @@
+"""Stage 1 (LoAd, section 2): cross-entropy "up to a reasonable performance"."""
+import dataclasses
+
+import gin
+
+from tf_advseg.data import pipeline
+from tf_advseg.data.augmentation import recipes
+from tf_advseg.evaluation import metrics as figures
+from tf_advseg.methods import cross_entropy
+from tf_advseg.models import segmentor as segmentors
+from tf_advseg.run import averaged
+from tf_advseg.run import context as contexts
+from tf_advseg.run import networks
+from tf_advseg.training import alternation
+from tf_advseg.training import averaging
+from tf_advseg.training import loop
+from tf_advseg.training import optimizers
+from tf_advseg.training import schedules
+from tf_advseg.training import stages
+
+NAME = 'stage1'
+AVERAGED = 'stage1_averaged'
+# Settings that came later: at these values they are left out of what a stage is recognised by, so
+# that a run that was begun before them goes on.
+_LATER = {'optimizer': 'sgd', 'min_scale': 1.0, 'max_scale': 1.0, 'scale_step': 0.25,
+          'size_range': None, 'nesterov': False, 'augmentation': None}
+
+
+@gin.configurable
+def stage_one(weighted_epochs=4, epochs=8, batch_size=7, learning_rate=1e-4, schedule='constant',
+              momentum=0.9, fine_tune_batch_norm=None, flip=True, evaluate_every_epochs=1,
+              optimizer='sgd', min_scale=1.0, max_scale=1.0, scale_step=0.25, size_range=None,
+              nesterov=False, augmentation=None):
+    """The settings of Stage 1; section 4 ("Stanford Background dataset") gives the defaults.
+
+    Args:
+      weighted_epochs: epochs of weighted CE, first.
+      epochs: epochs of CE, then.
+      batch_size: 7 in the paper.
+      learning_rate: 1e-4 and constant in the paper. Not enough from the folded MobileNetV2 of the
+        zoo: 5e-3 with schedule='poly' there.
+      schedule: 'constant', 'poly' (power 0.9 over all epochs) or 'step'; the last two have settings
+        of their own, slow start included: `schedules.polynomial_decay`, `schedules.step_decay`.
+      momentum: not printed; 0.9 is the official DeepLab code's.
+      fine_tune_batch_norm: whether batch norm uses and updates batch statistics; None for what the
+        network was built with: False, but for `deeplab_residual`, which starts from nothing.
+      flip: random horizontal flips.
+      evaluate_every_epochs: hold-out evaluations for the curve; 0 for none.
+      optimizer: 'sgd' (Keras) or 'momentum' (TensorFlow 1's, the official DeepLab code's), or any
+        other of `optimizers.OPTIMIZERS`.
+      min_scale, max_scale, scale_step: random resizing before the crop, see
+        `official_preprocessing.RandomScale`; 0.5, 2.0 and 0.25 in the official code, none here.
+      size_range: (min_size, max_size, factor) of `official_preprocessing.SizeRange`, which resizes
+        every picture first; None for none. The hold-out's pictures are never resized.
+      nesterov: of 'sgd' and 'momentum'; Hung et al. train their segmentor so.
+      augmentation: a recipe by name (`data.augmentation.recipes`: 'flip', 'deeplab', 'hung', 'zhu', each with
+        '+photometric' or not) in place of flip, the scales and the size range; None for those.
+
+    Returns:
+      dict of the settings.
+    """
+    return dict(locals())
+
+
+def run(context, segmentor, start, average=False, random=False):
+    """Runs Stage 1, or takes up its result.
+
+    Args:
+      context: run.context.Context.
+      segmentor: built in the strategy's scope; ends with Stage 1's weights.
+      start: JSON-able: what the weights are that it starts from.
+      average: whether `averaging.swa` counts here: where Stage 1 is all there is. The averaged
+        model lies in checkpoints/stage1_averaged then.
+      random: whether some of the starting weights are random, to be told again on a resume.
+
+    Returns:
+      dict with 'epochs', 'steps', 'seconds', 'random' and the mIoU on the hold-out; with averaged
+      weights what `averaged.save` says of them, as 'averaged'.
+
+    Raises:
+      UserError: a setting out of range.
+    """
+    settings = _resolved(stage_one(), segmentor)
+    epochs = settings['weighted_epochs'] + settings['epochs']
+    swa = averaging.swa()
+    average = average and swa.enabled and epochs > 0
+    ran = []
+
+    def work(folder):
+        ran.append(True)
+        result = _train(context, segmentor, settings, folder, swa if average else None) if (
+            epochs) else {'steps': 0, 'seconds': 0.0}
+        miou = float(figures.mean_iou(context.holdout_evaluator(segmentor).run()))
+        networks.save(context.run.checkpoints / NAME, segmentor, context.description,
+                      context.data.spec, context.chief, holdout_miou=miou)
+        return {**result, 'epochs': epochs, 'holdout_miou': miou, 'random': random}
+
+    result = stages.run_stage(context.run.stages, NAME, {
+        'settings': _identity(settings), 'start': start, 'model': context.description,
+        'seed': context.streams.seed_value, 'crop_size': list(context.crop_size),
+        'train': stages.settings_hash(context.data.train),
+        **({'swa': dataclasses.asdict(swa)} if average else {})}, work, context.chief)
+    context.barrier()
+    if not ran:
+        networks.load_weights(context.run.checkpoints / NAME, segmentor)
+    return result
+
+
+def check(context, segmentor):
+    """Puts Stage 1 together and trains nothing: for what is long and comes before it.
+
+    Args:
+      context, segmentor: see `run`.
+
+    Raises:
+      UserError: a setting out of range.
+    """
+    settings = _resolved(stage_one(), segmentor)
+    _recipe(settings)
+    _method(context, segmentor, settings, max(1, _steps(context, settings)[1]))
+
+
+def _steps(context, settings):
+    """(steps of weighted CE, steps in all)."""
+    # The last batch of an epoch runs into the next epoch: no picture is left out.
+    pictures, size = len(context.data.train), settings['batch_size']
+    weighted = round(settings['weighted_epochs'] * pictures / size)
+    return weighted, weighted + round(settings['epochs'] * pictures / size)
+
+
+def _method(context, segmentor, settings, steps):
+    """`cross_entropy.CrossEntropy` with its optimizer."""
+    rate = schedules.make_schedule(settings['schedule'], settings['learning_rate'], steps,
+                                   'stage_one')
+    with context.strategy.scope():
+        optimizer = optimizers.make_optimizer(settings['optimizer'], rate, settings['momentum'],
+                                              settings['nesterov'])
+        return cross_entropy.cross_entropy(
+            segmentor, optimizer, context.data.records.average_class_counts(context.data.train))
+
+
+def _resolved(settings, segmentor):
+    """The settings with the network's own word on batch norm where they have none."""
+    live = settings['fine_tune_batch_norm']
+    return {**settings, 'fine_tune_batch_norm': bool(
+        segmentor.fine_tune_batch_norm if live is None else live)}
+
+
+def _identity(settings):
+    """The resolved settings that a finished Stage 1 is recognised by.
+
+    A recipe by name stands there with all that it says, since gin may have changed it.
+    """
+    identity = {name: value for name, value in settings.items()
+                if name not in _LATER or value != _LATER[name]}
+    if settings['augmentation'] is not None:
+        identity['recipe'] = dataclasses.asdict(_recipe(settings))
+    return identity
+
+
+def _recipe(settings):
+    """The `recipes.Recipe` that the settings spell."""
+    return recipes.of_settings('stage_one', *(settings[name] for name in (
+        'augmentation', 'flip', 'min_scale', 'max_scale', 'scale_step', 'size_range')))
+
+
+def _train(context, segmentor, settings, folder, swa=None):
+    """Trains; with `swa`, an `averaging.Settings`, the averaged model is saved as well."""
+    data = context.data
+    weighted, steps = _steps(context, settings)
+    frozen = segmentor.fine_tune_batch_norm
+    segmentor.fine_tune_batch_norm = settings['fine_tune_batch_norm']
+    method = _method(context, segmentor, settings, steps)
+    with context.strategy.scope():
+        average = None if swa is None else swa.build(segmentor, steps)
+    stepper = loop.Stepper(method, context.strategy)
+    evaluator = context.holdout_evaluator(segmentor)
+    every = round(settings['evaluate_every_epochs'] * len(data.train) / settings['batch_size'])
+
+    def evaluate(_):
+        counts = evaluator.run()
+        return [{'hold_out/miou': float(figures.mean_iou(counts)),
+                 'hold_out/pixel_accuracy': float(figures.pixel_accuracy(counts))}]
+
+    recipe = _recipe(settings)
+
+    def batches(_, first_step):
+        return pipeline.training_batches(data.records, data.train, settings['batch_size'],
+                                         context.crop_size, context.streams, first_step,
+                                         recipe=recipe,
+                                         pad_value=segmentors.padding_colour(segmentor))
+
+    metrics = contexts.BoardedJournal(context.journal(context.run.metrics_path),
+                                      context.board(NAME))
+    plan = alternation.Sequence(
+        steps, lambda step: 'weighted' if step < weighted else 'segmentor')
+    seconds = loop.train(stepper, method, batches, plan, folder, context.strategy, context.streams,
+                         metrics, 'stage 1', evaluate_every=every, evaluate=evaluate,
+                         average=average)
+    result = {'steps': steps, 'seconds': seconds}
+    if average is not None:
+        result['averaged'] = averaged.save(context, segmentor, average, swa,
+                                           context.run.checkpoints / AVERAGED, batches(None, 0))
+    segmentor.fine_tune_batch_norm = frozen
+    return result

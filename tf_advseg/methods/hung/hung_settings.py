@@ -1,0 +1,240 @@
+"""The settings of Hung et al.'s method: the paper's, and how the published code differs.
+
+What the code does is told by reading it (github.com/hfslyc/AdvSemiSeg, train.py and
+dataset/voc_dataset.py, of 2018); nothing of it is copied.
+"""
+import dataclasses
+from typing import Optional
+
+import gin
+
+from tf_advseg.core import arguments
+from tf_advseg.core import errors
+from tf_advseg.methods import step_parts
+
+TERMS = ('adv', 'semi', 'adv+semi', 'self_training')
+NORMALISERS = ('all', 'selected')
+FAKES = ('labelled', 'all')
+DECAYS = ('constant', 'poly')
+SELECTIONS = ('threshold', 'share')
+
+# Deviation: (settings, what the code does). Two more are of other rooms and stand in
+# gin/methods/hung_published_code.gin: an ASPP of two rates, and no Nesterov momentum.
+PUBLISHED_CODE = {
+    'weights': ({'adversarial_weight': 0.1},
+                'lambda_adv 0.1 where nothing is given (its README gives the paper\'s 0.01)'),
+    'weight_decay': ({'l2_weight': 5e-4}, 'weight decay 5e-4 where the paper has 1e-4'),
+    'starts': ({'adversarial_start': 0},
+               'L_adv of unlabelled pictures from the first step, L_semi alone after 5000'),
+    'fakes': ({'discriminator_fakes': 'all'},
+              'the discriminator learns from predictions of unlabelled pictures as well'),
+    'second_truths': ({'second_truths': True},
+                      'its truths are of other pictures, cropped otherwise: an independent loader'),
+    'normaliser': ({'semi_normaliser': 'selected'},
+                   'L_semi is the mean over the selected pixels: few weigh as much as many'),
+    'early_out': ({'early_out': True},
+                  'where L_semi selects nothing, L_adv of unlabelled pictures is dropped, too'),
+    'masks': ({'mask_predictions': False},
+              'predictions reach the discriminator unmasked, and of unlabelled pictures the '
+              'padding counts'),
+}
+
+# What the control trains by, too. `published_code` may set some of them: a stage's identity tells.
+_OF_THE_CONTROL = ('reduction', 'l2_weight', 'classifier_multiplier')
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """See `hung`; `published_code` is resolved here."""
+    terms: str
+    adversarial_weight: float
+    unlabelled_adversarial_weight: float
+    semi_weight: float
+    threshold: float
+    semi_start: float
+    adversarial_start: float
+    reduction: str
+    semi_normaliser: str
+    discriminator_fakes: str
+    second_truths: bool
+    early_out: bool
+    mask_predictions: bool
+    map_stride: int
+    l2_weight: float
+    classifier_multiplier: float
+    adversarial_decay: str
+    adversarial_limit: Optional[float]
+    self_training_by: str
+    self_training_threshold: float
+    self_training_share: float
+    unlabelled_batch_size: Optional[int]
+    deviations: tuple = ()
+
+    @property
+    def needs_discriminator(self):
+        """bool: whether a discriminator is trained."""
+        return self.terms != 'self_training'
+
+    @property
+    def needs_unlabelled(self):
+        """bool: whether unlabelled pictures are learnt from."""
+        return self.terms != 'adv'
+
+    def starts(self, steps):
+        """(step from which unlabelled pictures come in with L_adv, step from which with L_semi).
+
+        Args:
+          steps: of the stage.
+
+        Raises:
+          UserError: L_adv's is after L_semi's.
+        """
+        found = tuple(round(start * steps) if isinstance(start, float) else start
+                      for start in (self.adversarial_start, self.semi_start))
+        if found[0] > found[1]:
+            raise errors.UserError(f'hung.adversarial_start = {self.adversarial_start} is after '
+                                   f'hung.semi_start = {self.semi_start}; unlabelled pictures come '
+                                   'in with L_adv first, or with both at once')
+        return found
+
+    @property
+    def adversarial_weights(self):
+        """(lambda_adv of labelled, of unlabelled pictures) as they count: 0 without that term."""
+        if 'adv' not in self.terms:
+            return 0.0, 0.0
+        return self.adversarial_weight, self.unlabelled_adversarial_weight
+
+    @property
+    def of_control(self):
+        """dict: what the control hangs on, too."""
+        return {name: getattr(self, name) for name in _OF_THE_CONTROL}
+
+    def about(self):
+        """A sentence or two for a reader, without the last stop."""
+        at = (f'the discriminator takes them for a truth with more than {self.threshold:g}'
+              if self.needs_discriminator else 'softmax is surest')
+        semi = f'L_semi, on unlabelled ones: cross-entropy with the predicted class where {at}'
+        terms = ['L_ce, cross-entropy on labelled pictures']
+        if 'adv' in self.terms:
+            terms.append('L_adv, which a discriminator is to take the predictions for truths by')
+        if self.needs_unlabelled:
+            terms.append(semi)
+        named = '; '.join(terms)
+        if self.needs_discriminator:
+            stride = self.map_stride
+            named += ('; maps of full size' if stride == 1 else
+                      f'; maps of a point for {stride} x {stride} pixels')
+        else:
+            named += '; no discriminator'
+        if self.acting_deviations:
+            named += f'; as the published code in {", ".join(self.acting_deviations)}'
+        return named
+
+    @property
+    def acting_deviations(self):
+        """Those of `deviations` that change anything where these terms are learnt from."""
+        idle = {'adv': ('starts', 'fakes', 'normaliser', 'early_out'),
+                'semi': ('weights', 'starts', 'early_out'), 'adv+semi': (),
+                'self_training': ('weights', 'starts', 'fakes', 'second_truths', 'early_out')}
+        return tuple(name for name in self.deviations if name not in idle[self.terms])
+
+
+OF_THE_METHOD_ALONE = tuple(
+    field.name for field in dataclasses.fields(Settings)
+    if field.name not in (*_OF_THE_CONTROL, 'deviations')) + ('published_code',)
+
+
+# The settings are many because the paper and its code differ in so many: gin names each.
+@gin.configurable
+def hung(terms='adv+semi', adversarial_weight=0.01, unlabelled_adversarial_weight=0.001,
+         semi_weight=0.1, threshold=0.2, semi_start=5000, adversarial_start=None,
+         reduction='mean', semi_normaliser='all', discriminator_fakes='labelled',
+         second_truths=False, early_out=False, mask_predictions=True, map_stride=1,
+         l2_weight=1e-4, classifier_multiplier=1.0, adversarial_decay='constant',
+         adversarial_limit=None, self_training_by='share', self_training_threshold=0.9,
+         self_training_share=0.7, unlabelled_batch_size=None, published_code=()):
+    """The settings of a run of `methods.hung.hung.Hung`.
+
+    Args:
+      terms: what is learnt from beside L_ce: 'adv' (L_adv of labelled pictures), 'adv+semi' (L_adv
+        of all and L_semi), 'semi' (L_semi alone: Table 6), 'self_training' (L_semi at points that
+        softmax selects, with no discriminator: a control).
+      adversarial_weight: lambda_adv of labelled pictures.
+      unlabelled_adversarial_weight: lambda_adv of unlabelled ones.
+      semi_weight: lambda_semi.
+      threshold: T_semi; 0 selects everything, 1 nothing.
+      semi_start: steps before unlabelled pictures come in; below 1 a share of the stage's steps.
+      adversarial_start: the same of their coming in with L_adv; None for semi_start.
+      reduction: 'mean' or 'sum', see the method's docstring.
+      semi_normaliser: 'all' points of the unlabelled pictures, or the 'selected' ones.
+      discriminator_fakes: predictions of 'labelled' pictures, or 'all'.
+      second_truths: the discriminator's truths are of other labelled pictures, shuffled and cropped
+        by themselves.
+      early_out: see `PUBLISHED_CODE`.
+      mask_predictions: unlabelled pixels and padding are zero in the maps of predictions.
+      map_stride: int, pixels from one point of the discriminator's maps to the next.
+      l2_weight: weight decay in slim's sense, on convolution kernels that are not depthwise.
+      classifier_multiplier: on the gradient of the last layer, weight decay included.
+      adversarial_decay: 'constant', or 'poly': lambda_adv of both kinds times (1 - t / T)^0.9.
+      adversarial_limit: None, or how large the weighted adversarial gradient in the segmentor's
+        logits may be, in those of cross-entropy; it is scaled down to that.
+      self_training_by: 'share' (the surest points of each picture) or 'threshold' (a probability).
+      self_training_threshold, self_training_share: see there.
+      unlabelled_batch_size: unlabelled pictures of a step; None for as many as labelled ones.
+      published_code: names of `PUBLISHED_CODE`, or 'all': these settings are the code's, whatever
+        was given for them.
+
+    Returns:
+      Settings.
+
+    Raises:
+      UserError: a setting out of range.
+    """
+    given = {name: value for name, value in locals().items() if name != 'published_code'}
+    _check(given)
+    deviations = _deviations(published_code)
+    for name in deviations:
+        given.update(PUBLISHED_CODE[name][0])
+    if given['adversarial_start'] is None:
+        given['adversarial_start'] = semi_start
+    return Settings(**given, deviations=deviations)
+
+
+def _deviations(published_code):
+    """Names of `PUBLISHED_CODE`, in its order."""
+    if published_code == 'all':
+        return tuple(PUBLISHED_CODE)
+    names = (published_code,) if isinstance(published_code, str) else published_code
+    if not isinstance(names, (list, tuple)):
+        raise errors.UserError(f'hung.published_code = {published_code!r}: expected names such as '
+                               "('normaliser', 'early_out'), 'all', or () for the paper")
+    for name in names:
+        errors.require_one_of('hung.published_code', name, (*PUBLISHED_CODE, 'all'))
+    return tuple(name for name in PUBLISHED_CODE if name in names)
+
+
+def _check(given):
+    """UserError for a setting out of range."""
+    for name, choices in (('terms', TERMS), ('reduction', step_parts.REDUCTIONS),
+                          ('semi_normaliser', NORMALISERS), ('discriminator_fakes', FAKES),
+                          ('adversarial_decay', DECAYS), ('self_training_by', SELECTIONS)):
+        errors.require_one_of(f'hung.{name}', given[name], choices)
+    for name in ('adversarial_weight', 'unlabelled_adversarial_weight', 'semi_weight', 'l2_weight'):
+        arguments.require_number('hung', name, given[name], least=0)
+    for name in ('threshold', 'self_training_threshold', 'self_training_share'):
+        arguments.require_number('hung', name, given[name], least=0, most=1)
+    arguments.require_number('hung', 'classifier_multiplier', given['classifier_multiplier'],
+                             above=0)
+    arguments.require_number('hung', 'map_stride', given['map_stride'], least=1, whole=True)
+    for name in ('semi_start', 'adversarial_start'):
+        if given[name] is not None:
+            share = {'below': 1} if isinstance(given[name], float) else {'whole': True}
+            arguments.require_number('hung', name, given[name], least=0, **share,
+                                     hint="whole steps, or a share of the stage's such as 0.25")
+    if given['unlabelled_batch_size'] is not None:
+        arguments.require_number('hung', 'unlabelled_batch_size', given['unlabelled_batch_size'],
+                                 least=1, whole=True)
+    if given['adversarial_limit'] is not None:
+        arguments.require_number('hung', 'adversarial_limit', given['adversarial_limit'], above=0)
+    for name in ('second_truths', 'early_out', 'mask_predictions'):
+        arguments.require_flag('hung', name, given[name])

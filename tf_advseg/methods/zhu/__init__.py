@@ -1,0 +1,1 @@
+"""Zhu et al. (2018): SegGAN and SegWGAN."""

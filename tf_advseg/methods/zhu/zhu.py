@@ -1,0 +1,359 @@
+"""Zhu et al. (2018), SegGAN and SegWGAN: a GAN that redraws pictures from masks serves as a loss.
+
+Phase 1, on the truths Y and their pictures I:
+
+    generator       100 l_C + l_A                                            eq. 16
+    discriminator   maximises log D(Y, I) + log(1 - D(Y, G(Y)))              eq. 7
+                    or, Wasserstein, D(Y, I) - D(Y, G(Y))                    eq. 8, its sign mended
+    l_C = |I - G(Y)|_1                                                       eq. 4
+    l_A = -log D(Y, G(Y)), or -D(Y, G(Y))                                    eqs 5 and 6
+
+Phase 2, G and D frozen, P the segmentor's soft map in the place of Y:
+
+    segmentor       l_S + 0.1 l_C + 0.1 l_A                                  eq. 2
+
+The gradient reaches the segmentor through D and G. G's dropout is its noise z and acts in both
+phases; batch norm, where there is any, uses its moving statistics in phase 2.
+
+What the paper leaves open, methods/zhu/zhu_settings.py settles by parameters; what the networks are,
+adversaries/reconstruction.py has; gin/methods/zhu.gin the optimizers. In both phases:
+  * pixels without a label, padding among them, are 0 in masks and in pictures (which is the grey
+    that crops are padded with), whether redrawn or not, and count in no l_C;
+  * in phase 1 one forward pass of either network serves both losses of a step (eqs 12 and 13: "in
+    each iteration, we sample a mini-batch [...] then update each parameter"); the Wasserstein
+    form's further steps of the critic take batches of their own;
+  * the segmentor is given as it is: Stage 1, where there is one, is "after [...] the segmentation
+    model have been fine-tuned" (section 4.2).
+"""
+import dataclasses
+import hashlib
+
+import tensorflow as tf
+
+from tf_advseg.adversaries import label_maps
+from tf_advseg.losses import adversarial
+from tf_advseg.losses import wasserstein
+from tf_advseg.methods import step_parts
+from tf_advseg.methods import two_networks
+from tf_advseg.methods.zhu import zhu_settings
+from tf_advseg.models import resize
+
+# What the control trains by, too.
+_OF_THE_CONTROL = ('reduction', 'l2_weight')
+
+
+class Redrawing:
+    """A generator and a discriminator, and the losses that they make of masks and pictures.
+
+    Args:
+      generator, discriminator: from adversaries/reconstruction.
+      settings: zhu_settings.GanSettings.
+      digest: what `digest` said of these weights when they were written down, or None.
+    """
+
+    def __init__(self, generator, discriminator, settings, digest=None):
+        self.generator, self.discriminator, self.settings = generator, discriminator, settings
+        self._digest = digest
+
+    def grid(self, labels):
+        """int32 [2]: sides of masks and redrawn pictures for labels int [b, h, w]."""
+        return (tf.shape(labels)[1:3] - 1) // self.settings.map_stride + 1
+
+    def labelled(self, labels):
+        """Which points of the grid have a label: float32 [b, h', w', 1]."""
+        at = label_maps.labels_at(labels, self.grid(labels))
+        return tf.cast(tf.not_equal(at, label_maps.IGNORE_LABEL), tf.float32)[..., None]
+
+    def true_masks(self, labels):
+        """Y, one-hot float32 [b, h', w', C], zero without a label."""
+        at = label_maps.labels_at(labels, self.grid(labels))
+        return tf.one_hot(at, self.generator.num_classes)
+
+    def soft_masks(self, logits, labels):
+        """P, probabilities float32 [b, h', w', C], zero without a label."""
+        maps = tf.nn.softmax(resize.resize_bilinear(logits, self.grid(labels)))
+        return maps * self.labelled(labels)
+
+    def pictures(self, image, labels):
+        """I on the grid, float32 [b, h', w', 3] in [-1, 1], zero without a label.
+
+        It lies under the masks to the pixel where sides are k * map_stride + 1, as crops are; at
+        others up to map_stride - 1 pixels beside them.
+        """
+        stride = self.settings.map_stride
+        picture = tf.cast(image, tf.float32) / 127.5 - 1.0
+        if stride > 1:  # an odd window, in the middle of which the point lies
+            side = stride + 1 - stride % 2
+            picture = tf.nn.avg_pool2d(picture, side, stride, 'SAME')
+        return picture * self.labelled(labels)
+
+    def redrawn(self, masks, pictures, labels, seed, training=False):
+        """G's pictures of masks, float32 [b, h', w', 3], zero without a label.
+
+        Args:
+          masks: [b, h', w', C].
+          pictures: from `pictures`; looked at where G sees them.
+          labels: int [b, h, w].
+          seed: int32 [2] of the noise, or None for none.
+          training: whether batch norm learns.
+        """
+        if self.generator.sees_picture:
+            masks = tf.concat([masks, pictures], axis=-1)
+        return self.generator(masks, training=training,
+                              dropout_seed=seed) * self.labelled(labels)
+
+    def content_loss(self, pictures, redrawn, labels, reduction='mean'):
+        """A replica's share of l_C (eq. 4).
+
+        'mean' is over labelled points of the global batch and colours, 'sum' a sum over both and a
+        mean over pictures.
+        """
+        total = tf.reduce_sum(tf.abs(pictures - redrawn))
+        if reduction == 'sum':
+            return total / two_networks.pictures(labels)
+        points = step_parts.global_sum(tf.reduce_sum(self.labelled(labels)))
+        return tf.math.divide_no_nan(total, points * pictures.shape[-1])
+
+    def responses(self, pictures, condition, training=False):
+        """D's decisions: float32 [b], or [b, h'', w''] where each response is one."""
+        found = self.discriminator(pictures, condition=condition, training=training)
+        return found if self.settings.decision == 'each' else tf.reduce_mean(found, axis=[1, 2])
+
+    def condition(self, masks, pictures):
+        """What D is given beside a picture."""
+        return {'mask': masks, 'picture': pictures,
+                'nothing': None}[self.settings.discriminator_sees]
+
+    def adversarial_loss(self, responses):
+        """A replica's share of l_A (eqs 5 and 6)."""
+        conventional = self.settings.form == zhu_settings.GAN
+        losses = (adversarial.non_saturating if conventional else wasserstein.generator)(responses)
+        return _mean(losses)
+
+    def discriminator_loss(self, real, fake):
+        """A replica's share of what D minimises, the penalty left out (eqs 7 and 8).
+
+        Args:
+          real, fake: from `responses`.
+        """
+        if self.settings.form == zhu_settings.WGAN:
+            return _mean(wasserstein.critic(real, fake))
+        return _mean(adversarial.binary_cross_entropy(real, tf.ones_like(real))
+                     + adversarial.binary_cross_entropy(fake, tf.zeros_like(fake)))
+
+    def penalty(self, pictures, redrawn, condition, seed):
+        """A replica's share of the mean gradient penalty.
+
+        `mix` is drawn by (seed, replica): here two replicas are not one device, as in dropout.
+        """
+        context = tf.distribute.get_replica_context()
+        mix = tf.random.stateless_uniform(
+            [tf.shape(pictures)[0]], tf.random.experimental.stateless_fold_in(
+                tf.cast(seed, tf.int32), context.replica_id_in_sync_group))
+        return _mean(wasserstein.gradient_penalty(
+            lambda between: self.discriminator(between, condition=condition, training=True),
+            pictures, redrawn, mix))
+
+    def digest(self):
+        """Text that tells both networks' weights, batch norm's statistics too, from others."""
+        if self._digest is not None:  # a mean over replicas may be off by a bit
+            return self._digest
+        found = hashlib.sha256()
+        # Layer by layer: a network's own `variables` change their order when it is frozen.
+        for layer in (*self.generator.layers, *self.discriminator.layers):
+            for variable in layer.variables:
+                found.update(variable.numpy().tobytes())
+        return found.hexdigest()[:16]
+
+
+def _mean(values):
+    """A replica's share of the mean of decisions."""
+    return two_networks.counted_mean(values, tf.ones_like(values))
+
+
+class RedrawingGan(step_parts.Method):
+    """Phase 1: the generator and the discriminator learn from truths and pictures.
+
+    Args:
+      redrawing: Redrawing.
+      optimizer, discriminator_optimizer: tf.keras optimizers, one a network; built here.
+    """
+
+    default_phase = 'both'
+
+    def __init__(self, redrawing, optimizer, discriminator_optimizer):
+        super().__init__(redrawing.generator, name='redrawing_gan')
+        self.redrawing, self.settings = redrawing, redrawing.settings
+        self.discriminator = redrawing.discriminator
+        self.optimizer, self.discriminator_optimizer = optimizer, discriminator_optimizer
+        optimizer.build(redrawing.generator.trainable_variables)
+        discriminator_optimizer.build(redrawing.discriminator.trainable_variables)
+
+    def call(self, maps, training=False):
+        """Redrawn pictures of maps [B, h, w, channels], see adversaries/reconstruction."""
+        return self.redrawing.generator(maps, training=training)
+
+    @property
+    def phases(self):
+        """dict: 'both' networks in one step, the 'discriminator' alone."""
+        return {'both': self.joint_step, 'discriminator': self.discriminator_step}
+
+    @property
+    def state(self):
+        """See `step_parts.Method.state`."""
+        return {'generator': self.redrawing.generator, 'discriminator': self.discriminator,
+                'optimizer': self.optimizer,
+                'discriminator_optimizer': self.discriminator_optimizer}
+
+    def phase_optimizer(self, phase):
+        """The optimizer that tells how far a phase is."""
+        return self.discriminator_optimizer if phase == 'discriminator' else self.optimizer
+
+    def _redraw(self, batch, seed):
+        """(pictures, redrawn ones, what D is given beside them)."""
+        labels = batch['label']
+        masks = self.redrawing.true_masks(labels)
+        pictures = self.redrawing.pictures(batch['image'], labels)
+        redrawn = self.redrawing.redrawn(masks, pictures, labels, seed, training=True)
+        return pictures, redrawn, self.redrawing.condition(masks, pictures)
+
+    def _discriminator_loss(self, pictures, redrawn, condition, fake, seed):
+        """(a replica's share of D's loss, D's decisions on the originals)."""
+        real = self.redrawing.responses(pictures, condition, training=True)
+        loss = self.redrawing.discriminator_loss(real, fake)
+        if self.settings.form == zhu_settings.WGAN and self.settings.lipschitz == 'penalty':
+            loss += self.settings.penalty_weight * self.redrawing.penalty(
+                pictures, tf.stop_gradient(redrawn), condition, seed)
+        return loss, real
+
+    def _move_discriminator(self, gradients):
+        variables = self.discriminator.trainable_variables
+        step_parts.apply_gradients(self.discriminator_optimizer, gradients, variables)
+        if self.settings.form == zhu_settings.WGAN and self.settings.lipschitz == 'clip':
+            step_parts.clip_weights(variables, self.settings.clip)
+
+    def _told(self, loss, real, fake):
+        """What is logged of D."""
+        told = {'loss/disc': loss, 'disc/real': _mean(real), 'disc/fake': _mean(fake)}
+        if self.settings.form == zhu_settings.GAN:
+            told.update({'disc/acc_real': _mean(tf.cast(real > 0, tf.float32)),
+                         'disc/acc_fake': _mean(tf.cast(fake <= 0, tf.float32))})
+        return told
+
+    def joint_step(self, batch, seed):
+        """One step of G on eq. 16 and of D on eq. 7 or 8, from the same passes (eqs 12 and 13).
+
+        Args:
+          batch: global batch's share, see DESIGN.md.
+          seed: int32 [2], of the noise and of the penalty.
+
+        Returns:
+          {'loss/content', 'loss/adv', 'loss/generator' (100 l_C + l_A, the paper's gloss),
+          'loss/disc', 'disc/real', 'disc/fake' (mean decisions), 'weights/norm' (of both)}, with
+          the conventional form 'disc/acc_real' and 'disc/acc_fake', too.
+        """
+        own = self.redrawing.generator.trainable_variables
+        theirs = self.discriminator.trainable_variables
+        with tf.GradientTape() as tape, tf.GradientTape() as second:
+            pictures, redrawn, condition = self._redraw(batch, seed)
+            fake = self.redrawing.responses(redrawn, condition, training=True)
+            content = self.redrawing.content_loss(pictures, redrawn, batch['label'])
+            adv = self.redrawing.adversarial_loss(fake)
+            loss = self.settings.content_weight * content + adv
+            judged, real = self._discriminator_loss(pictures, redrawn, condition, fake, seed)
+        gradients = tape.gradient(loss, own)
+        self._move_discriminator(second.gradient(judged, theirs))
+        step_parts.apply_gradients(self.optimizer, gradients, own)
+        return step_parts.globally({
+            'loss/content': content, 'loss/adv': adv, 'loss/generator': loss,
+            **self._told(judged, real, fake), 'weights/norm': step_parts.weights_norm([*own, *theirs])})
+
+    def discriminator_step(self, batch, seed):
+        """One step of D alone: the further steps of a critic.
+
+        Returns:
+          {'loss/disc', 'disc/real', 'disc/fake', 'weights/norm'}, see `joint_step`.
+        """
+        with step_parts.statistics_kept(self.redrawing.generator):
+            pictures, redrawn, condition = self._redraw(batch, seed)
+        redrawn = tf.stop_gradient(redrawn)
+        variables = self.discriminator.trainable_variables
+        with tf.GradientTape() as tape:
+            fake = self.redrawing.responses(redrawn, condition, training=True)
+            loss, real = self._discriminator_loss(pictures, redrawn, condition, fake, seed)
+        self._move_discriminator(tape.gradient(loss, variables))
+        return step_parts.globally({**self._told(loss, real, fake),
+                              'weights/norm': step_parts.weights_norm(variables)})
+
+
+class Zhu(two_networks.TwoNetworks):
+    """Phase 2: a segmentor learns from cross-entropy and from what a frozen GAN makes of its maps.
+
+    Args:
+      segmentor: see DESIGN.md ("Segmentor").
+      redrawing: Redrawing after phase 1; it is frozen here. None makes the control.
+      optimizer: of the segmentor; built here.
+      settings: zhu_settings.Settings.
+    """
+
+    def __init__(self, segmentor, redrawing, optimizer, settings):
+        super().__init__(segmentor, None, optimizer, None, settings.l2_weight, 'zhu')
+        self.settings, self.redrawing = settings, redrawing
+        if redrawing is not None:
+            self.default_phase = 'segmentor'
+            redrawing.generator.trainable = redrawing.discriminator.trainable = False
+
+    @property
+    def phases(self):
+        """dict: 'cross_entropy' (the control), 'segmentor'."""
+        steps = {'cross_entropy': self.cross_entropy_step}
+        if self.redrawing is not None:
+            steps['segmentor'] = self.segmentor_step
+        return steps
+
+    @property
+    def identity(self):
+        """dict: the settings that the stage hangs on, and which GAN it is that judges."""
+        if self.redrawing is None:
+            return {'zhu': {name: getattr(self.settings, name) for name in _OF_THE_CONTROL}}
+        return {'zhu': dataclasses.asdict(self.settings), 'gan': self.redrawing.digest()}
+
+    @property
+    def compares_gradients(self):
+        """See `two_networks.TwoNetworks.compares_gradients`."""
+        return self.redrawing is not None
+
+    @property
+    def about(self):
+        """See `two_networks.TwoNetworks.about`."""
+        if self.redrawing is None:
+            return 'cross-entropy alone'
+        form = self.redrawing.settings
+        return (f'{zhu_settings.NAMES[form.form]} ({form.about()}), λ1 '
+                f'{self.settings.content_weight:g}, λ2 {self.settings.adversarial_weight:g}')
+
+    def cross_entropy(self, logits, batch, seed):
+        """A replica's share of l_S (eq. 3), at the picture's resolution."""
+        loss = step_parts.pixel_loss(logits, batch['label'], self.settings.reduction)
+        return loss / two_networks.pictures(logits) if self.settings.reduction == 'sum' else loss
+
+    def redrawing_losses(self, batch, logits, seed):
+        """(l_C, l_A, D's decisions): a replica's shares, for the soft map of `logits`."""
+        labels, redrawing = batch['label'], self.redrawing
+        masks = redrawing.soft_masks(logits, labels)
+        pictures = redrawing.pictures(batch['image'], labels)
+        redrawn = redrawing.redrawn(masks, pictures, labels, seed)
+        given = masks if self.settings.condition == 'prediction' else redrawing.true_masks(labels)
+        found = redrawing.responses(redrawn, redrawing.condition(given, pictures))
+        content = redrawing.content_loss(pictures, redrawn, labels, self.settings.reduction)
+        return content, redrawing.adversarial_loss(found), found
+
+    def terms(self, batch, logits, seed):
+        """Eq. 15's l_C and l_A by lambda_1 and lambda_2; and 'loss/generator', both weighted (the
+        paper's gloss; its segloss is 'loss/ce'), and 'disc/fake', D's mean decision on what is
+        redrawn."""
+        content, adv, found = self.redrawing_losses(batch, logits, seed)
+        weights = self.settings.content_weight, self.settings.adversarial_weight
+        return ({'content': (weights[0], content), 'adv': (weights[1], adv)},
+                {'loss/generator': weights[0] * content + weights[1] * adv,
+                 'disc/fake': _mean(found)})

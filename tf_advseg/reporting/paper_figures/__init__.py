@@ -1,0 +1,1 @@
+"""Figures and tables of single papers, from arrays and journals."""

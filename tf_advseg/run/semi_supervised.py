@@ -1,0 +1,259 @@
+"""Which training pictures count as labelled, for every method alike (Hung et al., section 4).
+
+What is settled here holds for the whole run: Stage 1, class counts, the control and whatever
+supervised method there is see the labelled pictures and no other label.
+"""
+import pathlib
+
+import gin
+import numpy as np
+from absl import logging
+
+from tf_advseg.core import arguments
+from tf_advseg.core import configuration
+from tf_advseg.core import errors
+from tf_advseg.core import files
+from tf_advseg.data import splits
+from tf_advseg.evaluation import metrics as figures
+from tf_advseg.run import networks
+
+PART = 'unlabelled'  # in split.json
+WITHOUT_RARE = 'miou_without_rare'
+
+
+@gin.configurable
+def semi_supervised(fraction=1.0, seed=None, labelled_split=None, unlabelled_dir=None,
+                    rare_below=10):
+    """Which labels a run is given.
+
+    Args:
+      fraction: share of the training pictures that are labelled, above 0; with one seed 1/8 lies in
+        1/4 and that in 1/2 (`splits.labelled_fraction`). The others are the unlabelled ones.
+      seed: of that choice; None for the run's, since the paper averages over "random seeds".
+      labelled_split: name of a split of the records, part of dataset.train_split, whose pictures
+        are the labelled ones: 'train' in 'train_aug' (Table 4). `fraction` is taken of it then, and
+        all other training pictures are unlabelled. None for all of dataset.train_split.
+      unlabelled_dir: a folder (of any depth) or an archive of pictures without labels, or records.
+        These alone are the unlabelled pictures then: training pictures that a fraction leaves
+        without label are not used at all, so that what a label is worth can be told from what a
+        picture is worth. Records may have labels; nobody looks at them.
+      rare_below: a class is rare if fewer labelled training pictures than this show it; scores are
+        given with and without rare classes, which carry most of the noise between runs.
+
+    Returns:
+      dict of the settings.
+
+    Raises:
+      UserError: a value out of range.
+    """
+    settings = dict(locals())
+    arguments.require_number('semi_supervised', 'fraction', fraction, above=0, most=1,
+                             hint='the share of the training pictures that are labelled')
+    if seed is not None:
+        arguments.require_number('semi_supervised', 'seed', seed, 0, whole=True,
+                                 hint="or None for the run's")
+    arguments.require_number('semi_supervised', 'rare_below', rare_below, 0, whole=True)
+    for name, expected in (('labelled_split', 'the name of a split'),
+                           ('unlabelled_dir', 'the path of a folder')):
+        value = settings[name]
+        if value is not None and not (isinstance(value, str) and value):
+            raise errors.UserError(f'semi_supervised.{name} = {value!r}: expected {expected}, or '
+                                   'None')
+    return settings
+
+
+def withholds_labels(settings):
+    """Whether some training pictures have labels that a run is not to see."""
+    return settings['fraction'] < 1 or settings['labelled_split'] is not None
+
+
+def in_use(settings):
+    """Whether a run is any different from one in which every training picture is labelled."""
+    return withholds_labels(settings) or settings['unlabelled_dir'] is not None
+
+
+def divide(records, train_split, settings, run_seed):
+    """The training pictures in two.
+
+    Args:
+      records: data.records.record_set.RecordSet.
+      train_split: name of the split that is trained on.
+      settings: from `semi_supervised`.
+      run_seed: the run's seed.
+
+    Returns:
+      (ids of the labelled pictures, ids of the others), both in the order of the split.
+
+    Raises:
+      UserError: no such split, labelled pictures that are not trained on, or no labelled one.
+    """
+    pool = records.split(train_split)
+    labelled = settings['labelled_split']
+    candidates = pool
+    if labelled is not None:
+        errors.require_one_of('split (semi_supervised.labelled_split)', labelled, records.splits)
+        candidates = records.split(labelled)
+        strange = len(set(candidates) - set(pool))
+        if strange:
+            raise errors.UserError(
+                f'semi_supervised.labelled_split = {labelled!r}: {strange} of its '
+                f'{len(candidates)} pictures are not in dataset.train_split = {train_split!r}; '
+                'expected a part of the pictures that are trained on')
+    seed = run_seed if settings['seed'] is None else settings['seed']
+    chosen, _ = splits.labelled_fraction(candidates, settings['fraction'], seed)
+    given = set(chosen)
+    return chosen, [image_id for image_id in pool if image_id not in given]
+
+
+def split_fields(settings, run_seed):
+    """What split.json says beside its parts; {} where every training picture is labelled."""
+    if not in_use(settings):
+        return {}
+    return {'labelled_fraction': float(settings['fraction']),
+            'labelled_split': settings['labelled_split'],
+            'labelled_seed': run_seed if settings['seed'] is None else settings['seed']}
+
+
+def copies(data):
+    """How many unlabelled pictures are a hold-out, rest or test picture, byte for byte.
+
+    Args:
+      data: run.dataset.ExperimentData with `unlabelled_records`.
+
+    Returns:
+      int. Reads all of these pictures once.
+    """
+    judged = {data.records.picture_digest(image_id)
+              for image_id in dict.fromkeys([*data.holdout, *data.rest, *data.test])}
+    return sum(data.unlabelled_records.picture_digest(image_id) in judged
+               for image_id in data.unlabelled)
+
+
+def require_unseen(checkpoint, data):
+    """Raises UserError where the starting weights have seen labels that the run withholds.
+
+    Looked at are the run directory that the checkpoint lies in, and those that it started from in
+    turn, as far as they are of a data set of the same name and still there. What weights from
+    elsewhere (a zoo's of the same data set, a renamed copy) have seen, nobody can tell.
+
+    Args:
+      checkpoint: path of the starting weights, or None.
+      data: run.dataset.ExperimentData of the run that is to start.
+
+    Raises:
+      UserError: a run in that line trained on labels of pictures that are here unlabelled, in the
+        hold-out, the rest of val or test, or in no part at all.
+    """
+    if checkpoint is None or not withholds_labels(semi_supervised()):
+        return
+    withheld = set(data.records.ids) - set(data.train)
+    known = list(_lineage(checkpoint))
+    if not known and networks.is_model_folder(pathlib.Path(checkpoint).expanduser()):
+        logging.warning('%s: a model folder outside of its run, so it cannot be told which labels '
+                        'it has seen; if it is of this data set, some may be labels that this run '
+                        'is not to see', checkpoint)
+    for run in known:
+        content = files.read_json(run / 'split.json')
+        if content.get('dataset') != data.spec.name:
+            continue
+        train = content.get('splits', {}).get('train', [])
+        seen = withheld.intersection(train)
+        if seen:
+            raise errors.UserError(
+                f'{checkpoint}: labels would leak: {run} was trained on {len(seen)} labelled '
+                f'pictures (of {len(train)}) whose labels this run is not to see '
+                '(semi_supervised.fraction or labelled_split); start from weights of other data '
+                'with a new head (experiment.backbone_only), or from a run with the same '
+                'semi_supervised settings and seed')
+
+
+def _lineage(checkpoint):
+    """The run directory that a checkpoint lies in, that one's start, and so on."""
+    known = []
+    while checkpoint is not None:
+        path = pathlib.Path(checkpoint).expanduser().resolve()
+        run = next((place for place in (path, *path.parents)
+                    if (place / 'config.gin').is_file() and (place / 'split.json').is_file()), None)
+        if run is None or run in known:
+            return
+        known.append(run)
+        yield run
+        found = configuration.bindings((run / 'config.gin').read_text(encoding='utf-8'))
+        checkpoint = next((value for name, value in found.items()
+                           if name.endswith('experiment.checkpoint')), None)
+        try:
+            checkpoint = checkpoint and networks.find_weights(checkpoint)
+        except errors.UserError:  # it has been moved or deleted since
+            return
+
+
+def rare_classes(data, rare_below):
+    """Names of the classes that fewer than `rare_below` of the labelled pictures show.
+
+    Args:
+      data: run.dataset.ExperimentData.
+      rare_below: number of pictures.
+
+    Returns:
+      [str], in the order of the classes.
+    """
+    shown = data.records.class_presence(data.train).values()
+    return [name for number, name in enumerate(data.spec.class_names)
+            if sum(number in classes for classes in shown) < rare_below]
+
+
+def miou_without(summary, rare, absent='left_out'):
+    """mIoU over the classes that are not rare.
+
+    Args:
+      summary: from `evaluation.metrics.summary`.
+      rare: names of classes.
+      absent: see `evaluation.metrics.mean_iou`.
+
+    Returns:
+      float in 0..1; None where no other class has a figure.
+    """
+    rest = [np.nan if iou is None else iou for name, iou in summary['class_iou'].items()
+            if name not in rare]
+    return figures.plain(figures.mean_over_classes(np.array(rest), absent)) if rest else None
+
+
+def tell_rare(results, data):
+    """Adds figures without rare classes to a run's results, where the run withholds labels or has
+    unlabelled pictures.
+
+    Which classes are rare hangs on the labelled pictures, and so on the seed and the fraction: runs
+    of one seed and fraction compare; means over seeds are over somewhat different classes, and
+    fractions do not compare by it.
+
+    Args:
+      results: from `outcome.scores`; 'rare_classes', 'rare_below', 'training_pictures' and, in
+        each summary, 'miou_without_rare' are added in place.
+      data: run.dataset.ExperimentData.
+    """
+    settings = semi_supervised()
+    if not in_use(settings):
+        return
+    rare = rare_classes(data, settings['rare_below'])
+    results.update(rare_classes=rare, rare_below=settings['rare_below'],
+                   training_pictures={'labelled': len(data.train),
+                                      'unlabelled': len(data.unlabelled)})
+    for parts in results['models'].values():
+        for summary in parts.values():
+            summary[WITHOUT_RARE] = miou_without(summary, rare, data.spec.absent)
+
+
+def labels_told(results):
+    """[str]: sentences on how many pictures had labels, and on rare classes; [] for neither."""
+    given, rare = results.get('training_pictures'), results.get('rare_classes')
+    told = [f'Training pictures: {given["labelled"]} with labels, {given["unlabelled"]} without.'
+            ] if given else []
+    if not rare:
+        return told
+    found = [f'{column} {100 * parts["test"][WITHOUT_RARE]:.2f}'
+             for column, parts in results['models'].items()
+             if parts.get('test', {}).get(WITHOUT_RARE) is not None]
+    without = (f'test mIoU without them: {", ".join(found)}' if found
+               else 'no other class is left')
+    return [*told, f'Rare, shown by fewer than {results["rare_below"]} labelled training pictures: '
+            f'{", ".join(rare)}; {without}.']
