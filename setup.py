@@ -25,7 +25,8 @@ setup(
     package_dir={'tf_advseg': 'tf_advseg', 'tf_advseg.tools': 'tools', 'tf_advseg._gin': 'gin'},
     package_data={'tf_advseg._gin': ['*.gin', '**/*.gin'],
                   'tf_advseg.data': ['split_lists/*.json', '*.md'],
-                  'tf_advseg.evaluation': ['*.md']},
+                  'tf_advseg.evaluation': ['*.md'],
+                  'tf_advseg.reporting.pages': ['templates/*.html']},
     install_requires=[
         # Two lanes, see tf_advseg/core/lanes.py.
         # The reference lane: tensorflow-addons ends at TensorFlow 2.15 and Python 3.11.
@@ -44,6 +45,7 @@ setup(
         'absl-py',
         'gin-config==0.5.0',
         'h5py',  # comes with TensorFlow too; models/zoo/keras_h5.py reads with it
+        'jinja2',  # the HTML pages: templates that escape every value
         'pillow',
         'matplotlib',
         'scipy',  # SBD's .mat files; distance transforms and components; Student's t

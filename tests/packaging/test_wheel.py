@@ -72,9 +72,9 @@ def test_wheel_holds_gin_files_and_tools_under_the_package_s_name(wheel, source)
         assert f'tf_advseg/tools/{path.relative_to(source / "tools").as_posix()}' in names
     for path in (source / 'tf_advseg').rglob('*.py'):
         assert path.relative_to(source).as_posix() in names, 'a folder without __init__.py?'
-    data = [path for ending in ('json', 'md')
+    data = [path for ending in ('json', 'md', 'html')
             for path in (source / 'tf_advseg').rglob(f'*.{ending}')]
-    assert {'ADD_YOUR_DATA.md', 'METRICS.md'} <= {path.name for path in data}
+    assert {'ADD_YOUR_DATA.md', 'METRICS.md', 'report.html'} <= {path.name for path in data}
     for path in data:
         assert path.relative_to(source).as_posix() in names, 'not in package_data?'
     assert {name.split('/')[0] for name in names if '.dist-info/' not in name} == {'tf_advseg'}

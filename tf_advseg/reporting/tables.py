@@ -5,10 +5,11 @@ percent on the way out, gains are in percentage points.
 """
 import csv
 import dataclasses
-import html
 import io
 import math
 from typing import Optional, Tuple, Union
+
+from tf_advseg.reporting.pages import page
 
 MISSING = '–'
 _EXTRA = (('mean_class_accuracy', 'mean class accuracy'),
@@ -189,20 +190,20 @@ def to_csv(table):
 
 
 def to_html(table, caption: Optional[str] = None):
-    """The table as an HTML <table>, everything escaped; gains carry the class 'up' or 'down'."""
-    title = table.title if caption is None else caption
-    parts = ['<div class="scroll"><table>']
-    if title:
-        parts.append(f'<caption>{html.escape(title)}</caption>')
-    heads = ''.join(f'<th scope="col">{html.escape(text)}</th>' for text in table.header)
-    parts.append(f'<thead><tr>{heads}</tr></thead><tbody>')
-    for number, row in enumerate(table.rows):
-        cells = [f'<th scope="row">{html.escape(row[0].text(table.digits))}</th>']
-        cells += [_html_cell(cell, table.digits) for cell in row[1:]]
-        total = ' class="total"' if number in table.strong else ''
-        parts.append(f'<tr{total}>{"".join(cells)}</tr>')
-    parts.append('</tbody></table></div>')
-    return '\n'.join(parts)
+    """The table as an HTML <table>, for a page's template.
+
+    Args:
+      table: a Table.
+      caption: its heading; None takes the table's title.
+
+    Returns:
+      markupsafe.Markup; everything is escaped, gains carry the class 'up' or 'down'.
+    """
+    rows = [(row[0].text(table.digits), number in table.strong,
+             [_html_cell(cell, table.digits) for cell in row[1:]])
+            for number, row in enumerate(table.rows)]
+    return page.part('table.html', caption=table.title if caption is None else caption,
+                     groups=None, header=table.header, rows=rows)
 
 
 def side_by_side_html(groups, caption=''):
@@ -214,41 +215,33 @@ def side_by_side_html(groups, caption=''):
       caption: heading of the whole.
 
     Returns:
-      The HTML; everything is escaped.
+      markupsafe.Markup; everything is escaped.
     """
-    names, strong = [], set()
+    strong = {}  # name of a row -> whether it stands out, in the order of the rows
     for table in groups.values():
         for number, row in enumerate(table.rows):
-            if row[0].value not in names:
-                names.append(row[0].value)
-            if number in table.strong:
-                strong.add(row[0].value)
-    top = ''.join(f'<th scope="colgroup" class="group" colspan="{len(table.header) - 1}">'
-                  f'{html.escape(group)}</th>' for group, table in groups.items())
-    heads = ''.join(f'<th scope="col">{html.escape(text)}</th>'
-                    for table in groups.values() for text in table.header[1:])
-    first = next((table.header[0] for table in groups.values()), '')
-    parts = ['<div class="scroll"><table>']
-    if caption:
-        parts.append(f'<caption>{html.escape(caption)}</caption>')
-    parts.append(f'<thead><tr><th></th>{top}</tr><tr><th scope="col">{html.escape(first)}</th>'
-                 f'{heads}</tr></thead><tbody>')
-    for name in names:
-        cells = [f'<th scope="row">{html.escape(str(name))}</th>']
+            strong[row[0].value] = strong.get(row[0].value, False) or number in table.strong
+    rows = []
+    for name in strong:
+        cells = []
         for table in groups.values():
             row = next((row for row in table.rows if row[0].value == name),
                        (None,) + (Cell(None),) * (len(table.header) - 1))
             cells += [_html_cell(cell, table.digits) for cell in row[1:]]
-        total = ' class="total"' if name in strong else ''
-        parts.append(f'<tr{total}>{"".join(cells)}</tr>')
-    parts.append('</tbody></table></div>')
-    return '\n'.join(parts)
+        rows.append((name, strong[name], cells))
+    first = next((table.header[0] for table in groups.values()), '')
+    return page.part(
+        'table.html', caption=caption,
+        groups=[(name, len(table.header) - 1) for name, table in groups.items()],
+        header=[first, *(text for table in groups.values() for text in table.header[1:])],
+        rows=rows)
 
 
 def _html_cell(cell, digits):
-    text = html.escape(cell.text(digits))
+    """(text, class in HTML or '') of an entry."""
+    text = cell.text(digits)
     if isinstance(cell.value, str):
-        return f'<td class="word">{text}</td>'
+        return text, 'word'
     if not cell.gain or cell.value is None or not round(cell.value, digits):
-        return f'<td>{text}</td>'
-    return f'<td class="{"up" if cell.value > 0 else "down"}">{text}</td>'
+        return text, ''
+    return text, 'up' if cell.value > 0 else 'down'

@@ -1,10 +1,8 @@
 """What the doctor found, as text for a terminal and as ONE self-contained HTML file."""
-import html
-
 from tf_advseg.core import files
 from tf_advseg.data.doctor.findings import SEVERITIES, TITLES
 from tf_advseg.reporting import contact_sheet, tables
-from tf_advseg.reporting.pages.page import PAGE, figure, section
+from tf_advseg.reporting.pages import page
 
 _FEW, _MANY = 5, 200  # findings of a kind that are told on a terminal, and on the page
 _ROWS = 40
@@ -88,36 +86,24 @@ def write(path, diagnosis, classes=(), suspects=()):
 
 def render(diagnosis, classes=(), suspects=()):
     """The page as a string; see `write`."""
-    title = f'Examination of {diagnosis.spec.name if diagnosis.spec else diagnosis.source}'
-    parts = [f'<header><h1>{html.escape(title)}</h1><p>{html.escape(summary(diagnosis))}</p>'
-             f'<p>{html.escape(diagnosis.source)}: <b>{headline(diagnosis)}</b></p></header>']
-    groups = [_group(*key, found) for key, found in diagnosis.groups().items()]
-    parts.append(section('Findings', *(groups or ['<p>Nothing was found.</p>'])))
     shares = class_table(diagnosis)
-    if shares is not None:
-        parts.append(section('Classes', '<p class="small">Share of the labelled pixels, and the '
-                             'number of pictures that show the class.</p>', tables.to_html(shares)))
-    for kind, note, sheet in suspects:
-        parts.append(section(f'To be looked at: {TITLES[kind]}', _sheet(note, sheet)))
-    if classes:
-        parts.append(section('Pictures of each class', '<p class="small">Drawn at random. The '
-                             'class is in colour, everything else is pale.</p>',
-                             *(_sheet(name, sheet) for name, sheet in classes)))
-    return PAGE.format(title=html.escape(title), body='\n'.join(parts))
+    return page.render(
+        'doctor.html',
+        title=f'Examination of {diagnosis.spec.name if diagnosis.spec else diagnosis.source}',
+        summary=summary(diagnosis), source=diagnosis.source, headline=headline(diagnosis),
+        groups=[_group(*key, found) for key, found in diagnosis.groups().items()],
+        shares=None if shares is None else tables.to_html(shares),
+        suspects=[(TITLES[kind], _sheet(note, sheet)) for kind, note, sheet in suspects],
+        classes=[_sheet(name, sheet) for name, sheet in classes])
 
 
 def _group(severity, kind, found):
-    """The findings of a kind; all but the first few are folded away."""
-    lines = [f'<li>{html.escape(finding.message)}</li>' for finding in found[:_MANY]]
+    """The findings of a kind for the template; all but the first few are folded away."""
+    lines = [finding.message for finding in found[:_MANY]]
     if len(found) > _MANY:
-        lines.append(f'<li>… and {len(found) - _MANY} more: a .json has all</li>')
-    advice = ''.join(f'<p class="note">{html.escape(line)}</p>' for line in _advice(found))
-    body = f'<ul>{"".join(lines[:_FEW])}</ul>'
-    if len(lines) > _FEW:
-        body += (f'<details><summary>{len(lines) - _FEW} more</summary><ul>'
-                 f'{"".join(lines[_FEW:])}</ul></details>')
-    return (f'<h3>{html.escape(TITLES[kind])} <span class="state">{severity}</span> '
-            f'<span class="state">{len(found)}</span></h3>{body}{advice}')
+        lines.append(f'… and {len(found) - _MANY} more: a .json has all')
+    return {'title': TITLES[kind], 'severity': severity, 'number': len(found),
+            'first': lines[:_FEW], 'folded': lines[_FEW:], 'advice': _advice(found)}
 
 
 def _advice(found):
@@ -126,4 +112,4 @@ def _advice(found):
 
 
 def _sheet(caption, sheet):
-    return figure(caption, contact_sheet.encode_jpeg(sheet), sheet.shape[1])
+    return page.figure(caption, contact_sheet.encode_jpeg(sheet), sheet.shape[1])

@@ -1,11 +1,10 @@
 """The page of an evaluation: ONE self-contained HTML file with tables, matrix and panels."""
 import dataclasses
-import html
 from typing import Any, Sequence, Tuple
 
 from tf_advseg.core import files
 from tf_advseg.reporting import curves, panels, tables
-from tf_advseg.reporting.pages.page import PAGE, figure, section
+from tf_advseg.reporting.pages import page as html_page
 
 
 @dataclasses.dataclass
@@ -42,20 +41,14 @@ def write_evaluation_page(path, page):
 
 def render(page):
     """The page as a string."""
-    lines = ''.join(f'<p>{html.escape(line)}</p>' for line in page.summary)
-    parts = [f'<header><h1>{html.escape(page.title)}</h1>{lines}</header>']
-    if page.scores is not None:
-        parts.append(section('Scores', tables.to_html(page.scores)))
-    if page.comparisons:
-        note = f'<p class="note">{html.escape(page.note)}</p>' if page.note else ''
-        parts.append(section('Differences', note, *(
-            tables.to_html(table) + figure(table.title, curves.encode(drawn))
-            for table, drawn in page.comparisons)))
-    if page.measures:
-        parts.append(section('Further measures', *map(tables.to_html, page.measures)))
-    if page.figures:
-        parts.append(section(page.figures_heading, *(
-            figure(caption, curves.encode(drawn)) for caption, drawn in page.figures)))
-    for heading, caption, image in page.panels:
-        parts.append(section(heading, figure(caption, panels.encode_png(image))))
-    return PAGE.format(title=html.escape(page.title), body='\n'.join(parts))
+    def drawn(caption, made):
+        return html_page.figure(caption, curves.encode(made))
+    return html_page.render(
+        'evaluation.html', title=page.title, page=page,
+        scores=None if page.scores is None else tables.to_html(page.scores),
+        comparisons=[(tables.to_html(table), drawn(table.title, made))
+                     for table, made in page.comparisons],
+        measures=[tables.to_html(table) for table in page.measures],
+        figures=[drawn(caption, made) for caption, made in page.figures],
+        panels=[(heading, html_page.figure(caption, panels.encode_png(image)))
+                for heading, caption, image in page.panels])

@@ -3,12 +3,11 @@
 Inline style, pictures as data, no script, no network; light and dark, telephone and desk.
 """
 import dataclasses
-import html
 from typing import Any, Dict, Optional, Sequence, Tuple
 
 from tf_advseg.core import files
 from tf_advseg.reporting import curves, like_with_like, panels, tables, training_curves
-from tf_advseg.reporting.pages.page import PAGE, figure, section
+from tf_advseg.reporting.pages import page
 
 CHOICE_NOTE = ('LoAd chooses its peaks by the hold-out, and so does the control: a gain on the '
                'hold-out is partly the luck of that choice and not yet a gain. What counts is '
@@ -256,49 +255,44 @@ def write_report(path, content):
 
 def render(report):
     """The page as a string."""
-    sections = [_head(report), _tables(report), _pictures('Curves', report.figures),
-                _pictures('Panels', report.panels), _time(report.wall_time),
-                _story(report.journal, report.journal_note), _environment(report.environment),
-                _configuration(report.configuration)]
-    return PAGE.format(title=html.escape(report.title),
-                       body='\n'.join(part for part in sections if part))
+    phases = _phases(report.wall_time)
+    total = sum(seconds for _, seconds in phases)
+    return page.render(
+        'report.html', title=report.title, report=report, results=_results(report),
+        pictures=[(heading, [page.figure(caption, _picture(entry)) for caption, entry in pairs])
+                  for heading, pairs in (('Curves', report.figures), ('Panels', report.panels))],
+        phases=[(name, duration(seconds), f'{100 * seconds / total:.1f}')
+                for name, seconds in phases],
+        together=duration(total), events=count(len(report.journal), 'event'),
+        environment=_environment(report.environment))
 
 
-def _head(report):
-    lines = ''.join(f'<p>{html.escape(str(line))}</p>' for line in report.summary)
-    return (f'<header><h1>{html.escape(report.title)} '
-            f'<span class="state">{html.escape(report.state)}</span></h1>{lines}</header>')
-
-
-def _tables(report):
-    names = {'start': report.start, 'control': report.control, 'subject': report.subject}
+def _results(report):
+    """What the page says of the splits, as a dict for the template; None before any evaluation."""
     splits = {name: columns for name, columns in (('hold-out', report.holdout),
                                                   ('test', report.test))
               if columns and any(columns.values())}
     if not splits:
-        return section('Results', '<p class="missing">Nothing has been evaluated yet.</p>')
-    parts = [f'<p class="note">{html.escape(report.choice_note)}</p>']
-    if report.control is None or not any(columns.get(report.control)
-                                         for columns in splits.values()):
-        parts.append(f'<p class="note">{html.escape(report.no_control_note)}</p>')
-    for name in ('hold-out', 'test'):
-        if name not in splits:
-            parts.append(f'<p class="missing">The {name} split has not been evaluated yet.</p>')
-    parts.append(tables.to_html(tables.split_table(splits, title='In short', **names)))
+        return None
+    controls = [columns.get(report.control) for columns in splits.values()]
+    return {'has_control': report.control is not None and any(controls),
+            'missing': [name for name in ('hold-out', 'test') if name not in splits],
+            'tables': _split_tables(report, splits),
+            'measures': [tables.to_html(table) for table in report.measures]}
+
+
+def _split_tables(report, splits):
+    """The tables of {split: {model: summary}} in HTML: in short, then by class."""
+    names = {'start': report.start, 'control': report.control, 'subject': report.subject}
     told = {name: f'{name} ({report.split_notes[name]})' if report.split_notes.get(name) else name
             for name in splits}
     by_class = {told[name]: tables.class_table(columns, **names)
                 for name, columns in splits.items()}
-    if sum(len(table.header) - 1 for table in by_class.values()) > _BESIDE:
-        parts += [tables.to_html(dataclasses.replace(table, title=f'Per class, {name}'))
-                  for name, table in by_class.items()]
-    else:
-        parts.append(tables.side_by_side_html(by_class, 'Per class'))
-    parts.append('<p class="small">IoU and accuracy in %, gains (“vs”) of '
-                 f'{html.escape(report.subject)} in percentage points; – where a class has no '
-                 'pixel or a model was not evaluated.</p>')
-    parts += map(tables.to_html, report.measures)
-    return section('Results', *parts)
+    short = tables.to_html(tables.split_table(splits, title='In short', **names))
+    if sum(len(table.header) - 1 for table in by_class.values()) <= _BESIDE:
+        return [short, tables.side_by_side_html(by_class, 'Per class')]
+    return [short, *(tables.to_html(table, f'Per class, {name}')
+                     for name, table in by_class.items())]
 
 
 def _picture(entry):
@@ -308,12 +302,6 @@ def _picture(entry):
     elif not isinstance(entry, (bytes, bytearray)):
         entry = panels.encode_png(entry)
     return bytes(entry)
-
-
-def _pictures(title, pairs):
-    if not pairs:
-        return ''
-    return section(title, *(figure(caption, _picture(entry)) for caption, entry in pairs))
 
 
 def duration(seconds):
@@ -326,35 +314,19 @@ def duration(seconds):
     return f'{minutes // 60} h {minutes % 60:02d} min'
 
 
-def _time(wall_time):
-    phases = [(str(name), float(value)) for name, value in wall_time.items()
+def _phases(wall_time):
+    """(name, seconds) pairs, the longest first; [] where they took no time together."""
+    phases = [(str(name).replace('_', ' '), float(value)) for name, value in wall_time.items()
               if curves.is_finite(value)]
-    total = sum(value for _, value in phases)
-    if total <= 0:
-        return ''
-    rows = []
-    for name, value in sorted(phases, key=lambda p: -p[1]):
-        share = 100 * value / total
-        rows.append(f'<tr><th scope="row">{html.escape(name.replace("_", " "))}</th>'
-                    f'<td>{duration(value)}</td><td>{share:.1f} %</td>'
-                    f'<td class="bar"><i style="width:{share:.1f}%"></i></td></tr>')
-    rows.append(f'<tr class="total"><th scope="row">together</th><td>{duration(total)}</td>'
-                '<td>100 %</td><td></td></tr>')
-    return section('Wall time', '<div class="scroll"><table class="time"><tbody>'
-                    + ''.join(rows) + '</tbody></table></div>')
-
-
-def _story(lines, note):
-    if not lines:
-        return ''
-    text = html.escape('\n'.join(map(str, lines)))
-    return section('Journal', f'<details><summary>{count(len(lines), "event")}, '
-                    f'{html.escape(note)}</summary><pre>{text}</pre></details>')
+    if sum(seconds for _, seconds in phases) <= 0:
+        return []
+    return sorted(phases, key=lambda phase: -phase[1])
 
 
 def _environment(environment):
+    """The table of versions and machine in HTML, or None."""
     if not environment:
-        return ''
+        return None
     flat = []
     for name, value in environment.items():
         if isinstance(value, dict):
@@ -362,12 +334,4 @@ def _environment(environment):
         else:
             flat.append((name, ' '.join(map(str, value)) if isinstance(value, (list, tuple))
                          else value))
-    return section('Versions and machine',
-                    tables.to_html(tables.plain_table(('what', 'value'), flat)))
-
-
-def _configuration(text):
-    if not str(text).strip():
-        return ''
-    return section('Configuration', '<details open><summary>gin</summary><pre>'
-                    f'{html.escape(str(text))}</pre></details>')
+    return tables.to_html(tables.plain_table(('what', 'value'), flat))
