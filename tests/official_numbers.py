@@ -19,7 +19,7 @@ class OfficialNumbers:
     """Reads the reference; skips the test that asks for what is not there.
 
     Attributes:
-      rule: the module param_rule: values of variables, pictures and labels from names.
+      rule: the module param_rule: values of variables, images and labels from names.
     """
 
     def __init__(self, shared):
@@ -72,7 +72,7 @@ class OfficialNumbers:
         return model
 
     def case(self, name, **changes):
-        """(network, picture uint8 [H,W,3], expected arrays) of '<configuration>__HxW[__nocrop]'."""
+        """(network, image uint8 [H,W,3], expected arrays) of '<configuration>__HxW[__nocrop]'."""
         configuration, size, *rest = name.split('__')
         height, width = map(int, size.split('x'))
         expected = self.arrays(name)

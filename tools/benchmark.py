@@ -1,7 +1,7 @@
 """Measures what things cost: `load`, `load_memory`, `step`, `inference`, `input`.
 
 load         a propagation and a cycle by parts: of a run (--workdir), or measured (--gin_file)
-load_memory  peak memory and buffer at the paper's VOC size, on pictures made up for it
+load_memory  peak memory and buffer at the paper's VOC size, on images made up for it
 step         ms of a training step: oneDNN on and off, deterministic operations on and off
 inference    milliseconds of exported networks beside plain TF1 graphs; three, or --model
 input        images a second of the input beside a training step's; MobileNetV2's, or --model's
@@ -25,7 +25,7 @@ VOC = ('models/deeplabv3_mobilenet_v2.gin', 'methods/load.gin')
 command_line.define_common_flags('gin_file', 'gin_param', 'workdir', 'strategy', 'model',
                                  'output_stride', input_size='513')
 flags.DEFINE_integer('cycles', 1, 'load: cycles measured.', lower_bound=1)
-flags.DEFINE_integer('pictures', 1464, 'load_memory: training pictures.', lower_bound=8)
+flags.DEFINE_integer('pictures', 1464, 'load_memory: training images.', lower_bound=8)
 flags.DEFINE_integer('steps', 4, 'load_memory: steps of each network.', lower_bound=1)
 flags.DEFINE_integer('real_maps', 32, 'load_memory: maps of a slot that are drawn, not random.',
                      lower_bound=0)
@@ -71,7 +71,7 @@ def main(argv):
     height, width = command_line.parse_size(FLAGS.input_size)
     if height != width:
         raise errors.UserError(f'--input_size={FLAGS.input_size}: load_memory makes up square '
-                               'pictures; give one side, as 513')
+                               'images; give one side, as 513')
     distribution = strategy.make_strategy(FLAGS.strategy)
     with tempfile.TemporaryDirectory(prefix='tf_advseg-') as scratch:
         workdir = FLAGS.workdir or f'{scratch}/run'

@@ -2,7 +2,7 @@
 
 Beside it stands the softmax's own confidence at the same share. A run of Hung et al.'s method keeps
 its discriminator beside the model; of any other checkpoint the softmax alone is measured. --output
-is a folder for the table, maps of a few pictures (Fig. 3) and a page.
+is a folder for the table, maps of a few images (Fig. 3) and a page.
 
 Example:
   python tools/confidence.py --checkpoint=runs/hung --output=runs/hung_confidence
@@ -23,7 +23,7 @@ command_line.define_common_flags('checkpoint', 'which', 'data_dir', 'dataset', '
 flags.DEFINE_string('discriminator', None, 'Run directory or folder of another discriminator.')
 flags.DEFINE_list('thresholds', None, 'T, from 0 to 1. Default: 0,0.1,0.2,0.3; of softmax alone '
                   '0,0.5,0.9,0.99.')
-flags.DEFINE_integer('pictures', 4, 'Pictures whose maps are drawn.', lower_bound=0)
+flags.DEFINE_integer('pictures', 4, 'Images whose maps are drawn.', lower_bound=0)
 
 FLAGS = flags.FLAGS
 

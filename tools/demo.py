@@ -1,6 +1,6 @@
-"""LoAd from nothing to a report, with the time left: generated pictures, Stage 1, cycles, control.
+"""LoAd from nothing to a report, with the time left: generated images, Stage 1, cycles, control.
 
-Needs no data. Prints the table of Stage 1, the CE-only control and LoAd on test pictures, writes
+Needs no data. Prints the table of Stage 1, the CE-only control and LoAd on test images, writes
 report.html, and says what to try next on your own data. Started again it goes on.
 
 Example:
@@ -27,7 +27,7 @@ FLAGS = flags.FLAGS
 def main(argv):
     """Flags, configuration, one call, the table."""
     del argv
-    print(f'demo in {FLAGS.workdir}: generated pictures, Stage 1, LoAd, control, report; '
+    print(f'demo in {FLAGS.workdir}: generated images, Stage 1, LoAd, control, report; '
           f'{"about two" if FLAGS.smallest else "under ten"} minutes on two idle cores', flush=True)
     runtime.configure(deterministic=True)
     from tf_advseg.experiments.train import demonstration

@@ -1,10 +1,10 @@
-"""Examines a data set, picture by picture, and says what is wrong with it and where.
+"""Examines a data set, image by image, and says what is wrong with it and where.
 
-Pictures without labels, files that cannot be read, sizes, class ids, labels of colours; pictures
+Images without labels, files that cannot be read, sizes, class ids, labels of colours; images
 that are there twice, in two splits above all (leaks), or look alike; classes that a split lacks;
-pictures and labels to be looked at. It does not stop at the first thing, as readers do.
+images and labels to be looked at. It does not stop at the first thing, as readers do.
 
---data_dir is a folder, an archive, or records. --output=NAME.html has the pictures in question and
+--data_dir is a folder, an archive, or records. --output=NAME.html has the images in question and
 samples of every class, NAME.json the findings as data. Exit code 1 where there are errors.
 
 Example:

@@ -1,11 +1,11 @@
 """Exports a checkpoint: SavedModel, TFLite, TF1 checkpoint; or proves that it costs no more.
 
-The SavedModel takes uint8 pictures of any size. A side below the crop size is padded to it, a
+The SavedModel takes uint8 images of any size. A side below the crop size is padded to it, a
 longer one to the next k * stride + 1; image pooling keeps its window and slides (as the official
 evaluation). --large=resize: it is resized to the crop size first, its class map back by nearest
 neighbours (as the official export). --output is then a checkpoint itself. --format is a list with
 commas: saved_model, tf1, tflite_float32, tflite_float16, tflite_int8; the TFLite ones take uint8
-pictures of --input_size and give the class map. --prove tells parameters, FLOPs, size, latency.
+images of --input_size and give the class map. --prove tells parameters, FLOPs, size, latency.
 
 Example:
   python tools/export.py --checkpoint=demo_run --output=exported --format=saved_model,tf1
@@ -23,8 +23,8 @@ from absl import flags  # noqa: E402
 
 command_line.define_common_flags('checkpoint', 'which', 'output', 'input_size', 'input', 'compare')
 flags.DEFINE_string('format', 'saved_model', 'What to write, see above.')
-flags.DEFINE_string('calibration', None, 'Pictures that give int8 its ranges; default: --input.')
-flags.DEFINE_enum('large', 'pad', ['pad', 'resize'], 'Pictures of another size than the crop.')
+flags.DEFINE_string('calibration', None, 'Images that give int8 its ranges; default: --input.')
+flags.DEFINE_enum('large', 'pad', ['pad', 'resize'], 'Images of another size than the crop.')
 flags.DEFINE_boolean('prove', False, 'Print what it costs beside --compare; write nothing.')
 
 FLAGS = flags.FLAGS

@@ -41,7 +41,8 @@ def main(argv):
     from tf_advseg.experiments.benchmarks import gpu_comparison
     devices = gpu_comparison.find_devices(FLAGS.device)
     cases = gpu_comparison.chosen(FLAGS.device, FLAGS.step, FLAGS.network)
-    lines = gpu_comparison.measure(devices, cases, gpu_comparison.checked_side(FLAGS.side), FLAGS.repeats)
+    lines = gpu_comparison.measure(devices, cases, gpu_comparison.checked_side(FLAGS.side),
+                                   FLAGS.repeats)
     print(gpu_comparison.text(devices, lines, FLAGS.side))
     if not all(line.equal for line in lines):
         raise UserError('a step differs from the CPU\'s, see above')

@@ -1,7 +1,7 @@
-"""Predicts pictures: for each a palette PNG of class ids and an overlay.
+"""Predicts images: for each a palette PNG of class ids and an overlay.
 
 <stem>.png holds the ids (pixel values 0, 1, ...; shown in the classes' colours),
-<stem>_overlay.png the picture under them. EXIF orientation is not applied. Broken pictures are
+<stem>_overlay.png the image under them. EXIF orientation is not applied. Broken images are
 skipped and named at the end; the same command goes on where it stopped. Patterns, as
 --input='frames/*.png', stand in quotes.
 
@@ -54,7 +54,7 @@ def main(argv):
         print(f'skipped: {reason}', file=sys.stderr)
     if not outcome.written and not outcome.kept:
         raise UserError(f'{" ".join(sources)}: nothing could be predicted, '
-                        f'{len(outcome.skipped)} of {len(outcome.skipped)} pictures are broken')
+                        f'{len(outcome.skipped)} of {len(outcome.skipped)} images are broken')
     kept = f', {len(outcome.kept)} kept from before' if outcome.kept else ''
     print(f'{len(outcome.written)} predicted, {len(outcome.skipped)} skipped{kept}; written: '
           f'{FLAGS.output}')

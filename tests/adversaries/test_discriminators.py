@@ -224,7 +224,7 @@ def test_reestimating_needs_batches_and_leaves_other_networks_alone():
 
 
 def stripes_and_noise(seed):
-    """(pictures, 1 or 0 each): every other one has stripes four times as strong as its noise."""
+    """(images, 1 or 0 each): every other one has stripes four times as strong as its noise."""
     noise = tf.random.stateless_uniform([16, 32, 32, 6], [seed, 1])
     stripes = tf.cast(tf.range(32) // 4 % 2, tf.float32)[None, :, None, None]
     real = tf.range(16) % 2 == 0
@@ -239,7 +239,7 @@ def test_it_learns_to_tell_stripes_from_noise(name):
 
     The batch is one and the same, and the statistics are re-estimated over it: so inference says
     what training said, whatever the rounding. What a MobileNet of 27 live batch norms says of other
-    pictures after so few steps is luck; of a network without batch norm it is none.
+    images after so few steps is luck; of a network without batch norm it is none.
     """
     model, (x, real) = build(name), stripes_and_noise(0)
     optimizer = tf.keras.optimizers.Adagrad(0.01)

@@ -28,12 +28,12 @@ def test_parameters_of_the_layers_as_listed():
     pixel = build_pixel_discriminator(21)
     assert pixel.count_params() == encoder + decoder == 4324289
     assert f'{pixel.count_params():,}' in encoder_decoder.__doc__
-    assert build_pixel_discriminator(21, 'picture').count_params() == encoder + 512 + 1
+    assert build_pixel_discriminator(21, 'image').count_params() == encoder + 512 + 1
 
 
 @pytest.mark.parametrize('widths', [(3,), (3, 4), NARROW])
 def test_every_pixel_has_its_decision_whatever_the_size(widths):
-    model, other = build(widths=widths), build('picture', widths=widths)
+    model, other = build(widths=widths), build('image', widths=widths)
     maps = tf.TensorSpec([None, None, None, 5])
     graph = tf.function(lambda x: (model(x), other(x)), input_signature=[maps])
     for height, width in SIZES:
@@ -43,7 +43,7 @@ def test_every_pixel_has_its_decision_whatever_the_size(widths):
         for logits, traced in zip((pixel, picture), graph(maps)):
             assert logits.dtype == tf.float32 and np.isfinite(logits).all()
             np.testing.assert_allclose(traced, logits, atol=1e-5)
-    assert model.decides == 'pixel' and other.decides == 'picture'
+    assert model.decides == 'pixel' and other.decides == 'image'
     assert not model.needs_image and not other.needs_image
 
 
@@ -104,7 +104,7 @@ def test_neighbours_decide_for_themselves():
 
 
 def test_the_standard_decision_is_of_the_whole_map_and_of_no_place():
-    model, maps = build('picture'), label_maps(1, 64, 64)
+    model, maps = build('image'), label_maps(1, 64, 64)
     feature, sizes = model.encoder(tf.constant(maps))
     assert feature.shape == (1, 4, 4, 10)
     assert [tuple(size.numpy()) for size in sizes] == [(64, 64), (32, 32), (16, 16), (8, 8)]
@@ -208,7 +208,7 @@ def test_it_learns_to_tell_where_a_map_is_noisy():
 
 
 def test_gin_chooses_kind_and_widths():
-    gin.parse_config("build_pixel_discriminator.kind = 'picture'\n"
+    gin.parse_config("build_pixel_discriminator.kind = 'image'\n"
                      'build_pixel_discriminator.widths = (3, 7)')
     model = build_pixel_discriminator(4)
     assert isinstance(model, encoder_decoder.PictureDecision)

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from tf_advseg.adversaries import field_of_view
-from tf_advseg.adversaries.field_of_view import build_adversary
+from tf_advseg.adversaries.field_of_view import build_fov_discriminator
 from tf_advseg.core.errors import UserError
 from tf_advseg.models import layers, local_contrast, resize
 
@@ -16,8 +16,8 @@ TABLE_1 = {  # C = 21: counted by hand from the supplement's layers, with C chan
 
 
 def build(name, num_classes=5, **options):
-    return build_adversary(name, num_classes, **{**(NARROW if name == 'stanford' else {}),
-                                                 **options})
+    return build_fov_discriminator(name, num_classes, **{**(NARROW if name == 'stanford' else {}),
+                                                         **options})
 
 
 def label_maps(batch, height, width, channels=5, seed=0):
@@ -33,13 +33,13 @@ def pictures(batch, height, width, seed=0):
 @pytest.mark.parametrize('name', TABLE_1)
 def test_parameters_of_the_supplements_table(name):
     basic, product, _ = TABLE_1[name]
-    assert build_adversary(name, 21).count_params() == basic
-    assert build_adversary(name, 21, channels=63).count_params() == product
-    assert not build_adversary(name, 21).needs_image
+    assert build_fov_discriminator(name, 21).count_params() == basic
+    assert build_fov_discriminator(name, 21, channels=63).count_params() == product
+    assert not build_fov_discriminator(name, 21).needs_image
 
 
 def test_parameters_of_the_stanford_adversary():
-    model = build_adversary('stanford', 8)
+    model = build_fov_discriminator('stanford', 8)
     branches = (9 * 8 + 1) * 64 + (9 * 3 + 1) * 16 + (9 * 16 + 1) * 64
     joint = (9 * 128 + 1) * 128 + (9 * 128 + 1) * 256 + (9 * 256 + 1) * 512 + 9 * 512 + 1
     assert model.count_params() == branches + joint
@@ -163,7 +163,7 @@ def test_initial_values_keep_the_signal_and_have_no_opinion():
 @pytest.mark.parametrize('name', ['small_fov_light', 'stanford'])
 def test_torchs_initial_values_are_its_spatial_convolutions(name):
     """Kernels and biases uniform up to 1 / sqrt(kW kH nIn), the first layer and the last alike."""
-    model = build_adversary(name, 21, init='torch', last_gain=1.0)
+    model = build_fov_discriminator(name, 21, init='torch', last_gain=1.0)
     assert len(model.trainable_variables) == 2 * len(layers.convolutions(model)) > 10
     for layer in layers.convolutions(model):
         limit = 1.0 / np.sqrt(np.prod(layer.kernel.shape[:3]))
@@ -264,9 +264,10 @@ def test_it_learns_to_tell_noisy_maps_from_smooth_ones(name):
 
 
 def test_gin_chooses_the_adversary():
-    gin.parse_config("build_adversary.name = 'stanford'\nbuild_adversary.joint_widths = (6, 7, 9)\n"
-                     'build_adversary.label_widths = (4,)')
-    model = build_adversary(num_classes=3)
+    gin.parse_config("build_fov_discriminator.name = 'stanford'\n"
+                     'build_fov_discriminator.joint_widths = (6, 7, 9)\n'
+                     'build_fov_discriminator.label_widths = (4,)')
+    model = build_fov_discriminator(num_classes=3)
     assert isinstance(model, field_of_view.TwoBranches) and (model.channels, model.name) == (
         3, 'stanford')
     assert [tuple(v.shape) for v in model.joint.trainable_variables[::2]] == [
@@ -287,7 +288,7 @@ def test_gin_chooses_the_adversary():
     (dict(last_gain='a'), 'last_gain')])
 def test_bad_arguments_are_one_clear_line(arguments, words):
     with pytest.raises(UserError, match=words) as raised:
-        build_adversary(**{'num_classes': 5, **arguments})
+        build_fov_discriminator(**{'num_classes': 5, **arguments})
     assert '\n' not in str(raised.value)
 
 
@@ -295,7 +296,7 @@ def test_bad_arguments_are_one_clear_line(arguments, words):
     ('small_fov_light', (1, 4, 4, 15), None, r'expected \[B, h, w, 5\]'),
     ('small_fov_light', (4, 4, 5), None, r'expected \[B, h, w, 5\]'),
     ('stanford', (1, 4, 4, 4), (1, 8, 8, 3), r'expected \[B, h, w, 5\]'),
-    ('stanford', (1, 4, 4, 5), None, 'got no picture'),
+    ('stanford', (1, 4, 4, 5), None, 'got no image'),
     ('stanford', (1, 4, 4, 5), (1, 8, 8, 1), 'expected RGB')])
 def test_bad_maps_are_one_clear_line(name, shape, image, words):
     image = None if image is None else tf.zeros(image)

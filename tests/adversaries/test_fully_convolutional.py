@@ -39,7 +39,7 @@ def test_parameters_of_the_layers_as_listed():
 
 def test_fully_connected_last_layer_of_table_6():
     """321x321: 160, 80, 40, 20 a side before the last layer, which is one neuron on all of it."""
-    model = build_fc_discriminator(21, 'picture', map_size=(321, 321))
+    model = build_fc_discriminator(21, 'image', map_size=(321, 321))
     before = build_fc_discriminator(21).count_params() - (16 * 512 + 1)
     assert model.count_params() == before + 20 * 20 * 512 + 1
 
@@ -47,7 +47,7 @@ def test_fully_connected_last_layer_of_table_6():
 @pytest.mark.parametrize('height, width', SIZES)
 def test_it_is_the_plain_reference_at_any_size(height, width):
     maps = label_maps(height, width)
-    for options in ({}, {'kind': 'picture', 'map_size': (height, width)}):
+    for options in ({}, {'kind': 'image', 'map_size': (height, width)}):
         model = build(**options)
         for variable in model.trainable_variables:
             variable.assign(variable * 3.0)
@@ -132,8 +132,8 @@ def test_equal_seeds_give_equal_weights_in_any_order(two_replicas):
 
 
 def test_gin_names_what_it_needs():
-    gin.parse_config("build_fc_discriminator.kind = 'picture'")
-    assert build_fc_discriminator(5, map_size=(40, 32), widths=NARROW).decides == 'picture'
+    gin.parse_config("build_fc_discriminator.kind = 'image'")
+    assert build_fc_discriminator(5, map_size=(40, 32), widths=NARROW).decides == 'image'
 
 
 @pytest.mark.parametrize('options, text', [
@@ -141,8 +141,8 @@ def test_gin_names_what_it_needs():
     (dict(initial_values='fan_inn'), 'Did you mean "fan_in"'),
     (dict(num_classes=0), 'num_classes'), (dict(num_classes=None), 'num_classes'),
     (dict(widths=()), 'widths'), (dict(widths=(3, 0)), 'widths'), (dict(widths=4), 'widths'),
-    (dict(kind='picture'), 'map_size is None'),
-    (dict(kind='picture', map_size=(16, 15)), 'of at least 16; lower hung.map_stride')])
+    (dict(kind='image'), 'map_size is None'),
+    (dict(kind='image', map_size=(16, 15)), 'of at least 16; lower hung.map_stride')])
 def test_what_cannot_be_built_is_told_in_one_line(options, text):
     with pytest.raises(UserError) as caught:
         build(**options)
@@ -152,7 +152,7 @@ def test_what_cannot_be_built_is_told_in_one_line(options, text):
 @pytest.mark.parametrize('options, size, text', [
     ({}, (40, 40, 4), 'expected [B, h, w, 5]'), ({}, (31, 40, 5), 'at least 32 points a side'),
     ({}, (40, 31, 5), 'lower hung.map_stride'),
-    (dict(kind='picture', map_size=(40, 32)), (32, 40, 5), 'takes 40x32 alone')])
+    (dict(kind='image', map_size=(40, 32)), (32, 40, 5), 'takes 40x32 alone')])
 def test_maps_that_it_cannot_judge_are_told_in_one_line(options, size, text):
     with pytest.raises(UserError) as caught:
         build(**options)(tf.zeros([1, *size]))

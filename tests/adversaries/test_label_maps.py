@@ -12,7 +12,7 @@ SIZE = ((H - 1) // STRIDE + 1, (W - 1) // STRIDE + 1)
 
 
 def example(seed=0, scale=3.0):
-    """(picture, labels with unknown pixels, logits)."""
+    """(image, labels with unknown pixels, logits)."""
     generator = np.random.default_rng(seed)
     labels = np.kron(generator.integers(0, C, (2, 5, 4)), np.ones((1, 7, 7), int))[:, :H, :W]
     labels[0, :9] = 255
@@ -92,7 +92,7 @@ def test_scaling_where_the_prediction_is_certain():
 
 
 def judged(encoding, logits, real=False):
-    """A smooth adversary's loss on the fake (or real) map, as a function of logits.
+    """A smooth discriminator's loss on the fake (or real) map, as a function of logits.
 
     A ReLU's kinks would spoil finite differences; what is tested is the way from map to logits.
     """

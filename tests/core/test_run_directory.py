@@ -68,7 +68,8 @@ def test_a_run_of_the_other_lane_is_not_taken_up(run):
     RunDirectory(run.path).open(CONFIG).close()  # another Python of the same lane goes on
 
 
-@pytest.mark.parametrize('content', [{}, {'python': None}, {'python': '3.14.0'}, {'python': 'pypy'}])
+@pytest.mark.parametrize('content', [
+    {}, {'python': None}, {'python': '3.14.0'}, {'python': 'pypy'}])
 def test_a_run_that_does_not_tell_its_lane_is_gone_on_with(run, content):
     run.open(CONFIG)
     run.close()

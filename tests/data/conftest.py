@@ -18,7 +18,7 @@ def own_folder(tmp_path):
 
 @pytest.fixture
 def mini_stanford(tmp_path):
-    """Six pictures in the official layout of Stanford Background."""
+    """Six images in the official layout of Stanford Background."""
     folder = tmp_path / 'iccv09Data'
     (folder / 'images').mkdir(parents=True)
     (folder / 'labels').mkdir()

@@ -1,4 +1,4 @@
-"""Small pictures with labels, drawn anew, and the folder layout they are written in."""
+"""Small images with labels, drawn anew, and the folder layout they are written in."""
 import numpy as np
 from PIL import Image
 
@@ -8,7 +8,7 @@ SIZES = ((40, 56), (33, 48), (48, 33), (37, 41))
 def draw_pair(number, classes=4):
     """(image uint8 [h, w, 3], label uint8 [h, w]); the label says which pixels are how bright.
 
-    The red channel is 30 * label (200 where ignored), so that a test can see whether picture
+    The red channel is 30 * label (200 where ignored), so that a test can see whether image
     and label have moved together.
     """
     height, width = SIZES[number % len(SIZES)]

@@ -9,7 +9,7 @@ CMP_NAMES = ('background', 'facade', 'window', 'door', 'cornice', 'sill', 'balco
 
 
 def save(path, pixels, palette=None, **options):
-    """Writes an array as a picture, as a palette PNG where a palette is given."""
+    """Writes an array as an image, as a palette PNG where a palette is given."""
     path.parent.mkdir(parents=True, exist_ok=True)
     picture = Image.fromarray(pixels)
     if palette is not None:

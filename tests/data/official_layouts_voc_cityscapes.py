@@ -12,7 +12,7 @@ from tf_advseg.data.official_specs import SPECS
 TRAIN = ('2007_000001', '2007_000002', '2008_000003')
 VAL = ('2007_000010', '2008_000011')
 UNLABELLED = '2008_000099'
-# SBD's lists are not VOC's: a picture of VOC's val is in SBD's train, one of train in its val.
+# SBD's lists are not VOC's: an image of VOC's val is in SBD's train, one of train in its val.
 SBD_TRAIN = ('2008_000011', '2009_000021')
 SBD_VAL = ('2009_000022', '2008_000003')
 NUMBERS = {name: i for i, name in enumerate(
@@ -22,17 +22,17 @@ CITIES = {'train': ('aachen', 'ulm'), 'val': ('frankfurt',), 'test': ('berlin',)
 
 
 def voc_pair(name):
-    """(image, label) of a picture of the miniature as VOC labels it."""
+    """(image, label) of an image of the miniature as VOC labels it."""
     return draw_pair(NUMBERS[name], classes=21)
 
 
 def sbd_label(name):
-    """The label SBD gives the same picture: other classes, and nothing ignored."""
+    """The label SBD gives the same image: other classes, and nothing ignored."""
     return (np.where(voc_pair(name)[1] == 255, 0, voc_pair(name)[1]) + 1).astype(np.uint8) % 21
 
 
 def write_voc(folder):
-    """VOC2012 with 3 pictures to train, 2 to validate, and more without a label."""
+    """VOC2012 with 3 images to train, 2 to validate, and more without a label."""
     for name in ('JPEGImages', 'SegmentationClass', 'SegmentationObject', 'ImageSets/Segmentation'):
         (folder / name).mkdir(parents=True)
     palette = np.array(SPECS['pascal_voc_2012'].palette, np.uint8).ravel().tolist()
@@ -66,7 +66,7 @@ def write_sbd(folder):
 
 
 def write_aug(folder):
-    """SegmentationClassAug: grey PNGs of SBD's classes, and VOC's own for the pictures of val."""
+    """SegmentationClassAug: grey PNGs of SBD's classes, and VOC's own for the images of val."""
     folder.mkdir(parents=True)
     for name in dict.fromkeys(SBD_TRAIN + SBD_VAL + TRAIN + VAL):
         label = voc_pair(name)[1] if name in VAL else sbd_label(name)
@@ -84,7 +84,7 @@ def city_maps(number):
 
 
 def write_cityscapes(folder, pictures=2, only=('labelIds', 'instanceIds', 'labelTrainIds')):
-    """leftImg8bit and gtFine with `pictures` a city; test has dummy labels, as published."""
+    """leftImg8bit and gtFine with `images` a city; test has dummy labels, as published."""
     number = 0
     for split, cities in CITIES.items():
         for city in cities:

@@ -1,4 +1,4 @@
-"""Augmentation and batches: picture and label move together, and (seed, step) says it all."""
+"""Augmentation and batches: image and label move together, and (seed, step) says it all."""
 import gc
 import json
 import os
@@ -23,7 +23,7 @@ from tf_advseg.data.readers import make_reader
 from tf_advseg.data.records.record_set import RecordSet, write_records
 
 IDS = [f'p{i}' for i in range(9)]
-CROP = (49, 57)  # holds every picture
+CROP = (49, 57)  # holds every image
 SMALL = (33, 33)  # smaller than most
 
 
@@ -45,7 +45,7 @@ def same(left, right):
 
 
 def assert_together(image, label):
-    """The red channel of test pictures says the label."""
+    """The red channel of test images says the label."""
     expected = np.where(label == 255, 200, label * 30).astype(np.float32)
     padding = (image == 127.5).all(axis=-1)
     assert (label[padding] == 255).all()
@@ -172,7 +172,7 @@ def test_two_workers_share_each_global_batch(records):
     assert [len(share) for share in shares] == [6, 6]
     for first, second, batch in zip(*shares, whole):
         assert first and second
-        # Examples, not pictures: a batch over the border of two epochs may cut one picture twice.
+        # Examples, not images: a batch over the border of two epochs may cut one image twice.
         assert [index for index, _ in first + second] == batch['index'].tolist()
         np.testing.assert_allclose([total for _, total in first + second],
                                    batch['image'].sum((1, 2, 3), np.float64), rtol=1e-5)
@@ -272,7 +272,7 @@ def test_no_pictures_are_refused(records):
     for call in (lambda: batches_of_none(records),
                  lambda: pipeline.whole_pictures(records, [], CROP, 2),
                  lambda: pipeline.evaluation_arrays(records, [], CROP)):
-        with pytest.raises(UserError, match='empty list of pictures'):
+        with pytest.raises(UserError, match='empty list of images'):
             call()
 
 
@@ -284,7 +284,7 @@ def batches_of_none(records):
                   st.integers(-2 ** 31, 2 ** 31 - 1))
 @hypothesis.settings(max_examples=50, deadline=None)
 def test_pad_flip_and_crop_move_everything_together(height, width, down, right, seed):
-    """A label that spells its own place, and a picture that repeats it, stay in step."""
+    """A label that spells its own place, and an image that repeats it, stay in step."""
     label = (np.arange(height * width) % 251).reshape(height, width).astype(np.uint8)
     image = np.stack([label] * 3, axis=-1)
     seed = tf.constant([seed, 7])

@@ -1,4 +1,4 @@
-"""Labelled and unlabelled pictures in one batch: the same draws, no label that leaks, any order."""
+"""Labelled and unlabelled images in one batch: the same draws, no label that leaks, any order."""
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -15,10 +15,10 @@ from tf_advseg.training import loop
 
 LABELLED = [f'p{i}' for i in range(5)]
 UNLABELLED = [f'p{i}' for i in range(5, 12)]
-CROP = (49, 57)  # holds every picture
+CROP = (49, 57)  # holds every image
 SMALL = (33, 33)
 B, U = 2, 3
-SECRET = 3  # the class of every pixel of the pictures that are shown without labels
+SECRET = 3  # the class of every pixel of the images that are shown without labels
 
 
 @pytest.fixture(scope='module')
@@ -52,14 +52,14 @@ def same(left, right):
 
 
 def rows(batch, which, keys):
-    """{image id: its row of each key}; a picture may come twice at the border of two epochs."""
+    """{image id: its row of each key}; an image may come twice at the border of two epochs."""
     return sorted(zip(batch['image_id'][which].tolist(),
                       *([row.tobytes() for row in batch[key][which]] for key in keys)))
 
 
 def test_contract_of_a_batch(records):
     dataset = mixed.mixed_batches(records, LABELLED, records, UNLABELLED, B, U, CROP,
-                                  RandomStreams(0), 0, second_truths=True)
+                                  RandomStreams(0), 0, independent_ground_truth=True)
     maps = [B + U, *CROP]
     assert {key: (spec.shape, spec.dtype) for key, spec in dataset.element_spec.items()} == {
         'image': ([*maps, 3], tf.float32), 'label': (maps, tf.int32), 'valid': (maps, tf.bool),
@@ -71,12 +71,12 @@ def test_contract_of_a_batch(records):
 
 @pytest.mark.parametrize('crop', [CROP, SMALL])
 def test_a_step_is_a_function_of_seed_and_step(records, crop):
-    whole = batches(records, 0, 6, crop=crop, second_truths=True)
-    assert same(whole, batches(records, 0, 6, crop=crop, second_truths=True, prefetch=1))
-    assert same(whole[4:], batches(records, 4, 2, crop=crop, second_truths=True))
-    assert not same(whole, batches(records, 0, 6, crop=crop, seed=1, second_truths=True))
+    whole = batches(records, 0, 6, crop=crop, independent_ground_truth=True)
+    assert same(whole, batches(records, 0, 6, crop=crop, independent_ground_truth=True, prefetch=1))
+    assert same(whole[4:], batches(records, 4, 2, crop=crop, independent_ground_truth=True))
+    assert not same(whole, batches(records, 0, 6, crop=crop, seed=1, independent_ground_truth=True))
     endless = mixed.mixed_batches(records, LABELLED, records, UNLABELLED, B, U, crop,
-                                  RandomStreams(0), 4, second_truths=True)
+                                  RandomStreams(0), 4, independent_ground_truth=True)
     assert same(whole[4:], list(endless.take(2).as_numpy_iterator()))
 
 
@@ -96,7 +96,7 @@ def test_labelled_rows_are_those_of_the_labelled_batch(records, recipe):
 def test_no_label_of_an_unlabelled_picture_shows(records, recipe):
     seen = set()
     for batch in batches(records, steps=7, recipe=recipes.make_recipe(recipe),
-                         second_truths=True):
+                         independent_ground_truth=True):
         hidden = ~batch['labeled']
         assert hidden.sum() == U and (batch['label'][hidden] == 255).all()
         assert (batch['truth'][hidden] == 255).all()
@@ -106,7 +106,7 @@ def test_no_label_of_an_unlabelled_picture_shows(records, recipe):
 
 
 def test_valid_is_the_picture_and_never_the_padding(records):
-    """Whole pictures in a larger crop: their sizes, at the top and on the left or mirrored."""
+    """Whole images in a larger crop: their sizes, at the top and on the left or mirrored."""
     for batch in batches(records):
         for index in np.flatnonzero(~batch['labeled']):
             name, valid = batch['image_id'][index].decode(), batch['valid'][index]
@@ -129,17 +129,18 @@ def test_the_order_is_another_at_each_step_and_seed(records):
 
 
 def test_second_truths_are_draws_of_their_own(records):
-    own, twice = labelled(records, steps=10), labelled(records, steps=10, second_truths=True)
+    own = labelled(records, steps=10)
+    twice = labelled(records, steps=10, independent_ground_truth=True)
     assert same(own, [{key: batch[key] for key in own[0]} for batch in twice])
     equal = [np.array_equal(a, b) for batch in twice for a, b in zip(batch['label'],
                                                                      batch['truth'])]
     assert 0 < len(equal) - sum(equal)
     known = [records.load(name)[1] for name in LABELLED]
-    for batch, other in zip(twice, batches(records, steps=10, second_truths=True)):
+    for batch, other in zip(twice, batches(records, steps=10, independent_ground_truth=True)):
         for truth in batch['truth']:
             whole = [np.array_equal(np.sort(label[label != 255]), np.sort(truth[truth != 255]))
                      for label in known]
-            assert any(whole)  # the crop holds whole pictures: one of the labelled ones'
+            assert any(whole)  # the crop holds whole images: one of the labelled ones'
         assert sorted(map(bytes, batch['truth'])) == sorted(
             map(bytes, other['truth'][other['labeled']]))
 
@@ -172,7 +173,7 @@ def test_replicas_get_the_rows_of_the_global_batch_and_uneven_numbers_of_labels(
 @pytest.mark.parametrize('size, others, ids, words', [
     (0, U, UNLABELLED, 'batch_size = 0'), (B, 0, UNLABELLED, 'unlabelled_batch_size = 0'),
     (B, 1.5, UNLABELLED, 'unlabelled_batch_size = 1.5'),
-    (B, U, [], 'no unlabelled picture to learn from')])
+    (B, U, [], 'no unlabelled image to learn from')])
 def test_batches_without_either_kind_are_refused(records, size, others, ids, words):
     with pytest.raises(UserError, match=words) as caught:
         mixed.mixed_batches(records, LABELLED, records, ids, size, others, CROP, RandomStreams(0),

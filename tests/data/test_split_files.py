@@ -73,9 +73,9 @@ def test_a_list_without_subsets_has_no_fold():
 
 def test_pictures_must_be_those_of_the_list():
     everything = luc()['train'] + luc()['val'] + luc()['test']
-    with pytest.raises(UserError, match='^here: split list "luc" lists 715 pictures, but 2 of'):
+    with pytest.raises(UserError, match='^here: split list "luc" lists 715 images, but 2 of'):
         luc(ids=[i for i in everything if i not in (everything[3], everything[9])])
-    with pytest.raises(UserError, match='here: 1 of 716 pictures are not in .*"new"'):
+    with pytest.raises(UserError, match='here: 1 of 716 images are not in .*"new"'):
         luc(ids=[*everything, 'new'])
 
 
@@ -84,10 +84,10 @@ def test_a_file_of_one_s_own_may_leave_pictures_out(tmp_path):
     splits_lib.write_split(path, {'train': ['a'], 'val': ['b']}, dataset='toy')
     choose = split_files.chosen_split
     assert choose(str(path), 'abc', 'here', 'toy') == {'train': ['a'], 'val': ['b']}
-    with pytest.raises(UserError, match='mine.json lists 2 pictures, but 1 of them'):
+    with pytest.raises(UserError, match='mine.json lists 2 images, but 1 of them'):
         choose(path, 'ac', 'here', 'toy')
     splits_lib.write_split(tmp_path / 'leak.json', {'train': ['a', 'c'], 'val': ['b', 'c']})
-    with pytest.raises(UserError, match='leak.json: picture "c" is both in "train" and in "val"'):
+    with pytest.raises(UserError, match='leak.json: image "c" is both in "train" and in "val"'):
         choose(tmp_path / 'leak.json', 'abc', 'here', 'toy')
     with pytest.raises(UserError, match='unknown split of toy "2012"'):
         choose(2012, 'abc', 'here', 'toy')

@@ -26,7 +26,7 @@ def test_split_depends_on_the_seed_and_not_on_the_listing():
 
 @pytest.mark.parametrize('sizes, words', [
     ({'train': 60, 'val': 0}, '"val" would be empty'),
-    ({'train': 50, 'val': 20}, 'needs 70 pictures, but there are 60'),
+    ({'train': 50, 'val': 20}, 'needs 70 images, but there are 60'),
     ({'train': 'all'}, 'expected a number for each part'),
     (60, 'split sizes are 60, expected a number for each part'),
 ])
@@ -46,7 +46,7 @@ def test_fractions_give_sizes_that_add_up(count, shares):
 
 
 def test_too_few_pictures_for_the_fractions_are_refused():
-    with pytest.raises(UserError, match='2 pictures are too few'):
+    with pytest.raises(UserError, match='2 images are too few'):
         splits.sizes_from_fractions(2, {'a': 0.4, 'b': 0.3, 'c': 0.3})
 
 
@@ -86,7 +86,7 @@ def test_hold_out_refuses_what_leaves_a_part_empty():
     for fraction in (0.0, 1.0, 0.001):
         with pytest.raises(UserError, match='dataset.holdout_fraction.* need at least one'):
             splits.hold_out(IDS, fraction)
-    with pytest.raises(UserError, match='of 1 picture is 1; both'):
+    with pytest.raises(UserError, match='of 1 image is 1; both'):
         splits.hold_out(IDS[:1], 0.6)
     with pytest.raises(UserError, match='"0059" is not known'):
         splits.hold_out(IDS, 0.3, 0, {i: set() for i in IDS[:-1]})
@@ -114,20 +114,11 @@ def test_labelled_fractions_depend_on_the_seed_and_take_any_picture():
     assert {i for ids in drawn for i in ids} == set(IDS)
 
 
-def test_labelled_fraction_as_a_file(tmp_path):
-    path = tmp_path / 'labelled.json'
-    labelled, unlabelled = splits.write_labelled_fraction(path, IDS, 1 / 8, 3, dataset='toy')
-    assert splits.read_split(path) == {'labelled': labelled, 'unlabelled': unlabelled}
-    assert json.loads(path.read_text())['labelled_fraction'] == 0.125
-    splits.write_labelled_fraction(path, IDS, 1.0)
-    assert splits.read_split(path) == {'labelled': IDS}
-
-
 def test_labelled_fractions_of_nothing_are_refused():
     for fraction in (0, -0.5, 1.5, float('nan')):
         with pytest.raises(UserError, match='expected above 0 and at most 1'):
             splits.labelled_fraction(IDS, fraction)
-    with pytest.raises(UserError, match='of 60 pictures is none'):
+    with pytest.raises(UserError, match='of 60 images is none'):
         splits.labelled_fraction(IDS, 0.001)
 
 
@@ -144,9 +135,9 @@ def test_split_file_round_trip_with_fields(tmp_path):
     ('{"format": "tf_advseg split", "version": 9, "splits": {}}', 'version 9'),
     ('{"format": "tf_advseg split", "version": 1, "splits": {"val": []}}', '"val" is empty'),
     ('{"format": "tf_advseg split", "version": 1, "splits": {"val": [["a"], "b"]}}',
-     '''split "val" lists ['a'], expected the ids of pictures as strings'''),
+     '''split "val" lists ['a'], expected the ids of images as strings'''),
     ('{"format": "tf_advseg split", "version": 1, "splits": {"val": ["a", "b", "a"]}}',
-     'split "val" lists picture "a" twice'),
+     'split "val" lists image "a" twice'),
 ])
 def test_other_files_are_refused_by_name(tmp_path, text, words):
     path = tmp_path / 'splits.json'
@@ -161,7 +152,7 @@ def test_parts_that_share_a_picture_are_refused_only_where_they_must_not(tmp_pat
     parts = {'train': ['a', 'b'], 'val': ['c'], 'trainval': ['a', 'c']}
     splits.write_split(path, parts)
     assert splits.read_split(path) == parts
-    with pytest.raises(UserError, match='splits.json: picture "a" is both in "train" and in '
+    with pytest.raises(UserError, match='splits.json: image "a" is both in "train" and in '
                                         '"trainval"'):
         splits.read_split(path, disjoint=True)
 

@@ -57,7 +57,7 @@ def _ids(tar, name):
 def real_pairs(shared):
     """Real labels as [(classes, label, another map of its size)]: CMP Facades and PASCAL VOC.
 
-    The second map is the label of another picture, cut or padded to the size, or the label torn.
+    The second map is the label of another image, cut or padded to the size, or the label torn.
     """
     pairs, rng = [], np.random.default_rng(0)
     with tarfile.open(shared / 'data' / 'cmp_facades.tar') as tar:

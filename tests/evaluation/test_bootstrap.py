@@ -1,4 +1,4 @@
-"""The paired bootstrap: against drawing picture by picture, and as an interval."""
+"""The paired bootstrap: against drawing image by image, and as an interval."""
 import json
 
 import numpy as np
@@ -20,7 +20,7 @@ def counts_of(matrices, ids=None):
 
 
 def synthetic(rng, number, accuracy, truth=None, classes=3, pixels=200):
-    """Matrices [N,C,C] of pictures whose share of right pixels scatters round `accuracy`."""
+    """Matrices [N,C,C] of images whose share of right pixels scatters round `accuracy`."""
     if truth is None:
         truth = rng.multinomial(pixels, np.full(classes, 1 / classes), size=number)
     share = np.clip(rng.normal(accuracy, 0.1, number), 0, 1)[:, None]
@@ -80,7 +80,7 @@ def test_the_seed_decides_and_order_turns_the_sign():
 
 
 def test_the_interval_covers_the_true_difference_about_as_often_as_it_says():
-    """The true difference is that of very many pictures; splits of 40 are drawn from as many."""
+    """The true difference is that of very many images; splits of 40 are drawn from as many."""
     rng = np.random.default_rng(3)
     first, truth = synthetic(rng, 20000, 0.70)
     second, _ = synthetic(rng, 20000, 0.73, truth)
@@ -97,7 +97,7 @@ def test_the_interval_covers_the_true_difference_about_as_often_as_it_says():
 
 
 def test_pairing_makes_the_interval_narrower():
-    """Pictures of different difficulty: a constant gain is sure, though each score is not."""
+    """Images of different difficulty: a constant gain is sure, though each score is not."""
     rng = np.random.default_rng(4)
     share = rng.uniform(0.3, 0.9, 50)
     truth = np.full([50, 2], 500)
@@ -132,7 +132,7 @@ def test_absent_classes():
 
 @pytest.mark.parametrize('pictures', [1, 9, 10, 30])
 def test_a_class_in_few_pictures_has_no_interval(pictures):
-    """Drawn from so few pictures an interval is too narrow: of one picture it has no width."""
+    """Drawn from so few images an interval is too narrow: of one image it has no width."""
     first, second = (np.pad(m, ((0, 0), (0, 1), (0, 1))) for m in two(7))
     first[:pictures, 3, 3], second[:pictures, 3, 3], second[:pictures, 3, 0] = 10, 5, 5
     found = paired_bootstrap(counts_of(first), counts_of(second))
@@ -152,12 +152,12 @@ def test_few_pictures_in_all_have_no_interval():
 
 
 def test_without_a_difference_about_one_in_twenty_is_starred():
-    """As many stars as the note promises, for a class in few pictures of many, too."""
+    """As many stars as the note promises, for a class in few images of many, too."""
     rng = np.random.default_rng(12)
     stars = told = 0
     for trial in range(250):
         pair = []
-        rare = rng.random(106) < 0.04  # about four pictures
+        rare = rng.random(106) < 0.04  # about four images
         truth = np.stack([np.full(106, 300), np.where(rare, 200, 0)], axis=1)
         for _ in range(2):
             matrices, _ = synthetic(rng, 106, 0.7, truth, classes=2)
@@ -178,7 +178,7 @@ def test_samples_in_parts_are_the_samples(monkeypatch):
 
 
 def test_the_size_of_vocs_split_is_left_to_numpy(lines_run):
-    """Samples and pictures are in arrays: no loop in Python goes over either."""
+    """Samples and images are in arrays: no loop in Python goes over either."""
     rng, lines = np.random.default_rng(9), {}
     for number in (20, 1449):
         matrices = rng.integers(0, 9000, [number, 21, 21])
@@ -189,7 +189,7 @@ def test_the_size_of_vocs_split_is_left_to_numpy(lines_run):
 
 @pytest.mark.parametrize('spoil, words', [
     ({'ids': ('x', 'y', 'z')}, 'not the same'), ({'classes': 2}, '3 and of 2 classes'),
-    ({'empty': True}, 'no pictures'), ({'level': 1.0}, 'between 0 and 1'),
+    ({'empty': True}, 'no images'), ({'level': 1.0}, 'between 0 and 1'),
     ({'samples': 0}, 'one sample')])
 def test_what_cannot_be_compared_is_told(spoil, words):
     first = two(0, number=3)[0]

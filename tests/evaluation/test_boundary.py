@@ -32,7 +32,7 @@ def share_by_hand(points, others, size, smallest, pixels):
 
 
 def f_by_hand(label, prediction, classes, smallest, pixels):
-    """F of each class of one picture, nan where it is not scored."""
+    """F of each class of one image, nan where it is not scored."""
     counted, scores = label != 255, []
     for c in range(classes):
         truth, predicted = label == c, prediction == c
@@ -126,7 +126,7 @@ def test_the_tolerance_is_five_pixels_at_the_smallest_diagonal(spec_of):
     for shift in range(1, 8):
         found = bf(spec, label, halves(12 + shift))['mean']
         assert found == (1.0 if shift < 5 else 0.0)  # exactly 5 is not nearer than 5
-    # In a split whose smallest picture has half the diagonal, this one's tolerance is 10.
+    # In a split whose smallest image has half the diagonal, this one's tolerance is 10.
     sizes = [(20, 15), (40, 30)]
     assert bf(spec, label, halves(21), sizes=sizes)['mean'] == 1.0
     assert bf(spec, label, halves(22), sizes=sizes)['mean'] == 0.0

@@ -1,4 +1,4 @@
-"""evaluation/confidence_counts.py: shares, accuracies and AUC against plain NumPy and scikit-learn."""
+"""evaluation/confidence_counts.py: shares, accuracies and AUC against NumPy and scikit-learn."""
 import numpy as np
 import pytest
 from hypothesis import given, settings

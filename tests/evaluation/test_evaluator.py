@@ -18,7 +18,7 @@ SIDE = 33
 def tiny_segmentor(num_classes=C, stride=4):
     """A functional Keras model whose logits have hills of every class, in exact arithmetic.
 
-    Pictures are whole 256ths and kernels whole 8ths: sums are whole 16384ths below 256, of 22 bits,
+    Images are whole 256ths and kernels whole 8ths: sums are whole 16384ths below 256, of 22 bits,
     which float32 adds without rounding. So every kernel, of any batch, finds the same logits.
     """
     image = tf.keras.Input([None, None, 3])
@@ -46,7 +46,7 @@ def arrays(number=7, seed=0, side=SIDE, num_classes=C):
 
 
 def by_hand(segmentor, images, labels, sizes):
-    """One picture, one pixel at a time."""
+    """One image, one pixel at a time."""
     matrix = np.zeros([C, C], np.int64)
     for image, label, (h, w) in zip(images, labels, sizes):
         image = image.astype(np.float32)

@@ -1,4 +1,4 @@
-"""Counts of pictures against scikit-learn, and as JSON and back."""
+"""Counts of images against scikit-learn, and as JSON and back."""
 import json
 
 import numpy as np
@@ -12,7 +12,7 @@ from tf_advseg.evaluation.image_counts import PictureCounts, PictureIoU, count_p
 
 
 def assert_equals_scikit_learn(classes, label, prediction):
-    """Matrix, IoU and recall of one picture, all equal to the last digit."""
+    """Matrix, IoU and recall of one image, all equal to the last digit."""
     matrix = count_picture(label, prediction, classes)
     assert matrix.dtype == np.int64 and not matrix[:, -1].any()
     matrix = matrix[:, :-1]

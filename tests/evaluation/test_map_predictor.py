@@ -1,4 +1,4 @@
-"""Many pictures' maps: the same as one by one, under any batch size and any number of replicas."""
+"""Many images' maps: the same as one by one, under any batch size and any number of replicas."""
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -18,7 +18,7 @@ CROP = (49, 49)
 
 @pytest.fixture(scope='module')
 def records(tmp_path_factory):
-    """Eleven pictures of 40 to 70 pixels a side: below the crop, and beyond it."""
+    """Eleven images of 40 to 70 pixels a side: below the crop, and beyond it."""
     reader = readers.make_reader('shapes', num_train=11, num_val=1, num_test=1, size=(70, 70),
                                  smallest=(40, 40))
     folder = tmp_path_factory.mktemp('data') / 'records'
@@ -85,10 +85,10 @@ def test_a_batch_gives_what_one_picture_gives(model, records, passes):
 
 @pytest.mark.parametrize('passes', [dict(), dict(window=(33, 49), scales=(1.0, 1.5), flip=True)])
 def test_two_replicas_give_the_same_to_the_last_bit(model, mirrored, two_replicas, records, passes):
-    """Eleven pictures in batches of at most two: replicas run idle, sizes differ between them."""
+    """Eleven images in batches of at most two: replicas run idle, sizes differ between them."""
     def maps(segmentor, strategy):
         predictor = map_predictor.MapPredictor(segmentor, CROP, strategy, batch_size=2,
-                                             confidence=True, **passes)
+                                               confidence=True, **passes)
         return list(predictor.over(records, records.splits['train']))
 
     one, two = maps(model, None), maps(mirrored, two_replicas)
@@ -115,7 +115,7 @@ def test_the_matrix_is_the_evaluators(model, records, batch_size):
 
 
 class Shown(tf.keras.Model):
-    """Class by the red of a pixel, at stride 1; notes the pictures it is shown."""
+    """Class by the red of a pixel, at stride 1; notes the images it is shown."""
 
     num_classes, logits_stride, output_stride, crop_size = 4, 1, 16, None
     fine_tune_batch_norm = False
@@ -130,7 +130,7 @@ class Shown(tf.keras.Model):
 
 
 def red(*ids):
-    """A picture whose red says its class, and the map."""
+    """An image whose red says its class, and the map."""
     ids = np.array(ids, np.uint8)
     return np.stack([ids * 60, 0 * ids, 0 * ids], -1).astype(np.uint8), ids
 

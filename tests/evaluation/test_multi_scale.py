@@ -147,7 +147,7 @@ def test_a_network_of_one_size_is_refused_at_another_scale():
         tf.keras.Model(inputs, tf.keras.layers.Conv2D(3, 1, 4)(inputs)), 3)
     image = np.zeros((33, 33, 3), np.uint8)
     assert prediction.predict(model, image, 33, flip=True).shape == (33, 33)
-    with pytest.raises(UserError, match='takes pictures of 33x33 only'):
+    with pytest.raises(UserError, match='takes images of 33x33 only'):
         prediction.predict(model, image, 33, scales=(0.5, 1.0))
 
 

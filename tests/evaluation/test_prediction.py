@@ -1,4 +1,4 @@
-"""Whole-picture prediction at the picture's own size."""
+"""Whole-image prediction at the image's own size."""
 import numpy as np
 import pytest
 import tensorflow as tf

@@ -72,7 +72,7 @@ def test_cityscapes_script_finds_and_counts_the_files(tmp_path, monkeypatch, off
     ('pascal_voc_2012', 'bird'), ('cityscapes', 'berlin_leftImg8bit'), ('ade20k', 'x'),
     ('cityscapes', '../berlin_000000_000019')])
 def test_names_that_no_server_knows(server, stem):
-    with pytest.raises(UserError, match='not the name of a picture of'):
+    with pytest.raises(UserError, match='not the name of an image of'):
         submission.Submission(server, SPECS[server]).path(stem)
     with pytest.raises(UserError, match=f'^in/picture.png: not the name .* of {server}; expected'):
         submission.Submission(server, SPECS[server]).path(stem, 'in/picture.png')

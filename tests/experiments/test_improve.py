@@ -75,7 +75,8 @@ def test_stage_one_learnt_and_the_report_says_so(improved):
     assert results['models']['Stage 1']['test']['pixel_accuracy'] > 0.5
     page = (run / 'report.html').read_text()
     assert 'hold-out' in page and 'Stage 1' in page
-    events = [json.loads(line)['event'] for line in (run / 'journal.jsonl').read_text().splitlines()]
+    events = [json.loads(line)['event']
+              for line in (run / 'journal.jsonl').read_text().splitlines()]
     assert events[0] == 'start' and events[-1] == 'finished'
     assert {'aggregate', 'retrain', 'end', 'rewind'} <= set(events)
 

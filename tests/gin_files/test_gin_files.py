@@ -6,10 +6,13 @@ import gin
 import pytest
 
 from tf_advseg.core import configuration
+from tf_advseg.core.errors import UserError
+from tf_advseg.experiments import recipes
 from tf_advseg.experiments.train import training
 from tf_advseg.methods import cross_entropy
 from tf_advseg.methods import step_parts
 from tf_advseg.run import networks
+from tf_advseg.run import stage_optimizers
 
 ROOT = pathlib.Path(__file__).resolve().parents[2] / 'gin'
 FILES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob('*.gin'))
@@ -72,8 +75,50 @@ def test_the_papers_defaults_are_those_printed_in_section_4():
     values = {name.split('.', name.count('.') - 1)[-1]: value for name, value in
               configuration.bindings(configuration.config_text()).items()}
     expected = {'controller.beta_u': 0.001, 'controller.beta_l': 0.05, 'controller.patience': 50,
-                'map_buffer.capacity': 3, 'generator_optimizer.learning_rate': 5e-6,
-                'generator_optimizer.momentum': 0.95, 'discriminator_optimizer.learning_rate': 0.01,
+                'map_buffer.capacity': 3, 'segmentor_optimizer.learning_rate': 5e-6,
+                'segmentor_optimizer.momentum': 0.95, 'discriminator_optimizer.learning_rate': 0.01,
                 'lookahead.batch_size': 5, 'lookahead.discriminator_batch_size': 16,
                 'stage_one.batch_size': 7, 'stage_one.weighted_epochs': 4, 'stage_one.epochs': 8}
     assert {name: values[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize('name', EXPERIMENTS)
+def test_every_setting_of_a_method_has_an_effect(name):
+    """None is of another method than the file's."""
+    configuration.parse([f'gin/{name}'])
+    method = configuration.bound('experiment.method') or 'load'
+    training._require_effect(recipes.find(method))
+
+
+def test_a_setting_of_another_method_is_told():
+    configuration.parse(['gin/methods/durall.gin'], ["label_maps.kind = 'product'"])
+    with pytest.raises(UserError, match='label_maps.kind has no effect') as caught:
+        training._require_effect(recipes.find('durall'))
+    assert '\n' not in str(caught.value)
+    configuration.parse(['gin/methods/durall.gin'], ["label_maps.kind = 'product'"])
+    training._require_effect(recipes.find('cross_entropy'))  # Stage 1 of any recipe's file
+
+
+@pytest.mark.parametrize('old, new', [
+    ('redrawing_stage.steps = 3', '"redrawing_stage" is called "reconstruction_stage" now'),
+    ('adversarial_stage.train_pictures = 3', 'is called "adversarial_stage.train_images" now'),
+    ('luc.pixels_per_picture = 3', 'is called "luc.pixels_per_image" now'),
+    ('hung.second_truths = True', 'is called "hung.independent_ground_truth" now'),
+    ('adversary_optimizer.name = "sgd"', 'is called "discriminator_optimizer" now'),
+    ('generator_optimizer.name = "sgd"', 'is called "segmentor_optimizer" now'),
+    ('build_adversary.name = "small_fov"', 'is called "build_fov_discriminator" now'),
+    ('experiment.max_propagations = 3', 'is called "controller.max_propagations" now')])
+def test_a_renamed_setting_is_an_error_that_gives_the_new_name(old, new):
+    with pytest.raises(UserError) as caught:
+        configuration.parse([], [old])
+    assert new in str(caught.value) and '\n' not in str(caught.value)
+
+
+def test_a_schedule_can_be_set_for_one_network():
+    configuration.parse([], ['polynomial_decay.power = 0.5',
+                             'discriminator_optimizer/polynomial_decay.power = 2.0'])
+    own = stage_optimizers.segmentor_optimizer(10, learning_rate=1.0, schedule='poly')
+    other = stage_optimizers.discriminator_optimizer(10, learning_rate=1.0, schedule='poly')
+    for optimizer, power in ((own, 0.5), (other, 2.0)):
+        rate = optimizer.get_config()['learning_rate']
+        assert rate['config']['power'] == power

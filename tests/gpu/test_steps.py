@@ -10,7 +10,7 @@ from tf_advseg.experiments.benchmarks import gpu_comparison
 
 CASES = device_steps.cases(tuple(device_steps.NETWORKS))
 # Whose bodies run without a GPU too, two logical CPUs in its place; the quickest.
-SMOKE = device_steps.Case('LoAd discriminator', 'farabet')
+SMOKE = device_steps.Case('LoAd: discriminator', 'farabet')
 
 
 def compared(case, reference, other):

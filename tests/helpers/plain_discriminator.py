@@ -36,7 +36,7 @@ def logits(maps, weights, kind='pixel'):
     Args:
       maps: [b, h, w, C].
       weights: [kernel, bias, kernel, bias, ...] in the layers' order.
-      kind: 'pixel', or 'picture' whose last layer is fully connected.
+      kind: 'pixel', or 'image' whose last layer is fully connected.
 
     Returns:
       [b, h, w], or [b].
@@ -46,6 +46,6 @@ def logits(maps, weights, kind='pixel'):
         x = convolution(x, kernel, bias)
         x = np.where(x > 0, x, 0.2 * x)
     kernel, bias = pairs[-1]
-    if kind == 'picture':
+    if kind == 'image':
         return x.reshape(len(x), -1) @ kernel.reshape(-1) + bias[0]
     return bilinear(convolution(x, kernel, bias), maps.shape[1:3])[..., 0]

@@ -57,12 +57,12 @@ class Step:
         self.s = {'terms': 'adv+semi', 'adversarial_weight': 0.01, 'semi_weight': 0.1,
                   'unlabelled_adversarial_weight': 0.001, 'threshold': 0.2, 'reduction': 'mean',
                   'semi_normaliser': 'all', 'discriminator_fakes': 'labelled',
-                  'second_truths': False, 'mask_predictions': True, 'map_stride': 1,
+                  'independent_ground_truth': False, 'mask_predictions': True, 'map_stride': 1,
                   'l2_weight': 1e-4, 'early_out': False, 'self_training_by': 'share',
                   'self_training_threshold': 0.9, 'self_training_share': 0.7, **settings}
 
     def predicted(self, segmentor):
-        """(S(X)'s logits at the picture's size; on the grid of D's maps)."""
+        """(S(X)'s logits at the image's size; on the grid of D's maps)."""
         image = self.batch['image'].astype(np.float64)[:, ::2, ::2] / 255
         coarse = image @ segmentor[0][0, 0] + segmentor[1]
         size = self.batch['label'].shape[1:3]
@@ -70,7 +70,7 @@ class Step:
         return bilinear(coarse, size), bilinear(coarse, grid)
 
     def masks(self, grid):
-        """(labelled points, points of unlabelled pictures), bool on the grid."""
+        """(labelled points, points of unlabelled images), bool on the grid."""
         valid = nearest(self.batch['valid'], grid)
         rows = self.batch['labeled'][:, None, None]
         others = ~rows & (valid if self.s['mask_predictions'] else np.ones_like(valid))
@@ -143,7 +143,8 @@ class Step:
         s, batch = self.s, self.batch
         _, logits = self.predicted(segmentor)
         labelled, others = self.masks(logits.shape[1:3])
-        truth = nearest(batch['truth' if s['second_truths'] else 'label'], logits.shape[1:3])
+        truth = nearest(batch['truth' if s['independent_ground_truth'] else 'label'],
+                        logits.shape[1:3])
         counted = (truth != IGNORE) & batch['labeled'][:, None, None]
         one_hot = np.eye(self.classes)[np.where(truth == IGNORE, 0, truth)]
         if self.scaling:

@@ -10,7 +10,7 @@ from plain_hung import IGNORE, sigmoid, softmax
 
 
 def averaged(picture, stride):
-    """Each `stride`-th pixel with its neighbours up to half a stride away, inside the picture."""
+    """Each `stride`-th pixel with its neighbours up to half a stride away, inside the image."""
     reach = stride // 2
     rows = range(0, picture.shape[1], stride)
     columns = range(0, picture.shape[2], stride)
@@ -44,26 +44,26 @@ class Plain:
         self.picture = (averaged(picture, stride) if stride > 1 else picture) * self.known
 
     def paint(self, masks, weights):
-        """G: pictures of masks."""
+        """G: images of masks."""
         kernel, bias = weights
-        if self.s['generator_sees'] == 'mask_and_picture':
+        if self.s['generator_sees'] == 'mask_and_image':
             masks = np.concatenate([masks, self.picture], -1)
         return np.tanh(masks @ kernel[0, 0] + bias) * self.known
 
     def judge(self, pictures, masks, weights):
         """D: decisions."""
         kernel, bias, last, end = weights
-        beside = {'mask': [masks], 'picture': [self.picture], 'nothing': []}
+        beside = {'mask': [masks], 'image': [self.picture], 'nothing': []}
         x = np.concatenate([pictures, *beside[self.s['discriminator_sees']]], -1)
         b, h, w = x.shape[0], x.shape[1] // 2, x.shape[2] // 2
         x = x[:, :2 * h, :2 * w].reshape(b, h, 2, w, 2, -1)
         found = np.tanh(np.einsum('bhiwjc,ijcd->bhwd', x, kernel) + bias) @ last[0, 0, :, 0] + end
         return found if self.s['decision'] == 'each' else found.mean((1, 2))
 
-    def content(self, redrawn, reduction='mean'):
+    def content(self, reconstructed, reduction='mean'):
         """l_C, eq. 4."""
-        apart = np.abs(self.picture - redrawn).sum()
-        return apart / (len(redrawn) if reduction == 'sum' else max(self.known.sum() * 3, 1))
+        apart = np.abs(self.picture - reconstructed).sum()
+        return apart / (len(reconstructed) if reduction == 'sum' else max(self.known.sum() * 3, 1))
 
     def adversarial(self, responses):
         """l_A, eq. 5 or 6."""
@@ -71,10 +71,10 @@ class Plain:
 
     def phase_1(self, painter, judge):
         """What a step of the GAN tells."""
-        redrawn = self.paint(self.truth, painter)
+        reconstructed = self.paint(self.truth, painter)
         real = self.judge(self.picture, self.truth, judge)
-        fake = self.judge(redrawn, self.truth, judge)
-        told = {'loss/content': self.content(redrawn), 'loss/adv': self.adversarial(fake),
+        fake = self.judge(reconstructed, self.truth, judge)
+        told = {'loss/content': self.content(reconstructed), 'loss/adv': self.adversarial(fake),
                 'disc/real': real.mean(), 'disc/fake': fake.mean()}
         told['loss/generator'] = self.s['gan_content'] * told['loss/content'] + told['loss/adv']
         if self.s['form'] == 'wgan':  # maximised: E[D(real)] - E[D(fake)]
@@ -94,10 +94,10 @@ class Plain:
         picked = np.take_along_axis(full, np.where(known, self.label, 0)[..., None], -1)[..., 0]
         told = {'loss/ce': -np.log(picked)[known].sum()}
         told['loss/ce'] /= len(known) if self.s['reduction'] == 'sum' else max(known.sum(), 1)
-        redrawn = self.paint(masks, painter)
+        reconstructed = self.paint(masks, painter)
         given = masks if self.s['condition'] == 'prediction' else self.truth
-        fake = self.judge(redrawn, given, judge)
-        told['loss/content'] = self.content(redrawn, self.s['reduction'])
+        fake = self.judge(reconstructed, given, judge)
+        told['loss/content'] = self.content(reconstructed, self.s['reduction'])
         told['loss/adv'], told['disc/fake'] = self.adversarial(fake), fake.mean()
         told['loss/generator'] = (self.s['content_weight'] * told['loss/content']
                                   + self.s['adversarial_weight'] * told['loss/adv'])

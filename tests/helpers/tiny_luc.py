@@ -14,10 +14,10 @@ GIN = ("dataset.reader = 'shapes'", f'dataset.options = {OPTIONS!r}',
        'dataset.holdout_fraction = 1', 'experiment.crop_size = 33', 'experiment.seed = 3',
        "experiment.network = 'farabet'", 'farabet.hidden = 8',
        'stage_one.weighted_epochs = 0', 'stage_one.epochs = 0',
-       "build_adversary.name = 'small_fov_light'", 'alternation.every = 2',
+       "build_fov_discriminator.name = 'small_fov_light'", 'alternation.every = 2',
        'adversarial_stage.steps = 10', 'adversarial_stage.batch_size = 2',
-       'adversarial_stage.train_pictures = 2', 'adversarial_stage.diagnose_every = 4',
-       'segmentor_optimizer.learning_rate = 0.05', 'adversary_optimizer.learning_rate = 0.01')
+       'adversarial_stage.train_images = 2', 'adversarial_stage.diagnose_every = 4',
+       'segmentor_optimizer.learning_rate = 0.05', 'discriminator_optimizer.learning_rate = 0.01')
 
 
 def main(workdir):

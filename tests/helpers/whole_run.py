@@ -4,7 +4,8 @@ from unittest import mock
 import tensorflow as tf
 
 from tf_advseg.core import configuration
-from tf_advseg.experiments.train import method_results
+from tf_advseg.experiments.train import run_report
+from tf_advseg.experiments.train import run_results
 from tf_advseg.experiments.train import training
 
 
@@ -15,7 +16,7 @@ def scenes(num_train=6, num_val=4, num_test=2):
     return ("dataset.reader = 'shapes'", f'dataset.options = {options!r}',
             'dataset.holdout_fraction = 1', 'experiment.crop_size = 33',
             "experiment.network = 'farabet'", 'farabet.hidden = 8', 'experiment.seed = 3',
-            'adversarial_stage.batch_size = 2', 'adversarial_stage.train_pictures = 2',
+            'adversarial_stage.batch_size = 2', 'adversarial_stage.train_images = 2',
             'segmentor_optimizer.learning_rate = 0.05')
 
 
@@ -32,6 +33,6 @@ def starter(method, common):
         arguments = workdir, strategy or tf.distribute.get_strategy(), dry_run
         if report:
             return training.experiment(*arguments)
-        with mock.patch.object(method_results, 'report'):
+        with mock.patch.object(run_report, 'write'), mock.patch.object(run_results, '_show'):
             return training.experiment(*arguments)
     return start

@@ -1,4 +1,4 @@
-"""Pictures, truths and stored maps move together, whatever is flipped and cropped."""
+"""Images, truths and stored maps move together, whatever is flipped and cropped."""
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -96,7 +96,7 @@ def test_pictures_truths_and_maps_are_scaled_together(records, factor):
 
 
 def test_soft_maps_are_scaled_on_their_own_grid():
-    """A map that is linear in the picture's coordinates stays so, with its corners on corners."""
+    """A map that is linear in the image's coordinates stays so, with its corners on corners."""
     side, cells = 33, 9
     ramp = tf.cast(tf.tile(tf.range(0.0, side)[None, :, None], [side, 1, 3]), tf.float32)
     stored = tf.cast(ramp[::4, ::4], tf.float16)
@@ -153,7 +153,7 @@ def test_all_pictures_are_drawn_from_by_default(records):
 
 
 def test_a_recipe_by_name_in_both_kinds_of_data(records):
-    """Its scales, mirror and colours reach the generator's and the discriminator's pictures."""
+    """Its scales, mirror and colours reach the generator's and the discriminator's images."""
     named = lookahead_data_of(records, augmentation='deeplab+photometric')
     spelt = lookahead_data_of(records, min_scale=0.5, max_scale=2.0)
     for make in (lambda data: data.batches(0, 2),
@@ -175,7 +175,7 @@ class EmptyBuffer:
 
 def test_recipes_that_maps_cannot_follow_or_that_are_said_twice_are_refused():
     assert settings_lib.LookaheadSettings(augmentation='hung').recipe.random_scale.maximum == 1.6
-    with pytest.raises(UserError, match='changes the shape of pictures'):
+    with pytest.raises(UserError, match='changes the shape of images'):
         settings_lib.LookaheadSettings(augmentation='zhu')
     with pytest.raises(UserError, match='lookahead.flip = False both say'):
         settings_lib.LookaheadSettings(augmentation='hung', flip=False)

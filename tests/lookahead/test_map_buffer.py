@@ -14,7 +14,7 @@ from tf_advseg.core.indexed_records import IndexedRecordWriter
 from tf_advseg.lookahead import map_encoding
 from tf_advseg.lookahead.map_buffer import RECORDS, MapBuffer
 
-IDS = [f'picture/é {i}' for i in range(5)]
+IDS = [f'image/é {i}' for i in range(5)]
 PARTS = ['train'] * 3 + ['holdout'] * 2
 
 
@@ -282,7 +282,7 @@ def test_size_is_bounded_and_the_limit_is_checked_before_writing(tmp_path):
 
 
 def test_the_papers_voc_size_stays_below_its_bound(tmp_path):
-    """1464 pictures of 513 x 513 at stride 16 and a hold-out, B_max = 3: 1.5 GB (issue 2)."""
+    """1464 images of 513 x 513 at stride 16 and a hold-out, B_max = 3: 1.5 GB (issue 2)."""
     buffer = MapBuffer(tmp_path / 'buffer')
     estimate = buffer.estimate_bytes(1464 + 435, (33, 33, 21))
     assert estimate.buffer < estimate.on_disk < 1.5e9

@@ -11,10 +11,12 @@ import tensorflow as tf
 from tf_advseg.core import errors
 from tf_advseg.core import journal
 from tf_advseg.core import random_streams
+from tf_advseg.evaluation import metrics
 from tf_advseg.lookahead import controller
 from tf_advseg.lookahead import orchestrator
 from tf_advseg.lookahead import settings
 from tf_advseg.lookahead import snapshots
+from tf_advseg.methods import recipe
 from tf_advseg.training import averaging
 
 
@@ -41,18 +43,17 @@ def build(tmp_path, mious, steps=None, fate='restore', **caps):
     network.layers[0].kernel.assign([[0.0]])
     optimizer = tf.keras.optimizers.SGD(1.0, momentum=0.5, jit_compile=False)
     optimizer.build(network.trainable_variables)
-    method = types.SimpleNamespace(segmentor=network, optimizer=optimizer, discriminator=None,
-                                   phases={})
+    method = types.SimpleNamespace(segmentor=network, optimizer=optimizer, phases={})
     script = Script(mious)
     tmp_path.mkdir(exist_ok=True)
     arguments = {'beta_u': 0.001, 'beta_l': 0.2, 'patience': 2, 'max_cycles': 2, **caps}
     loop = orchestrator.LookAhead(
-        method, script, controller.Controller(**arguments), None,
+        recipe.Arm.CONTROL, method, script, controller.Controller(**arguments), None,
         snapshots.SnapshotStore(tmp_path / 'snapshots'),
         settings.LookaheadSettings(optimizer_at_rewind=fate, non_finite_limit=1, durable_every=1),
-        script, tmp_path, journal.Journal(tmp_path / 'journal.jsonl'),
-        journal.Journal(tmp_path / 'metrics.jsonl'), random_streams.RandomStreams(0),
-        tf.distribute.get_strategy())
+        lambda: float(metrics.mean_iou(script.run())), tmp_path,
+        journal.Journal(tmp_path / 'journal.jsonl'), journal.Journal(tmp_path / 'metrics.jsonl'),
+        random_streams.RandomStreams(0), tf.distribute.get_strategy())
     losses = iter(steps or [])
     seen = []
 
@@ -119,7 +120,7 @@ def averaging_loop(tmp_path, mious, **caps):
 
 @pytest.mark.parametrize('fate', ['restore', 'reset', 'keep'])
 def test_an_average_goes_back_with_the_weights(tmp_path, fate):
-    # g1 is one propagation (two pictures: one step) past g0, g2 two past g1.
+    # g1 is one propagation (two images: one step) past g0, g2 two past g1.
     look = averaging_loop(tmp_path, [0.5, 0.6, 0.55, 0.5, 0.55, 0.58, 0.7, 0.6, 0.5],
                           fate=fate, max_cycles=9, max_propagations=7)
     result = look.run()
@@ -147,7 +148,7 @@ def test_an_average_of_a_run_that_was_stopped_is_that_of_one_that_was_not(tmp_pa
     look._stepper = step
     with pytest.raises(KeyboardInterrupt):
         look.run()
-    look = averaging_loop(tmp_path / 'cut', mious[len(mious) - len(look._evaluator.mious):], **caps)
+    look = averaging_loop(tmp_path / 'cut', mious[len(mious) - len(look.data.mious):], **caps)
     look.run()
     for one, other in zip(look.store.average.variables, whole.store.average.variables):
         np.testing.assert_array_equal(one, other)

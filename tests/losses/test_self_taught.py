@@ -9,7 +9,7 @@ RANDOM = np.random.default_rng(11)
 LOGITS = RANDOM.normal(size=(3, 5, 4, 6)).astype(np.float32) * 3
 JUDGED = RANDOM.normal(size=(3, 5, 4)).astype(np.float32) * 3
 VALID = RANDOM.random((3, 5, 4)) < 0.7
-VALID[2] = False  # a picture of padding alone
+VALID[2] = False  # an image of padding alone
 
 
 def softmax(logits):

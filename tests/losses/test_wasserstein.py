@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_advseg.adversaries import reconstruction
+from tf_advseg.adversaries import reconstruction_networks
 from tf_advseg.losses import wasserstein
 
 RANDOM = np.random.default_rng(0)
@@ -42,7 +42,7 @@ def test_a_critic_learns_to_tell_originals_by_the_sign_of_its_own_paper():
 
 
 def test_equation_8_as_printed_rewards_both():
-    """D(real) - (1 - D(fake)), maximised: up with the response to a redrawn picture, as eq. 6."""
+    """D(real) - (1 - D(fake)), maximised: up with the response to a reconstruction, as eq. 6."""
     def printed(real, fake):
         return -(real - (1.0 - fake))
     with tf.GradientTape(persistent=True) as tape:
@@ -50,14 +50,15 @@ def test_equation_8_as_printed_rewards_both():
         value, generator = printed(real, fake), wasserstein.generator(fake)
     assert float(tape.gradient(value, real)) == float(tape.gradient(value, fake)) == -1.0
     assert float(tape.gradient(value, fake)) == float(tape.gradient(generator, fake))
-    # A critic of one weight by which originals and redrawn ones are opposites learns nothing of it.
+    # A critic of one weight by which originals and reconstructed ones are opposites learns nothing
+    # of it.
     apart = [np.subtract(*descent(loss, 1.0, -1.0)) for loss in (wasserstein.critic, printed)]
     assert apart[0] > 1.0 and apart[1] == 0.0
 
 
 @pytest.mark.parametrize('patches', [False, True])
 def test_the_penalty_of_a_linear_critic_is_of_its_weights_norm(patches):
-    """Between any two pictures the gradient of the mean response is w, or w by the patches."""
+    """Between any two images the gradient of the mean response is w, or w by the patches."""
     w = RANDOM.normal(size=(6, 7, 3))
 
     def responses(x):
@@ -96,8 +97,8 @@ def test_a_critic_that_says_nothing_has_a_penalty_of_1_and_a_finite_gradient():
 def test_the_penaltys_gradient_is_its_slope_through_the_real_discriminator(normalisation):
     """Gradients of gradients, against central differences along one direction a variable."""
     random = np.random.default_rng(3)
-    judge = reconstruction.build_patch_discriminator(2, seed=1, widths=(3, 4),
-                                                     normalisation=normalisation)
+    judge = reconstruction_networks.build_patch_discriminator(2, seed=1, widths=(3, 4),
+                                                              normalisation=normalisation)
     for variable in judge.trainable_variables:
         variable.assign(random.normal(size=variable.shape) * 0.4)
     real, fake = (random.uniform(-1, 1, (3, 17, 19, 3)).astype(np.float32) for _ in range(2))

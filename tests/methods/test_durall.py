@@ -1,4 +1,4 @@
-"""Durall et al.'s steps: equations 2 to 5, one decision a pixel or a picture, two replicas."""
+"""Durall et al.'s steps: equations 2 to 5, one decision a pixel or an image, two replicas."""
 import numpy as np
 import pytest
 import steps
@@ -8,6 +8,7 @@ from tf_advseg.adversaries import encoder_decoder
 from tf_advseg.core import configuration
 from tf_advseg.core.errors import UserError
 from tf_advseg.methods import durall
+from tf_advseg.methods import objective
 from tf_advseg.models import farabet
 from tf_advseg.models import resize
 from tf_advseg.models import segmentor as segmentors
@@ -21,14 +22,15 @@ def build(strategy=SINGLE, kind='pixel', rate=0.05, **settings):
     """A method whose weights depend on nothing but fixed seeds; kind None is the control."""
     with strategy.scope():
         segmentor = farabet.farabet(CLASSES, hidden=8, seed=1)
-        judge = kind and encoder_decoder.build_pixel_discriminator(
-            CLASSES, kind, seed=2, widths=(8, 16))
-        return durall.Durall(segmentor, judge, optimizers.make_optimizer('sgd', rate, 0.9),
-                             judge and optimizers.make_optimizer('adam', 1e-2), **settings)
+        own, found = optimizers.make_optimizer('sgd', rate, 0.9), durall.Settings(**settings)
+        if kind is None:
+            return objective.Control(segmentor, own, found.pixel_loss)
+        judge = encoder_decoder.build_pixel_discriminator(CLASSES, kind, seed=2, widths=(8, 16))
+        return durall.Durall(segmentor, judge, own, optimizers.make_optimizer('adam', 1e-2), found)
 
 
 def pictures(size=5):
-    """Noise, and labels of patches; picture k has its first 3k rows unlabelled."""
+    """Noise, and labels of patches; image k has its first 3k rows unlabelled."""
     generator = np.random.default_rng(7)
     label = generator.integers(0, CLASSES, (size, 3, 3)).repeat(6, 1).repeat(6, 2)
     label = label[:, :SIDE, :SIDE].astype(np.int32)
@@ -42,20 +44,21 @@ def take(method, strategy, *phases, batch=None):
     """(the last step's scalars, all trainable values) after steps on one global batch."""
     batch = pictures() if batch is None else batch
     scalars = steps.take(method, strategy, batch, phases)
-    judged = method.adversary.trainable_variables if method.adversary else []
+    discriminator = getattr(method, 'discriminator', None)
+    judged = discriminator.trainable_variables if discriminator else []
     return scalars[-1], [v.numpy() for v in (*method.segmentor.trainable_variables, *judged)]
 
 
 @pytest.mark.parametrize('phase, settings', [
     ('segmentor', dict(adversarial_weight=50.0, map_stride=2)),
-    pytest.param('segmentor', dict(adversarial_weight=20.0, kind='picture', reduction='sum',
+    pytest.param('segmentor', dict(adversarial_weight=20.0, kind='image', reduction='sum',
                                    rate=1e-4), marks=pytest.mark.slow),
     pytest.param('segmentor', dict(adversarial_weight=1.0, reduction='sum', rate=1e-4),
                  marks=pytest.mark.slow),
-    ('adversary', dict(map_stride=2)),
-    pytest.param('adversary', dict(kind='picture'), marks=pytest.mark.slow)])
+    ('discriminator', dict(map_stride=2)),
+    pytest.param('discriminator', dict(kind='image'), marks=pytest.mark.slow)])
 def test_two_replicas_equal_one_device(two_replicas, phase, settings):
-    """Five pictures: the replicas' shares differ in size and in labelled pixels."""
+    """Five images: the replicas' shares differ in size and in labelled pixels."""
     (one, ours), (two, theirs) = (take(build(strategy, **settings), strategy, phase)
                                   for strategy in (SINGLE, two_replicas))
     assert one.keys() == two.keys()
@@ -63,7 +66,7 @@ def test_two_replicas_equal_one_device(two_replicas, phase, settings):
         assert value == pytest.approx(two[name], rel=1e-5, abs=1e-5), name
     untouched = build(**settings)
     start = [v.numpy() for v in (*untouched.segmentor.trainable_variables,
-                                 *untouched.adversary.trainable_variables)]
+                                 *untouched.discriminator.trainable_variables)]
     assert max(np.abs(a - b).max() for a, b in zip(start, ours)) > 1e-3
     for a, b in zip(ours, theirs):
         # Adam's first step is the gradient's sign, whose last digit decides where it is near 0.
@@ -83,9 +86,9 @@ def by_hand(method, batch, stride):
     labels, at = batch['label'], batch['label'][:, ::stride, ::stride]
     known, there = labels != 255, at != 255
     truth = np.eye(CLASSES)[np.where(there, at, 0)] * there[..., None]
-    z = {name: method.adversary(tf.constant(maps, tf.float32)).numpy().astype(np.float64)
+    z = {name: method.discriminator(tf.constant(maps, tf.float32)).numpy().astype(np.float64)
          for name, maps in (('real', truth), ('fake', s * there[..., None]))}
-    if method.adversary.decides == 'pixel':
+    if method.discriminator.decides == 'pixel':
         z = {name: values[there] for name, values in z.items()}
     d = {name: 1 / (1 + np.exp(-values)) for name, values in z.items()}
     return {'ce': -np.log(whole[known, labels[known]]), 'adv': -np.log(d['fake']),
@@ -95,7 +98,7 @@ def by_hand(method, batch, stride):
             'open': sum(np.mean(np.abs(values - 0.5) < 1e-6) for values in d.values())}
 
 
-@pytest.mark.parametrize('kind, stride', [('pixel', 1), ('picture', 4)])
+@pytest.mark.parametrize('kind, stride', [('pixel', 1), ('image', 4)])
 def test_losses_are_the_papers_equations(kind, stride):
     batch = pictures()
     expected = by_hand(build(kind=kind), batch, stride)
@@ -106,7 +109,7 @@ def test_losses_are_the_papers_equations(kind, stride):
         assert scalars['loss/adv'] == pytest.approx(ours(expected['adv']), rel=1e-5)
         assert scalars['loss/total'] == pytest.approx(
             scalars['loss/ce'] + 0.3 * scalars['loss/adv'], rel=1e-6)
-    scalars, _ = take(build(kind=kind, map_stride=stride), SINGLE, 'adversary', batch=batch)
+    scalars, _ = take(build(kind=kind, map_stride=stride), SINGLE, 'discriminator', batch=batch)
     assert scalars['loss/disc'] == pytest.approx(expected['disc'], rel=1e-5)
     assert expected['open'] < 0.05
     for name in ('acc_real', 'acc_fake'):
@@ -144,7 +147,7 @@ def test_the_discriminators_gradient_is_that_of_finite_differences(kind):
     # Maps of zeros, where nothing is labelled, would lie on LeakyReLU's kink to the bit.
     batch['label'] %= 255
     logits = method.segmentor(batch['image'])
-    variables = method.adversary.trainable_variables
+    variables = method.discriminator.trainable_variables
     with tf.GradientTape() as tape:
         loss, _ = method.discriminator_loss(batch, logits)
     for variable, gradient in zip(variables, tape.gradient(loss, variables)):
@@ -164,25 +167,25 @@ def test_the_discriminators_gradient_is_that_of_finite_differences(kind):
 
 
 def test_unlabelled_pixels_decide_nothing():
-    """What stands under void rows, in the picture's truth or in D's decisions there, is unseen."""
+    """What stands under void rows, in the image's truth or in D's decisions there, is unseen."""
     batch = pictures(2)
     batch['label'][:, :8] = 255
     method = build(map_stride=1)
-    scalars, _ = take(method, SINGLE, 'adversary', batch=batch)
-    z = build().adversary(tf.zeros([2, SIDE, SIDE, CLASSES]))  # what D says of void alone
+    scalars, _ = take(method, SINGLE, 'discriminator', batch=batch)
+    z = build().discriminator(tf.zeros([2, SIDE, SIDE, CLASSES]))  # what D says of void alone
     assert z.shape == (2, SIDE, SIDE)
     expected = by_hand(build(), batch, 1)
     assert scalars['loss/disc'] == pytest.approx(expected['disc'], rel=1e-5)
     everything = dict(batch, label=np.full_like(batch['label'], 255))
-    scalars, values = take(build(), SINGLE, 'segmentor', 'adversary', batch=everything)
+    scalars, values = take(build(), SINGLE, 'segmentor', 'discriminator', batch=everything)
     assert scalars['loss/disc'] == 0.0 and all(np.all(np.isfinite(v)) for v in values)
 
 
 @pytest.mark.slow
 def test_the_discriminator_learns_and_the_generator_then_fools_it():
     method = build(adversarial_weight=5.0)
-    first, _ = take(method, SINGLE, 'adversary')
-    trained, _ = take(method, SINGLE, *['adversary'] * 30)
+    first, _ = take(method, SINGLE, 'discriminator')
+    trained, _ = take(method, SINGLE, *['discriminator'] * 30)
     assert trained['loss/disc'] < 0.6 * first['loss/disc']
     before, _ = take(method, SINGLE, 'segmentor')
     after, _ = take(method, SINGLE, *['segmentor'] * 15)
@@ -191,7 +194,7 @@ def test_the_discriminator_learns_and_the_generator_then_fools_it():
 
 def test_each_phase_moves_its_own_network_and_is_traced_once():
     method, traces = build(), []
-    for phase in ('segmentor', 'adversary'):
+    for phase in ('segmentor', 'discriminator'):
         step = getattr(method, f'{phase}_step')
 
         def counted(batch, seed, step=step, phase=phase):
@@ -200,13 +203,13 @@ def test_each_phase_moves_its_own_network_and_is_traced_once():
         setattr(method, f'{phase}_step', counted)
     count = len(method.segmentor.trainable_variables)
     start = [v.numpy() for v in (*method.segmentor.trainable_variables,
-                                 *method.adversary.trainable_variables)]
+                                 *method.discriminator.trainable_variables)]
     _, after = take(method, SINGLE, *['segmentor'] * 3)
     moved = [not np.array_equal(a, b) for a, b in zip(start, after)]
     assert all(moved[:count]) and not any(moved[count:])
     traces.clear()
-    _, later = take(method, SINGLE, *['adversary', 'segmentor'] * 3)  # compiled
-    assert sorted(traces) == ['adversary', 'segmentor']
+    _, later = take(method, SINGLE, *['discriminator', 'segmentor'] * 3)  # compiled
+    assert sorted(traces) == ['discriminator', 'segmentor']
     assert not any(np.array_equal(a, b) for a, b in zip(after, later))
 
 
@@ -234,5 +237,5 @@ def test_weight_decay_is_half_the_squares_of_the_kernels():
 def test_settings_out_of_range_are_told_in_one_line(binding, text):
     configuration.parse([], [binding])
     with pytest.raises(UserError) as caught:
-        durall.durall(None, None, None, None)
+        durall.durall_settings()
     assert text in str(caught.value) and '\n' not in str(caught.value)

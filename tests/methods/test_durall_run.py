@@ -9,7 +9,8 @@ import whole_run
 from tf_advseg.core import configuration
 from tf_advseg.core.errors import UserError
 from tf_advseg.experiments.score import evaluating
-from tf_advseg.experiments.train import method_results
+from tf_advseg.experiments import recipes
+from tf_advseg.experiments.train import run_report
 from tf_advseg.experiments.train import training
 from tf_advseg.run import networks
 from tf_advseg.training import averaging, checkpoints, loop, schedules
@@ -24,8 +25,8 @@ start = whole_run.starter('durall', (
 def made(tmp_path_factory):
     """(folder, results) of a finished run, and what its steps saw.
 
-    'weights' are those that each step of an averaged network left, 'segmentor' and 'adversary' the
-    pictures of each step.
+    'weights' are those that each step of an averaged network left, 'segmentor' and 'discriminator'
+    the images of each step.
     """
     path, seen = tmp_path_factory.mktemp('durall') / 'run', {}
     follow, call = averaging.WeightAverage.after_step, loop.Stepper.__call__
@@ -50,8 +51,8 @@ def test_a_run_shows_both_networks_plain_and_averaged(made, lines_of):
     assert list(results['models']) == ['control (CE)', 'control (CE) + SWA', 'Durall',
                                        'Durall + SWA']
     assert results['subject'] == 'Durall + SWA' and results['starts_random']
-    assert {line['generator_step'] for line in lines_of(path, stage='durall', event='evaluation',
-                                                      split='holdout_averaged')} == {3, 6, 8}
+    assert {line['segmentor_step'] for line in lines_of(path, stage='durall', event='evaluation',
+                                                        split='holdout_averaged')} == {3, 6, 8}
     last = lines_of(path, stage='durall', event='evaluation', split='holdout_averaged')[-1]
     about = networks.read_description(path / 'checkpoints' / 'averaged')
     assert about['holdout_miou'] == last['miou'] and about['averaged']['models'] == 3
@@ -61,8 +62,8 @@ def test_a_run_shows_both_networks_plain_and_averaged(made, lines_of):
     assert 'one decision a pixel, maps of every 2. pixel, λ 0.01' in html
     assert '3 models averaged, every 3 steps from step 0 on, n = 3 constant' in html
     assert 'Durall + SWA' in html and (path / 'figures' / 'masks_over_time.png').is_file()
-    shown = method_results.masks_over_time(mock.Mock(run=mock.Mock(stages=path / 'stages')),
-                                                'durall')
+    shown = run_report.masks_over_time(mock.Mock(run=mock.Mock(stages=path / 'stages')),
+                                       recipes.find('durall'))
     assert {name: list(steps) for name, steps in shown.items()} == {
         'Durall': [3, 6, 8], 'control (CE)': [3, 6, 8]}
     assert all(mask.dtype == np.uint8 for mask in shown['Durall'][8])
@@ -101,10 +102,10 @@ def test_averages_are_equation_seven_over_the_weights_of_the_steps(made):
 def test_both_networks_take_the_same_batches(made):
     """Algorithm 1 draws one batch an iteration; the generator goes first, and last."""
     _, _, seen = made
-    assert len(seen['segmentor']) == 8 and len(seen['adversary']) == 7
-    for a, b in zip(seen['segmentor'], seen['adversary']):
+    assert len(seen['segmentor']) == 8 and len(seen['discriminator']) == 7
+    for a, b in zip(seen['segmentor'], seen['discriminator']):
         np.testing.assert_array_equal(a, b)
-    assert not np.array_equal(seen['adversary'][0], seen['adversary'][1])
+    assert not np.array_equal(seen['discriminator'][0], seen['discriminator'][1])
 
 
 @pytest.mark.slow  # tests/training/test_averaging.py has the average cut and resumed
@@ -153,8 +154,9 @@ def test_two_replicas_give_the_same_run(made, tmp_path, two_replicas, weights):
 
 @pytest.mark.parametrize('binding, text', [
     ("build_pixel_discriminator.kind = 'pixl'", 'Did you mean "pixel"'),
-    ('adversary_optimizer.beta_2 = 1.0', 'adversary_optimizer.beta_2 = 1.0: expected a number'),
-    ("adversary_optimizer.schedule = 'poli'", 'Did you mean "poly"'),
+    ('discriminator_optimizer.beta_2 = 1.0',
+     'discriminator_optimizer.beta_2 = 1.0: expected a number'),
+    ("discriminator_optimizer.schedule = 'poli'", 'Did you mean "poly"'),
     ('adversarial_stage.same_batches = 1', 'adversarial_stage.same_batches = 1: expected True'),
     ('swa.every = 9', 'swa.every = 9: this stage has 8 steps'),
     ('swa.reestimate_batch_norm = True', 'swa.reestimate_batch_norm = True')])
@@ -174,9 +176,10 @@ def test_the_methods_file_binds_what_is_printed():
                'durall.map_stride': 1, 'build_pixel_discriminator.kind': 'pixel',
                'segmentor_optimizer.learning_rate': 2.5e-4, 'segmentor_optimizer.momentum': 0.9,
                'segmentor_optimizer.name': 'sgd', 'segmentor_optimizer.schedule': 'poly',
-               'adversary_optimizer.name': 'adam', 'adversary_optimizer.learning_rate': 1e-4,
-               'adversary_optimizer.beta_1': 0.9, 'adversary_optimizer.beta_2': 0.99,
-               'adversary_optimizer.schedule': 'poly', 'adversarial_stage.batch_size': 10,
+               'discriminator_optimizer.name': 'adam',
+               'discriminator_optimizer.learning_rate': 1e-4,
+               'discriminator_optimizer.beta_1': 0.9, 'discriminator_optimizer.beta_2': 0.99,
+               'discriminator_optimizer.schedule': 'poly', 'adversarial_stage.batch_size': 10,
                'alternation.every': 1, 'alternation.first': 'segmentor', 'swa.enabled': True,
                'swa.every': 100, 'swa.reading': 'constant', 'swa.start': 0.0,
                'stage_one.epochs': 0}
@@ -190,7 +193,7 @@ SMALL = (*SCENES[:2], "dataset.test_split='test'",
          "dataset.train_split='train'", 'dataset.holdout_fraction = 0.5',
          'experiment.crop_size = 33', 'experiment.data_dir = None', 'experiment.checkpoint = None',
          'adversarial_stage.steps = 2', 'adversarial_stage.batch_size = 2', 'swa.every = 1',
-         'adversarial_stage.train_pictures = 1', 'experiment.control = False',
+         'adversarial_stage.train_images = 1', 'experiment.control = False',
          # ResNet-101 without weights to start from would not bear a step.
          'segmentor_optimizer.learning_rate = 0.0')
 
@@ -199,7 +202,7 @@ SMALL = (*SCENES[:2], "dataset.test_split='test'",
 @pytest.mark.parametrize('name', PAPERS)
 def test_every_file_takes_a_step_of_either_network(name, tmp_path, lines_of):
     configuration.parse([f'gin/{name}'], SMALL)
-    with mock.patch.object(method_results, 'report'):
+    with mock.patch.object(run_report, 'write'):
         results = training.experiment(tmp_path / 'run', tf.distribute.get_strategy())
     assert set(results['models']) == {'Durall', 'Durall + SWA'}
     assert results['models']['Durall + SWA']['test']['miou'] is not None
@@ -207,4 +210,4 @@ def test_every_file_takes_a_step_of_either_network(name, tmp_path, lines_of):
     assert {'loss/ce', 'loss/adv'} <= phases
     bindings = configuration.bindings((tmp_path / 'run' / 'operative_config.gin').read_text())
     kinds = [value for key, value in bindings.items() if key.endswith('_discriminator.kind')]
-    assert kinds == ['picture' if 'standard' in name else 'pixel']
+    assert kinds == ['image' if 'standard' in name else 'pixel']

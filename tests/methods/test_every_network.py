@@ -25,7 +25,7 @@ HEAVY = {
 
 
 def global_batch(**more):
-    """Five pictures, an ignored strip of another width in each."""
+    """Five images, an ignored strip of another width in each."""
     random = np.random.default_rng(3)
     label = random.integers(0, CLASSES, (5, CROP, CROP)).astype(np.int32)
     for number in range(5):
@@ -35,7 +35,7 @@ def global_batch(**more):
 
 
 def start(builder):
-    """Values for a network whose frozen batch norms have the statistics of the pictures.
+    """Values for a network whose frozen batch norms have the statistics of the images.
 
     Behind statistics that were never taken a fresh network is all but silent, and nothing moves;
     Dilated-8's scores are, by their small initial values.
@@ -58,11 +58,12 @@ def trained(builder, weights, strategy):
     with strategy.scope():
         segmentor = builder()
         segmentor.fine_tune_batch_norm = False
-        adversary = discriminators.build_discriminator('small_cnn', encoding.channels, SIZE,
-                                                       dropout=0.0, seed=2)
+        discriminator = discriminators.build_discriminator('small_cnn', encoding.channels, SIZE,
+                                                           dropout=0.0, seed=2)
         stage_one = cross_entropy.CrossEntropy(
             segmentor, optimizers.make_optimizer('momentum', 1e-2, 0.9), l2_weight=1e-4)
-        stage_two = load.LoAd(segmentor, adversary, optimizers.make_optimizer('sgd', 1e-2, 0.95),
+        stage_two = load.LoAd(segmentor, discriminator,
+                              optimizers.make_optimizer('sgd', 1e-2, 0.95),
                               optimizers.make_optimizer('adagrad', 0.01), encoding)
     segmentor.set_weights(weights)
     maps = stage_two.maps(global_batch()['image']).numpy()
@@ -72,7 +73,7 @@ def trained(builder, weights, strategy):
             ('stage 1', stage_one, 'segmentor', segmentor, global_batch(), {}),
             ('LoAd', stage_two, 'segmentor', segmentor, global_batch(),
              {'adversarial_weight': 1.0}),
-            ('D', stage_two, 'adversary', adversary, fakes,
+            ('D', stage_two, 'discriminator', discriminator, fakes,
              {'weight_real': 1.0, 'weight_fake': 0.5})):
         segmentor.set_weights(weights)
         before = {v.name: v.numpy() for v in network.trainable_variables}

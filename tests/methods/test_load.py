@@ -9,27 +9,30 @@ from tf_advseg.adversaries import encodings
 from tf_advseg.lookahead import map_buffer
 from tf_advseg.losses import adversarial
 from tf_advseg.methods import load
+from tf_advseg.methods import objective
 from tf_advseg.models import deeplab
 from tf_advseg.training import optimizers
 
 CLASSES, CROP, SIZE = 4, 65, 64
 
 
-def build(strategy, kind='soft', control=False, adversary='mobilenet', rate=1.0):
-    """A LoAd method whose weights depend on nothing but fixed seeds."""
+def build(strategy, kind='soft', control=False, discriminator='mobilenet', rate=1.0):
+    """A LoAd method, or its control, whose weights depend on nothing but fixed seeds."""
     encoding = encodings.Encoding(CLASSES, SIZE)
     with strategy.scope():
         segmentor = deeplab.deeplab_mobilenet_v2(CLASSES, depth_multiplier=0.25, dropout_rate=0.0,
                                                  crop_size=CROP, seed=1)
-        discriminator = None if control else discriminators.build_discriminator(
-            adversary, encoding.channels, SIZE, alpha=0.25, dropout=0.0, seed=2)
-        return load.LoAd(segmentor, discriminator, optimizers.make_optimizer('sgd', rate, 0.95),
-                         None if control else optimizers.make_optimizer('adagrad', 0.01),
-                         encoding, map_kind=kind)
+        own, settings = optimizers.make_optimizer('sgd', rate, 0.95), load.Settings(map_kind=kind)
+        if control:
+            return objective.Control(segmentor, own, settings.pixel_loss)
+        discriminator = discriminators.build_discriminator(
+            discriminator, encoding.channels, SIZE, alpha=0.25, dropout=0.0, seed=2)
+        return load.LoAd(segmentor, discriminator, own,
+                         optimizers.make_optimizer('adagrad', 0.01), encoding, settings)
 
 
 def batch_of(size=5, seed=0):
-    """Pictures, labels with an ignored strip of another width in each, and for D maps."""
+    """Images, labels with an ignored strip of another width in each, and for D maps."""
     generator = np.random.default_rng(seed)
     label = generator.integers(0, CLASSES, (size, CROP, CROP)).astype(np.int32)
     for number in range(size):
@@ -38,7 +41,7 @@ def batch_of(size=5, seed=0):
             'label': label}
 
 
-def adversary_batch(kind='soft', size=5):
+def discriminator_batch(kind='soft', size=5):
     """A batch for the discriminator's step with reals and fakes."""
     generator = np.random.default_rng(7)
     maps = {'soft': generator.normal(size=(size, 5, 5, CLASSES)).astype(np.float16),
@@ -48,12 +51,12 @@ def adversary_batch(kind='soft', size=5):
             'is_real': (np.arange(size) % 2 == 0).astype(np.float32)}
 
 
-def one_step(strategy, phase, batch, kind='soft', adversary='small_cnn', **scalars):
+def one_step(strategy, phase, batch, kind='soft', discriminator='small_cnn', **scalars):
     """(scalars, all variables) after one step over the global batch."""
     # A fresh MobileNet in inference mode would hand on no gradient to speak of.
-    method = build(strategy, kind, adversary=adversary)
+    method = build(strategy, kind, phase == 'cross_entropy', discriminator)
     outputs, = steps.take(method, strategy, batch, [phase], **scalars)
-    networks = (method.segmentor, method.discriminator)
+    networks = [n for n in (method.segmentor, getattr(method, 'discriminator', None)) if n]
     return outputs, [v.numpy() for network in networks for v in network.trainable_variables]
 
 
@@ -81,19 +84,20 @@ def test_a_propagation_on_two_replicas_equals_one_on_a_single_device(two_replica
         assert max(np.abs(a - b).max() for a, b in zip(variables, without)) > 1e-4
 
 
-@pytest.mark.parametrize('adversary, bound', [
+@pytest.mark.parametrize('discriminator, bound', [
     # A norm: of single weights Adagrad's first step takes little more than the sign.
     ('small_cnn', 2e-3),
     # Live batch norms over few values magnify rounding: found 0.0024, allowed ten times that.
     pytest.param('mobilenet', 0.024, marks=pytest.mark.slow)])  # synchronised, slow to trace
-def test_the_discriminators_step_on_two_replicas(two_replicas, adversary, bound):
+def test_the_discriminators_step_on_two_replicas(two_replicas, discriminator, bound):
     single = tf.distribute.OneDeviceStrategy('/cpu:0')
     weights = dict(zip(('weight_real', 'weight_fake'), adversarial.fake_set_weights(3)))
     (scalars, variables), (scalars_two, variables_two) = (
-        one_step(strategy, 'adversary', adversary_batch(), adversary=adversary, **weights)
+        one_step(strategy, 'discriminator', discriminator_batch(), discriminator=discriminator,
+                 **weights)
         for strategy in (single, two_replicas))
     assert scalars['loss/disc'] == pytest.approx(scalars_two['loss/disc'], rel=1e-3)
-    start = build(single, adversary=adversary).discriminator.trainable_variables
+    start = build(single, discriminator=discriminator).discriminator.trainable_variables
     ours, theirs = (values[-len(start):] for values in (variables, variables_two))
     moved, off = (np.sqrt(sum(np.sum((a - b) ** 2) for a, b in zip(ours, others)))
                   for others in ([v.numpy() for v in start], theirs))
@@ -102,7 +106,7 @@ def test_the_discriminators_step_on_two_replicas(two_replicas, adversary, bound)
 
 @pytest.mark.parametrize('kind', load.MAP_KINDS)
 def test_a_map_from_the_buffer_gives_the_live_input(kind, tmp_path):
-    method = build(tf.distribute.get_strategy(), kind, adversary='small_cnn')
+    method = build(tf.distribute.get_strategy(), kind, discriminator='small_cnn')
     batch = {name: tf.constant(value) for name, value in batch_of(3).items()}
     # Initial logits are tiny; confident ones are the harder case.
     kernel, bias = method.segmentor.trainable_variables[-2:]
@@ -128,7 +132,7 @@ def test_a_map_from_the_buffer_gives_the_live_input(kind, tmp_path):
 
 @pytest.mark.parametrize('kind', load.MAP_KINDS)
 def test_the_adversarial_gradient_reaches_the_segmentor_and_not_the_discriminator(kind):
-    method = build(tf.distribute.get_strategy(), kind, adversary='small_cnn')
+    method = build(tf.distribute.get_strategy(), kind, discriminator='small_cnn')
     batch = {name: tf.constant(value) for name, value in batch_of(2).items()}
     with tf.GradientTape() as tape:
         logits = method(batch['image'])
@@ -143,7 +147,7 @@ def test_the_adversarial_gradient_reaches_the_segmentor_and_not_the_discriminato
 
 
 def test_unlabelled_pixels_carry_no_adversarial_gradient():
-    method = build(tf.distribute.get_strategy(), adversary='small_cnn')
+    method = build(tf.distribute.get_strategy(), discriminator='small_cnn')
     batch = batch_of(2)
     batch['label'][:] = 255
     batch['label'][:, :, :32] = 1
@@ -165,7 +169,7 @@ def test_the_control_step_is_the_generators_step_without_its_second_term():
 
 
 def test_gradient_balance_matches_the_two_gradients():
-    method = build(tf.distribute.get_strategy(), adversary='small_cnn')
+    method = build(tf.distribute.get_strategy(), discriminator='small_cnn')
     batch = {name: tf.constant(value) for name, value in batch_of(2).items()}
     seed = tf.constant([0, 0])
     figures = {k: float(v) for k, v in method.gradient_balance(batch, seed).items()}
@@ -193,8 +197,9 @@ def test_gradient_balance_matches_the_two_gradients():
 
 @pytest.mark.parametrize('reduction', ['mean', 'sum'])
 def test_reductions(reduction):
-    method = build(tf.distribute.get_strategy(), adversary='small_cnn')
-    method.reduction = reduction
+    method = build(tf.distribute.get_strategy(), discriminator='small_cnn')
+    method.settings = load.Settings(reduction=reduction)
+    method.pixel_loss = method.settings.pixel_loss
     batch = {name: tf.constant(value) for name, value in batch_of(2).items()}
     valid = int((batch['label'].numpy() != 255).sum())
     scalars = method.segmentor_step(batch, tf.constant([0, 0]), adversarial_weight=tf.constant(0.0))

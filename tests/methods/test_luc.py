@@ -10,6 +10,7 @@ from tf_advseg.core import configuration
 from tf_advseg.core.errors import UserError
 from tf_advseg.losses import pixel
 from tf_advseg.methods import luc
+from tf_advseg.methods import objective
 from tf_advseg.models import farabet
 from tf_advseg.models import layers
 from tf_advseg.models import resize
@@ -21,19 +22,22 @@ CLASSES, CROP = 4, 33
 SINGLE = tf.distribute.OneDeviceStrategy('/cpu:0')
 
 
-def build(strategy=SINGLE, kind='basic', adversary='small_fov_light', rate=0.05, **settings):
+def build(strategy=SINGLE, kind='basic', discriminator='small_fov_light', rate=0.05, **settings):
     """A method whose weights depend on nothing but fixed seeds."""
     encoding = label_maps.LabelMaps(CLASSES, kind)
     with strategy.scope():
         segmentor = farabet.farabet(CLASSES, hidden=8, seed=1)
-        judge = adversary and field_of_view.build_adversary(
-            adversary, CLASSES, encoding.channels, seed=2, last_gain=1.0)
-        return luc.Luc(segmentor, judge, optimizers.make_optimizer('sgd', rate, 0.9),
-                       judge and optimizers.make_optimizer('sgd', rate, 0.9), encoding, **settings)
+        own, found = optimizers.make_optimizer('sgd', rate, 0.9), luc.Settings(**settings)
+        if discriminator is None:
+            return objective.Control(segmentor, own, found.pixel_loss(()))
+        judge = field_of_view.build_fov_discriminator(discriminator, CLASSES, encoding.channels,
+                                                      seed=2, last_gain=1.0)
+        return luc.Luc(segmentor, judge, own, optimizers.make_optimizer('sgd', rate, 0.9),
+                       encoding, found)
 
 
 def batch_of(size=5, seed=0):
-    """Pictures, and labels of large patches with an ignored strip of another width in each."""
+    """Images, and labels of large patches with an ignored strip of another width in each."""
     generator = np.random.default_rng(seed)
     label = np.kron(generator.integers(0, CLASSES, (size, 3, 3)), np.ones((1, 11, 11), int))
     for number in range(size):
@@ -42,40 +46,42 @@ def batch_of(size=5, seed=0):
             'label': label.astype(np.int32)}
 
 
-def made(*bindings, counts=None):
-    """A method as `luc.luc` builds it with gin bindings of its own parameters."""
+def made(*bindings, counts=()):
+    """The control of a run with gin bindings of Luc's settings."""
     configuration.parse([], [f'luc.{binding}' for binding in bindings])
-    plain = build(adversary=None)
-    return luc.luc(plain.segmentor, None, optimizers.make_optimizer('sgd', 0.1), None,
-                   plain.encoding, counts)
+    return objective.Control(build(discriminator=None).segmentor,
+                             optimizers.make_optimizer('sgd', 0.1),
+                             luc.luc_settings().pixel_loss(counts))
 
 
 def stepped(method, strategy, phases, batch=None, seed=(1, 2)):
     """(scalars of the last step, all variables) after steps of some phases on one batch."""
     outputs = steps.take(method, strategy, batch or batch_of(), phases, seed)
-    networks = [n for n in (method.segmentor, method.adversary) if n is not None]
+    networks = [n for n in (method.segmentor, getattr(method, 'discriminator', None))
+                if n is not None]
     return outputs[-1], [v.numpy() for network in networks for v in network.trainable_variables]
 
 
 @pytest.mark.parametrize('phase, settings', [
-    ('segmentor', dict(adversarial_weight=100.0)), ('adversary', {}),
-    pytest.param('adversary', dict(kind='scaling'), marks=pytest.mark.slow),
+    ('segmentor', dict(adversarial_weight=100.0)), ('discriminator', {}),
+    pytest.param('discriminator', dict(kind='scaling'), marks=pytest.mark.slow),
     pytest.param('segmentor', dict(kind='product', reduction='sum', rate=1e-4,
                                    adversarial_weight=50.0), marks=pytest.mark.slow),
-    pytest.param('adversary', dict(adversary='stanford'), marks=pytest.mark.slow),
+    pytest.param('discriminator', dict(discriminator='stanford'), marks=pytest.mark.slow),
     pytest.param('segmentor', dict(
-        adversary='stanford', saturating=True, upsample_logits=True, l2_weight=1e-2,
+        discriminator='stanford', saturating=True, upsample_logits=True, l2_weight=1e-2,
         reduction='mean', adversarial_weight=20.0), marks=pytest.mark.slow),
-    ('cross_entropy', dict(l2_weight=1e-2))])
+    ])
 def test_two_replicas_equal_one_device(two_replicas, phase, settings):
-    """Five pictures: the replicas' shares differ in size and in labelled pixels."""
+    """Five images: the replicas' shares differ in size and in labelled pixels."""
     (one, variables), (two, others) = (
         stepped(build(strategy, **settings), strategy, [phase])
         for strategy in (SINGLE, two_replicas))
     assert one.keys() == two.keys()
     for name in one:
         assert one[name] == pytest.approx(two[name], rel=1e-5, abs=1e-5), name
-    start = [v.numpy() for n in (build(**settings).segmentor, build(**settings).adversary)
+    untouched = build(**settings)
+    start = [v.numpy() for n in (untouched.segmentor, untouched.discriminator)
              for v in n.trainable_variables]
     moved = [np.abs(a - b).max() for a, b in zip(start, variables)]
     assert max(moved) > 1e-3  # the comparison below is not one of standing still
@@ -83,25 +89,23 @@ def test_two_replicas_equal_one_device(two_replicas, phase, settings):
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 
-def test_each_phase_moves_its_own_network_and_the_control_has_one():
+def test_each_phase_moves_its_own_network():
     method = build()
     count = len(method.segmentor.trainable_variables)
     start = [v.numpy() for v in (*method.segmentor.trainable_variables,
-                                 *method.adversary.trainable_variables)]
-    _, after = stepped(method, SINGLE, ['adversary'])
+                                 *method.discriminator.trainable_variables)]
+    _, after = stepped(method, SINGLE, ['discriminator'])
     moved = [not np.array_equal(a, b) for a, b in zip(start, after)]
     assert not any(moved[:count]) and all(moved[count:])
     _, later = stepped(method, SINGLE, ['segmentor'])
     moved = [not np.array_equal(a, b) for a, b in zip(after, later)]
     assert all(moved[:count]) and not any(moved[count:])
-    control = build(adversary=None)
-    assert set(control.phases) == {'cross_entropy'} and control.default_phase == 'cross_entropy'
-    assert set(control.state) == {'segmentor', 'optimizer'}
-    assert set(method.state) == {'segmentor', 'optimizer', 'adversary', 'adversary_optimizer'}
+    assert set(method.state) == {
+        'segmentor', 'optimizer', 'discriminator', 'discriminator_optimizer'}
 
 
 def test_without_lambda_the_segmentors_step_is_the_controls():
-    _, control = stepped(build(adversary=None), SINGLE, ['cross_entropy'] * 2)
+    _, control = stepped(build(discriminator=None), SINGLE, ['cross_entropy'] * 2)
     for weight, same in ((0.0, True), (5.0, False)):
         method = build(adversarial_weight=weight)
         _, variables = stepped(method, SINGLE, ['segmentor'] * 2)
@@ -117,7 +121,7 @@ def equations(batch, method, seed=np.array([1, 2], np.int32)):
     truth = np.eye(CLASSES)[np.where(valid, labels, 0)]
     ce = -np.log(s[valid, labels[valid]])
     maps = {'real': truth * valid[..., None], 'fake': s * valid[..., None]}
-    a = {name: 1 / (1 + np.exp(-method.adversary(tf.constant(m, tf.float32)).numpy().astype(
+    a = {name: 1 / (1 + np.exp(-method.discriminator(tf.constant(m, tf.float32)).numpy().astype(
         np.float64))) for name, m in maps.items()}
     return {'ce': ce, 'adv': -np.log(a['fake']), 'printed': np.log(1 - a['fake']),
             'disc': -np.log(a['real']) - np.log(1 - a['fake']),
@@ -139,7 +143,7 @@ def test_the_losses_are_the_papers_equations(reduction):
     assert scalars['loss/adv'] == pytest.approx(ours(expected['adv']), rel=1e-4)
     assert scalars['loss/total'] == pytest.approx(
         scalars['loss/ce'] + 3.0 * scalars['loss/adv'], rel=1e-6)
-    scalars, _ = stepped(build(reduction=reduction), SINGLE, ['adversary'], batch)
+    scalars, _ = stepped(build(reduction=reduction), SINGLE, ['discriminator'], batch)
     assert scalars['loss/disc'] == pytest.approx(np.mean(expected['disc']), rel=1e-4)
     assert expected['open'] < 0.05
     for name in ('acc_real', 'acc_fake'):
@@ -151,7 +155,7 @@ def test_the_losses_are_the_papers_equations(reduction):
 @pytest.mark.slow
 def test_the_adversary_learns_and_the_segmentor_then_fools_it():
     """A few steps of each on one batch: eq. 2 falls, then the adversarial term does."""
-    method, rate = build(adversarial_weight=10.0, reduction='mean'), ['adversary']
+    method, rate = build(adversarial_weight=10.0, reduction='mean'), ['discriminator']
     first, _ = stepped(method, SINGLE, rate)
     trained, _ = stepped(method, SINGLE, rate * 30)
     assert trained['loss/disc'] < 0.7 * first['loss/disc']
@@ -162,15 +166,15 @@ def test_the_adversary_learns_and_the_segmentor_then_fools_it():
 
 def test_a_switch_of_phases_traces_each_once():
     method, traces = build(), []
-    for phase in ('segmentor', 'adversary'):
+    for phase in ('segmentor', 'discriminator'):
         step = getattr(method, f'{phase}_step')
 
         def counted(batch, seed, step=step, phase=phase):
             traces.append(phase)
             return step(batch, seed)
         setattr(method, f'{phase}_step', counted)
-    stepped(method, SINGLE, ['adversary', 'segmentor'] * 4)
-    assert sorted(traces) == ['adversary', 'segmentor']
+    stepped(method, SINGLE, ['discriminator', 'segmentor'] * 4)
+    assert sorted(traces) == ['discriminator', 'segmentor']
 
 
 def test_patch_wise_training_takes_some_pixels_and_balanced_rarer_classes_likelier():
@@ -180,11 +184,11 @@ def test_patch_wise_training_takes_some_pixels_and_balanced_rarer_classes_likeli
     counts = [np.sum(labels == number) for number in (0, 1, 2, 3)]
     drawn = {}
     for sampling in luc.PIXEL_SAMPLINGS:
-        method = made('pixels_per_picture = 400', f'pixel_sampling = {sampling!r}', counts=counts)
+        method = made('pixels_per_image = 400', f'pixel_sampling = {sampling!r}', counts=counts)
         taken, before = [], None
         for number in range(20):
             chosen = pixel.sampled_labels(tf.constant(labels), 400, [number, 7],
-                                          method.class_weights).numpy()
+                                          method.pixel_loss.pixel_weights).numpy()
             assert ((chosen == labels) | (chosen == 255)).all()
             assert before is None or not np.array_equal(chosen, before)
             before = chosen
@@ -197,7 +201,7 @@ def test_patch_wise_training_takes_some_pixels_and_balanced_rarer_classes_likeli
 
 
 def test_cross_entropy_is_the_mean_over_the_drawn_pixels_which_every_seed_draws_anew():
-    batch, method = batch_of(4), build(pixels_per_picture=10)
+    batch, method = batch_of(4), build(pixels_per_image=10)
     logits = method.segmentor(batch['image'])
     losses = set()
     for seed in ([1, 2], [3, 4]):
@@ -207,7 +211,7 @@ def test_cross_entropy_is_the_mean_over_the_drawn_pixels_which_every_seed_draws_
         assert 20 < np.sum(labels != 255) < 60
         s = tf.nn.softmax(logits).numpy()
         expected = -np.log(s[labels != 255, labels[labels != 255]]).mean()
-        scalars, _ = stepped(build(pixels_per_picture=10), SINGLE, ['segmentor'], batch, seed)
+        scalars, _ = stepped(build(pixels_per_image=10), SINGLE, ['segmentor'], batch, seed)
         assert scalars['loss/ce'] == pytest.approx(expected, rel=1e-4)
         losses.add(round(float(expected), 6))
     assert len(losses) == 2
@@ -216,7 +220,7 @@ def test_cross_entropy_is_the_mean_over_the_drawn_pixels_which_every_seed_draws_
 def test_lambda_weighs_the_same_whatever_cross_entropy_is_taken_of():
     """The adversarial term of one batch, with drawn pixels and with logits brought up."""
     batch = batch_of(4)
-    ways = (dict(), dict(pixels_per_picture=10), dict(upsample_logits=True))
+    ways = (dict(), dict(pixels_per_image=10), dict(upsample_logits=True))
     found = [stepped(build(**way), SINGLE, ['segmentor'], batch)[0] for way in ways]
     first = found[0]['loss/adv']
     assert [scalars['loss/adv'] for scalars in found] == pytest.approx([first] * 3, rel=1e-5)
@@ -235,7 +239,8 @@ def test_logits_brought_up_to_the_labels():
 
 def test_weight_decay_is_half_the_squares_of_the_kernels():
     for phase in ('cross_entropy', 'segmentor'):
-        method = build(l2_weight=1e-2, adversarial_weight=0.0)
+        method = build(l2_weight=1e-2, adversarial_weight=0.0, **(
+            {'discriminator': None} if phase == 'cross_entropy' else {}))
         kernels = [v.numpy() for v in segmentors.decayed_kernels(method.segmentor)]
         scalars, _ = stepped(method, SINGLE, [phase])
         expected = 0.5e-2 * sum(np.square(kernel).sum() for kernel in kernels)
@@ -257,7 +262,8 @@ def test_the_gradients_are_measured_as_two_tapes_measure_them():
                 loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(
                     labels[valid], logits[valid]))
             else:
-                z = method.adversary(method.encoding.fake(batch['image'], batch['label'], logits))
+                z = method.discriminator(
+                    method.encoding.fake(batch['image'], batch['label'], logits))
                 loss = tf.reduce_sum(tf.math.softplus(-z)) / np.sum(labels.numpy() != 255)
         gradients = [tf.zeros_like(v) if g is None else g
                      for g, v in zip(tape.gradient(loss, variables), variables)]
@@ -289,19 +295,23 @@ class Normalised(tf.keras.Model):
 
 @pytest.mark.parametrize('replicas', [1, 2])
 def test_with_live_batch_norm_and_dropout_the_control_is_one_still(two_replicas, replicas):
-    """The adversary's steps and the diagnostics leave the segmentor's statistics alone."""
+    """The discriminator's steps and the diagnostics leave the segmentor's statistics alone."""
     strategy = two_replicas if replicas == 2 else SINGLE
     batch = batch_of(4)
     shares = next(iter(loop.distribute(tf.data.Dataset.from_tensors(batch).unbatch().batch(4),
                                        strategy)))
     found = []
-    for phases in (['cross_entropy'] * 2, ['adversary', 'segmentor', 'adversary', 'segmentor']):
+    for phases in (['cross_entropy'] * 2,
+                   ['discriminator', 'segmentor', 'discriminator', 'segmentor']):
         with strategy.scope():
             segmentor = Normalised()
-            judge = field_of_view.build_adversary('small_fov_light', CLASSES, seed=2)
-            method = luc.Luc(segmentor, judge, optimizers.make_optimizer('sgd', 0.05, 0.9),
-                             optimizers.make_optimizer('sgd', 0.05, 0.9),
-                             label_maps.LabelMaps(CLASSES), adversarial_weight=0.0)
+            judge = field_of_view.build_fov_discriminator('small_fov_light', CLASSES, seed=2)
+            settings = luc.Settings(adversarial_weight=0.0)
+            own = optimizers.make_optimizer('sgd', 0.05, 0.9)
+            method = (objective.Control(segmentor, own, settings.pixel_loss(()))
+                      if 'cross_entropy' in phases else
+                      luc.Luc(segmentor, judge, own, optimizers.make_optimizer('sgd', 0.05, 0.9),
+                              label_maps.LabelMaps(CLASSES), settings))
         stepper, taken = loop.Stepper(method, strategy), 0
         start = [v.numpy() for v in segmentor.non_trainable_variables]
         for phase in phases:
@@ -309,7 +319,7 @@ def test_with_live_batch_norm_and_dropout_the_control_is_one_still(two_replicas,
             if phase == 'segmentor':
                 stepper(method.gradient_balance, shares, seed)
             stepper(phase, shares, seed)
-            taken += phase != 'adversary'
+            taken += phase != 'discriminator'
         found.append([v.numpy() for v in segmentor.variables])
         moved = [not np.array_equal(v, old)
                  for v, old in zip(segmentor.non_trainable_variables, start)]
@@ -329,8 +339,8 @@ def test_fit_takes_the_default_phase():
 @pytest.mark.parametrize('binding, text', [
     ('luc.reduction = "average"', 'luc.reduction'),
     ('luc.adversarial_weight = -1.0', 'luc.adversarial_weight = -1.0'),
-    ('luc.pixels_per_picture = 0', 'luc.pixels_per_picture = 0'),
-    ('luc.pixels_per_picture = "all"', "luc.pixels_per_picture = 'all'"),
+    ('luc.pixels_per_image = 0', 'luc.pixels_per_image = 0'),
+    ('luc.pixels_per_image = "all"', "luc.pixels_per_image = 'all'"),
     ('luc.adversarial_weight = None', 'luc.adversarial_weight = None'),
     ('luc.l2_weight = -1', 'luc.l2_weight = -1: expected a number of at least 0'),
     ('luc.saturating = "no"', "luc.saturating = 'no': expected True or False"),
@@ -338,5 +348,5 @@ def test_fit_takes_the_default_phase():
 def test_settings_out_of_range_are_told_in_one_line(binding, text):
     configuration.parse([], [binding])
     with pytest.raises(UserError) as caught:
-        luc.luc(None, None, None, None, None)
+        luc.luc_settings()
     assert text in str(caught.value) and '\n' not in str(caught.value)

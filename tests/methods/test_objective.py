@@ -25,9 +25,6 @@ class TwoTerms(objective.Objective):
     def phases(self):
         return {'segmentor': self.segmentor_step}
 
-    def cross_entropy(self, logits, batch, seed):
-        return step_parts.pixel_loss(logits, batch['label'])
-
     def terms(self, batch, logits, seed, scale=1.0):
         share = 1.0 / step_parts.global_sum(tf.cast(tf.size(logits), tf.float32))
         return ({'square': (scale * self.weights[0], share * tf.reduce_sum(tf.square(logits))),
@@ -41,7 +38,8 @@ def build(strategy=SINGLE, l2_weight=0.1):
         random = np.random.default_rng(5)
         for variable in segmentor.trainable_variables:
             variable.assign(random.normal(size=variable.shape))
-        return TwoTerms(segmentor, optimizers.make_optimizer('sgd', RATE), l2_weight, 'two_terms')
+        return TwoTerms(segmentor, optimizers.make_optimizer('sgd', RATE),
+                        objective.PixelLoss(l2_weight=l2_weight), 'two_terms')
 
 
 def images(size=5):
@@ -66,7 +64,7 @@ def gradient(method, batch, weights):
         loss = method.cross_entropy(logits, batch, SEED) + sum(
             weight * terms[name][1] for name, weight in weights.items())
     found = tape.gradient(loss, variables)
-    return [g + method.l2_weight * v if len(v.shape) == 4 else g
+    return [g + method.pixel_loss.l2_weight * v if len(v.shape) == 4 else g
             for g, v in zip(found, variables)]
 
 
@@ -140,12 +138,15 @@ def test_the_papers_steps_apply_the_multipliers_that_the_controls_apply(name):
         segmentor, maps = farabet.farabet(CLASSES, hidden=4, seed=1), label_maps.LabelMaps(CLASSES)
         own, other = (optimizers.make_optimizer('sgd', 0.1) for _ in range(2))
         if name == 'luc':
-            judge = field_of_view.build_adversary('small_fov_light', CLASSES, CLASSES, seed=2)
-            method = luc.Luc(segmentor, None if controls else judge, own, other, maps)
+            judge = field_of_view.build_fov_discriminator('small_fov_light', CLASSES, CLASSES,
+                                                          seed=2)
+            method = luc.Luc(segmentor, judge, own, other, maps)
         else:
             judge = encoder_decoder.build_pixel_discriminator(CLASSES, 'pixel', seed=2,
                                                               widths=(4, 8))
-            method = durall.Durall(segmentor, None if controls else judge, own, other)
+            method = durall.Durall(segmentor, judge, own, other)
+        if controls:
+            method = objective.Control(segmentor, own, method.pixel_loss)
         method.multipliers = [0.0 if 'logits' in v.name else 1.0
                               for v in segmentor.trainable_variables]
         return method

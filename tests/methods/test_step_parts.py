@@ -28,8 +28,9 @@ def test_multipliers_are_the_official_ones(official):
     assert list(step_parts.LAST_LAYERS) == listed['extra_layer_scopes']
     assert step_parts.official_multipliers(names, 10.0) == listed[
         'gradient_multipliers_10x_all_last_layers']
-    assert step_parts.official_multipliers(names, 10.0, last_layers=step_parts.LOGITS_ONLY) == listed[
-        'gradient_multipliers_10x_logits_only']
+    assert step_parts.official_multipliers(
+        names, 10.0, last_layers=step_parts.LOGITS_ONLY) == listed[
+            'gradient_multipliers_10x_logits_only']
 
 
 def test_multipliers_go_to_their_variables(network):
@@ -70,7 +71,7 @@ def test_multiplied_gradients_are_applied():
     optimizer = optimizers.make_optimizer('sgd', 0.1)
     optimizer.build(variables)
     step_parts.apply_gradients(optimizer, [tf.constant(1.0), tf.constant(2.0), None], variables,
-                         [10.0, 1.0, 5.0])
+                               [10.0, 1.0, 5.0])
     assert [float(v) for v in variables] == pytest.approx([0.0, 0.8, 1.0], abs=1e-6)
 
 

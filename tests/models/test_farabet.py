@@ -120,7 +120,7 @@ def test_grey_pictures_have_no_colour_in_yuv():
 
 
 def test_one_scale_is_the_same_wherever_it_looks():
-    """Maps of a picture that moved by the stride are the maps, moved by one."""
+    """Maps of an image that moved by the stride are the maps, moved by one."""
     model = small()
     x = np.random.default_rng(1).normal(size=(1, 80, 80, 3)).astype(np.float32)
     ours = model.backbone.features(x)
@@ -153,7 +153,8 @@ def test_padding_far_away_changes_nothing():
     model = small()
     picture = pictures(65, 257, batch=1)
     padded = np.pad(picture, [(0, 0), (0, 0), (0, 128), (0, 0)], constant_values=127.5)
-    # Out of reach of the padding: 92 pixels of the coarsest field, 30 of its window, 12 of pyramids.
+    # Out of reach of the padding: 92 pixels of the coarsest field, 30 of its window, 12 of
+    # pyramids.
     far = np.s_[:, :, :(257 - 140) // 4]
     np.testing.assert_allclose(model(padded)[far], model(picture)[far], atol=1e-5)
     whole = small(contrast_floor=None)

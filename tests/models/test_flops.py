@@ -39,7 +39,7 @@ class Tiny(tf.keras.Model):
 
 def test_by_hand():
     costs = flops.per_convolution(Tiny(), (9, 13), batch=2)
-    # 5 x 7 positions of 2 pictures; multiplications and additions.
+    # 5 x 7 positions of 2 images; multiplications and additions.
     assert [cost.scope for cost in costs] == ['a', 'b', 'c']
     assert [cost.output for cost in costs] == [(2, 5, 7, 8), (2, 5, 7, 8), (2, 5, 7, 5)]
     assert [cost.flops for cost in costs] == [

@@ -33,7 +33,7 @@ def picture(height, width, batch=1):
 
 
 def compiled(model, **options):
-    """(callable of pictures of any size, its graph)."""
+    """(callable of images of any size, its graph)."""
     network = inference.InferenceNetwork(model, **options)
     function = tf.function(network.logits, autograph=False, input_signature=[
         tf.TensorSpec([None, None, None, 3], tf.float32)])

@@ -26,8 +26,9 @@ SLOW = ('xception65_pascal_os16__129x129', 'xception65_pascal_os16__257x257',
 # Held against our code by other tests: file of the reference -> (test, what is read there).
 ELSEWHERE = {
     'colormaps.json': ('data/test_official_specs.py', 'colormaps.json'),
-    'preprocess.npz': ('data/test_official_preprocessing.py', "'preprocess'"),
-    'preprocess_sizes.json': ('data/test_official_preprocessing.py', 'preprocess_sizes.json'),
+    'preprocess.npz': ('data/augmentation/test_official_preprocessing.py', "'preprocess'"),
+    'preprocess_sizes.json': ('data/augmentation/test_official_preprocessing.py',
+                              'preprocess_sizes.json'),
     'train_schedules.json': ('training/test_schedules.py', 'train_schedules.json'),
     'train__mnv2_pascal_os16__65x65.npz': (
         'models/test_official_training_reference.py', 'mnv2_pascal_os16__65x65'),
@@ -36,14 +37,14 @@ ELSEWHERE = {
 # Groups of numbers inside those files that have a test of their own.
 GROUPS = {'ms_': ('evaluation/test_multi_scale.py', 'ms_argmax'),
           'export_': ('models/zoo/test_saved_model.py', "'export_"),
-          'gradient_multipliers': ('methods/test_base.py', 'gradient_multipliers')}
+          'gradient_multipliers': ('methods/test_step_parts.py', 'gradient_multipliers')}
 ROUNDING = 1e-3  # of the largest value: the bound of every comparison here
 
 
 @pytest.fixture(scope='module', params=[
     *FORWARD, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
 def case(request, official):
-    """(network, picture, expected arrays), one at a time: to build a network takes seconds."""
+    """(network, image, expected arrays), one at a time: to build a network takes seconds."""
     return official.case(request.param, dropout_rate=0.0)
 
 

@@ -6,6 +6,7 @@ an activation sits on a ReLU6's kink, and live image pooling normalises two valu
 which a CPU's kernels add decides, with oneDNN on or off. There the last test compares our gradients
 in float64, which no CPU changes, with the reference closely, and float32 is held to `SHARES`.
 """
+import dataclasses
 import os
 import subprocess
 import sys
@@ -94,7 +95,8 @@ def assert_shares(names, errors, shares):
 def reset(method, weights=None, fraction=1.0, upsample=True):
     """The method with these settings of its loss."""
     method.class_weights = None if weights is None else tf.constant(weights, tf.float32)
-    method.hard_example_fraction, method.upsample_logits = fraction, upsample
+    method.hard_example_fraction = fraction
+    method.pixel_loss = dataclasses.replace(method.pixel_loss, upsample_logits=upsample)
     return method
 
 

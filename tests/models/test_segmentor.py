@@ -155,7 +155,7 @@ def test_decayed_kernels_of_a_foreign_model_exclude_depthwise_and_vectors():
     (Subclassed, {}, "keys \\['logits', 'other'\\]"),
     (lambda: tf.keras.Sequential([K.Conv2D(2, 3), K.GlobalAveragePooling2D()]), {}, 'per-pixel'),
     (lambda: tf.keras.Sequential([tf.keras.Input([None, None, 1]), K.Conv2D(2, 3)]), {},
-     'does not take a picture')])
+     'does not take an image')])
 def test_what_is_no_segmentor_is_refused_in_one_line(make, options, words):
     with pytest.raises(UserError, match=words) as error:
         segmentor.as_segmentor(make(), **options)

@@ -1,4 +1,4 @@
-"""Real weights in: agreement with the TFLite interpreter on real pictures, and refusals."""
+"""Real weights in: agreement with the TFLite interpreter on real images, and refusals."""
 import dataclasses
 
 import numpy as np

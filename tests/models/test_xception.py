@@ -22,7 +22,7 @@ def network():
 @pytest.mark.parametrize('variant, size', [
     ('xception_41', (65, 97)), ('xception_65', (64, 50)), ('xception_71', (49, 66))])
 def test_atrous_consistency_dense_then_subsampled_equals_strided(variant, size):
-    """Chen et al. 2017, section 3.1; with the fixed padding it holds for every picture size."""
+    """Chen et al. 2017, section 3.1; with the fixed padding it holds for every image size."""
     x = pictures(*size)
     dense = xception.Xception(variant, 8)(x)
     for stride in (16, 32):

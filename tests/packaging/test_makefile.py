@@ -37,8 +37,8 @@ def test_a_python_outside_is_one_line(clone, version):
     python = interpreter(clone, 'python-other', version)
     code, out, err = make(clone, 'setup', f'PYTHON={python}')
     assert code != 0 and out == ''
-    assert err == [f'error: PYTHON={python} is Python {version}; give the full path of a Python 3.9 '
-                   'to 3.13 (3.11 if you can choose)']
+    assert err == [f'error: PYTHON={python} is Python {version}; give the full path of a Python '
+                   '3.9 to 3.13 (3.11 if you can choose)']
     code, out, err = make(clone, 'setup', f'PYTHONS={clone}/nowhere {python}')
     assert code != 0 and out == ''
     assert err == [f'error: Python 3.9 to 3.13 is needed and was not found, {python} is '
@@ -50,8 +50,8 @@ def test_a_python_outside_is_one_line(clone, version):
 def test_a_python_that_does_not_run_is_one_line(clone):
     code, out, err = make(clone, 'setup', f'PYTHON={clone}/nowhere')
     assert code != 0 and out == ''
-    assert err == [f'error: PYTHON={clone}/nowhere does not run; give the full path of a Python 3.9 '
-                   'to 3.13 (3.11 if you can choose)']
+    assert err == [f'error: PYTHON={clone}/nowhere does not run; give the full path of a Python '
+                   '3.9 to 3.13 (3.11 if you can choose)']
 
 
 def test_the_first_python_that_fits_is_taken(clone):
@@ -66,7 +66,7 @@ def test_the_first_python_that_fits_is_taken(clone):
 
 
 def test_the_reference_lane_is_looked_for_first_and_a_later_python_serves(clone):
-    """A PATH with two lanes on it gives the reference lane; one with Python 3.13 alone gives that."""
+    """A PATH with two lanes gives the reference lane; one with Python 3.13 alone gives that."""
     folder = clone / 'bin'
     folder.mkdir()
     for name in ('sh', 'rm', 'mkdir', 'tail', 'make', 'cat', 'echo'):

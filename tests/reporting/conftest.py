@@ -121,14 +121,14 @@ def evaluation_lines(stage, overfitting, num_classes=3, steps=(0, 100, 200)):
             by_class = [accuracy + 0.02 * (number - (num_classes - 1) / 2)
                         for number in range(num_classes)]
             lines.append({'event': 'evaluation', 'stage': stage, 'step': 2 * step,
-                          'generator_step': step, 'split': split, 'miou': accuracy - 0.1,
+                          'segmentor_step': step, 'split': split, 'miou': accuracy - 0.1,
                           'pixel_accuracy': accuracy + 0.1, 'mean_class_accuracy': accuracy,
                           'class_accuracy': by_class, 'class_iou': by_class})
     return lines
 
 
 def alternating_lines(stage='luc', every=50, total=400, log_every=10):
-    """What training/loop logs of `total` steps in blocks: the adversary's first."""
+    """What training/loop logs of `total` steps in blocks: the discriminator's first."""
     lines, done = [], {True: 0, False: 0}
     for step in range(total):
         own = step // every % 2 == 1
@@ -137,9 +137,9 @@ def alternating_lines(stage='luc', every=50, total=400, log_every=10):
             continue
         line = {'event': 'stage', 'stage': stage, 'step': step + 1}
         if own:
-            line.update({'generator_step': done[own], 'loss/ce': 1.0, 'loss/adv': 0.7,
+            line.update({'segmentor_step': done[own], 'loss/ce': 1.0, 'loss/adv': 0.7,
                          'disc/fooled': 0.4})
-            lines.append({'event': 'gradients', 'stage': stage, 'generator_step': done[own],
+            lines.append({'event': 'gradients', 'stage': stage, 'segmentor_step': done[own],
                           'grad_ratio/adv_ce': 0.5, 'grad_cosine/adv_ce': -0.1})
         else:
             line.update({'loss/disc': 1.2, 'disc/acc_real': 0.7, 'disc/acc_fake': 0.6})
@@ -158,16 +158,16 @@ def redrawing_lines(steps=100, every=10, critic=1):
         gan = {'event': 'stage', 'stage': 'gan', 'step': critic * step}
         if critic > 1:
             lines.append({**gan, 'step': critic * step - 1,
-                          'adversary_step': (critic - 1) * step, **judged})
+                          'discriminator_step': (critic - 1) * step, **judged})
         lines.append({**gan, 'generator_step': step, 'loss/content': 20.0 / step,
                       'loss/adv': -0.2, 'loss/generator': 2000.0 / step - 0.2, **judged})
         if step % 50 == 0:
-            lines.append({'event': 'redrawing', 'stage': 'gan', 'split': 'holdout',
+            lines.append({'event': 'reconstruction', 'stage': 'gan', 'split': 'holdout',
                           'step': critic * step, 'generator_step': step,
                           'content/own': 0.3 if step < steps else 0.2,
                           'content/other': 0.45 if step < steps else 0.35})
     for step in range(every, steps + 1, every):
-        place = {'event': 'stage', 'step': step, 'generator_step': step}
+        place = {'event': 'stage', 'step': step, 'segmentor_step': step}
         lines += [{**place, 'stage': 'zhu', 'loss/ce': 0.8, 'loss/content': 0.2, 'loss/adv': -0.4,
                    'loss/generator': -0.02, 'loss/total': 0.78, 'disc/fake': 0.4,
                    'weights/norm': 3.0}, {**place, 'stage': 'control', 'loss/ce': 0.9}]

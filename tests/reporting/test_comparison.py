@@ -22,9 +22,9 @@ def test_table_has_points_and_marks_what_leaves_out_zero():
     assert rows['sand'] == ['0', '–', '–', '–', '']
     assert rows['rock'] == ['9', '0.00', '–', '–', '']
     assert rows['mIoU'] == ['30', '+1.10', '-0.20', '+2.00', ''] and table.strong == (4,)
-    assert 'load minus control' in table.title and '95 % intervals over 30 pic' in table.title
-    assert 'pictures' in comparison.NOTE and 'sweep.py' in comparison.NOTE
-    assert f'below {bootstrap.FEWEST_PICTURES} pictures' in comparison.NOTE
+    assert 'load minus control' in table.title and '95 % intervals over 30 images' in table.title
+    assert 'images' in comparison.NOTE and 'sweep.py' in comparison.NOTE
+    assert f'below {bootstrap.FEWEST_PICTURES} images' in comparison.NOTE
     assert 'too narrow' in comparison.NOTE and 'one class in twenty' in comparison.NOTE
     assert tables.to_csv(table).splitlines()[1] == 'sky,30,5.00,1.00,8.00,*'
 

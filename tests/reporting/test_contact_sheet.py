@@ -1,4 +1,4 @@
-"""Contact sheets: every picture is there, at its place, with what its label says."""
+"""Contact sheets: every image is there, at its place, with what its label says."""
 import io
 
 import numpy as np
@@ -65,5 +65,5 @@ def test_jpeg_keeps_the_picture():
 
 
 def test_nothing_to_show_is_a_mistake():
-    with pytest.raises(ValueError, match='0 pictures'):
+    with pytest.raises(ValueError, match='0 images'):
         contact_sheet.contact_sheet([], PALETTE)

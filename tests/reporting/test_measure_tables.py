@@ -7,7 +7,7 @@ from tf_advseg.reporting import measure_tables, tables
 
 
 def summaries():
-    """Two models' results on a made-up Cityscapes picture: one right, one wrong in a corner."""
+    """Two models' results on a made-up Cityscapes image: one right, one wrong in a corner."""
     spec = official_specs.SPECS['cityscapes']
     label = np.zeros((24, 32), np.uint8)
     label[4:12, 4:12], label[14:20, 20:30] = 13, 11
@@ -27,23 +27,23 @@ def summaries():
 def test_every_measure_has_a_table_with_a_column_a_model():
     made = measure_tables.measure_tables(summaries())
     assert [table.title.split(',')[0] for table in made] == [
-        'mean over pictures', 'boundary F (Csurka)', 'mIoU near the true boundaries',
+        'mean over images', 'boundary F (Csurka)', 'mIoU near the true boundaries',
         'connected components', "Cityscapes' scores"]
     rows = {row[0].strip(): row[1:] for table in made for row in table.texts()[1:]}
     assert all(table.header[1:] == ('good', 'bad') for table in made)
-    for name in ('mIoU of a picture, mean (Durall, eq. 8)', 'BF, mean over pictures',
+    for name in ('mIoU of an image, mean (Durall, eq. 8)', 'BF, mean over images',
                  'band of 5 px', 'iIoU, classes'):
         assert rows[name][0] == '100.00' and float(rows[name][1]) < 100.0
-    assert rows['missed, a picture'] == ['0.00', '1.00']
-    assert rows['spurious, a picture'] == ['0.00', '1.00']
+    assert rows['missed, an image'] == ['0.00', '1.00']
+    assert rows['spurious, an image'] == ['0.00', '1.00']
     assert all('nan' not in tables.to_text(table) for table in made)
 
 
 def test_a_boundary_measure_of_hidden_boundaries_warns():
     found = summaries()
     titles = [table.title for table in measure_tables.measure_tables(found)]
-    # The picture has a diagonal of 40 px, and 5 px of these are much.
-    assert 'within 12 % of a picture\'s diagonal; warning: the smallest' in titles[1]
+    # The image has a diagonal of 40 px, and 5 px of these are much.
+    assert 'within 12 % of an image\'s diagonal; warning: the smallest' in titles[1]
     for result in found.values():
         result['boundary']['tolerance'].update(theta=0.01, smallest_diagonal=500.0)
     titles = [table.title for table in measure_tables.measure_tables(found)]
@@ -53,7 +53,7 @@ def test_a_boundary_measure_of_hidden_boundaries_warns():
     assert 'warning: 62 % of the true classes' in table.title and 'val_sbd' in table.title
     rows = {row[0]: row[1:] for row in table.texts()[1:]}
     assert rows['true ones without a boundary'] == ['0.00', '62.00']
-    assert rows['scored classes of pictures (a number)'][0] == '3'
+    assert rows['scored classes of images (a number)'][0] == '3'
 
 
 def test_what_was_not_measured_has_no_table():

@@ -80,14 +80,6 @@ def test_text_is_aligned(columns):
     assert max(map(len, lines)) <= 80
 
 
-def test_markdown(columns):
-    columns['a|b'] = columns.pop('LoAd')
-    lines = tables.to_markdown(tables.class_table(columns, 'Stage 1')).split('\n')
-    assert lines[0].startswith('| class | Stage 1 |') and r'a\|b' in lines[0]
-    assert lines[1].count('---') == len(tables.class_table(columns, 'Stage 1').header)
-    assert any(line.startswith('| **mIoU** | **60.00** |') for line in lines)
-
-
 def test_csv_reads_back_as_numbers(columns):
     table = tables.class_table({'a, "b"': columns['Stage 1'], **columns}, 'Stage 1', 'control')
     rows = list(csv.DictReader(io.StringIO(tables.to_csv(table))))

@@ -18,7 +18,7 @@ def _means(axes):
 
 
 def test_slow_phases_break_the_curves_and_are_tinted(make_alternation):
-    figure = training_curves.adversary_curve(make_alternation(every=50, total=400), 'luc')
+    figure = training_curves.discriminator_steps_curve(make_alternation(every=50, total=400), 'luc')
     above, below = figure.axes
     shares = _means(below)
     assert len(shares) == 3
@@ -35,27 +35,27 @@ def test_slow_phases_break_the_curves_and_are_tinted(make_alternation):
 def test_fast_phases_leave_one_line(make_alternation):
     lines = make_alternation(every=1, total=400)
     for log_every in (1, 10):
-        figure = training_curves.adversary_curve(make_alternation(every=1, total=400,
-                                                                  log_every=log_every))
+        figure = training_curves.discriminator_steps_curve(make_alternation(every=1, total=400,
+                                                                            log_every=log_every))
         assert [np.isnan(ys).sum() for _, ys in _means(figure.axes[1]).values()] == [1, 1, 1]
         assert not figure.axes[1].patches
-    assert len(_means(training_curves.adversary_curve(lines, 'luc').axes[1])) == 3
+    assert len(_means(training_curves.discriminator_steps_curve(lines, 'luc').axes[1])) == 3
 
 
 def test_pre_training_alone_and_no_adversary_at_all(make_alternation):
     only = [line for line in make_alternation() if 'loss/disc' in line]
-    assert len(_means(training_curves.adversary_curve(only).axes[1])) == 2
+    assert len(_means(training_curves.discriminator_steps_curve(only).axes[1])) == 2
     for lines in ([], [{'event': 'stage', 'stage': 'stage1', 'step': 1, 'loss/ce': 2.0}]):
-        assert _texts(training_curves.adversary_curve(lines)) == [
-            'the adversary has not been trained yet']
-    assert _texts(training_curves.adversary_curve(only, 'hung')) != []
+        assert _texts(training_curves.discriminator_steps_curve(lines)) == [
+            'the discriminator has not been trained yet']
+    assert _texts(training_curves.discriminator_steps_curve(only, 'hung')) != []
 
 
 def test_losses_that_are_no_number_are_left_out(make_alternation):
     lines = make_alternation()
     for line in lines[::5]:
         line['loss/disc'] = line['disc/fooled'] = float('nan')
-    assert _texts(training_curves.adversary_curve(lines)) == []
+    assert _texts(training_curves.discriminator_steps_curve(lines)) == []
 
 
 def test_gradients_are_read_from_lines_of_their_own(make_alternation):
@@ -64,7 +64,7 @@ def test_gradients_are_read_from_lines_of_their_own(make_alternation):
     assert list(ratio.get_xdata()) == list(range(10, 201, 10))
     assert set(ratio.get_ydata()) == {0.5}
     assert figure.axes[0].get_xlabel() == 'segmentor\'s steps' and len(figure.axes) == 2
-    spent = training_curves.gradient_ratio_curve([{'budget_step': 3, 'generator_step': 30,
+    spent = training_curves.gradient_ratio_curve([{'budget_step': 3, 'segmentor_step': 30,
                                                    'grad_ratio/adv_ce': 2.0}])
     assert list(spent.axes[0].lines[0].get_xdata()) == [3]
     assert spent.axes[0].get_xlabel() == 'propagations spent'
@@ -86,7 +86,7 @@ def test_segmentor_losses_beside_the_control(make_alternation):
 
 
 def test_gradients_of_several_terms_are_told_apart():
-    lines = [{'generator_step': step, 'grad_ratio/adv_ce': 0.1, 'grad_ratio/content_ce': 0.5,
+    lines = [{'segmentor_step': step, 'grad_ratio/adv_ce': 0.1, 'grad_ratio/content_ce': 0.5,
               'grad_cosine/adv_ce': 0.0, 'grad_cosine/content_ce': 0.4} for step in (1, 2)]
     figure = training_curves.gradient_ratio_curve(lines)
     legend = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
@@ -97,7 +97,7 @@ def test_gradients_of_several_terms_are_told_apart():
     assert set(drawn['content term'].get_ydata()) == {0.5}
     assert set(drawn['content term, cosine'].get_ydata()) == {0.4}
     assert figure.axes[0].get_ylabel() == '|∇term| / |∇CE|'
-    alone = training_curves.gradient_ratio_curve([{'generator_step': 1, 'grad_ratio/adv_ce': 1.0}])
+    alone = training_curves.gradient_ratio_curve([{'segmentor_step': 1, 'grad_ratio/adv_ce': 1.0}])
     assert alone.axes[0].get_ylabel() == '|∇adv| / |∇CE|' and alone.axes[0].get_legend() is None
 
 
@@ -120,10 +120,10 @@ def test_a_running_mean_begins_without_a_bias():
 
 def fast(pretraining, total=100, log_every=10):
     """Lines of two networks that take turns at every step, after a pre-training."""
-    lines, done = [], {'generator_step': 0, 'adversary_step': 0}
+    lines, done = [], {'segmentor_step': 0, 'discriminator_step': 0}
     for step in range(1, pretraining + 2 * total + 1):
         own = step > pretraining and (step - pretraining) % 2 == 0
-        key = 'generator_step' if own else 'adversary_step'
+        key = 'segmentor_step' if own else 'discriminator_step'
         done[key] += 1
         if done[key] % log_every == 0:
             lines.append({'event': 'stage', 'stage': 'luc', 'step': step, key: done[key],
@@ -135,12 +135,12 @@ def fast(pretraining, total=100, log_every=10):
 def test_pre_training_before_fast_phases_is_tinted(pretraining):
     lines = fast(pretraining)
     assert training_curves.pretraining_steps(lines) == pretraining
-    for axes in training_curves.adversary_curve(lines, 'luc').axes:
+    for axes in training_curves.discriminator_steps_curve(lines, 'luc').axes:
         tinted, = axes.patches
         assert tinted.get_extents().transformed(axes.transData.inverted()).intervalx == \
             pytest.approx([0, pretraining])
     # It is no phase of its own among those that follow: their curves are not broken.
-    means = _means(training_curves.adversary_curve(lines).axes[0])
+    means = _means(training_curves.discriminator_steps_curve(lines).axes[0])
     assert [np.isnan(ys).sum() for _, ys in means.values()] == [1]
 
 
@@ -148,4 +148,4 @@ def test_no_pre_training_is_none(make_alternation):
     assert training_curves.pretraining_steps(fast(0)) == 0
     assert training_curves.pretraining_steps(make_alternation(every=7)) == 0
     assert training_curves.pretraining_steps(fast(30)[:3]) == 0
-    assert not training_curves.adversary_curve(fast(0)).axes[0].patches
+    assert not training_curves.discriminator_steps_curve(fast(0)).axes[0].patches

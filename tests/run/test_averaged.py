@@ -80,7 +80,7 @@ def test_stage_one_leaves_its_averaged_model_and_what_it_scores(made):
         np.testing.assert_array_equal(one, now)  # the network goes on as it was
     other = network()
     networks.load_weights(context.run.checkpoints / 'stage1_averaged', other)
-    assert averaged.holdout_miou(context, other) == content['holdout_miou']
+    assert context.holdout_miou(other) == content['holdout_miou']
     checked = figures.mean_iou(context.counts(other, context.data.holdout),
                                context.data.spec.absent)
     assert content['holdout_miou'] == pytest.approx(float(checked))
@@ -93,7 +93,7 @@ def test_its_statistics_are_those_of_one_pass_over_the_training_pictures(made):
     saved = [v.numpy() for v in other.non_trainable_variables]
     batches = pipeline.training_batches(
         context.data.records, context.data.train, 2, (SIDE, SIDE), context.streams, 0, 3,
-        recipe=stage_one._recipe(stage_one.stage_one()))
+        recipe=stage_one.stage_one().recipe)
     features = [other.model.layers[0](b['image'] / 127.5 - 1.0).numpy().astype(np.float64)
                 for b in batches]
     assert len(features) == 3
@@ -146,7 +146,7 @@ def test_as_many_batches_are_read_as_the_settings_say():
                                     strategy=tf.distribute.get_strategy())
     for settings in (averaging.swa(), averaging.swa(batch_norm_batches=7)):
         assert averaged.reestimate(context, segmentor, settings, batches)
-    assert taken[1:] == [3, 7]  # a pass over five pictures in twos, and what was asked for
+    assert taken[1:] == [3, 7]  # a pass over five images in twos, and what was asked for
     assert not averaged.reestimate(context, network(live=False), averaging.swa(), batches)
 
 

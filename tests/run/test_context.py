@@ -18,7 +18,7 @@ def test_who_evaluates_the_hold_out_is_handed_the_same_evaluator():
         _arrays={'holdout': arrays})
     first, second = (deeplab.deeplab_mobilenet_v2(3, depth_multiplier=0.25, crop_size=(SIDE, SIDE))
                      for _ in range(2))
-    evaluator = context.holdout_evaluator(first)
-    assert context.holdout_evaluator(first) is evaluator and evaluator.segmentor is first
-    assert context.holdout_evaluator(first, batch_size=1) is not evaluator
-    assert context.holdout_evaluator(second).segmentor is second
+    evaluator = context._holdout_evaluator(first, 8)
+    assert context._holdout_evaluator(first, 8) is evaluator and evaluator.segmentor is first
+    assert context._holdout_evaluator(first, 1) is not evaluator
+    assert context._holdout_evaluator(second, 8).segmentor is second

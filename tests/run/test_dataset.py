@@ -27,7 +27,7 @@ def run(tmp_path):
 
 
 def damage(records, image_id):
-    """Flips a byte in the picture's record."""
+    """Flips a byte in the image's record."""
     shard, number = records._places[records.positions([image_id])[0]]
     path = records.folder / (records.manifest['shards'][shard] + '.tfrecord')
     content = bytearray(path.read_bytes())
@@ -48,7 +48,7 @@ def test_a_damaged_picture_is_refused_or_left_out_by_gin(records, run):
     gone = records.splits['train'][2]
     damage(records, gone)
     data = datasets.dataset(run, records.folder, holdout_fraction=0.5)
-    with pytest.raises(UserError, match=f'picture "{gone}"; dataset.damaged="skip"'):
+    with pytest.raises(UserError, match=f'image "{gone}"; dataset.damaged="skip"'):
         data.records.load(gone)
     gin.parse_config("dataset.damaged = 'skip'")
     data = datasets.dataset(run, records.folder, holdout_fraction=0.5)
@@ -67,8 +67,8 @@ def test_test_pictures_that_choose_or_train_are_said(records, run, caplog):
         return [r.getMessage() for r in caplog.records]
 
     assert said() == []
-    assert '2 of the 4 test pictures are also chosen by' in said(test_split='val')[0]
-    assert '6 of the 6 test pictures are also trained on' in said(test_split='train')[0]
+    assert '2 of the 4 test images are also chosen by' in said(test_split='val')[0]
+    assert '6 of the 6 test images are also trained on' in said(test_split='train')[0]
 
 
 def pack(folder, archive):
@@ -138,7 +138,7 @@ def test_what_is_wrong_in_an_archive_is_named_in_the_archive(tmp_path):
     pack(tmp_path / 'own', archive)
     with pytest.raises(UserError) as caught:
         datasets.prepare('folder', archive, tmp_path / 'out', {'num_classes': 2}, show=False)
-    assert str(caught.value) == (f'{archive}:own/images/3.png: picture without label; expected '
+    assert str(caught.value) == (f'{archive}:own/images/3.png: image without label; expected '
                                  f'{archive}:own/labels/3.png')
 
 
@@ -158,7 +158,8 @@ def test_an_official_data_set_read_as_folder_is_told_its_name(tmp_path):
 def test_finished_records_are_compared_before_an_archive_is_unpacked(tmp_path, monkeypatch):
     archive, options = own_archive(tmp_path), {'num_classes': 2}
     made = datasets.prepare('folder', archive, tmp_path / 'out', options, show=False)
-    assert datasets.prepare('folder', archive, tmp_path / 'out', options, show=False).ids == made.ids
+    again = datasets.prepare('folder', archive, tmp_path / 'out', options, show=False)
+    assert again.ids == made.ids
     monkeypatch.setattr(datasets, 'unpacked', None)
     for reader, other in (('folder', {'num_classes': 3}), ('ade20k', {})):
         with pytest.raises(UserError, match='made with another reader or other options of it'):

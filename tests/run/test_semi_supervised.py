@@ -13,7 +13,9 @@ from tf_advseg.core.errors import UserError
 from tf_advseg.data import splits as splits_lib
 from tf_advseg.experiments.score import evaluation_data
 from tf_advseg.experiments.studies import sweep_table
+from tf_advseg.experiments import recipes
 from tf_advseg.experiments.train import run_results
+from tf_advseg.experiments.train import run_stages
 from tf_advseg.experiments.train import training
 from tf_advseg.run import dataset as datasets
 from tf_advseg.run import semi_supervised
@@ -43,7 +45,7 @@ def opened(records, tmp_path):
 
 @pytest.fixture
 def with_two_splits(records, tmp_path):
-    """Records with a split `few` of 6 training pictures, as VOC's train is part of train_aug."""
+    """Records with a split `few` of 6 training images, as VOC's train is part of train_aug."""
     class Reader:
         spec, description = records.spec, {'reader': 'few'}
 
@@ -62,7 +64,7 @@ def with_two_splits(records, tmp_path):
 
 
 def write_pictures(folder, number=5):
-    """A folder of small pictures, one of them deeper in it."""
+    """A folder of small images, one of them deeper in it."""
     (folder / 'deep').mkdir(parents=True)
     for i in range(number):
         Image.fromarray(np.full([41, 43, 3], 10 * i, np.uint8)).save(
@@ -117,7 +119,7 @@ def test_a_split_may_be_the_labelled_pictures(with_two_splits, tmp_path):
     assert sorted(half.train + half.unlabelled) == sorted(train)
     with pytest.raises(UserError, match='Did you mean "few"'):
         opened("labelled_split = 'fwe'")
-    with pytest.raises(UserError, match='4 of its 4 pictures are not in dataset.train_split'):
+    with pytest.raises(UserError, match='4 of its 4 images are not in dataset.train_split'):
         opened("labelled_split = 'val'")
 
 
@@ -143,7 +145,7 @@ def test_with_a_folder_the_rest_of_the_training_pictures_is_left_aside(opened, t
     assert len(data.train) == 4 and len(data.unlabelled) == 5
     assert data.unlabelled_records is not data.records
     said = [record.getMessage() for record in caplog.records]
-    assert len(said) == 1 and '12 training pictures are used neither' in said[0]
+    assert len(said) == 1 and '12 training images are used neither' in said[0]
     with pytest.raises(UserError, match='unknown split "unlabelled"'):
         evaluation_data.choose_pictures(data.records, 'unlabelled', run)
 
@@ -155,7 +157,7 @@ def test_copies_of_pictures_that_judge_are_counted(opened, records, tmp_path, ca
     Image.fromarray(records.load(records.splits['train'][0])[0]).save(folder / 'train.png')
     opened('run', f"unlabelled_dir = '{folder}'")
     said = [record.getMessage() for record in caplog.records]
-    assert len(said) == 1 and '2 of the 8 unlabelled pictures are pictures of' in said[0]
+    assert len(said) == 1 and '2 of the 8 unlabelled images are images of' in said[0]
     caplog.clear()
     opened('run', f"unlabelled_dir = '{folder}'")
     assert not caplog.records  # told once
@@ -164,7 +166,7 @@ def test_copies_of_pictures_that_judge_are_counted(opened, records, tmp_path, ca
 @pytest.mark.parametrize('binding, words', [
     ('fraction = 0.0', 'semi_supervised.fraction = 0.0: expected a number above 0'),
     ('fraction = 1.5', 'at most 1'), ("fraction = '1/8'", "semi_supervised.fraction = '1/8'"),
-    ('fraction = 0.01', 'labelled fraction of 0.01 of 16 pictures is none'),
+    ('fraction = 0.01', 'labelled fraction of 0.01 of 16 images is none'),
     ('seed = -1', "semi_supervised.seed = -1.*or None for the run's"),
     ('rare_below = 0.5', 'semi_supervised.rare_below'),
     ('labelled_split = 3', 'labelled_split = 3: expected the name'),
@@ -176,8 +178,8 @@ def test_settings_out_of_range_are_told_in_a_line(opened, binding, words):
 
 
 @pytest.mark.parametrize('spoil, words', [
-    (lambda folder: [path.unlink() for path in folder.rglob('*.png')], 'mine: no picture'),
-    (lambda folder: (folder / '3.png').write_bytes(b'xx'), 'mine/3.png: not a readable picture')])
+    (lambda folder: [path.unlink() for path in folder.rglob('*.png')], 'mine: no image'),
+    (lambda folder: (folder / '3.png').write_bytes(b'xx'), 'mine/3.png: not a readable image')])
 def test_bad_folders_leave_no_records(opened, tmp_path, spoil, words):
     folder = write_pictures(tmp_path / 'mine')
     spoil(folder)
@@ -193,7 +195,7 @@ def test_a_start_that_has_seen_withheld_labels_is_refused(opened, tmp_path):
     same, _ = opened('same', 'fraction = 0.25')
     _, data = opened('run', 'fraction = 0.25')
     for checkpoint in (full, model):
-        with pytest.raises(UserError, match='trained on 12 labelled pictures .of 16.') as caught:
+        with pytest.raises(UserError, match='trained on 12 labelled images .of 16.') as caught:
             semi_supervised.require_unseen(checkpoint, data)
         assert '\n' not in str(caught.value) and str(full) in str(caught.value)
     semi_supervised.require_unseen(same, data)
@@ -208,13 +210,13 @@ def test_a_start_that_has_seen_withheld_labels_is_refused(opened, tmp_path):
 
 
 def test_a_start_that_trained_on_test_pictures_is_refused_too(opened, records):
-    """Another seed of the same pictures' split: its training set is partly this run's test set."""
+    """Another seed of the same images' split: its training set is partly this run's test set."""
     other, _ = opened('other')
     content = files.read_json(other / 'split.json')
     content['splits']['train'] = [*records.splits['test'], 'of another version']
     files.write_json(other / 'split.json', content)
     _, data = opened('run', 'fraction = 0.5')
-    with pytest.raises(UserError, match='trained on 3 labelled pictures .of 4.'):
+    with pytest.raises(UserError, match='trained on 3 labelled images .of 4.'):
         semi_supervised.require_unseen(other, data)
     files.write_json(other / 'split.json', {**content, 'dataset': 'somebody else'})
     semi_supervised.require_unseen(other, data)
@@ -269,7 +271,7 @@ def test_rare_classes_are_told_and_tabled():
     results = {'subject': 'Stage 1', 'rare_classes': ['water', 'mountain'], 'rare_below': 10,
                'models': {'Stage 1': {'test': {'miou': 0.5, 'miou_without_rare': 0.6}}}}
     told = run_results.notes_on_training(results)
-    assert told == ['Rare, shown by fewer than 10 labelled training pictures: water, mountain; '
+    assert told == ['Rare, shown by fewer than 10 labelled training images: water, mountain; '
                     'test mIoU without them: Stage 1 60.00.']
     table = sweep_table.table({'cell': {0: results}}, 'miou_without_rare')
     assert 'mIoU without rare classes' in table.title
@@ -291,9 +293,9 @@ def start(workdir, *bindings):
 
 def test_a_run_draws_by_its_seed_and_refuses_a_start_that_drew_others(tmp_path, monkeypatch,
                                                                       capsys):
-    monkeypatch.setattr(training, 'run_stages', lambda context, *_: context.data)
+    monkeypatch.setattr(run_stages.Run, 'run', lambda run, *_: run.context.data)
     data = start(tmp_path / 'run', 'experiment.seed = 1')
-    assert 'training pictures: 4 labelled, 12 unlabelled' in capsys.readouterr().out
+    assert 'training images: 4 labelled, 12 unlabelled' in capsys.readouterr().out
     pool = sorted(data.train + data.unlabelled)
     assert data.train == splits_lib.labelled_fraction(pool, 0.25, seed=1)[0]
     with pytest.raises(UserError, match='labels would leak'):
@@ -305,13 +307,15 @@ def test_scores_of_a_run_come_without_rare_classes_too(opened, monkeypatch):
     run, data = opened('run', 'fraction = 0.5', 'rare_below = 9')
     (run / 'checkpoints' / 'stage1').mkdir(parents=True)
     (run / 'checkpoints' / 'stage1' / 'model.json').write_text('{}')
+    monkeypatch.setattr(run_results, '_show', lambda *_: None)
+    monkeypatch.setattr(run_results.shown_images, 'load', lambda *_: [])
     monkeypatch.setattr(run_results.networks, 'load_weights', lambda *_: None)
     context = types.SimpleNamespace(
         data=data, run=types.SimpleNamespace(checkpoints=run / 'checkpoints'),
-        streams=types.SimpleNamespace(seed_value=0),
+        streams=types.SimpleNamespace(seed_value=0), strategy=tf.distribute.get_strategy(),
         evaluate=lambda *_: summary(data.spec, *[0.5] * 8))
-    results = run_results.scores(context, None, {}, 'cross_entropy')
-    assert results['rare_classes'] == list(data.spec.class_names)  # of 8 pictures
+    results, _ = run_results.scores(context, None, recipes.find('cross_entropy'), {})
+    assert results['rare_classes'] == list(data.spec.class_names)  # of 8 images
     assert set(results['models']['Stage 1']) == {'holdout', 'val_without_holdout', 'test'}
     assert all(found['miou_without_rare'] is None
                for found in results['models']['Stage 1'].values())

@@ -91,6 +91,7 @@ def made_run(tmp_path_factory):
       namespace of path, gin (the bindings), data (ExperimentData), segmentor (the best).
     """
     from tf_advseg.run import dataset as datasets
+    from tf_advseg.experiments.train import run_stages
     from tf_advseg.experiments.train import training
     from tf_advseg.run import networks
     path = tmp_path_factory.mktemp('made') / 'run'
@@ -113,7 +114,7 @@ def made_run(tmp_path_factory):
                 split: {'miou': 0.1 * number + 0.2, 'pixel_accuracy': 0.5,
                         'class_iou': {'sky': 0.3}} for split in ('holdout', 'test')}
         write_lookahead(run)
-        files.write_json(run.path / training.RESULTS, {
+        files.write_json(run.path / run_stages.RESULTS, {
             'models': scores, 'seconds': {'load': 20.0}, 'seed': 0, 'dataset': 'shapes',
             'pictures': {'holdout': 3, 'val_without_holdout': 3, 'test': 5}})
     configuration.parse([], [])
@@ -142,7 +143,7 @@ def run_copy(made_run, tmp_path):
 
 @pytest.fixture(scope='session')
 def own_folder(made_run, tmp_path_factory):
-    """Pictures of the made run as a folder of one's own: images/, labels/, classes.txt."""
+    """Images of the made run as a folder of one's own: images/, labels/, classes.txt."""
     from tf_advseg.experiments.train import demonstration
     folder = tmp_path_factory.mktemp('own') / 'pictures'
     demonstration.write_example(made_run.data.records, folder, 6)

@@ -175,7 +175,7 @@ def test_it_is_not_gone_on_with_and_nothing_in_it_changes(made, run_in):
         f'error: {made / "run"}: was started with '
         + next(lane.described for lane in lanes.LANES
                if lane.name == run_directory.lane_of(made / 'run'))
-        + f', this is {lanes.of_python().described}; a run is taken up in its own lane alone: go on '
-        'with it there, or choose another --workdir (evaluate, predict, export and inspect_run read '
-        'it from here)']
+        + f', this is {lanes.of_python().described}; a run is taken up in its own lane alone: go '
+        'on with it there, or choose another --workdir (evaluate, predict, export and inspect_run '
+        'read it from here)']
     assert state() == before

@@ -1,4 +1,4 @@
-"""tools/benchmark.py: seconds read off a run, a measurement, made-up pictures, memory."""
+"""tools/benchmark.py: seconds read off a run, a measurement, made-up images, memory."""
 import numpy as np
 import pytest
 import tensorflow as tf

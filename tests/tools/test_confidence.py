@@ -21,9 +21,9 @@ def judged_run(made_run, tmp_path_factory):
     shutil.copytree(made_run.path, run)
     (run / 'checkpoints' / 'best').rename(run / 'checkpoints' / 'last')
     shutil.rmtree(run / 'lookahead')
-    adversary = fully_convolutional.build_fc_discriminator(num_classes=8, widths=(4,), seed=1)
-    discriminator_folders.save(run / 'checkpoints' / 'last' / 'discriminator', adversary,
-                        discriminator_folders.describe(adversary, 2))
+    discriminator = fully_convolutional.build_fc_discriminator(num_classes=8, widths=(4,), seed=1)
+    discriminator_folders.save(run / 'checkpoints' / 'last' / 'discriminator', discriminator,
+                               discriminator_folders.describe(discriminator, 2))
     return run
 
 
@@ -53,7 +53,7 @@ def test_a_run_with_a_discriminator(call, made_run, judged_run, output, capsys):
     assert min(Image.open(output / 'confidence.png').size) > 100
     page = (output / 'report.html').read_text(encoding='utf-8')
     assert 'Accuracy by share' in page and 'Confidence maps' in page
-    # Every second pixel of these pictures, whose padded sides are 2 k + 1.
+    # Every second pixel of these images, whose padded sides are 2 k + 1.
     points = sum((made_run.data.records.load(i)[1][::2, ::2] != 255).sum()
                  for i in made_run.data.test)
     assert figures['points'] == points

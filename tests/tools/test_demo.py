@@ -121,7 +121,7 @@ def test_a_finished_demo_is_told_again_another_is_refused(made_run, run_copy, ca
     assert done and results == json.loads(before)
     demonstration.print_outcome(results, run_copy, done)
     out = capsys.readouterr().out
-    for text in ('is done; remove the folder', 'chosen by 3 hold-out pictures: Stage 1 20.00',
+    for text in ('is done; remove the folder', 'chosen by 3 hold-out images: Stage 1 20.00',
                  'vs control (CE)', 'mIoU', 'pixel accuracy', 'report.html', 'Next:'):
         assert text in out
     with pytest.raises(UserError, match='another configuration: .*experiment.seed'):

@@ -15,7 +15,7 @@ from tf_advseg.data.records import record_set as record_sets
 
 @pytest.fixture
 def broken(own_folder, tmp_path):
-    """A folder of one's own with a lone picture and a damaged one."""
+    """A folder of one's own with a lone image and a damaged one."""
     folder = tmp_path / 'mine'
     shutil.copytree(own_folder, folder)
     names = sorted(path.stem for path in (folder / 'labels').iterdir())
@@ -28,22 +28,22 @@ def broken(own_folder, tmp_path):
 def test_sound_data_end_well_and_give_a_page(call, own_folder, tmp_path, capsys):
     call('doctor', f'--data_dir={own_folder}', f'--output={tmp_path}/page.html')
     out = capsys.readouterr().out
-    assert '6 pictures in 8 classes; train 4, val 1, test 1' in out and '0 errors' in out
+    assert '6 images in 8 classes; train 4, val 1, test 1' in out and '0 errors' in out
     page = (tmp_path / 'page.html').read_text()
-    assert page.count('data:image/jpeg') >= 4 and 'Pictures of each class' in page
+    assert page.count('data:image/jpeg') >= 4 and 'Images of each class' in page
 
 
 def test_generated_data(call, capsys):
     call('doctor', '--dataset=shapes', '--option=num_train=12', '--option=num_val=10',
          '--option=num_test=10', '--option=size=(49, 49)', '--option=smallest=(40, 40)')
-    assert 'shapes: 32 pictures' in capsys.readouterr().out
+    assert 'shapes: 32 images' in capsys.readouterr().out
 
 
 def test_errors_are_all_told_and_the_exit_says_how_many(call, broken, tmp_path, capsys):
     with pytest.raises(UserError, match='2 problems that must be mended; the first: .*no label'):
         call('doctor', f'--data_dir={broken}', f'--output={tmp_path}/findings.json')
     out = capsys.readouterr().out
-    assert 'pictures without label (1)' in out and 'pictures that cannot be read (1)' in out
+    assert 'images without label (1)' in out and 'images that cannot be read (1)' in out
     content = files.read_json(tmp_path / 'findings.json')
     assert content['counts']['error'] == 2
     assert {f['kind'] for f in content['findings'] if f['severity'] == 'error'} == {
@@ -57,7 +57,7 @@ def test_archives_are_unpacked_and_left_nowhere(call, own_folder, tmp_path, caps
     with tarfile.open(tmp_path / 'mine.tar.gz', 'w:gz') as tar:
         tar.add(own_folder, 'mine')
     call('doctor', f'--data_dir={tmp_path}/mine.tar.gz', f'--output={tmp_path}/page.html')
-    assert '6 pictures' in capsys.readouterr().out and not list(scratch.iterdir())
+    assert '6 images' in capsys.readouterr().out and not list(scratch.iterdir())
 
 
 @pytest.mark.parametrize('inner', ['mine', '.'])
@@ -80,7 +80,7 @@ def test_records_with_a_damaged_one(call, own_folder, tmp_path, capsys):
     folder = tmp_path / 'records'
     call('prepare_data', f'--source={own_folder}', f'--output={folder}')
     call('doctor', f'--data_dir={folder}', f'--output={tmp_path}/page.html')
-    assert '6 pictures' in capsys.readouterr().out
+    assert '6 images' in capsys.readouterr().out
     assert 'data:image/jpeg' in (tmp_path / 'page.html').read_text()
     records = record_sets.RecordSet(folder)
     hurt = records.split('train')[0]
@@ -89,9 +89,9 @@ def test_records_with_a_damaged_one(call, own_folder, tmp_path, capsys):
     start = records._indices[0][int(records.positions([hurt])[0])][0]
     content[start + 200] ^= 1
     path.write_bytes(content)
-    with pytest.raises(UserError, match=f'{path.name}: picture "{hurt}" is damaged'):
+    with pytest.raises(UserError, match=f'{path.name}: image "{hurt}" is damaged'):
         call('doctor', f'--data_dir={folder}')
-    assert '5 pictures' in capsys.readouterr().out
+    assert '5 images' in capsys.readouterr().out
     (folder / 'splits.json').write_text('{}')
     with pytest.raises(UserError, match='splits.json'):
         call('doctor', f'--data_dir={folder}')

@@ -1,4 +1,4 @@
-"""tools/evaluate.py: the right numbers of the right model on the right pictures."""
+"""tools/evaluate.py: the right numbers of the right model on the right images."""
 import csv
 import dataclasses
 import json
@@ -53,7 +53,7 @@ def test_a_run_is_evaluated_on_its_own_test_split_beside_another(call, made_run,
     beside = scores.with_suffix('.csv')
     evaluating.write(beside, results, {}, None)
     rows = list(csv.reader(beside.open(encoding='utf-8')))
-    assert rows[0][3:5] == ['run minus stage1: pictures', 'run minus stage1: difference']
+    assert rows[0][3:5] == ['run minus stage1: images', 'run minus stage1: difference']
     assert dict((row[0], row[3]) for row in rows)['mIoU'] == '5'
     out = capsys.readouterr().out
     for text in ('sky', 'pole', 'mIoU', 'pixel accuracy', f'{100 * metrics.mean_iou(counts):.2f}'):
@@ -73,7 +73,7 @@ def test_damaged_pictures_are_left_out_by_flag_and_told(call, made_run, tmp_path
     with pytest.raises(UserError, match=f'"{gone}"; .*--damaged=skip .evaluate. goes on without'):
         call('evaluate', f'--checkpoint={run}')
     call('evaluate', f'--checkpoint={run}', '--damaged=skip', f'--output={tmp_path}/scores')
-    assert '(4 pictures, 1 damaged left out)' in capsys.readouterr().out
+    assert '(4 images, 1 damaged left out)' in capsys.readouterr().out
     results = json.loads((tmp_path / 'scores' / 'scores.json').read_text())
     assert results['left_out'] == [gone] and results['pictures'] == 4
     assert results['models']['run']['confusion_matrix'] == by_hand(
@@ -238,7 +238,7 @@ def test_a_folder_has_scores_counts_matrix_panels_and_a_page(call, made_run, fol
     for other, told in found['comparisons'].items():
         gain = found['models']['run']['miou'] - found['models'][other]['miou']
         assert told['miou']['delta'] == pytest.approx(gain) and told['pictures'] == 5
-        assert told['miou']['low'] is None  # five pictures are too few
+        assert told['miou']['low'] is None  # five images are too few
         assert (told['of'], told['minus']) == ('run', other)
     for text in ('IoU of run minus stage1', '95 % intervals', comparison.NOTE,
                  'boundary F (Csurka)', 'connected components'):
@@ -247,7 +247,7 @@ def test_a_folder_has_scores_counts_matrix_panels_and_a_page(call, made_run, fol
         if name.endswith('.png'):
             assert min(Image.open(output / name).size) > 100
     differences = (output / 'comparison_stage1.csv').read_text(encoding='utf-8').splitlines()
-    assert differences[0] == 'class,pictures,difference,from,to,not 0'
+    assert differences[0] == 'class,images,difference,from,to,not 0'
     assert differences[-1].startswith('mIoU,5,')
     counts = image_counts.PictureCounts.from_json(found['counts']['run'])
     np.testing.assert_array_equal(counts.matrix, by_hand(made_run, made_run.data.test))

@@ -31,7 +31,7 @@ def test_saved_model_and_tf1_checkpoint_are_checkpoints(call, made_run, deeplab_
     words = (f'--checkpoint={source}', f'--output={output}', f'--input={pictures}')
     call('export', *words, '--format=saved_model,tf1')
     printed = capsys.readouterr().out
-    assert f'{output / "saved_model.pb"}: ' in printed and f'2 pictures of {pictures}' in printed
+    assert f'{output / "saved_model.pb"}: ' in printed and f'2 images of {pictures}' in printed
     report = json.loads((output / 'export.json').read_text())
     assert report['files']['saved_model.pb']['agreement']['worst'] >= 0.999
     names = {path.name for path in output.iterdir()}
@@ -75,7 +75,7 @@ def test_tflite_of_every_kind(call, deeplab_folder, tmp_path, capsys):
     output = tmp_path / 'out'
     call('export', f'--checkpoint={deeplab_folder[1]}', f'--output={output}', '--input_size=33x49',
          '--format=tflite_float32,tflite_float16,tflite_int8')
-    assert 'made-up pictures' in capsys.readouterr().out
+    assert 'made-up images' in capsys.readouterr().out
     report = json.loads((output / 'export.json').read_text())
     sizes = {}
     # Eight bits are too few for the logits of a network that has learnt nothing: that is reported
@@ -108,9 +108,9 @@ def test_the_proof(call, made_run, capsys):
     lines = capsys.readouterr().out.splitlines()
     rows = {cells[0]: cells[1:] for cells in (re.split(r'  +', line) for line in lines[2:-1])}
     assert rows['parameters'][0] == rows['parameters'][1] != '0'
-    assert rows['GFLOP of a 49x49 picture'][0] == rows['GFLOP of a 49x49 picture'][1]
+    assert rows['GFLOP of a 49x49 image'][0] == rows['GFLOP of a 49x49 image'][1]
     assert rows['operations in the graph'][0] == rows['operations in the graph'][1]
-    # What it is hangs on what else the machine does; the graphs are what is proved.
+    # What it is depends on what else the machine does; the graphs are what is proved.
     assert rows['latency ratio'][0] == '1.00' and float(rows['latency ratio'][1]) >= 0
     assert lines[-1].startswith('the graphs are equal op by op')
 

@@ -123,11 +123,11 @@ def test_a_gan_that_redraws_pictures_is_no_damaged_model(run_copy):
     (folder / 'weights').mkdir(parents=True)
     (folder / 'weights' / 'state.index').write_text('weights')
     files.write_manifest(folder / 'weights')
-    files.write_json(folder / 'gan.json', {'settings': {'form': 'wgan'}, 'steps': 7,
+    files.write_json(folder / 'gan.json', {'format': 'a GAN', 'steps': 7,
                                            'taken_from': 'runs/first'})
     inspection = inspecting.Inspection(run_copy)
     said = '\n'.join(inspection.lines())
-    assert 'redraws pictures (wgan, 7 steps, taken over from runs/first)' in said
+    assert 'a GAN, 7 steps, taken over from runs/first' in said
     assert inspection.damaged == []
     (folder / 'weights' / 'state.index').write_text('weightz')
     assert len(inspect_damage(run_copy)) == 1

@@ -16,7 +16,7 @@ from tf_advseg.models import deeplab
 
 @pytest.fixture
 def pictures(made_run, tmp_path):
-    """Four good pictures, two broken: names that clash, a folder inside, a hidden file."""
+    """Four good images, two broken: names that clash, a folder inside, a hidden file."""
     folder = tmp_path / 'in'
     (folder / 'more').mkdir(parents=True)
     image, _ = made_run.data.records.load(made_run.data.test[0])
@@ -27,7 +27,7 @@ def pictures(made_run, tmp_path):
     picture.resize((61, 35)).save(folder / 'more' / 'wide.png')
     whole = (folder / 'a.jpg').read_bytes()
     (folder / 'cut.jpg').write_bytes(whole[:-300])
-    (folder / 'text.png').write_text('no picture')
+    (folder / 'text.png').write_text('no image')
     (folder / '.hidden.png').write_text('not looked at')
     (folder / 'notes.txt').write_text('not looked at')
     return folder
@@ -63,7 +63,7 @@ def test_nothing_that_can_be_predicted_is_an_error(call, made_run, pictures, tmp
     broken.mkdir()
     for name in ('cut.jpg', 'text.png'):
         shutil.copy(pictures / name, broken / name)
-    with pytest.raises(UserError, match='nothing could be predicted, 2 of 2 pictures'):
+    with pytest.raises(UserError, match='nothing could be predicted, 2 of 2 images'):
         call('predict', f'--checkpoint={made_run.path}', f'--input={broken}',
              f'--output={tmp_path}/out')
     assert not (tmp_path / 'out').exists()
@@ -75,11 +75,11 @@ def test_mistakes_are_one_line(call, made_run, pictures, tmp_path):
     for words, text in (
             ([f'--checkpoint={made_run.path}'], 'no input was given'),
             ([*start, f'--input={tmp_path}/nowhere'], 'nowhere: no such folder'),
-            ([*start, f'--input={tmp_path}/empty'], 'empty: no picture'),
+            ([*start, f'--input={tmp_path}/empty'], 'empty: no image'),
             ([f'--input={pictures}', f'--output={tmp_path}/out'], 'no checkpoint was given'),
             ([f'--checkpoint={pictures}', f'--input={pictures}', f'--output={tmp_path}/out'],
              'neither a run directory'),
-            ([*start, f'--input={pictures}', f'--output={pictures}'], 'where the pictures lie'),
+            ([*start, f'--input={pictures}', f'--output={pictures}'], 'where the images lie'),
             ([*start, f'--input={pictures}', f'--output={pictures}/notes.txt'], 'is a file')):
         with pytest.raises(UserError) as caught:
             call('predict', *words)
@@ -155,7 +155,7 @@ def test_a_submission_has_the_servers_files_only(made_run, pictures, tmp_path):
         with pytest.raises(UserError, match=text):
             predicting.predict(network, spec, (49, 49), [pictures / 'more'], tmp_path / 'out',
                                show=False, **words)
-    with pytest.raises(UserError, match='in/a.jpg: not the name of a picture of cityscapes'):
+    with pytest.raises(UserError, match='in/a.jpg: not the name of an image of cityscapes'):
         predicting.predict(network, spec, (49, 49), [pictures], tmp_path / 'other', show=False,
                            submission='cityscapes')
     assert not (tmp_path / 'other').exists()
@@ -213,7 +213,7 @@ def test_an_output_around_the_pictures_and_one_that_cannot_be(
     assert '1 predicted, 1 skipped' in captured.out and 'gone.png' in captured.err
     assert '0 predicted, 1 skipped, 1 kept' in captured.out
     assert (pictures / 'wide_overlay.png').is_file()
-    monkeypatch.setattr(predicting.predictions, 'MapPredictor', None)  # nothing is predicted
+    monkeypatch.setattr(predicting.map_predictor, 'MapPredictor', None)  # nothing is predicted
     with pytest.raises(UserError, match='/proc/x: ') as caught:
         call(*words, '--input=more', '--output=/proc/x')
     assert '\n' not in str(caught.value)

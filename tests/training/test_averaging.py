@@ -170,13 +170,15 @@ def test_a_state_holds_the_averages_alone_and_goes_to_another_strategy(tmp_path,
 class Walk(tf.Module):
     """A method of two phases: each moves its own weight by what the batch says."""
 
+    step_name = 'segmentor_step'
+
     def __init__(self):
         super().__init__()
-        self.segmentor, self.adversary = tf.Module(), tf.Module()
+        self.segmentor, self.discriminator = tf.Module(), tf.Module()
         self.segmentor.weight = tf.Variable([0.5, -1.0])
-        self.adversary.weight = tf.Variable([0.0, 0.0])
-        self.state = {'segmentor': self.segmentor, 'adversary': self.adversary}
-        self.phases = {'segmentor': self._segmentor, 'adversary': self._adversary}
+        self.discriminator.weight = tf.Variable([0.0, 0.0])
+        self.state = {'segmentor': self.segmentor, 'discriminator': self.discriminator}
+        self.phases = {'segmentor': self._segmentor, 'discriminator': self._adversary}
 
     def _segmentor(self, batch, seed):
         del seed
@@ -185,7 +187,7 @@ class Walk(tf.Module):
 
     def _adversary(self, batch, seed):
         del seed
-        self.adversary.weight.assign_add(batch['image'])
+        self.discriminator.weight.assign_add(batch['image'])
         return {'loss/disc': tf.reduce_sum(batch['image'])}
 
 
@@ -196,7 +198,7 @@ def trained(folder, stop_at=None):
 
     def batches(stream, first):
         return tf.data.Dataset.from_tensor_slices(
-            {'image': numbers[int(stream == 'adversary'), first:]})
+            {'image': numbers[int(stream == 'discriminator'), first:]})
 
     def go(stop):
         method = Walk()

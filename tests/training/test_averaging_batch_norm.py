@@ -24,7 +24,7 @@ class OneLayer(tf.keras.Model):
         self.built = True
 
     def call(self, image, training=False):
-        """Logits of the size of the picture."""
+        """Logits of the size of the image."""
         live = training and self.fine_tune_batch_norm
         if self.norm is not None:
             return self.norm(self.convolution(image), training=live)

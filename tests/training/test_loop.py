@@ -48,7 +48,8 @@ def trained(folder, method, steps, stepper=None, **options):
     strategy = tf.distribute.get_strategy()
 
     def batches(stream, first):
-        return tf.data.Dataset.from_tensor_slices({'image': np.zeros([steps, 2], np.float32)[first:]})
+        return tf.data.Dataset.from_tensor_slices(
+            {'image': np.zeros([steps, 2], np.float32)[first:]})
 
     return loop.train(stepper or loop.Stepper(method, strategy), method, batches,
                       alternation.Sequence(steps, lambda step: 'segmentor'), folder, strategy,

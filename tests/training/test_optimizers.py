@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 from tf_advseg.core.errors import UserError
-from tf_advseg.lookahead import load_stage
+from tf_advseg.run import stage_optimizers
 from tf_advseg.training import optimizers, schedules
 
 GRADIENTS = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
@@ -81,10 +81,10 @@ def test_its_config_makes_it_again_and_unknown_names_are_refused():
 
 def test_nesterov_reaches_the_generators_optimizer_and_is_refused_where_there_is_none():
     for name in ('sgd', 'momentum'):
-        assert load_stage.generator_optimizer(name, nesterov=True).nesterov
-    assert not load_stage.generator_optimizer().nesterov
+        assert stage_optimizers.segmentor_optimizer(9, name, nesterov=True).nesterov
+    assert not stage_optimizers.segmentor_optimizer(9).nesterov
     with pytest.raises(UserError, match='nesterov'):
-        load_stage.generator_optimizer('adam', nesterov=True)
+        stage_optimizers.segmentor_optimizer(9, 'adam', nesterov=True)
 
 
 @pytest.mark.parametrize('settings, text', [
@@ -96,9 +96,9 @@ def test_nesterov_reaches_the_generators_optimizer_and_is_refused_where_there_is
 def test_settings_out_of_range_are_told_in_one_line(settings, text):
     arguments = {'name': 'sgd', 'learning_rate': 0.1, **settings}
     with pytest.raises(UserError) as caught:
-        optimizers.make_optimizer(**arguments, where='generator_optimizer')
+        optimizers.make_optimizer(**arguments, where='segmentor_optimizer')
     assert text in str(caught.value) and '\n' not in str(caught.value)
-    assert str(caught.value).startswith('generator_optimizer.')
+    assert str(caught.value).startswith('segmentor_optimizer.')
 
 
 def test_rmsprop_without_momentum_is_the_wasserstein_gans():

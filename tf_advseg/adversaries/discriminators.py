@@ -1,4 +1,4 @@
-"""Discriminators that give one logit a picture: LoAd's MobileNet-224 and its alternatives.
+"""Discriminators that give one logit an image: LoAd's MobileNet-224 and its alternatives.
 
 All are encoder -> global average -> dropout -> Dense(1), without a sigmoid. The encoders have
 their own file-free initialisation: every kernel is drawn from the discriminator's seed and the
@@ -97,7 +97,7 @@ def _vgg16(channels, size):
 def _small_cnn(channels, size, alpha):
     """Four 4x4 stride-2 convolutions with LeakyReLU(0.2), 32 to 256 wide (times alpha).
 
-    No batch norm: in training and in use it is the same function, of each picture alone, so it
+    No batch norm: in training and in use it is the same function, of each image alone, so it
     has no statistics to lag and is the same on any number of replicas.
     """
     inputs = x = tf.keras.Input((size, size, channels))
@@ -200,7 +200,7 @@ def reestimate_batch_norm(model, batches):
 
     Moving averages of a momentum lag behind the weights; Keras' MobileNet after one epoch gives
     one class for everything in inference mode. This is the exact average, weighted by the number
-    of pictures a batch has (so a smaller last batch counts as it should), taken in float64.
+    of images a batch has (so a smaller last batch counts as it should), taken in float64.
     The same batches in the same order give the same bits. Trainable weights are not touched.
 
     One function is compiled for each model and kept with it. It runs on one device: variables of

@@ -1,9 +1,9 @@
-"""The discriminators of Durall et al. (2019): one decision for every pixel, or one for a picture.
+"""The discriminators of Durall et al. (2019): one decision for every pixel, or one for an image.
 
 **Pixel-wise** (section 3.1 and Fig. 2): "an encoder-decoder structure [...] which resembles an
 Auto-Encoder (AE) but without an explicit latent layer (bottleneck). It has H x W x C as an input
-image size and H x W x 1 as an output confidence map size." Of Fig. 2 we had the caption and no
-picture, so widths, kernels and activations are ours:
+image size and H x W x 1 as an output confidence map size." Of Fig. 2 we had the caption alone,
+so widths, kernels and activations are ours:
 
     encoder   4x4 convolutions of stride 2 with LeakyReLU 0.2, 64, 128, 256 and 512 wide: those of
               the discriminator of Hung et al. (2018), on whose code Durall's segmentor is based
@@ -18,7 +18,7 @@ was odd, the one pixel too many is cut off. So maps of any size down to 1x1 come
 With C = 21 classes it has 4,324,289 parameters, and a decision sees 62 to 78 pixels along a side of
 the map, by its place.
 
-**Standard** (Table 4, one decision for a picture): the same encoder, the mean over all positions
+**Standard** (Table 4, one decision for an image): the same encoder, the mean over all positions
 and a dense layer to one logit.
 """
 import gin
@@ -29,7 +29,7 @@ from tf_advseg.core import arguments
 from tf_advseg.core import errors
 from tf_advseg.models import layers
 
-PIXEL, PICTURE = 'pixel', 'picture'
+PIXEL, PICTURE = 'pixel', 'image'
 KINDS = (PIXEL, PICTURE)
 WIDTHS = (64, 128, 256, 512)
 SLOPE = 0.2  # of LeakyReLU
@@ -175,7 +175,7 @@ class PictureDecision(_Discriminator):
 
     Attributes:
       channels, num_classes: C, of the maps it takes.
-      decides: 'picture'.
+      decides: 'image'.
       needs_image: False: `image` is not looked at.
     """
 
@@ -218,7 +218,7 @@ def build_pixel_discriminator(num_classes=None, kind=PIXEL, seed=0, widths=WIDTH
 
     Args:
       num_classes: C.
-      kind: 'pixel' or 'picture' (Table 4's "standard").
+      kind: 'pixel' or 'image' (Table 4's "standard").
       seed: int, the run's.
       widths: filters of the encoder's convolutions, each of which halves the size; the decoder
         mirrors them.

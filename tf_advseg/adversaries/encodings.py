@@ -1,4 +1,4 @@
-"""What a discriminator sees: (picture, label map) -> its input tensor.
+"""What a discriminator sees: (image, label map) -> its input tensor.
 
 LoAd (section 4, "Network architecture") conditions MobileNet-224 on "the input image split into
 different classes (using ground truth and generated label maps) and stacked into the input
@@ -68,7 +68,7 @@ def real_map(labels, num_classes, size, ignore_label=255, label_smoothing=0.0):
     Neighbours to be ignored take no part, and the rest is renormalised to sum to 1: a sum below 1
     beside unlabelled pixels would be a mark that only real maps bear. Points with no labelled
     neighbour are all zero. The four neighbours are gathered as ids, so that no one-hot of the
-    full resolution is ever made (353 MB for sixteen 513 x 513 pictures of 21 classes).
+    full resolution is ever made (353 MB for sixteen 513 x 513 images of 21 classes).
 
     Args:
       labels: int [B,h,w]; `ignore_label` where unlabelled or padded.
@@ -185,11 +185,11 @@ def input_channels(num_classes, kind='product'):
 
 
 def discriminator_input(image, maps, valid, size=224, kind='product', image_range='unit'):
-    """The last step of every phase: picture x map, zero wherever there is no label.
+    """The last step of every phase: image x map, zero wherever there is no label.
 
     Channel order is class-major: (class 0: R, G, B), (class 1: R, G, B), ...
 
-    image_range 'unit' puts the picture in [0,1], so that zero means "nothing of this class here"
+    image_range 'unit' puts the image in [0,1], so that zero means "nothing of this class here"
     and a channel grows with the class's probability; it is the default because under 'symmetric'
     ([-1,1]) zero is mid-grey too, and an absent class looks like a grey one.
 
@@ -227,7 +227,7 @@ def discriminator_input(image, maps, valid, size=224, kind='product', image_rang
 class Encoding:
     """One choice of encoding for a whole run, so that no phase can differ from another.
 
-    Every method takes the padded picture float [B,h,w,3] in 0..255 and its int [B,h,w] label and
+    Every method takes the padded image float [B,h,w,3] in 0..255 and its int [B,h,w] label and
     returns the discriminator's float32 [B,size,size,channels] input.
     """
     num_classes: int
@@ -288,5 +288,5 @@ class Encoding:
 @gin.configurable
 def input_encoding(num_classes, size=224, kind='product', image_range='unit', temperature=1.0,
                    label_smoothing=0.0):
-    """Builds the run's `Encoding` (LoAd's: product of picture and soft map at 224 x 224)."""
+    """Builds the run's `Encoding` (LoAd's: product of image and soft map at 224 x 224)."""
     return Encoding(num_classes, size, kind, image_range, temperature, label_smoothing)

@@ -14,21 +14,22 @@ parameters, computed from the layers. The last two rows of that table print 2.4 
 copied. The last layer's two channels, on which the paper has a softmax, are given as their
 difference z1 - z0: the softmax's second output is the sigmoid of that.
 
-**Stanford** (section 3.2; supplement, Figure 1, of which we had the caption and no picture). Named
-in the text: a branch for the label map and one for the RGB picture under local contrast
-normalisation, 64 channels each where they are joined, then convolutions and max poolings, a sigmoid
-at the end, two poolings from label map to output. What the text leaves open is ours:
-  * label map: 3x3 64. Picture: 3x3 16, 3x3 64. Joined: pool, 3x3 128, pool, 3x3 256, 3x3 512,
+**Stanford** (section 3.2; supplement, Figure 1, of which we had the caption alone). Named in the
+text: a branch for the label map and one for the RGB image under local contrast normalisation, 64
+channels each where they are joined, then convolutions and max poolings, a sigmoid at the end, two
+poolings from label map to output. What the text leaves open is ours:
+  * label map: 3x3 64. Image: 3x3 16, 3x3 64. Joined: pool, 3x3 128, pool, 3x3 256, 3x3 512,
     3x3 1; ReLU after all but the last. All widths are parameters. A position of its output sees
     34x34 of the label map.
-  * the picture is normalised at its own resolution, over the window and with the constant floor of
+  * the image is normalised at its own resolution, over the window and with the constant floor of
     the segmentor (models/farabet.py), then brought to the size of the label map with aligned
     corners: at a whole stride, such as 8, bilinear weights of 1 and 0, which is taking every 8th
     pixel as it is (nothing is averaged).
 
 Ours for all five: SAME convolutions and poolings, so that maps of any size down to 1x1 are judged,
 with ceil(h'/4) x ceil(w'/4) logits; and the initial values, which are not printed (see
-`build_adversary`). There is no batch norm and no dropout: training and inference are one function.
+`build_fov_discriminator`). There is no batch norm and no dropout: training and inference are one
+function.
 """
 import gin
 import tensorflow as tf
@@ -115,11 +116,11 @@ class Stack(tf.keras.layers.Layer):
 
 
 class FieldOfView(tf.keras.Model):
-    """One of the four networks of the supplement's Table 1; made by `build_adversary`.
+    """One of the four networks of the supplement's Table 1; made by `build_fov_discriminator`.
 
     Args:
       entries: of `LAYERS`.
-      num_classes, channels, seed, last_gain: see `build_adversary`.
+      num_classes, channels, seed, last_gain: see `build_fov_discriminator`.
       gain: see `Stack`.
       name: str.
 
@@ -162,11 +163,12 @@ class FieldOfView(tf.keras.Model):
 
 
 class TwoBranches(tf.keras.Model):
-    """The Stanford adversary, which judges a label map beside its picture; see `build_adversary`.
+    """The Stanford discriminator, which judges a label map beside its image; see
+    `build_fov_discriminator`.
 
     Args:
       num_classes, seed, last_gain, label_widths, picture_widths, joint_widths: see
-        `build_adversary`.
+        `build_fov_discriminator`.
       gain: see `Stack`.
       name: str.
 
@@ -185,7 +187,7 @@ class TwoBranches(tf.keras.Model):
         self.num_classes = self.channels = num_classes
         self.label_branch = Stack(f'{name}/label', num_classes, _three_by_three(label_widths), seed,
                                   gain, 1.0 / num_classes)
-        self.picture_branch = Stack(f'{name}/picture', 3, _three_by_three(picture_widths), seed,
+        self.picture_branch = Stack(f'{name}/image', 3, _three_by_three(picture_widths), seed,
                                     gain)
         first, *others = _three_by_three(joint_widths)
         self.joint = Stack(f'{name}/joint', self.label_branch.channels
@@ -197,26 +199,26 @@ class TwoBranches(tf.keras.Model):
         """See `call`; before it, since Keras adds lines of its own to an error in there."""
         _require_maps(self, maps)
         if image is None:
-            raise errors.UserError(f'adversary {self.name} got no picture, and it judges label '
-                                   'maps beside their pictures: pass image=, [B, h, w, 3]')
+            raise errors.UserError(f'discriminator {self.name} got no image, and it judges label '
+                                   'maps beside their images: pass image=, [B, h, w, 3]')
         if len(image.shape) != 4 or image.shape[-1] not in (3, None):
-            raise errors.UserError(f'adversary {self.name} got a picture {image.shape}: expected '
-                                   'RGB [B, h, w, 3] in 0..255')
+            raise errors.UserError(f'discriminator {self.name} got an image {image.shape}: '
+                                   'expected RGB [B, h, w, 3] in 0..255')
         return super().__call__(maps, image=image, training=training)
 
     def call(self, maps, image=None, training=False):
-        """Judges every neighbourhood of the maps, given the picture.
+        """Judges every neighbourhood of the maps, given the image.
 
         Args:
           maps: float [B, h', w', C].
-          image: [B, h, w, 3] RGB in 0..255, at the picture's own resolution, not normalised.
+          image: [B, h, w, 3] RGB in 0..255, at the image's own resolution, not normalised.
           training: not used.
 
         Returns:
           float32 [B, ceil(h'/4), ceil(w'/4)], above 0 for "truth".
 
         Raises:
-          UserError: maps of another number of channels; no picture, or not an RGB one.
+          UserError: maps of another number of channels; no image, or not an RGB one.
         """
         del training
         picture = local_contrast.normalise(tf.cast(image, tf.float32),
@@ -228,24 +230,24 @@ class TwoBranches(tf.keras.Model):
 
 
 @gin.configurable(denylist=['num_classes', 'channels', 'seed'])
-def build_adversary(name='large_fov', num_classes=None, channels=None, seed=0, init='he',
-                    last_gain=0.1, label_widths=(64,), picture_widths=(16, 64),
-                    joint_widths=(128, 256, 512)):
-    """Builds an adversary of Luc et al.; its variables exist on return.
+def build_fov_discriminator(name='large_fov', num_classes=None, channels=None, seed=0, init='he',
+                            last_gain=0.1, label_widths=(64,), picture_widths=(16, 64),
+                            joint_widths=(128, 256, 512)):
+    """Builds a discriminator of Luc et al.; its variables exist on return.
 
     Initial values (not printed in the paper): 'he' and 'lecun' are truncated normal kernels of
     variance 2 / n (He et al.) and 1 / n, n the inputs that one output adds up, and biases of 0. In
     the first layer on a label map n counts one class of the C, since the others are 0 (or share
-    what is left to 1): so maps of many classes are heard as loudly as pictures. The last kernel is
-    a tenth of that: an untrained adversary has no opinion and its gradient into the segmentor
+    what is left to 1): so maps of many classes are heard as loudly as images. The last kernel is
+    a tenth of that: an untrained discriminator has no opinion and its gradient into the segmentor
     begins small. 'torch' is the default of Torch7's SpatialConvolution: kernels and biases uniform
     between -1 / sqrt(n) and 1 / sqrt(n) (variance 1/3 over n), n all inputs in every layer; with
     last_gain 1 it is the original. Equal seeds give equal weights, on any strategy and in any order
     of building.
 
-    Which learning rate works hangs on `init` (tried on toy maps of 21 classes, losses averaged, 150
-    steps; 'torch' with last_gain 1 and small_fov_light): under 1e-3, the paper's for Stanford, 'he'
-    learns, with momentum 0.9 within tens of steps, and 'torch' stands still; under 0.1, of the
+    Which learning rate works depends on `init` (tried on toy maps of 21 classes, losses averaged,
+    150 steps; 'torch' with last_gain 1 and small_fov_light): under 1e-3, the paper's for Stanford,
+    'he' learns, with momentum 0.9 within tens of steps, and 'torch' stands still; under 0.1, of the
     paper's range for VOC, 'he' diverges or goes dead and 'torch' begins to learn. With momentum
     0.9, or under 0.5, 'torch' set out sooner and fell back to no opinion.
 
@@ -261,29 +263,29 @@ def build_adversary(name='large_fov', num_classes=None, channels=None, seed=0, i
         least two; a pooling stands before the first and before the second.
 
     Returns:
-      `FieldOfView` or `TwoBranches`: adversary(maps, image=None, training=False) -> logits float32
-      [B, ceil(h'/4), ceil(w'/4)]. Build it inside a strategy's scope to use it on replicas.
+      `FieldOfView` or `TwoBranches`: discriminator(maps, image=None, training=False) -> logits
+      float32 [B, ceil(h'/4), ceil(w'/4)]. Build it inside a strategy's scope to use it on replicas.
 
     Raises:
       UserError: an unknown name, or a value out of range.
     """
-    errors.require_one_of('adversary', name, NAMES)
-    errors.require_one_of('build_adversary.init', init, INITS)
-    arguments.require_classes(f'adversary {name}', num_classes)
-    arguments.require_number('build_adversary', 'last_gain', last_gain, above=0)
+    errors.require_one_of('discriminator', name, NAMES)
+    errors.require_one_of('build_fov_discriminator.init', init, INITS)
+    arguments.require_classes(f'discriminator {name}', num_classes)
+    arguments.require_number('build_fov_discriminator', 'last_gain', last_gain, above=0)
     channels = num_classes if channels is None else channels
     if name != STANFORD:
-        arguments.require(f'adversary {name}', channels in (num_classes, 3 * num_classes),
+        arguments.require(f'discriminator {name}', channels in (num_classes, 3 * num_classes),
                           'channels', channels, f'{num_classes} (one for each class) or '
                           f'{3 * num_classes} (encoding "product")')
         return FieldOfView(LAYERS[name], num_classes, channels, seed, INITS[init], last_gain, name)
-    arguments.require(f'adversary {name}', channels == num_classes, 'channels', channels,
-                      f'{num_classes}: it sees the picture in a branch of its own, so choose the '
+    arguments.require(f'discriminator {name}', channels == num_classes, 'channels', channels,
+                      f'{num_classes}: it sees the image in a branch of its own, so choose the '
                       'encoding "basic" or "scaling"')
     widths = {'label_widths': (label_widths, 1), 'picture_widths': (picture_widths, 1),
               'joint_widths': (joint_widths, 2)}
     for argument, (value, least) in widths.items():
-        arguments.require(f'adversary {name}', isinstance(value, (list, tuple))
+        arguments.require(f'discriminator {name}', isinstance(value, (list, tuple))
                           and len(value) >= least and all(map(arguments.is_count, value)),
                           argument, value, f'at least {least} integer{"s" * (least > 1)} above 0')
     return TwoBranches(num_classes, seed, INITS[init], last_gain, label_widths, picture_widths,
@@ -298,5 +300,5 @@ def _require_maps(model, maps):
     """Raises UserError unless `maps` is [B, h', w', model.channels], as far as is known."""
     if len(maps.shape) != 4 or maps.shape[-1] not in (model.channels, None):
         raise errors.UserError(
-            f'adversary {model.name} got maps {tuple(maps.shape)}: expected [B, h, w, '
+            f'discriminator {model.name} got maps {tuple(maps.shape)}: expected [B, h, w, '
             f'{model.channels}]; build it with the channels of the encoding in use')

@@ -8,7 +8,7 @@ Paddings are one zero on every side, as in the authors' code: a side of h become
 points of a map become one decision. A decision sees 94 points along a side. Upsampling is
 align-corners bilinear, of the logits. With C = 21 classes it has 2,783,169 parameters.
 
-**Not fully convolutional** (`kind = 'picture'`, Table 6): "we replace the last convolution layer of
+**Not fully convolutional** (`kind = 'image'`, Table 6): "we replace the last convolution layer of
 the discriminator with a fully-connected layer that outputs a single neuron". A fully-connected
 layer knows one size of map alone.
 """
@@ -20,7 +20,7 @@ from tf_advseg.core import errors
 from tf_advseg.models import layers
 from tf_advseg.models import resize
 
-PIXEL, PICTURE = 'pixel', 'picture'
+PIXEL, PICTURE = 'pixel', 'image'
 KINDS = (PIXEL, PICTURE)
 WIDTHS = (64, 128, 256, 512)
 SLOPE = 0.2  # of LeakyReLU
@@ -44,7 +44,7 @@ class FullyConvolutional(tf.keras.Model):
 
     Attributes:
       channels, num_classes: C, of the maps it takes.
-      decides: 'pixel' or 'picture'.
+      decides: 'pixel' or 'image'.
       needs_image: False: `image` is not looked at.
       least_side: int, of the maps.
       map_size: (h, w) of the maps, or None for any.
@@ -113,7 +113,7 @@ class FullyConvolutional(tf.keras.Model):
           image, training: not used.
 
         Returns:
-          float32 [B, h, w], or [B] of kind 'picture'; above 0 for "truth".
+          float32 [B, h, w], or [B] of kind 'image'; above 0 for "truth".
 
         Raises:
           UserError: maps of another number of channels, too small, or of a size that a
@@ -136,11 +136,11 @@ def build_fc_discriminator(num_classes=None, kind=PIXEL, widths=WIDTHS, initial_
 
     Args:
       num_classes: C.
-      kind: 'pixel', fully convolutional; or 'picture', with a fully-connected last layer.
+      kind: 'pixel', fully convolutional; or 'image', with a fully-connected last layer.
       widths: filters of the convolutions before the last layer.
       initial_values: 'fan_in', those that the authors' framework gives by default (not printed); or
         'he', of He et al.'s variance for LeakyReLU, 2.4 times as large.
-      map_size: (h, w) of the maps, for kind 'picture'.
+      map_size: (h, w) of the maps, for kind 'image'.
       seed: int, the run's. Equal seeds give equal weights.
 
     Returns:

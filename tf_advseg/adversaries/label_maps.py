@@ -1,10 +1,10 @@
-"""What the adversary of Luc et al. (2016) sees: label maps at the segmentor's own resolution.
+"""What the discriminator of Luc et al. (2016) sees: label maps at the segmentor's own resolution.
 
 Section 3.2, "Pascal VOC 2012 dataset", names three encodings of a map and, for two of them, the
-picture:
+image:
 
     Basic     softmax s(x), or the truth as one-hot, [B, h', w', C]
-    Product   the same, times the mean-centred picture, [B, h', w', 3C]
+    Product   the same, times the mean-centred image, [B, h', w', 3C]
     Scaling   s(x), or the truth softened to ybar (see `scaled_truth`), [B, h', w', C]
 
 h' = (h-1)//s+1 is the size of the segmentor's logits: "the ground truth label maps are down-sampled
@@ -13,10 +13,10 @@ stride of the segmentation network" (Fig. 2). Unlabelled pixels are zero in both
 their gradient.
 
 Where the paper is silent, this is what we chose:
-  * labels are brought down by nearest neighbours and pictures bilinearly, align-corners both: the
+  * labels are brought down by nearest neighbours and images bilinearly, align-corners both: the
     points at which the logits stand. At a whole stride, 8 say, either is taking every 8th pixel as
-    it is: no picture is averaged.
-  * `colour_scale`: the mean-centred picture is divided by 127.5, so that a channel is of the size
+    it is: no image is averaged.
+  * `colour_scale`: the mean-centred image is divided by 127.5, so that a channel is of the size
     of a probability. 1 is the literal reading (grey levels up to 128 either way, as in Caffe).
 """
 import dataclasses
@@ -70,7 +70,7 @@ def scaled_truth(one_hot, probabilities, tau=0.9):
 class LabelMaps:
     """One choice of encoding for a whole run.
 
-    Both methods take the padded picture float [B, h, w, 3] in 0..255, its int [B, h, w] label and
+    Both methods take the padded image float [B, h, w, 3] in 0..255, its int [B, h, w] label and
     the segmentor's logits float [B, h', w', C], and return float32 [B, h', w', channels].
 
     Attributes:
@@ -98,7 +98,7 @@ class LabelMaps:
 
     @property
     def channels(self):
-        """Channels of what the adversary sees."""
+        """Channels of what the discriminator sees."""
         return self.num_classes * (3 if self.kind == 'product' else 1)
 
     def real(self, image, labels, logits):

@@ -48,7 +48,7 @@ _FLAGS = {
               'last; of LoAd its best.',
               {'enum_values': WHICH}),
     'source': (flags.DEFINE_string, None, 'Where the original files lie.', {}),
-    'input': (flags.DEFINE_multi_string, [], 'Picture, folder of pictures, or pattern; '
+    'input': (flags.DEFINE_multi_string, [], 'Image, folder of images, or pattern; '
               'repeatable.', {}),
     'output': (flags.DEFINE_string, None, 'Folder or file to be written.', {}),
     'model': (flags.DEFINE_string, None, 'Name of the network.', {}),
@@ -57,12 +57,12 @@ _FLAGS = {
     'input_size': (flags.DEFINE_string, None, 'Side in pixels, or HEIGHTxWIDTH.', {}),
     'compare': (flags.DEFINE_multi_string, [], 'Another run or checkpoint beside this one; '
                 'repeatable.', {}),
-    'eval_scales': (flags.DEFINE_multi_float, [], 'Scale of the pictures, as 0.5; repeatable, '
+    'eval_scales': (flags.DEFINE_multi_float, [], 'Scale of the images, as 0.5; repeatable, '
                     'averaged. Default: 1.', {}),
-    'flip': (flags.DEFINE_boolean, False, 'Average over mirrored pictures, too.', {}),
+    'flip': (flags.DEFINE_boolean, False, 'Average over mirrored images, too.', {}),
     'window': (flags.DEFINE_string, None, 'Side or HEIGHTxWIDTH of windows that slide over large '
-               'pictures.', {}),
-    'padding': (flags.DEFINE_enum, 'crop', 'Whether smaller pictures are padded to the crop.',
+               'images.', {}),
+    'padding': (flags.DEFINE_enum, 'crop', 'Whether smaller images are padded to the crop.',
                 {'enum_values': ('crop', 'none')}),
     'verify': (flags.DEFINE_boolean, False, 'Check the result against its source.', {}),
     'strategy': (flags.DEFINE_enum, 'one_device', 'Strategy.',
@@ -250,7 +250,7 @@ def _out_of_memory(error):
 def _surroundings_line(error):
     """What to tell where the machine, not the program, is at fault; None for any other error."""
     if _out_of_memory(error):
-        return ('out of memory; use smaller pictures, crops, batches, --eval_scales or --window, '
+        return ('out of memory; use smaller images, crops, batches, --eval_scales or --window, '
                 'or a machine with more')
     operation = runtime.operation_without_deterministic_kernel(error)
     return None if operation is None else no_deterministic_kernel_line(operation)

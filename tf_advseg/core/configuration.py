@@ -15,6 +15,16 @@ from tf_advseg.core.errors import UserError, nearest, suggest
 _PACKAGE = pathlib.Path(__file__).resolve().parents[1]
 _LOCATION = re.compile(r'\s*In (?:file "(?P<file>[^"]+)",|bindings string) line (?P<line>\d+)\s')
 _MACRO = 'gin.macro'
+_RENAMED = {}  # {old name: new name}, see `renamed`
+
+
+def renamed(**names):
+    """Makes an old gin name an error that gives the new one.
+
+    Args:
+      **names: new names by old ones; a parameter's as configurable__parameter.
+    """
+    _RENAMED.update({old.replace('__', '.'): new for old, new in names.items()})
 
 
 def gin_root():
@@ -231,10 +241,15 @@ def _with_nearest(text):
     match = re.search(r"No configurable matching (?:reference )?'@?([^'()]+)", text)
     if match:
         name = match.group(1).rsplit('/', 1)[-1]
+        if name in _RENAMED:
+            return f'"{name}" is called "{_RENAMED[name]}" now'
         return f'no configurable is called "{name}".{suggest(name, known)}'
     match = re.search(r"Configurable '([^']+)' doesn't have a parameter named '([^']+)'", text)
     if match:
         selector, name = match.groups()
+        old = f'{selector.rsplit(".", 1)[-1]}.{name}'
+        if old in _RENAMED:
+            return f'"{old}" is called "{_RENAMED[old]}" now'
         parameters = _parameters(registry.get_match(selector))
         return f'"{selector}" has no parameter "{name}".{suggest(name, parameters)}'
     return text
@@ -301,6 +316,20 @@ def bindings(text):
     except (SyntaxError, ValueError, tokenize.TokenError) as error:
         raise UserError(f'a configuration cannot be parsed as gin: {error}') from error
     return found
+
+
+def bound(name):
+    """The value that gin binds to 'configurable.parameter'; None where it binds none.
+
+    Raises:
+      UserError: there is no such configurable or parameter.
+    """
+    try:
+        return gin.query_parameter(name)
+    except ValueError as error:
+        if 'not been bound' in str(error) or 'no value' in str(error).lower():
+            return None
+        raise UserError(f'{name}: {str(error).splitlines()[0]}') from error
 
 
 def _ignored(name, may_change):

@@ -70,8 +70,24 @@ class Journal:
             os.fsync(self._file.fileno())
             return self._file.seek(0, os.SEEK_END)
 
-    def cut_back(self, position):
+    def drop(self, condition):
+        """Takes out the lines for which `condition(entry)` holds; the file is whole at any time."""
+        entries = self.read(self.path)
+        kept = [entry for entry in entries if not condition(entry)]
+        if len(kept) == len(entries):
+            return
+        self._file.close()
+        with files.atomic_file(self.path, 'w') as file:
+            file.writelines(files.to_json(entry) + '\n' for entry in kept)
+        with files.disk_errors(self.path):
+            self._file = open(self.path, 'ab+')
+
+    def cut_back(self, position, keep=lambda entry: False):
         """Drops every line behind `position`, a value `position()` returned earlier.
+
+        Args:
+          position: see above.
+          keep: function(entry) -> whether a line behind it stays, such as one of another stage.
 
         Raises:
           UserError: the file is shorter than that, so lines it should hold are lost.
@@ -83,8 +99,13 @@ class Journal:
                 raise UserError(f'{self.path}: has {length} bytes, the saved state says at '
                                 f'least {position}; the file was cut or replaced, start in a '
                                 'new --workdir')
+            self._file.seek(position)
+            kept = [line for line in self._file.read().splitlines(keepends=True)
+                    if keep(json.loads(line))]
             self._file.truncate(position)
             self._file.seek(0, os.SEEK_END)
+            self._file.writelines(kept)
+            self._file.flush()
             os.fsync(self._file.fileno())
 
     def close(self):

@@ -1,9 +1,11 @@
-"""The two lanes: which TensorFlow belongs to which Python, and what has to be set before its import.
+"""The two lanes: which TensorFlow belongs to which Python, and what has to be set before its
+import.
 
 The reference lane (Python 3.9 to 3.11, TensorFlow 2.15, tensorflow-addons) is the one of the
 published numbers. The current lane (Python 3.12 and 3.13, TensorFlow 2.21, tf-keras) runs the same
 code on what today's distributions bring: there `tf.keras` would be Keras 3, which has neither the
-optimizers nor the layers' behaviour that the numbers rest on, so tf-keras (Keras 2) takes its place.
+optimizers nor the layers' behaviour that the numbers rest on, so tf-keras (Keras 2) takes its
+place.
 """
 import dataclasses
 import os
@@ -104,9 +106,9 @@ def require_keras_2(tf):
     if package != 'tf_keras':
         value = os.environ.get('TF_USE_LEGACY_KERAS')
         if value not in ('1', 'true', 'True'):
-            raise UserError(f'TF_USE_LEGACY_KERAS is set to {value!r}, and tf_advseg needs Keras 2: '
-                            'unset it, or set it to 1')
+            raise UserError(f'TF_USE_LEGACY_KERAS is set to {value!r}, and tf_advseg needs '
+                            'Keras 2: unset it, or set it to 1')
         raise UserError(
-            'TensorFlow was imported before tf_advseg and has taken Keras 3 for tf.keras; tf_advseg '
-            'needs Keras 2: import tf_advseg first, or set TF_USE_LEGACY_KERAS=1 before you start '
-            'Python')
+            'TensorFlow was imported before tf_advseg and has taken Keras 3 for tf.keras; '
+            'tf_advseg needs Keras 2: import tf_advseg first, or set TF_USE_LEGACY_KERAS=1 before '
+            'you start Python')

@@ -63,8 +63,8 @@ def lane_of(path):
 
 
 def require_lane(path):
-    """Refuses to take up a run of the other lane: with steps of two TensorFlows it could be repeated
-    in none.
+    """Refuses to take up a run of the other lane: with steps of two TensorFlows it could be
+    repeated in none.
 
     Args:
       path: the run's folder.
@@ -138,7 +138,7 @@ class RunDirectory:
 
     @property
     def figures(self):
-        """figures/: pictures for the report."""
+        """figures/: images for the report."""
         return self.path / 'figures'
 
     @property

@@ -1,5 +1,5 @@
-"""Pictures and labels in, batches out: the only room that knows how a data set lies on disk.
+"""Images and labels in, batches out: the only room that knows how a data set lies on disk.
 
-Readers turn any official layout into (picture, label) pairs, records keep these in a few
+Readers turn any official layout into (image, label) pairs, records keep these in a few
 checked files, augment and pipeline make reproducible batches of them.
 """

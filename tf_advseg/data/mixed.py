@@ -1,12 +1,12 @@
-"""Batches of labelled and unlabelled pictures, interleaved at random (Hung et al., section 4).
+"""Batches of labelled and unlabelled images, interleaved at random (Hung et al., section 4).
 
 "We randomly interleave labeled and unlabeled data": a batch holds a fixed number of either, in a
 random order, so that replicas, which get its consecutive parts, have now more and now fewer
-labelled rows. The public code takes the two in turns inside a step; nothing hangs on the order but
-what a replica sees.
+labelled rows. The public code takes the two in turns inside a step; nothing depends on the order
+but what a replica sees.
 
 There is no state, as in `pipeline`: the batch of step t is a function of (seed, t). The labelled
-rows are drawn by the streams of the labelled-only batches, so that both hold the same pictures,
+rows are drawn by the streams of the labelled-only batches, so that both hold the same images,
 cut and mirrored alike: a run and its control differ in what is learnt from unlabelled ones alone.
 """
 import numpy as np
@@ -26,15 +26,15 @@ INTERLEAVE = 'interleave'
 
 
 def labelled_batches(records, ids, batch_size, crop_size, streams, first_step, num_steps=None,
-                     recipe=recipes.Recipe(), pad_value=augment.PAD_VALUE, second_truths=False,
-                     prefetch=2):
-    """`pipeline.training_batches`, with ground truths of other pictures where they are asked for.
+                     recipe=recipes.Recipe(), pad_value=augment.PAD_VALUE,
+                     independent_ground_truth=False, prefetch=2):
+    """`pipeline.training_batches`, with ground truths of other images where they are asked for.
 
     Args:
       records, ids, batch_size, crop_size, streams, first_step, num_steps, recipe, pad_value,
         prefetch: see `pipeline.training_batches`.
-      second_truths: add 'truth', what the public code's second loader gives its discriminator:
-        label maps of the same ids, shuffled, cut and mirrored independently.
+      independent_ground_truth: add 'truth', what the public code's second loader gives its
+        discriminator: label maps of the same ids, shuffled, cut and mirrored independently.
 
     Returns:
       tf.data.Dataset of dicts as there, and 'truth' int32 [B, h, w].
@@ -47,7 +47,7 @@ def labelled_batches(records, ids, batch_size, crop_size, streams, first_step, n
             records, ids, batch_size, crop_size, streams, first_step, num_steps, recipe,
             prefetch=prefetch, pad_value=pad_value, **options)
 
-    if not second_truths:
+    if not independent_ground_truth:
         return batches()
     dataset = tf.data.Dataset.zip((batches(), batches(**TRUTHS)))
     return dataset.map(lambda own, other: {**own, 'truth': other['label']}).with_options(
@@ -56,39 +56,41 @@ def labelled_batches(records, ids, batch_size, crop_size, streams, first_step, n
 
 def mixed_batches(labelled_records, labelled_ids, unlabelled_records, unlabelled_ids, batch_size,
                   unlabelled_batch_size, crop_size, streams, first_step, recipe=recipes.Recipe(),
-                  pad_value=augment.PAD_VALUE, second_truths=False, num_steps=None, prefetch=2):
-    """Batches of B labelled and U unlabelled pictures in a random order, for steps first_step, ...
+                  pad_value=augment.PAD_VALUE, independent_ground_truth=False, num_steps=None,
+                  prefetch=2):
+    """Batches of B labelled and U unlabelled images in a random order, for steps first_step, ...
 
     Args:
-      labelled_records, labelled_ids: a `RecordSet`, and the pictures in it whose labels count.
-      unlabelled_records, unlabelled_ids: a `RecordSet`, the same one or another, and the pictures
+      labelled_records, labelled_ids: a `RecordSet`, and the images in it whose labels count.
+      unlabelled_records, unlabelled_ids: a `RecordSet`, the same one or another, and the images
         in it that are shown without labels, whatever labels the records have.
       batch_size, unlabelled_batch_size: B and U of the GLOBAL batch, at least 1 each.
       crop_size, streams, first_step, num_steps, recipe, pad_value, prefetch: see
         `pipeline.training_batches`.
-      second_truths: see `labelled_batches`.
+      independent_ground_truth: see `labelled_batches`.
 
     Returns:
       tf.data.Dataset of dicts: 'image' float32 [B+U, h, w, 3]; 'label' int32 [B+U, h, w], 255
       throughout rows without labels; 'labeled' bool [B+U]; 'valid' bool [B+U, h, w], of labelled
-      rows where the label is not 255, of the others where the picture is no padding; 'image_id'
-      string [B+U]; with `second_truths` 'truth' int32 [B+U, h, w], the labelled rows' and 255 in
-      the others.
+      rows where the label is not 255, of the others where the image is no padding; 'image_id'
+      string [B+U]; with `independent_ground_truth` 'truth' int32 [B+U, h, w], the labelled rows'
+      and 255 in the others.
 
     Raises:
-      UserError: no ids of either kind, or a batch without pictures of one.
+      UserError: no ids of either kind, or a batch without images of one.
     """
     for name, size in (('batch_size', batch_size), ('unlabelled_batch_size',
                                                     unlabelled_batch_size)):
         if not isinstance(size, (int, np.integer)) or isinstance(size, bool) or size < 1:
             raise UserError(f'a mixed batch with {name} = {size!r}: expected a whole number of at '
-                            'least 1; without unlabelled pictures take labelled batches')
+                            'least 1; without unlabelled images take labelled batches')
     if not len(unlabelled_ids):
-        raise UserError('there is no unlabelled picture to learn from: set '
+        raise UserError('there is no unlabelled image to learn from: set '
                         'semi_supervised.fraction below 1, semi_supervised.labelled_split or '
                         'semi_supervised.unlabelled_dir')
     labelled = labelled_batches(labelled_records, labelled_ids, batch_size, crop_size, streams,
-                                first_step, num_steps, recipe, pad_value, second_truths, 1)
+                                first_step, num_steps, recipe, pad_value,
+                                independent_ground_truth, 1)
     unlabelled = pipeline.training_batches(
         unlabelled_records, unlabelled_ids, unlabelled_batch_size, crop_size, streams, first_step,
         num_steps, recipe, prefetch=1, pad_value=pad_value, hide_labels=True, **UNLABELLED)

@@ -7,12 +7,12 @@ Under a strategy a batch is the global one: `training.loop.distribute` gives eve
 consecutive part, on several workers too, so that no example is in a global step twice. Each worker
 reads and cuts the whole batch and keeps its part.
 
-Nothing is cached but the hold-out. Training pictures are cut anew at every step; what could be kept
+Nothing is cached but the hold-out. Training images are cut anew at every step; what could be kept
 is the decoding, a third to a half of the work, for seven times the space, and `cache(file)` keeps
 serving what was once put in after anything before it has changed. Records are the cache: their
 bytes are as many as the files', read at random places, and stay in the page cache of the system.
 `evaluation_arrays` decodes the hold-out once, in memory, for evaluations after every step.
-How many pictures are decoded at a time is tuned by tf.data; `tools/benchmark.py input` compares
+How many images are decoded at a time is tuned by tf.data; `tools/benchmark.py input` compares
 what comes out with what a training step takes.
 """
 import functools
@@ -40,7 +40,7 @@ def _permutation(count, streams, epoch, stream):
 
 @functools.lru_cache(maxsize=8)
 def _known_permutation(count, seed, epoch, stream):
-    """`_permutation`, kept for the next pictures of the epoch."""
+    """`_permutation`, kept for the next images of the epoch."""
     return _permutation(count, RandomStreams(seed), epoch, stream)
 
 
@@ -63,7 +63,7 @@ def training_batches(records, ids, batch_size, crop_size, streams, first_step, n
     """Batches for steps first_step, first_step + 1, ...
 
     The batch of step t holds items t*B .. (t+1)*B-1 of the endless concatenation of the
-    epochs' permutations (no picture is left out at an epoch's end). What happens to a picture is
+    epochs' permutations (no image is left out at an epoch's end). What happens to an image is
     the recipe's; the seed of all its draws is streams.seed('augment', t) folded with the position
     in the batch.
 
@@ -75,8 +75,8 @@ def training_batches(records, ids, batch_size, crop_size, streams, first_step, n
       crop_size: (h, w) in pixels.
       streams: `RandomStreams`.
       first_step, num_steps: which steps; num_steps None goes on for ever.
-      recipe: `recipes.Recipe`; by default pictures are padded, cropped and mirrored.
-      num_parallel_calls: pictures decoded at a time.
+      recipe: `recipes.Recipe`; by default images are padded, cropped and mirrored.
+      num_parallel_calls: images decoded at a time.
       prefetch: batches prepared ahead.
       stream, augment_stream: the names of the random streams.
       pad_value: see `augment.pad_to`.
@@ -125,19 +125,19 @@ def _without_labels(example):
 def _require_ids(records, ids):
     """Positions of the ids; UserError if there are none."""
     if not len(ids):
-        raise UserError(f'{records.folder}: an empty list of pictures was asked for; is the '
+        raise UserError(f'{records.folder}: an empty list of images was asked for; is the '
                         'split empty?')
     return records.positions(ids)
 
 
 def padded_sizes(sizes, crop_size, multiple=16):
-    """The sizes whole pictures are padded to.
+    """The sizes whole images are padded to.
 
     A side no longer than the crop's becomes the crop's; a longer one the next
     k * multiple + 1, the sizes whose align-corners grid the network reproduces exactly.
 
     Args:
-      sizes: int [N, 2], (height, width) of pictures.
+      sizes: int [N, 2], (height, width) of images.
       crop_size: (h, w).
       multiple: the network's coarsest stride.
 
@@ -152,9 +152,9 @@ def padded_sizes(sizes, crop_size, multiple=16):
 
 def whole_pictures(records, ids, crop_size, batch_size, num_parallel_calls=CALLS, prefetch=2,
                    pad_value=augment.PAD_VALUE, multiple=16):
-    """Every picture once, whole, unflipped, in order: for maps and evaluation.
+    """Every image once, whole, unflipped, in order: for maps and evaluation.
 
-    Pictures are padded at the bottom and right to `padded_sizes` (of `multiple`); neighbours of
+    Images are padded at the bottom and right to `padded_sizes` (of `multiple`); neighbours of
     one size form a batch, so batches are smaller where the size changes, and at the end.
 
     Returns:
@@ -190,10 +190,10 @@ def whole_pictures(records, ids, crop_size, batch_size, num_parallel_calls=CALLS
 
 
 def evaluation_arrays(records, ids, crop_size, multiple=16):
-    """Pictures and labels decoded once, for evaluations that come again and again.
+    """Images and labels decoded once, for evaluations that come again and again.
 
     All are padded to one size: the largest of `padded_sizes` (of `multiple`), the crop where no
-    picture is larger. 4 * N * h * w bytes.
+    image is larger. 4 * N * h * w bytes.
 
     Returns:
       (images uint8 [N, h, w, 3], labels uint8 [N, h, w], sizes int32 [N, 2]) as NumPy.
@@ -218,7 +218,7 @@ def padded_batch(images, labels, sizes, pad_value=augment.PAD_VALUE):
     Args:
       images: uint8 [B, h, w, 3].
       labels: uint8 [B, h, w].
-      sizes: int32 [B, 2], (height, width) of the pictures proper.
+      sizes: int32 [B, 2], (height, width) of the images proper.
       pad_value: see `augment.pad_to`.
 
     Returns:

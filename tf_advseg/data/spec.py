@@ -1,4 +1,4 @@
-"""What is known of a data set besides its pictures: class names, colours, ids."""
+"""What is known of a data set besides its images: class names, colours, ids."""
 import colorsys
 import dataclasses
 from typing import Optional, Tuple
@@ -39,7 +39,7 @@ class DatasetSpec:
       palette: one (r, g, b) in 0..255 per train id.
       ignore_label: the label of pixels that count nowhere; 255 in every record.
       official_ids: the data set's own id of each train id, None where they are the same.
-      version: changes whenever the same ids would give other pictures or labels.
+      version: changes whenever the same ids would give other images or labels.
       citation: whom to cite for the data.
       categories: the name of each class's category, None where the data set has none.
       instance_classes: train ids of the classes whose objects are told apart.

@@ -2,7 +2,7 @@
 
 `split_lists/<data set>_<name>.json` are split files (data/splits.py) of complete data sets. None
 is official: each says where its sizes come from and by which seed it was drawn, once; and which
-pictures show the same and were kept in one part (`together`), see `splits.make_split`.
+images show the same and were kept in one part (`together`), see `splits.make_split`.
 
 | list | parts | sizes from |
 |---|---|---|
@@ -43,7 +43,7 @@ def chosen_split(split, ids, where, dataset, others=(), fold=None):
       dict split name -> image ids.
 
     Raises:
-      UserError: an unknown name, a file of another data set, a picture in two parts, pictures
+      UserError: an unknown name, a file of another data set, an image in two parts, images
         that are missing; a list of the package also wants that there are no others.
     """
     names = list_names(dataset)
@@ -60,16 +60,16 @@ def chosen_split(split, ids, where, dataset, others=(), fold=None):
 
 
 def _check_ids(parts, ids, where, what, own):
-    """UserError where the listed pictures are not those there are."""
+    """UserError where the listed images are not those there are."""
     listed = dict.fromkeys(i for part in parts.values() for i in part)
     missing = [i for i in listed if i not in ids]
     if missing:
-        raise UserError(f'{where}: {what} lists {len(listed)} pictures, but {len(missing)} of '
+        raise UserError(f'{where}: {what} lists {len(listed)} images, but {len(missing)} of '
                         f'them are missing, the first is "{missing[0]}"; complete the data or '
                         'give a split file of your own')
     extra = sorted(ids.difference(listed))
     if extra and not own:
-        raise UserError(f'{where}: {len(extra)} of {len(ids)} pictures are not in {what}, the '
+        raise UserError(f'{where}: {len(extra)} of {len(ids)} images are not in {what}, the '
                         f'first is "{extra[0]}"; remove them or give a split file of your own')
 
 

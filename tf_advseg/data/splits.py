@@ -16,9 +16,9 @@ def make_split(ids, sizes, seed, together=()):
 
     Args:
       ids: image ids; their order does not matter.
-      sizes: dict name -> number of pictures; they have to add up to len(ids).
+      sizes: dict name -> number of images; they have to add up to len(ids).
       seed: the same seed gives the same split on every machine.
-      together: pairs of ids that end in one part, e.g. because they show the same picture. Where
+      together: pairs of ids that end in one part, e.g. because they show the same image. Where
         the draw parts a pair, its second takes the place of the last one drawn into the part of
         its first that is in no pair; that one takes the second's place.
 
@@ -31,11 +31,11 @@ def make_split(ids, sizes, seed, together=()):
     for name, size in sizes.items():
         if int(size) <= 0:
             raise UserError(f'split "{name}" would be empty (size {size}); give every split at '
-                            'least one picture')
+                            'least one image')
     total = sum(sizes.values())
     if total != len(ids):
         asked = ' + '.join(f'{name} {size}' for name, size in sizes.items())
-        raise UserError(f'the split {asked} needs {total} pictures, but there are {len(ids)}; '
+        raise UserError(f'the split {asked} needs {total} images, but there are {len(ids)}; '
                         'complete the data or give other sizes')
     order = RandomStreams(seed).generator('split', 0).permutation(len(ids))
     splits, start = {}, 0
@@ -47,7 +47,7 @@ def make_split(ids, sizes, seed, together=()):
 
 
 def _put_together(splits, pairs):
-    """Exchanges pictures between the parts, in place, as `make_split` says."""
+    """Exchanges images between the parts, in place, as `make_split` says."""
     paired = {i for pair in pairs for i in pair}
     for first, second in pairs:
         home, other = (next(part for part in splits.values() if i in part)
@@ -74,14 +74,14 @@ def _require_numbers(what, values, kind):
 def sizes_from_fractions(count, fractions):
     """Whole numbers that add up to `count` in the proportions `fractions` (largest remainders).
 
-    Every part gets at least one picture; UserError where there are too few for that.
+    Every part gets at least one image; UserError where there are too few for that.
     """
     _require_numbers('fractions', fractions, numbers.Real)
     total = float(sum(fractions.values()))
     if min(fractions.values()) <= 0:
         raise UserError(f'split fractions {dict(fractions)} must all be above 0')
     if count < len(fractions):
-        raise UserError(f'{count} pictures are too few for the splits '
+        raise UserError(f'{count} images are too few for the splits '
                         f'{", ".join(fractions)}: each needs at least one')
     exact = {name: count * value / total for name, value in fractions.items()}
     sizes = {name: max(1, int(value)) for name, value in exact.items()}
@@ -98,10 +98,10 @@ def hold_out(ids, fraction=0.3, seed=0, presence=None):
 
     Args:
       ids: image ids; the result does not depend on their order.
-      fraction: of the pictures, between 0 and 1; round(fraction * len(ids)) are held out.
+      fraction: of the images, between 0 and 1; round(fraction * len(ids)) are held out.
       seed: of the random choice.
-      presence: None for a plain random choice, or dict id -> set of the classes a picture
-        shows; then the share of every class's pictures in the hold-out is kept near
+      presence: None for a plain random choice, or dict id -> set of the classes an image
+        shows; then the share of every class's images in the hold-out is kept near
         `fraction` by iterative stratification, rarest class first (Sechidis, Tsoumakas,
         Vlahavas, "On the stratification of multi-label data", ECML PKDD 2011, algorithm 1).
 
@@ -113,7 +113,7 @@ def hold_out(ids, fraction=0.3, seed=0, presence=None):
     size = int(round(fraction * len(ids)))
     if not 0 < size < len(ids):
         raise UserError(f'a hold-out of {fraction:g} (dataset.holdout_fraction) of {len(ids)} '
-                        f'picture{"" if len(ids) == 1 else "s"} is {size}; both the hold-out and '
+                        f'image{"" if len(ids) == 1 else "s"} is {size}; both the hold-out and '
                         'the rest need at least one')
     ordered = sorted(ids)
     random = RandomStreams(seed).generator('split', 1)
@@ -126,13 +126,13 @@ def hold_out(ids, fraction=0.3, seed=0, presence=None):
 
 
 def labelled_fraction(ids, fraction, seed=0):
-    """The pictures whose labels are used, e.g. an eighth of them (Hung et al., section 4).
+    """The images whose labels are used, e.g. an eighth of them (Hung et al., section 4).
 
     With one seed, the smaller of two fractions lies in the larger one: 1/8 in 1/4 in 1/2.
 
     Args:
       ids: image ids; the result does not depend on their order.
-      fraction: share of the pictures, above 0 and at most 1; round(fraction * len(ids)) are
+      fraction: share of the images, above 0 and at most 1; round(fraction * len(ids)) are
         labelled.
       seed: of the random choice.
 
@@ -145,7 +145,7 @@ def labelled_fraction(ids, fraction, seed=0):
         raise UserError(f'labelled fraction is {fraction:g}, expected above 0 and at most 1')
     size = int(round(float(fraction * len(ids))))
     if not size:
-        raise UserError(f'a labelled fraction of {float(fraction):g} of {len(ids)} pictures is '
+        raise UserError(f'a labelled fraction of {float(fraction):g} of {len(ids)} images is '
                         'none; give a larger one')
     ordered = sorted(ids)
     order = RandomStreams(seed).generator('split', 2).permutation(len(ordered))
@@ -153,20 +153,12 @@ def labelled_fraction(ids, fraction, seed=0):
     return [i for i in ids if i in chosen], [i for i in ids if i not in chosen]
 
 
-def write_labelled_fraction(path, ids, fraction, seed=0, **fields):
-    """Writes `labelled_fraction` as a split file of `labelled` and `unlabelled`; returns them."""
-    labelled, unlabelled = labelled_fraction(ids, fraction, seed)
-    parts = {'labelled': labelled, **({'unlabelled': unlabelled} if unlabelled else {})}
-    write_split(path, parts, labelled_fraction=float(fraction), seed=seed, **fields)
-    return labelled, unlabelled
-
-
 def _stratified(shuffled, size, fraction, presence):
     """The ids chosen by iterative stratification; `shuffled` breaks all ties."""
     missing = [i for i in shuffled if i not in presence]
     if missing:
-        raise UserError(f'class presence of picture "{missing[0]}" is not known; a stratified '
-                        'hold-out needs it for every picture')
+        raise UserError(f'class presence of image "{missing[0]}" is not known; a stratified '
+                        'hold-out needs it for every image')
     counts = collections.Counter(c for i in shuffled for c in presence[i])
     wanted = {c: counts[c] * fraction for c in counts}
     other_wanted = {c: counts[c] - wanted[c] for c in counts}
@@ -206,13 +198,13 @@ def read_split(path, disjoint=False, may_be_empty=False):
 
     Args:
       path: the file.
-      disjoint: whether parts that share a picture are refused. Those of records may: VOC's
+      disjoint: whether parts that share an image are refused. Those of records may: VOC's
         trainval is the union of two others.
-      may_be_empty: whether a part may have no picture, as a run's rest of val where the hold-out is
+      may_be_empty: whether a part may have no image, as a run's rest of val where the hold-out is
         all of it.
 
     Returns:
-      dict name -> list of ids. UserError if it is no such file, or a part lists a picture twice.
+      dict name -> list of ids. UserError if it is no such file, or a part lists an image twice.
     """
     content = files.read_json(path)
     if not isinstance(content, dict) or content.get('format') != FORMAT:
@@ -232,14 +224,14 @@ def read_split(path, disjoint=False, may_be_empty=False):
         strange = next((i for i in ids if not isinstance(i, str)), None)
         if strange is not None:
             raise UserError(f'{path}: split "{name}" lists {strange!r}, expected the ids of '
-                            'pictures as strings')
+                            'images as strings')
         for image_id in ids:
             other = part_of.get(image_id)
             if other == name:
-                raise UserError(f'{path}: split "{name}" lists picture "{image_id}" twice')
+                raise UserError(f'{path}: split "{name}" lists image "{image_id}" twice')
             if disjoint and other is not None:
-                raise UserError(f'{path}: picture "{image_id}" is both in "{other}" and in '
-                                f'"{name}"; a picture belongs in one part')
+                raise UserError(f'{path}: image "{image_id}" is both in "{other}" and in '
+                                f'"{name}"; an image belongs in one part')
             part_of[image_id] = name
     return splits
 
@@ -247,4 +239,4 @@ def read_split(path, disjoint=False, may_be_empty=False):
 def _require_unique(ids):
     twice = [i for i, n in collections.Counter(ids).items() if n > 1]
     if twice:
-        raise UserError(f'picture "{twice[0]}" is listed twice in one set of ids')
+        raise UserError(f'image "{twice[0]}" is listed twice in one set of ids')

@@ -1,15 +1,15 @@
-"""How sure a difference of two evaluations is: a paired bootstrap over pictures.
+"""How sure a difference of two evaluations is: a paired bootstrap over images.
 
-Two networks are scored on the same pictures. Pictures are drawn anew with replacement, as many as
+Two networks are scored on the same images. Images are drawn anew with replacement, as many as
 there are, the same ones for both networks, and the difference of the figures is computed again
-from the integer counts of the drawn pictures; the middle `level` of the differences is the
+from the integer counts of the drawn images; the middle `level` of the differences is the
 interval (Efron and Tibshirani 1993, ch. 13, percentile interval). It says how far the difference
-hangs on which pictures were in the split. It says nothing about another training run: a method's
+depends on which images were in the split. It says nothing about another training run: a method's
 run-to-run spread takes several seeds.
 
-Percentile intervals are too narrow where few pictures decide: measured without any true
-difference, 14 % of 95 % intervals over 8 pictures leave out 0, and 24 % for a class in about 4 of
-106. Below `FEWEST_PICTURES` pictures none is told.
+Percentile intervals are too narrow where few images decide: measured without any true
+difference, 14 % of 95 % intervals over 8 images leave out 0, and 24 % for a class in about 4 of
+106. Below `FEWEST_PICTURES` images none is told.
 """
 import numpy as np
 
@@ -17,7 +17,7 @@ from tf_advseg.core import errors
 from tf_advseg.evaluation import metrics
 
 FEWEST_PICTURES = 10  # that a figure must rest on to be given an interval
-_CHUNK = 250  # samples at a time: weights of 250 x N pictures in memory, whatever `samples` is
+_CHUNK = 250  # samples at a time: weights of 250 x N images in memory, whatever `samples` is
 
 
 def paired_bootstrap(counts_a, counts_b, samples=2000, seed=0, level=0.95, class_names=None,
@@ -25,22 +25,22 @@ def paired_bootstrap(counts_a, counts_b, samples=2000, seed=0, level=0.95, class
     """Differences A - B with intervals, of mIoU and of each class's IoU.
 
     Args:
-      counts_a, counts_b: `PictureCounts` of the same pictures in the same order.
-      samples: how many times pictures are drawn.
-      seed: of the draws; the same seed draws the same pictures.
+      counts_a, counts_b: `PictureCounts` of the same images in the same order.
+      samples: how many times images are drawn.
+      seed: of the draws; the same seed draws the same images.
       level: share of the drawn differences in the interval.
       class_names: C strings; None: '0', '1', …
       absent: what mIoU makes of absent classes, see `metrics.mean_iou`.
 
     Returns:
       {'miou': {'delta', 'low', 'high', 'pictures'}, 'class_iou': {name: the same},
-      'pictures': N, 'samples', 'level', 'absent'}; fractions. 'delta' is of the pictures as they
+      'pictures': N, 'samples', 'level', 'absent'}; fractions. 'delta' is of the images as they
       are; a figure's own 'pictures' are those that have the class in truth or in a prediction (of
       mIoU: all). With fewer than `FEWEST_PICTURES` of them 'low' and 'high' are None. A class
       that one of the two has no IoU for has None; draws in which that is so do not count.
 
     Raises:
-      UserError: other pictures or classes in A than in B, no pictures, or a level not in (0, 1).
+      UserError: other images or classes in A than in B, no images, or a level not in (0, 1).
       ValueError: another number of names than of classes.
     """
     _check(counts_a, counts_b, samples, level)
@@ -67,32 +67,32 @@ def paired_bootstrap(counts_a, counts_b, samples=2000, seed=0, level=0.95, class
 def _check(counts_a, counts_b, samples, level):
     if tuple(counts_a.ids) != tuple(counts_b.ids):
         raise errors.UserError(
-            f'{len(counts_a.ids)} and {len(counts_b.ids)} pictures were evaluated, and they are '
+            f'{len(counts_a.ids)} and {len(counts_b.ids)} images were evaluated, and they are '
             'not the same in the same order; compare evaluations of one split')
     if counts_a.num_classes != counts_b.num_classes:
         raise errors.UserError(f'evaluations of {counts_a.num_classes} and of '
                                f'{counts_b.num_classes} classes cannot be compared')
     if not counts_a.ids:
-        raise errors.UserError('no pictures were evaluated; there is nothing to compare')
+        raise errors.UserError('no images were evaluated; there is nothing to compare')
     if samples < 1 or not 0 < level < 1:
         raise errors.UserError(f'a bootstrap of {samples} samples at level {level}: expected at '
                                'least one sample and a level between 0 and 1')
 
 
 def _columns(counts):
-    """float64 [N,2C]: hits, and unions (t_i + sum_j n_ji - n_ii), of each picture."""
+    """float64 [N,2C]: hits, and unions (t_i + sum_j n_ji - n_ii), of each image."""
     union = counts.truth + counts.predicted - counts.hits
     return np.concatenate([counts.hits, union], axis=1).astype(np.float64)
 
 
 def _pictures(counts_a, counts_b):
-    """[int] of each class: in how many pictures it is in the truth or in a prediction."""
+    """[int] of each class: in how many images it is in the truth or in a prediction."""
     there = counts_a.truth + counts_a.predicted + counts_b.truth + counts_b.predicted > 0
     return [int(number) for number in there.sum(axis=0)]
 
 
 def _draw(rng, samples, number):
-    """How often each picture is drawn: float64 [samples,number], rows sum to `number`."""
+    """How often each image is drawn: float64 [samples,number], rows sum to `number`."""
     picks = rng.integers(number, size=[samples, number])
     picks += np.arange(samples)[:, None] * number
     counts = np.bincount(picks.ravel(), minlength=samples * number)

@@ -1,7 +1,7 @@
 """How well boundaries are met: Csurka's boundary F, and IoU in a band round the true boundaries.
 
 A boundary pixel of a class is a pixel of the class with another class above, below, left or right
-of it (the inner, 4-connected contour of the class's binary map). Neither the picture's frame nor
+of it (the inner, 4-connected contour of the class's binary map). Neither the image's frame nor
 the rim of an ignored region is a boundary: nobody knows what lies behind. Pixels that the truth
 ignores are ignored in the prediction too, so no boundary of either map lies in them.
 """
@@ -57,18 +57,18 @@ def squared_distances(points, others, reach=None):
 
 
 class BoundaryF:
-    """The measure 'boundary': BF, the F measure of class boundaries, averaged over pictures.
+    """The measure 'boundary': BF, the F measure of class boundaries, averaged over images.
 
     Csurka, Larlus and Perronnin, BMVC 2013: with B_gt and B_ps the boundary pixels of
     a class in truth and prediction, and d the Euclidean distance to the nearest pixel of a set,
       P = share of z in B_ps with d(z, B_gt) < tolerance,
       R = share of z in B_gt with d(z, B_ps) < tolerance,  F = 2PR / (P + R).
-    F is averaged over the classes of the picture, then over pictures; Luc et al. 2016 (section 4
-    and Table 2) print that mean and the standard deviation over pictures. The tolerance is theta
-    times the picture's diagonal; as in Luc, theta makes it `pixels` = 5 at the split's smallest
+    F is averaged over the classes of the image, then over images; Luc et al. 2016 (section 4
+    and Table 2) print that mean and the standard deviation over images. The tolerance is theta
+    times the image's diagonal; as in Luc, theta makes it `pixels` = 5 at the split's smallest
     diagonal. Distances are compared as integers, so a distance of exactly 5 is never "< 5".
 
-    Where the papers leave a choice: classes "of the picture" are those in its truth or prediction
+    Where the papers leave a choice: classes "of the image" are those in its truth or prediction
     (labelled pixels); a class with a boundary in one of the two only has F = 0, and so has a class
     where nothing matches. Without a boundary in both maps F = 1 where the class is all that is
     labelled and all that is predicted there, 0 where only one map has the class, and else it is
@@ -77,7 +77,7 @@ class BoundaryF:
 
     Args:
       spec: DatasetSpec.
-      sizes: (h, w) of every picture of the split; the smallest diagonal among them fixes theta.
+      sizes: (h, w) of every image of the split; the smallest diagonal among them fixes theta.
       pixels: tolerance at that diagonal.
 
     Raises:
@@ -87,21 +87,21 @@ class BoundaryF:
     def __init__(self, spec, sizes, pixels=5):
         sizes = [(int(h), int(w)) for h, w in sizes]
         if not sizes:
-            raise UserError('the boundary measure needs the sizes of the pictures; there are none')
+            raise UserError('the boundary measure needs the sizes of the images; there are none')
         if not pixels > 0:
             raise UserError(f'a boundary tolerance of {pixels} pixels; expected more than 0')
         self._spec, self._pixels = spec, pixels
         self._smallest = min(h * h + w * w for h, w in sizes)  # the diagonal, squared
         self._ids, self._scores = [], []
-        self._true, self._hidden = 0, 0  # classes of pictures; those without a true boundary
+        self._true, self._hidden = 0, 0  # classes of images; those without a true boundary
 
     @property
     def theta(self):
-        """The tolerance as a factor of the picture's diagonal."""
+        """The tolerance as a factor of the image's diagonal."""
         return self._pixels / float(np.sqrt(self._smallest))
 
     def update(self, image_id, label, prediction, instances=None):
-        """Scores one picture; `label` and `prediction` as in `picture_counts.checked_picture`.
+        """Scores one image; `label` and `prediction` as in `picture_counts.checked_picture`.
 
         Raises:
           UserError, ValueError: see there.
@@ -151,19 +151,19 @@ class BoundaryF:
         return int(near.sum()) / len(points)
 
     def picture_f(self):
-        """F of each picture so far: (ids, float64 [N], nan where nothing is scored)."""
+        """F of each image so far: (ids, float64 [N], nan where nothing is scored)."""
         table = np.array([scores[2] for scores in self._scores])
         table = table.reshape(len(self._ids), self._spec.num_classes)
         return list(self._ids), metrics.mean_over_classes(table)
 
     def result(self):
-        """Means over pictures, fractions in 0..1; None where there is nothing to average.
+        """Means over images, fractions in 0..1; None where there is nothing to average.
 
         Returns:
-          {'mean': BF, 'std': population standard deviation over pictures, 'precision', 'recall'
-          (the same means), 'class_f': {name: mean over the pictures it is scored in}, 'pictures':
-          how many had a scored class, 'scored': how many (picture, class) pairs were scored,
-          'without_boundary': share of the true (picture, class) pairs whose truth shows no
+          {'mean': BF, 'std': population standard deviation over images, 'precision', 'recall'
+          (the same means), 'class_f': {name: mean over the images it is scored in}, 'pictures':
+          how many had a scored class, 'scored': how many (image, class) pairs were scored,
+          'without_boundary': share of the true (image, class) pairs whose truth shows no
           boundary (where it is most of them BF measures little), 'tolerance': {'pixels', 'theta',
           'smallest_diagonal'}}.
         """
@@ -213,7 +213,7 @@ class Trimap:
     def band_distances(self, label):
         """Squared distance of every pixel to the nearest boundary pixel, int64 [H,W].
 
-        2**62 everywhere in a picture without boundaries.
+        2**62 everywhere in an image without boundaries.
         """
         counted = label != IGNORE_LABEL
         if self._void:
@@ -225,7 +225,7 @@ class Trimap:
         return np.rint(ndimage.distance_transform_edt(~edges) ** 2).astype(np.int64)
 
     def update(self, image_id, label, prediction, instances=None):
-        """Counts one picture; `label` and `prediction` as in `picture_counts.checked_picture`.
+        """Counts one image; `label` and `prediction` as in `picture_counts.checked_picture`.
 
         Raises:
           UserError, ValueError: see there.

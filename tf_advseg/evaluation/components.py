@@ -17,7 +17,7 @@ _KINDS = ('truth', 'predicted', 'missed', 'spurious', 'difference')
 
 
 def count_components(label, prediction, number):
-    """Components of one class in one picture.
+    """Components of one class in one image.
 
     Args:
       label: integers [H,W], 255 = ignore.
@@ -56,7 +56,7 @@ def _box(*masks):
 
 
 class ComponentErrors:
-    """The measure 'components': see `count_components`, summed over classes and pictures.
+    """The measure 'components': see `count_components`, summed over classes and images.
 
     Args:
       spec: DatasetSpec.
@@ -68,9 +68,9 @@ class ComponentErrors:
         self._pictures = 0
 
     def update(self, image_id, label, prediction, instances=None):
-        """Counts one picture; `label` and `prediction` as in `picture_counts.checked_picture`.
+        """Counts one image; `label` and `prediction` as in `picture_counts.checked_picture`.
 
-        A picture without labelled pixels is not counted.
+        An image without labelled pixels is not counted.
 
         Raises:
           UserError, ValueError: see there.
@@ -87,13 +87,13 @@ class ComponentErrors:
             self._totals[:, number] += [counts[kind] for kind in _KINDS]
 
     def result(self):
-        """Counts over the split, and means over its pictures.
+        """Counts over the split, and means over its images.
 
         Returns:
           {'pictures': N; 'truth', 'predicted', 'missed', 'spurious', 'difference': {'total': int,
           'per_picture': total / N or None}; 'missed_share': missed / truth and 'spurious_share':
           spurious / predicted (None over nothing); 'classes': {name: {kind: total}}}.
-          'difference' adds up the |predicted - truth| of each class and picture.
+          'difference' adds up the |predicted - truth| of each class and image.
         """
         totals = self._totals.sum(axis=1)
         result = {'pictures': self._pictures}

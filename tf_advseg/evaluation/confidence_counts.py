@@ -54,7 +54,7 @@ def _lower_edge(place):
 
 
 class SelectionCounts:
-    """What a confidence selects and how it ranks, added up over pictures.
+    """What a confidence selects and how it ranks, added up over images.
 
     A point is selected where its confidence is above T, compared in the confidence's own
     precision, as in training; T = 0 selects every point ("we trust all the pixel predictions",

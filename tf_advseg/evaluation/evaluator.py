@@ -16,10 +16,10 @@ from tf_advseg.models.resize import resize_bilinear
 
 
 def open_size(segmentor):
-    """(height, width) that functions for pictures of many sizes are traced with: both open.
+    """(height, width) that functions for images of many sizes are traced with: both open.
 
     A function that was traced for one width and any height (what `reduce_retracing` makes of
-    pictures of one width) is folded wrongly by TensorFlow's graph optimizer around atrous depthwise
+    images of one width) is folded wrongly by TensorFlow's graph optimizer around atrous depthwise
     convolutions, and fails (TF 2.15.1). A foreign network's own size stays, if it has one.
     """
     wrapped = isinstance(segmentor, segmentors.WrappedSegmentor)
@@ -65,9 +65,9 @@ def confusion_matrix(labels, predictions, num_classes):
 class Evaluator:
     """Evaluates one segmentor on one split, any number of times.
 
-    The matrix does not depend on the batch size or on the number of replicas: pictures are added
-    as whole numbers, in inference mode no picture sees another, and a share that is short is
-    filled up with pictures that have no labelled pixel.
+    The matrix does not depend on the batch size or on the number of replicas: images are added
+    as whole numbers, in inference mode no image sees another, and a share that is short is
+    filled up with images that have no labelled pixel.
 
     Args:
       segmentor: model [B,h,w,3] RGB 0..255 -> logits [B,h',w',C].
@@ -77,13 +77,13 @@ class Evaluator:
         padded, 'label' int [B,h,w]}, such as `lambda: whole_pictures(...)`. Sizes may change
         from batch to batch.
       num_classes: C.
-      batch_size: pictures of a global batch (arrays only; a function's batches are its own).
+      batch_size: images of a global batch (arrays only; a function's batches are its own).
       strategy: tf.distribute.Strategy in whose scope the segmentor was built, or None.
       scales, flip: of the passes whose probabilities are averaged, see `multi_scale`; one pass at
         scale 1 by default.
 
     Raises:
-      UserError: no pictures, or scales that are none; on `run`, label ids outside 0..C-1, or
+      UserError: no images, or scales that are none; on `run`, label ids outside 0..C-1, or
         another number of logits.
     """
 
@@ -100,13 +100,14 @@ class Evaluator:
         if callable(data):
             size = open_size(segmentor)
             self._step = self._compiled(self._count_batch, (
-                tf.TensorSpec([None, *size, 3], tf.float32), tf.TensorSpec([None, *size], tf.int32)))
+                tf.TensorSpec([None, *size, 3], tf.float32),
+                tf.TensorSpec([None, *size], tf.int32)))
             return
         images, labels, sizes = data
         if not len(images) == len(labels) == len(sizes):
-            raise ValueError(f'{len(images)} pictures, {len(labels)} labels, {len(sizes)} sizes')
+            raise ValueError(f'{len(images)} images, {len(labels)} labels, {len(sizes)} sizes')
         if not len(images):
-            raise UserError('the split to evaluate is empty: give it at least one picture')
+            raise UserError('the split to evaluate is empty: give it at least one image')
         if batch_size < 1:
             raise UserError(f'evaluation batch size {batch_size}: must be at least 1')
         self._step = self._compiled(self._count_arrays, [
@@ -134,7 +135,7 @@ class Evaluator:
             self._check_channels()
         counts = total.numpy()
         if not counts.any():
-            raise UserError('the split to evaluate is empty: give it at least one picture')
+            raise UserError('the split to evaluate is empty: give it at least one image')
         if counts[-1]:
             raise UserError(f'{counts[-1]} label pixels have ids that are neither 255 (ignored) '
                             f'nor in 0..{self.num_classes - 1}: the labels belong to another data '
@@ -173,7 +174,7 @@ class Evaluator:
                 lambda context: tf.convert_to_tensor(
                     whole[context.replica_id_in_sync_group * share:][:share]))
 
-        # 255 is ignored where it is a label; what the filler's picture shows then does not count.
+        # 255 is ignored where it is a label; what the filler's image shows then does not count.
         fills = (0, IGNORE_LABEL, 0)
         return tuple(of_replica(part, fill) for part, fill in zip(batch, fills))
 

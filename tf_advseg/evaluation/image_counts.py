@@ -1,6 +1,6 @@
-"""What one evaluation counted, picture by picture: enough for every IoU figure and its interval.
+"""What one evaluation counted, image by image: enough for every IoU figure and its interval.
 
-A confusion matrix of a whole split cannot be resampled over pictures; three counts a picture and
+A confusion matrix of a whole split cannot be resampled over images; three counts an image and
 class can, and they are small enough to lie in a scores.json.
 """
 import dataclasses
@@ -17,7 +17,7 @@ def checked_picture(image_id, label, prediction, num_classes):
     """A label and a prediction that can be counted.
 
     Args:
-      image_id: the picture's name, for messages.
+      image_id: the image's name, for messages.
       label: integers [H,W]: train ids 0..C-1, 255 = ignore.
       prediction: integers [H,W]: train ids 0..C-1, 255 = no class of the data set (wrong on every
         labelled pixel).
@@ -45,7 +45,7 @@ def checked_picture(image_id, label, prediction, num_classes):
 
 
 def count_picture(label, prediction, num_classes, image_id='picture'):
-    """The confusion matrix of one picture, exact.
+    """The confusion matrix of one image, exact.
 
     Args:
       label, prediction, num_classes, image_id: see `checked_picture`; pixels whose label is 255
@@ -81,14 +81,14 @@ def without_empty_column(matrix):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PictureCounts:
-    """Counts of N pictures over their labelled pixels.
+    """Counts of N images over their labelled pixels.
 
     Attributes:
-      ids: the pictures' names, N strings.
+      ids: the images' names, N strings.
       hits: int64 [N,C], n_ii: pixels of class i that were predicted as i.
       truth: int64 [N,C], t_i: pixels of class i.
       predicted: int64 [N,C], sum_j n_ji: labelled pixels that were predicted as i.
-      matrix: int64 [C,C], the confusion matrix of all pictures, row = truth; [C,C+1] where some
+      matrix: int64 [C,C], the confusion matrix of all images, row = truth; [C,C+1] where some
         labelled pixels' prediction is no class, see `metrics`.
     """
     ids: Tuple[str, ...]
@@ -106,7 +106,7 @@ class PictureCounts:
         if ((self.hits.sum(axis=0) != np.diag(self.matrix)).any()
                 or (self.truth.sum(axis=0) != self.matrix.sum(axis=1)).any()
                 or (self.predicted.sum(axis=0) != columns).any()):
-            raise ValueError('the counts of the pictures are not those of the matrix')
+            raise ValueError('the counts of the images are not those of the matrix')
 
     @property
     def num_classes(self):
@@ -114,13 +114,13 @@ class PictureCounts:
         return len(self.matrix)
 
     def picture_miou(self, reading='classes'):
-        """mIoU of each picture, float64 [N], nan without labelled pixels; `metrics` has more."""
+        """mIoU of each image, float64 [N], nan without labelled pixels; `metrics` has more."""
         return metrics.picture_miou(self.hits, self.truth, self.predicted, reading)
 
     def to_json(self):
         """The counts as a dict of lists, strings and integers.
 
-        'counts' has, for each picture, [class, hits, truth, predicted] of each class in it.
+        'counts' has, for each image, [class, hits, truth, predicted] of each class in it.
         """
         counts = []
         for hits, truth, predicted in zip(self.hits, self.truth, self.predicted):
@@ -140,7 +140,7 @@ class PictureCounts:
             matrix = np.asarray(fields['matrix'], np.int64)
             ids = tuple(str(name) for name in fields['ids'])
             if len(fields['counts']) != len(ids):
-                raise ValueError(f'{len(fields["counts"])} rows for {len(ids)} pictures')
+                raise ValueError(f'{len(fields["counts"])} rows for {len(ids)} images')
             dense = np.zeros([3, len(ids), len(matrix)], np.int64)
             for place, rows in enumerate(fields['counts']):
                 for number, *values in rows:
@@ -151,7 +151,7 @@ class PictureCounts:
 
 
 class PictureIoU:
-    """The measure 'iou': the confusion matrix, and the counts of each picture.
+    """The measure 'iou': the confusion matrix, and the counts of each image.
 
     Args:
       spec: DatasetSpec.
@@ -163,7 +163,7 @@ class PictureIoU:
         self._matrix = np.zeros([spec.num_classes, spec.num_classes + 1], np.int64)
 
     def update(self, image_id, label, prediction, instances=None):
-        """Counts one picture; `label` and `prediction` as in `checked_picture`.
+        """Counts one image; `label` and `prediction` as in `checked_picture`.
 
         Raises:
           UserError, ValueError: see `checked_picture`.
@@ -182,11 +182,11 @@ class PictureIoU:
                              without_empty_column(self._matrix).copy())
 
     def result(self):
-        """`metrics.summary` by the data set's rules, with means over pictures.
+        """`metrics.summary` by the data set's rules, with means over images.
 
         Returns:
           the summary and {'pictures': N, 'picture_miou': Durall's eq. 8 by classes,
-          'picture_miou_std': its population standard deviation over pictures,
+          'picture_miou_std': its population standard deviation over images,
           'picture_miou_pixels': eq. 8 taken literally}.
         """
         counts = self.counts()

@@ -60,7 +60,7 @@ class CityscapesScores:
         return [c for c, name in enumerate(self._spec.categories) if name == category]
 
     def update(self, image_id, label, prediction, instances=None):
-        """Counts one picture.
+        """Counts one image.
 
         Args:
           image_id: its name.
@@ -84,7 +84,7 @@ class CityscapesScores:
         self._add_instances(instances, np.asarray(prediction))
 
     def _add_instances(self, instances, prediction):
-        """Adds the picture's objects in the order of their ids, as the official script."""
+        """Adds the image's objects in the order of their ids, as the official script."""
         inside = instances > _CODE
         ids, place = np.unique(instances[inside], return_inverse=True)
         predicted = np.minimum(prediction[inside], self._spec.num_classes)

@@ -1,6 +1,6 @@
-"""Class maps of many pictures at their own resolution: batched, in windows, on all replicas.
+"""Class maps of many images at their own resolution: batched, in windows, on all replicas.
 
-A batch is made of pictures of one padded size and is the same under every strategy: replicas are
+A batch is made of images of one padded size and is the same under every strategy: replicas are
 given whole batches, never shares of one. So the numbers do not depend on how many replicas there
 are, not even in the last bit.
 """
@@ -21,20 +21,20 @@ from tf_advseg.models.resize import resize_bilinear, scale_dimension
 
 PADDINGS = ('crop', 'none')
 BATCH_SIZE = 8
-# At most so many numbers in a batch's upsampled scores (256 MiB as float32): eight pictures of
+# At most so many numbers in a batch's upsampled scores (256 MiB as float32): eight images of
 # 513x513 with 21 classes fit, Cityscapes' come one by one.
 BATCH_VALUES = 2 ** 26
-# So many batches, or pixels, of pictures are decoded ahead, to find some of one size among them.
+# So many batches, or pixels, of images are decoded ahead, to find some of one size among them.
 AHEAD_BATCHES = 4
 AHEAD_PIXELS = 2 ** 25
-# Pictures are padded to a window only as far as to the crop, or so far where no crop is known.
+# Images are padded to a window only as far as to the crop, or so far where no crop is known.
 WINDOW_PADDING = 1025
 LARGEST_SIDE = 2 ** 24  # of a window, so that sizes fit in 32 bits
 
 
 @dataclasses.dataclass(frozen=True)
 class Predicted:
-    """One picture: image uint8 [H,W,3], label and ids uint8 [H,W], confidence float32 or None."""
+    """One image: image uint8 [H,W,3], label and ids uint8 [H,W], confidence float32 or None."""
     image_id: str
     image: np.ndarray
     label: np.ndarray
@@ -43,22 +43,22 @@ class Predicted:
 
 
 class MapPredictor:
-    """Predicts lists of pictures of any sizes; compiled once, whatever the sizes.
+    """Predicts lists of images of any sizes; compiled once, whatever the sizes.
 
     Args:
       segmentor: model [B,h,w,3] RGB 0..255 -> logits [B,h',w',C], C <= 256; under a strategy built
         in its scope.
       crop_size: int, (h, w) or None: the size the network was trained at.
       strategy: tf.distribute.Strategy or None.
-      batch_size: pictures of one batch at most; fewer where sizes differ or pictures are large.
+      batch_size: images of one batch at most; fewer where sizes differ or images are large.
       scales, flip: of the passes whose probabilities are averaged, see `multi_scale`.
       padding: 'crop': a side shorter than the crop's is padded to it, as the official DeepLab
-        evaluates. 'none': pictures are padded only to the next k * stride + 1, the sizes whose
+        evaluates. 'none': images are padded only to the next k * stride + 1, the sizes whose
         align-corners grid the network reproduces exactly; what image pooling sees is then the
-        picture alone. Longer sides go to the next k * stride + 1 either way.
-      window: (h, w) of windows that slide over the picture (see `sliding_window`), or None: whole
-        pictures. A side is rounded up to k * stride + 1. With scales the picture is resized and
-        the window is not. A side that exceeds what a whole picture is padded to is cut to that
+        image alone. Longer sides go to the next k * stride + 1 either way.
+      window: (h, w) of windows that slide over the image (see `sliding_window`), or None: whole
+        images. A side is rounded up to k * stride + 1. With scales the image is resized and
+        the window is not. A side that exceeds what a whole image is padded to is cut to that
         (to WINDOW_PADDING at least, where there is no crop size).
       overlap: share of a window that the next one covers again.
       confidence: also give the probability of the class that was chosen.
@@ -101,7 +101,7 @@ class MapPredictor:
         self._chances = self._compiled(self._chance_batch)
 
     def __call__(self, images):
-        """Predicts pictures.
+        """Predicts images.
 
         Args:
           images: list of uint8 [H,W,3] RGB, of any sizes.
@@ -110,7 +110,7 @@ class MapPredictor:
           list, in the same order, of (ids uint8 [H,W], confidence float32 [H,W] or None).
 
         Raises:
-          UserError: not an RGB uint8 picture.
+          UserError: not an RGB uint8 image.
         """
         images = [_checked(image) for image in images]
         if self.window is not None:
@@ -129,7 +129,7 @@ class MapPredictor:
         return results
 
     def over(self, records, ids):
-        """Predicts pictures of records, in the order of `ids`.
+        """Predicts images of records, in the order of `ids`.
 
         Args:
           records: data.records.record_set.RecordSet.
@@ -139,11 +139,11 @@ class MapPredictor:
           Predicted, at the label's own resolution.
 
         Raises:
-          UserError: no pictures, or damaged ones.
+          UserError: no images, or damaged ones.
         """
         ids = list(ids)
         if not ids:
-            raise UserError('the split to evaluate is empty: give it at least one picture')
+            raise UserError('the split to evaluate is empty: give it at least one image')
         with data_errors():
             with tf.device('/cpu:0'):
                 examples = records.dataset(ids).prefetch(self.batch_size).as_numpy_iterator()
@@ -166,7 +166,7 @@ class MapPredictor:
                 yield positions[start:start + count]
 
     def _padded(self, images, size):
-        """float32 [B,h,w,3]: pictures of at most that size, padded at the bottom and the right."""
+        """float32 [B,h,w,3]: images of at most that size, padded at the bottom and the right."""
         batch = np.full((len(images), *size, 3), self._colour, np.float32)
         for place, image in enumerate(images):
             batch[place, :image.shape[0], :image.shape[1]] = image
@@ -176,7 +176,7 @@ class MapPredictor:
         return ids if self._names is None else self._names[ids]
 
     def _in_windows(self, image):
-        """(ids, confidence or None) of one picture, from the mean of its windows."""
+        """(ids, confidence or None) of one image, from the mean of its windows."""
         height, width = image.shape[:2]
         crop = (1, 1) if self.padding == 'none' else np.where(
             self._crop > 1, self._crop, WINDOW_PADDING)
@@ -187,7 +187,7 @@ class MapPredictor:
             found = _resized(sliding_window.average(
                 _resized(image, size), tuple(window), self._colour, self._predicted_windows,
                 self.overlap), (height, width))
-            # Maps of a large picture are what takes the memory: as few as can be are held.
+            # Maps of a large image are what takes the memory: as few as can be are held.
             total = found if total is None else np.add(total, found, out=total)
             del found
         if len(self.scales) > 1:
@@ -219,7 +219,7 @@ class MapPredictor:
                 yield from function(*group)
                 group = []
         if group:
-            # A replica without work is given a picture of no interest; what it says is dropped.
+            # A replica without work is given an image of no interest; what it says is dropped.
             idle = [group[0][:1]] * (self._replicas - len(group))
             yield from function(*group, *idle)[:len(group)]
 
@@ -255,7 +255,7 @@ class MapPredictor:
         return scores if self._kept is None else tf.gather(scores, self._kept, axis=-1)
 
     def _map_batch(self, images):
-        """(uint8 [B,h,w], float32 [B,h,w] or an empty one) of padded pictures."""
+        """(uint8 [B,h,w], float32 [B,h,w] or an empty one) of padded images."""
         size = tf.shape(images)[1:3]
         single = self.scales == multi_scale.SINGLE and not self.flip
         scores = self._scores(images, single)
@@ -315,7 +315,7 @@ def translation(spec, other, strict=False):
 def _checked(image):
     image = np.asarray(image)
     if image.ndim != 3 or image.shape[-1] != 3 or image.dtype != np.uint8 or not image.size:
-        raise UserError(f'picture of shape {image.shape}, {image.dtype}: expected uint8 '
+        raise UserError(f'image of shape {image.shape}, {image.dtype}: expected uint8 '
                         '[height, width, 3] RGB')
     return image
 

@@ -1,6 +1,6 @@
 """Measures by name: what `evaluate --measures=…` can be asked for.
 
-A measure has `update(image_id, label, prediction, instances=None)`, one picture at the label's own
+A measure has `update(image_id, label, prediction, instances=None)`, one image at the label's own
 resolution (label int [H,W] of train ids, 255 = ignore; prediction int [H,W], 255 = no class;
 instances int [H,W] in the data set's official coding, or None), and `result()`, a JSON-able dict.
 They are plain NumPy and SciPy: whoever predicts, and under what strategy, they count the same.
@@ -11,7 +11,7 @@ from tf_advseg.evaluation import components
 from tf_advseg.evaluation import image_counts
 from tf_advseg.evaluation import instance_iou
 
-# name -> function of (DatasetSpec, sizes of the split's pictures as a list of (h, w)).
+# name -> function of (DatasetSpec, sizes of the split's images as a list of (h, w)).
 MEASURES = {
     'iou': lambda spec, sizes: image_counts.PictureIoU(spec),
     'boundary': lambda spec, sizes: boundary.BoundaryF(spec, sizes),
@@ -28,7 +28,7 @@ def make_measures(names, spec, sizes):
     Args:
       names: of `MEASURES`: strings, or one string with commas between them. 'iou' is always there.
       spec: DatasetSpec of the data.
-      sizes: (h, w) of every picture of the split, for the tolerance of the boundary measure.
+      sizes: (h, w) of every image of the split, for the tolerance of the boundary measure.
 
     Returns:
       {name: measure}, 'iou' first.

@@ -156,36 +156,31 @@ def category_iou(matrix, categories):
 
 
 def picture_miou(hits, truth, predicted, reading='classes'):
-    """mIoU of each picture by itself.
+    """mIoU of each image by itself.
 
     Durall et al., eq. 8, writes (1/n) sum_n |A1 ∩ A2| / |A1 ∪ A2| for label maps A1, A2 of n
-    pictures and does not say what a label map is as a set. Readings:
-    - 'classes': the mean of the classes' IoU over the classes in the picture's truth or prediction.
+    images and does not say what a label map is as a set. Readings:
+    - 'classes': the mean of the classes' IoU over the classes in the image's truth or prediction.
     - 'pixels', literally: a label map is a set of (pixel, class). With m of n pixels right, m pairs
       are in both maps and 2n - m in either: m / (2n - m).
 
     Args:
-      hits, truth, predicted: int64 [N,C]: n_ii, t_i and sum_j n_ji of each picture, over its
+      hits, truth, predicted: int64 [N,C]: n_ii, t_i and sum_j n_ji of each image, over its
         labelled pixels.
       reading: 'classes' or 'pixels'.
 
     Returns:
-      float64 [N]; nan for a picture without labelled pixels.
+      float64 [N]; nan for an image without labelled pixels.
 
     Raises:
       UserError: another reading.
     """
-    errors.require_one_of('reading of the mIoU over pictures', reading, READINGS)
+    errors.require_one_of('reading of the mIoU over images', reading, READINGS)
     hits, truth, predicted = (np.asarray(counts, np.int64) for counts in (hits, truth, predicted))
     if reading == 'classes':
         return mean_over_classes(ratio(hits, truth + predicted - hits).reshape(hits.shape))
     right, pixels = hits.sum(axis=1), truth.sum(axis=1)
     return ratio(right, 2 * pixels - right)
-
-
-def per_picture_miou(hits, truth, predicted, reading='classes'):
-    """Mean of `picture_miou` over the pictures that have labelled pixels (Durall, eq. 8)."""
-    return mean_of_present(picture_miou(hits, truth, predicted, reading))
 
 
 def summary(matrix, class_names, absent='left_out', categories=None):

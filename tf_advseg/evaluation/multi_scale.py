@@ -1,7 +1,7 @@
 """Inference at several scales and mirrored, as the official DeepLab evaluates its networks.
 
 (model.py, predict_labels_multi_scale and multi_scale_logits.) Each scale is a pass of its own; a
-network's window of image pooling is scaled with the picture, so that at every scale a picture of
+network's window of image pooling is scaled with the image, so that at every scale an image of
 the crop's size is pooled whole.
 """
 import contextlib
@@ -27,7 +27,7 @@ def require_scales(scales, segmentor=None):
       segmentor: the network that is to be shown them, or None.
 
     Raises:
-      UserError: a scale is not a number above 0, or stands there twice; the network takes pictures
+      UserError: a scale is not a number above 0, or stands there twice; the network takes images
         of one size only.
     """
     scales = tuple(float(scale) for scale in scales or SINGLE)
@@ -38,16 +38,16 @@ def require_scales(scales, segmentor=None):
     if scales != SINGLE and isinstance(segmentor, segmentors.WrappedSegmentor) \
             and segmentor.crop_size is not None:
         height, width = segmentor.crop_size
-        raise UserError(f'{segmentor.name}: takes pictures of {height}x{width} only; evaluate it '
+        raise UserError(f'{segmentor.name}: takes images of {height}x{width} only; evaluate it '
                         'at scale 1')
     return scales
 
 
 def scaled_logits(segmentor, images, scale=1.0):
-    """The network's logits of pictures that it is shown at another size.
+    """The network's logits of images that it is shown at another size.
 
     Args:
-      segmentor: see DESIGN.md ("Segmentor").
+      segmentor: see WORKSPACE.md ("Segmentor").
       images: [B, h, w, 3] RGB in 0..255, padded as for one scale.
       scale: float; the network sees int((h - 1) * scale + 1) rows.
 

@@ -1,4 +1,4 @@
-"""The class map of one picture of any size, at its own resolution."""
+"""The class map of one image of any size, at its own resolution."""
 import numpy as np
 import tensorflow as tf
 
@@ -38,7 +38,7 @@ def _function(segmentor, scales, flip, with_probabilities):
 
 def predict(segmentor, image, crop_size=None, probabilities=False, scales=multi_scale.SINGLE,
             flip=False):
-    """Predicts a whole picture; padding (at the bottom and the right) is cropped off.
+    """Predicts a whole image; padding (at the bottom and the right) is cropped off.
 
     Args:
       segmentor: model [B,h,w,3] RGB 0..255 -> logits [B,h',w',C], C <= 256.
@@ -53,11 +53,11 @@ def predict(segmentor, image, crop_size=None, probabilities=False, scales=multi_
       class ids uint8 [H,W]; with `probabilities`, (ids, float32 [H,W,C]).
 
     Raises:
-      UserError: not an RGB uint8 picture, or scales that are none.
+      UserError: not an RGB uint8 image, or scales that are none.
     """
     image = np.asarray(image)
     if image.ndim != 3 or image.shape[-1] != 3 or image.dtype != np.uint8 or not image.size:
-        raise UserError(f'picture of shape {image.shape}, {image.dtype}: expected uint8 '
+        raise UserError(f'image of shape {image.shape}, {image.dtype}: expected uint8 '
                         '[height, width, 3] RGB')
     height, width = image.shape[:2]
     stride = getattr(segmentor, 'output_stride', None) or 16

@@ -1,4 +1,4 @@
-"""Windows that slide over a picture larger than the network was trained at.
+"""Windows that slide over an image larger than the network was trained at.
 
 The usual protocol of Cityscapes and ADE20K papers (PSPNet's evaluation, for one): windows of the
 training size with half of a window between them, the last one flush with the border, and at every
@@ -55,9 +55,9 @@ def average(image, window, colour, predict, overlap=OVERLAP):
 
     Args:
       image: uint8 or float32 [H, W, 3].
-      window: (height, width); a picture that is smaller is padded to it at the bottom and right.
+      window: (height, width); an image that is smaller is padded to it at the bottom and right.
       colour: three numbers, what it is padded with.
-      predict: function of an iterator of pictures, float32 [height, width, 3], that gives an
+      predict: function of an iterator of images, float32 [height, width, 3], that gives an
         iterator of their maps, float32 [height, width, C], in the same order.
       overlap: see `require_window`.
 

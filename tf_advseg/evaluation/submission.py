@@ -6,7 +6,7 @@
   comp5_test_cls before packing.
 - Cityscapes (cityscapesscripts, evaluation/evalPixelLevelSemanticLabeling): grey PNGs of labelIds
   whose names begin with <city>_<sequence>_<frame>; all in one folder.
-- ADE20K, SceneParse150 (MIT's sceneparsing): grey PNGs of 1..150 called as the picture.
+- ADE20K, SceneParse150 (MIT's sceneparsing): grey PNGs of 1..150 called as the image.
 """
 import dataclasses
 import io
@@ -24,7 +24,7 @@ from tf_advseg.evaluation import map_predictor
 
 @dataclasses.dataclass(frozen=True)
 class _Server:
-    """folder and ending of the files, what a picture's stem must match, and whether in colour."""
+    """folder and ending of the files, what an image's stem must match, and whether in colour."""
     folder: str
     ending: str
     pattern: str
@@ -72,18 +72,18 @@ class Submission:
         self._kind = _SERVERS[server]
 
     def path(self, stem, picture=None):
-        """Where the map of a picture goes, relative to the submission's folder.
+        """Where the map of an image goes, relative to the submission's folder.
 
         Args:
-          stem: the picture's name without folder and suffix.
-          picture: the picture's path, for the message; None: its stem.
+          stem: the image's name without folder and suffix.
+          picture: the image's path, for the message; None: its stem.
 
         Raises:
-          UserError: the server knows no picture of such a name.
+          UserError: the server knows no image of such a name.
         """
         match = re.fullmatch(self._kind.pattern, stem)
         if match is None:
-            raise UserError(f'{picture or stem}: not the name of a picture of {self.server}; '
+            raise UserError(f'{picture or stem}: not the name of an image of {self.server}; '
                             f'expected one such as {self._kind.example}')
         return pathlib.PurePosixPath(self._kind.folder, match[1] + self._kind.ending)
 
@@ -108,7 +108,7 @@ class Submission:
         return stream.getvalue()
 
     def write(self, folder, stem, ids):
-        """Writes a picture's map below `folder`; returns its Path. See `path` and `encode`."""
+        """Writes an image's map below `folder`; returns its Path. See `path` and `encode`."""
         path = pathlib.Path(folder) / self.path(stem)
         with files.disk_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)

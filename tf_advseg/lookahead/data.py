@@ -1,4 +1,4 @@
-"""The pictures of a LoAd run, in the forms its phases want them."""
+"""The images of a LoAd run, in the forms its phases want them."""
 import numpy as np
 
 from tf_advseg.core import errors
@@ -10,11 +10,11 @@ from tf_advseg.training import loop
 
 
 class LookaheadData:
-    """Training pictures, hold-out pictures and everything drawn from them.
+    """Training images, hold-out images and everything drawn from them.
 
     Args:
       records: data.records.record_set.RecordSet.
-      train_ids, holdout_ids: lists of picture ids; 30 % of the validation set in section 4.
+      train_ids, holdout_ids: lists of image ids; 30 % of the validation set in section 4.
       crop_size: (h, w) in pixels.
       settings: LookaheadSettings.
       streams: RandomStreams.
@@ -41,16 +41,16 @@ class LookaheadData:
         self.map_dtype = np.float16 if map_kind == 'soft' else np.uint8
 
     def _check_crop(self):
-        """Crops of larger pictures must fall on the grid of the maps of whole ones."""
+        """Crops of larger images must fall on the grid of the maps of whole ones."""
         sizes = self.records.image_sizes(self.train_ids + self.holdout_ids)
         fits = (sizes <= np.array(self.crop_size)).all() and not self._recipe.random_scale.active
         if not fits and (self._stride > 16 or any((side - 1) % self._stride
                                                   for side in self.crop_size)):
             raise errors.UserError(
-                f'{self.records.folder}: has pictures larger than the crop (or scaled to be) '
+                f'{self.records.folder}: has images larger than the crop (or scaled to be) '
                 f'{self.crop_size[0]}x{self.crop_size[1]}, and the maps\' stride is '
                 f'{self._stride}; expected a crop of k * stride + 1 and a stride of at most 16, or '
-                'a crop that holds every picture')
+                'a crop that holds every image')
 
     def batches(self, first_step, num_steps=None, stream='data', augment_stream='augment'):
         """Global generator batches from a budget step on."""
@@ -69,7 +69,7 @@ class LookaheadData:
             self.batches(step, 1, 'diagnostics', 'diagnostics'), self._strategy)))
 
     def seen_ids(self, spans):
-        """Training pictures that the steps of some spans have drawn, in the list's order.
+        """Training images that the steps of some spans have drawn, in the list's order.
 
         Args:
           spans: pairs [first, last) of budget steps.
@@ -97,7 +97,7 @@ class LookaheadData:
         return {'train': train, 'holdout': self.holdout_ids}
 
     def generate_maps(self, stepper, method, ids):
-        """Yields (picture id, part, map) of whole padded, unflipped pictures, batch by batch."""
+        """Yields (image id, part, map) of whole padded, unflipped images, batch by batch."""
         function = stepper.local(method.maps)
         for part, part_ids in ids.items():
             batches = pipeline.whole_pictures(self.records, part_ids, self.crop_size,
@@ -110,7 +110,7 @@ class LookaheadData:
                         yield image_id.decode(), part, single
 
     def discriminator_data(self, buffer):
-        """`DiscriminatorData` of these pictures and a buffer."""
+        """`DiscriminatorData` of these images and a buffer."""
         return discriminator_data.DiscriminatorData(
             self.records, self.train_ids, self.holdout_ids, buffer, self.map_shape,
             self.map_dtype, self._stride, self._settings, self.crop_size, self._strategy,

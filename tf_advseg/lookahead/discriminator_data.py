@@ -1,7 +1,7 @@
 """What the discriminator is trained on: D_t and B joined, as tf.data.
 
-An item is (picture, truth) or (picture, a map from one slot). Maps are of the whole padded,
-unflipped picture; scale, crop and flip are drawn once and applied to picture, truth and map
+An item is (image, truth) or (image, a map from one slot). Maps are of the whole padded,
+unflipped image; scale, crop and flip are drawn once and applied to image, truth and map
 together.
 """
 import numpy as np
@@ -17,10 +17,10 @@ REAL = -1
 
 
 def items(num_images, num_slots, seen=None):
-    """All (image position, slot) pairs: every truth once, every slot's map of every picture.
+    """All (image position, slot) pairs: every truth once, every slot's map of every image.
 
     Args:
-      num_images: pictures in the set.
+      num_images: images in the set.
       num_slots: map sets in the buffer.
       seen: per slot, the set of positions it holds maps of; None for all.
 
@@ -37,26 +37,27 @@ def items(num_images, num_slots, seen=None):
 def batches(records, ids, pairs, lookup, map_shape, map_dtype, batch_size, crop_size, stride,
             seed, flip=True, drop_remainder=False, random_scale=None, pad_value=augment.PAD_VALUE,
             photometric=None):
-    """Batches for `methods.load.LoAd.adversary_step`, in the order of `pairs`.
+    """Batches for `methods.load.LoAd.discriminator_step`, in the order of `pairs`.
 
     Args:
       records: a data.records.record_set.RecordSet.
-      ids: picture ids; `pairs` refers to positions in this list.
+      ids: image ids; `pairs` refers to positions in this list.
       pairs: int64 [n, 2] from `items`, in the order wanted.
-      lookup: function(slot, picture id as bytes) -> NumPy map of `map_dtype`, see
+      lookup: function(slot, image id as bytes) -> NumPy map of `map_dtype`, see
         `methods.load.LoAd.maps`; for slot REAL an empty one of `map_shape`. TensorFlow keeps it for
         the life of the process: pass the same one every time.
-      map_shape: static shape of a whole map where all pictures are padded to the crop.
+      map_shape: static shape of a whole map where all images are padded to the crop.
       map_dtype: its NumPy dtype.
       batch_size: examples per global batch.
       crop_size: (h, w) in pixels.
-      stride: picture pixels per map pixel; crops of larger pictures fall on its multiples.
+      stride: image pixels per map pixel; crops of larger images fall on its multiples.
       seed: int32[2] for flips and crops.
       flip: whether to flip at random.
       drop_remainder: leave out a last batch that is smaller.
       random_scale: official_preprocessing.RandomScale, or None; see `_scale`.
       pad_value: see `augment.pad_to`.
-      photometric: data.augmentation.photometric.Photometric, or None: truths' and maps' pictures alike.
+      photometric: data.augmentation.photometric.Photometric, or None: truths' and maps' images
+        alike.
 
     Returns:
       tf.data.Dataset of {'image' float32 [B,h,w,3], 'label' int32 [B,h,w], 'map', 'is_real'
@@ -99,14 +100,14 @@ def batches(records, ids, pairs, lookup, map_shape, map_dtype, batch_size, crop_
 
 
 def _scale(image, label, stored, slot, factor, crop_size, map_shape, stride, pad_value):
-    """Resizes picture, truth and map, and pads them to the crop where they have become smaller.
+    """Resizes image, truth and map, and pads them to the crop where they have become smaller.
 
     The new size is the multiple of the stride nearest to the factor's, plus 1: so each point of the
-    map stays on its pixel. Beyond the picture the map is 0; it is not looked at there, where the
+    map stays on its pixel. Beyond the image the map is 0; it is not looked at there, where the
     truth is unlabelled.
 
     Returns:
-      image, label, stored, int32 [2] (height, width) of the picture.
+      image, label, stored, int32 [2] (height, width) of the image.
     """
     cells = tf.cast(tf.shape(label) - 1, tf.float32) * factor / float(stride)
     cells = tf.maximum(tf.cast(tf.round(cells), tf.int32), 1)
@@ -125,7 +126,7 @@ def _scale(image, label, stored, slot, factor, crop_size, map_shape, stride, pad
 
 
 def _crop(image, label, stored, slot, size, crop_size, map_shape, stride, seed):
-    """Cuts one crop from picture, truth and map; nothing happens where the picture fits it."""
+    """Cuts one crop from image, truth and map; nothing happens where the image fits it."""
     top, left = augment.random_crop_offsets(size[0], size[1], crop_size, seed, multiple=stride)
     image = augment.crop(image, top, left, crop_size)
     label = augment.crop(label, top, left, crop_size)
@@ -135,13 +136,13 @@ def _crop(image, label, stored, slot, size, crop_size, map_shape, stride, seed):
 
 
 class DiscriminatorData:
-    """Pictures and buffer joined, for training and for the hold-out.
+    """Images and buffer joined, for training and for the hold-out.
 
     Args:
-      records, train_ids, holdout_ids: the pictures.
+      records, train_ids, holdout_ids: the images.
       buffer: MapBuffer.
-      map_shape, map_dtype: of a stored map where the picture is padded to the crop.
-      stride: picture pixels per map pixel.
+      map_shape, map_dtype: of a stored map where the image is padded to the crop.
+      stride: image pixels per map pixel.
       settings: LookaheadSettings.
       crop_size: (h, w).
       pad_value: see `augment.pad_to`.
@@ -168,7 +169,7 @@ class DiscriminatorData:
         return len(self._buffer.slots)
 
     def training_items(self):
-        """All (picture, slot) pairs of the training set, see `discriminator_data.items`."""
+        """All (image, slot) pairs of the training set, see `discriminator_data.items`."""
         ids = self._ids['train']
         seen = None
         if self._settings.map_images == 'seen':

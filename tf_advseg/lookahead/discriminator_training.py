@@ -22,7 +22,7 @@ class DiscriminatorTrainer:
     Args:
       method: methods.load.LoAd.
       stepper: its training.loop.Stepper.
-      data: `DiscriminatorData`, the pictures and the buffer.
+      data: `DiscriminatorData`, the images and the buffer.
       store: SnapshotStore.
       settings: LookaheadSettings.
       streams: RandomStreams.
@@ -47,7 +47,8 @@ class DiscriminatorTrainer:
         fate = self._settings.discriminator_at_retrain
         if retrains:
             if fate in ('reset_optimizer', 'reinitialise'):
-                checkpoints.assign(self._method.discriminator_optimizer.variables, self._fresh_optimizer)
+                checkpoints.assign(self._method.discriminator_optimizer.variables,
+                                   self._fresh_optimizer)
             if fate == 'reinitialise':
                 checkpoints.assign(self._method.discriminator.variables, self._fresh_weights)
         return {'epoch': 0, 'best': None, 'waited': 0}
@@ -75,7 +76,7 @@ class DiscriminatorTrainer:
         with progress.Progress(steps, description) as bar:
             for step, batch in enumerate(batches):
                 taken.append(self._stepper(
-                    'adversary', batch, self._streams.seed('disc_dropout', step, salt=serial),
+                    'discriminator', batch, self._streams.seed('disc_dropout', step, salt=serial),
                     weight_real=weight_real, weight_fake=weight_fake))
                 if len(taken) % READ_EVERY:
                     bar.update(1)
@@ -124,7 +125,7 @@ class DiscriminatorTrainer:
     def _hold_out(self):
         counts = {'right_real': 0.0, 'real': 0.0, 'right_fake': 0.0, 'fake': 0.0}
         for batch in self._data.hold_out():
-            for name, value in self._stepper(self._method.adversary_counts, batch).items():
+            for name, value in self._stepper(self._method.discriminator_counts, batch).items():
                 counts[name] += value
         real = counts['right_real'] / max(1.0, counts['real'])
         fake = counts['right_fake'] / max(1.0, counts['fake'])

@@ -1,4 +1,4 @@
-"""LoAd and its control on a segmentor that Stage 1 has trained."""
+"""LoAd and its control as stages, on a segmentor that Stage 1 has trained; LoAd's recipe."""
 import dataclasses
 
 import gin
@@ -8,15 +8,18 @@ from tf_advseg.adversaries import encodings
 from tf_advseg.core import errors
 from tf_advseg.lookahead import controller as controllers
 from tf_advseg.lookahead import data as lookahead_data
+from tf_advseg.lookahead import load_report
 from tf_advseg.lookahead import map_buffer
 from tf_advseg.lookahead import orchestrator
 from tf_advseg.lookahead import settings as settings_lib
 from tf_advseg.lookahead import snapshots
 from tf_advseg.methods import load as load_method
+from tf_advseg.methods import objective
+from tf_advseg.methods import recipe
 from tf_advseg.run import averaged
 from tf_advseg.run import networks
+from tf_advseg.run import stage_optimizers
 from tf_advseg.training import averaging
-from tf_advseg.training import optimizers
 
 controller = gin.external_configurable(controllers.Controller, name='controller',
                                        module='tf_advseg.lookahead')
@@ -24,43 +27,32 @@ buffer = gin.external_configurable(map_buffer.MapBuffer, name='map_buffer',
                                    module='tf_advseg.lookahead', denylist=['folder', 'kind'])
 
 
-@gin.configurable
-def generator_optimizer(name='sgd', learning_rate=5e-6, momentum=0.95, nesterov=False):
-    """The generator's optimizer in stage 2; section 4: lr 5e-6, momentum 0.95."""
-    return optimizers.make_optimizer(name, learning_rate, momentum, nesterov,
-                                     where='generator_optimizer')
-
-
-@gin.configurable
-def discriminator_optimizer(name='adagrad', learning_rate=0.01):
-    """The discriminator's optimizer; section 4: Adagrad, 0.01."""
-    return optimizers.make_optimizer(name, learning_rate, where='discriminator_optimizer')
-
-
-def build(context, segmentor, max_propagations=None, control=False, panel=None):
+def build(context, segmentor, arm, max_propagations=None, panel=None):
     """Puts a LoAd run together; nothing is trained yet.
 
     Args:
       context: run.context.Context.
       segmentor: as Stage 1 left it, built in the strategy's scope.
+      arm: methods.recipe.Arm. The control has no discriminator and no buffer; only the cap ends it.
       max_propagations: a cap that overrides the controller's, or None.
-      control: build the CE-only control instead (no discriminator, no buffer; only the cap ends
-        it).
       panel: function(LookAhead) -> uint8 [H, W, 3] for TensorBoard, or None.
 
     Returns:
       lookahead.orchestrator.LookAhead.
+
+    Raises:
+      UserError: a setting out of range.
     """
-    settings = settings_lib.lookahead_settings()
+    settings, losses = settings_lib.lookahead_settings(), load_method.load_settings()
+    control = arm is recipe.Arm.CONTROL
     folder = context.run.path / 'control' if control else context.run.lookahead
     folder.mkdir(parents=True, exist_ok=True)
-    encoding = encodings.input_encoding(segmentor.num_classes)
     with context.strategy.scope():
-        discriminator = None if control else discriminators.build_discriminator(
-            channels=encoding.channels, size=encoding.size, seed=context.streams.seed_value)
-        method = load_method.load(
-            segmentor, discriminator, generator_optimizer(),
-            None if control else discriminator_optimizer(), encoding)
+        if control:
+            own = stage_optimizers.segmentor_optimizer(settings.budget_steps)
+            method = objective.Control(segmentor, own, losses.pixel_loss)
+        else:
+            method = _method(context, segmentor, losses, settings.budget_steps)
         average = averaging.swa().build(segmentor)
     caps = {} if max_propagations is None else {'max_propagations': max_propagations}
     if control:
@@ -69,23 +61,38 @@ def build(context, segmentor, max_propagations=None, control=False, panel=None):
         settings = dataclasses.replace(settings, max_hours=None)
     data = lookahead_data.LookaheadData(
         context.data.records, context.data.train, context.data.holdout, context.crop_size,
-        settings, context.streams, context.strategy, segmentor, method.map_kind)
+        settings, context.streams, context.strategy, segmentor, losses.map_kind)
     journal_folder = folder if control else context.run.path
     try:
         rules = controller(**caps)
-        maps = None if control else buffer(folder / 'buffer', kind=method.map_kind)
+        maps = None if control else buffer(folder / 'buffer', kind=losses.map_kind)
     except ValueError as error:
         raise errors.UserError(f'LoAd\'s settings: {str(error).splitlines()[0]}') from error
     if average is not None and not control:
         _require_averaged(average, rules, settings.steps_per_propagation(len(context.data.train)))
     return orchestrator.LookAhead(
-        method, data, rules, maps,
+        arm, method, data, rules, maps,
         snapshots.SnapshotStore(folder / 'snapshots', context.chief, context.barrier, average),
         settings,
-        context.holdout_evaluator(segmentor, settings.evaluation_batch_size), folder,
+        lambda: context.holdout_miou(segmentor, settings.evaluation_batch_size), folder,
         context.journal(journal_folder / 'journal.jsonl'),
         context.journal(journal_folder / 'metrics.jsonl'), context.streams, context.strategy,
         context.board('control' if control else 'load', panel))
+
+
+def _method(context, segmentor, losses, steps=None):
+    """`methods.load.LoAd` with its discriminator."""
+    encoding = encodings.input_encoding(segmentor.num_classes)
+    discriminator = discriminators.build_discriminator(
+        channels=encoding.channels, size=encoding.size, seed=context.streams.seed_value)
+    return load_method.LoAd(segmentor, discriminator, stage_optimizers.segmentor_optimizer(steps),
+                            stage_optimizers.discriminator_optimizer(None), encoding, losses)
+
+
+def _build(context, segmentor, plan):
+    """See `recipe.Recipe.build`; LoAd's own loop has no plan."""
+    del plan
+    return _method(context, segmentor, load_method.load_settings())
 
 
 def _require_averaged(average, rules, steps):
@@ -99,25 +106,95 @@ def _require_averaged(average, rules, steps):
             'nothing would be averaged; set swa.every lower (and with it swa.constant, if set)')
 
 
-def run(context, segmentor, max_propagations=None, control=False, panel=None):
-    """Runs LoAd (or the control) to its end and saves its best model under checkpoints/.
+class LoadStage:
+    """LoAd, or its control with as many propagations, as a stage of a run.
 
-    Where `averaging.swa` is on, the weights averaged along the way that led there are saved too,
-    as checkpoints/averaged (control_averaged).
+    It resumes from its own state.json, since what it has to remember is more than "done": a raised
+    cap goes on where the run ended.
 
-    Returns:
-      (controller.RunResult, the LookAhead, what `averaged.save` says or None).
+    Args:
+      context, segmentor, arm, max_propagations: see `build`.
+
+    Attributes:
+      name: of its lines and seconds.
     """
-    loop = build(context, segmentor, max_propagations, control, panel)
-    result = loop.run()
-    networks.save(context.run.checkpoints / ('control' if control else 'best'), segmentor,
-                  context.description, context.data.spec, context.chief, label=result.label,
-                  holdout_miou=result.miou)
-    context.barrier()
-    found = None
-    if loop.store.average is not None:
-        found = averaged.save(
-            context, segmentor, loop.store.average, averaging.swa(),
-            context.run.checkpoints / ('control_averaged' if control else 'averaged'),
-            loop.data.batches(0), label=result.label)
-    return result, loop, found
+
+    def __init__(self, context, segmentor, arm, max_propagations=None):
+        self._context, self._segmentor, self._arm = context, segmentor, arm
+        self._max_propagations = max_propagations
+        self._control = arm is recipe.Arm.CONTROL
+        self.name = 'control' if self._control else 'load'
+
+    def run(self):
+        """Runs to the end, and saves the best model under checkpoints/.
+
+        Where `averaging.swa` is on, the weights averaged along the way that led there are saved
+        too, as checkpoints/averaged (control_averaged).
+
+        Returns:
+          dict with 'propagations', 'cycles', 'label', 'stop_reason', 'seconds', 'holdout_miou' and
+          'averaged': what `averaged.save` says, or None.
+        """
+        context, segmentor = self._context, self._segmentor
+        panel = None if self._control else load_report.panel_maker(context, segmentor)
+        loop = build(context, segmentor, self._arm, self._max_propagations, panel)
+        result = loop.run()
+        networks.save(context.run.checkpoints / ('control' if self._control else 'best'), segmentor,
+                      context.description, context.data.spec, context.chief, label=result.label,
+                      holdout_miou=result.miou)
+        context.barrier()
+        found = None
+        if loop.store.average is not None:
+            found = averaged.save(
+                context, segmentor, loop.store.average, averaging.swa(),
+                context.run.checkpoints / ('control_averaged' if self._control else 'averaged'),
+                loop.data.batches(0), label=result.label)
+        return {'propagations': result.propagations, 'cycles': result.cycles,
+                'label': result.label, 'stop_reason': result.stop_reason,
+                'holdout_miou': result.miou, 'seconds': loop.watch.total(), 'averaged': found}
+
+    def text(self, result):
+        """A line for a reader on the result of `run`."""
+        miou = f'best {result["label"]} with hold-out mIoU {100 * result["holdout_miou"]:.2f}'
+        if self._control:
+            return f'{result["propagations"]} propagations, {miou}'
+        return (f'{result["propagations"]} propagations in {result["cycles"]} cycles, {miou} '
+                f'({result["stop_reason"]})')
+
+    def cost(self, forward):
+        """The `methods.recipe.Cost`, guessed; `forward` is not looked at."""
+        del forward
+        loop = build(self._context, self._segmentor, recipe.Arm.METHOD, self._max_propagations)
+        return (load_report.control_cost if self._control else load_report.cost)(
+            self._context, self._segmentor, loop)
+
+
+def _arm_stage(context, segmentor, arm, results):
+    """See `recipe.Recipe.arm_stage`: the control has LoAd's own number of propagations."""
+    settings = settings_lib.lookahead_settings()
+    most = None
+    if arm is recipe.Arm.METHOD and settings.budget_steps is not None:
+        most = max(1, settings.budget_steps // settings.steps_per_propagation(
+            len(context.data.train)))
+    if arm is recipe.Arm.CONTROL and results is not None:
+        most = results[recipe.Arm.METHOD]['propagations']
+        if not most:
+            return None
+    return LoadStage(context, segmentor, arm, most)
+
+
+recipe.register(recipe.Recipe(
+    'load', 'LoAd', lambda context: load_method.load_settings().pixel_loss, _build,
+    arm_stage=_arm_stage,
+    control_steps=lambda: settings_lib.lookahead_settings().budget_steps,
+    method_only=('load.map_kind', 'load.discriminator_training_mode', 'lookahead', 'controller',
+                 'map_buffer', 'discriminator_optimizer',
+                 'build_discriminator', 'input_encoding'),
+    report=load_report.report, averages_are_the_result=False, measures=(),
+    small=("build_discriminator.name = 'small_cnn'", 'build_discriminator.dropout = 0.0',
+           'input_encoding.size = 32',
+           'controller.patience = 2', 'controller.max_total_cycles = 1', 'lookahead.min_epochs = 1',
+           'lookahead.max_epochs = 1', 'lookahead.batch_size = 2',
+           'lookahead.discriminator_batch_size = 4'),
+    silent=('lookahead.adversarial_weight = 0.0',),
+    silent_scalars={'adversarial_weight': 0.0}))

@@ -86,14 +86,14 @@ class Slot:
         return tuple(i for i, p in zip(self.image_ids, self.parts) if p == part)
 
     def read(self, image_id, decoded=True):
-        """The map of one picture; safe from several threads.
+        """The map of one image; safe from several threads.
 
         Args:
           image_id: str.
           decoded: False gives it as stored (float16 logits, uint8 ids or probabilities); True
             turns float16 and probabilities into float32.
         Raises:
-          KeyError: the slot has no map of that picture.
+          KeyError: the slot has no map of that image.
           UserError: the record is damaged; names file and record.
         """
         if image_id not in self._position:
@@ -177,8 +177,8 @@ class MapBuffer:
         return self._take(label, path, checksums=False)
 
     def adopt_slot(self, label):
-        """Takes up the slot that another worker's `write_slot(label, ...)` has just written into the
-        same folder; every worker makes the same calls in the same order."""
+        """Takes up the slot that another worker's `write_slot(label, ...)` has just written into
+        the same folder; every worker makes the same calls in the same order."""
         return self._take(label, self._next_path(label), checksums=True)
 
     def _next_path(self, label):
@@ -233,7 +233,7 @@ class MapBuffer:
     # -- reading ------------------------------------------------------------------------------
 
     def read(self, slot, image_id, decoded=True):
-        """The map of a picture in B[slot] (an index or a label); see `Slot.read`."""
+        """The map of an image in B[slot] (an index or a label); see `Slot.read`."""
         index = self.labels.index(slot) if isinstance(slot, str) else slot
         return self._alive[index][1].read(image_id, decoded)
 
@@ -377,7 +377,7 @@ class MapBuffer:
             raise UserError(
                 f'{path}: the map buffer may need {needed / 1e6:.1f} MB on disk, its limit is '
                 f'{self.limit_bytes / 1e6:.1f} MB; raise limit_bytes, lower the capacity, keep '
-                'hard maps or fewer pictures')
+                'hard maps or fewer images')
 
 
 def _slot_bound(num_maps, shape, kind):

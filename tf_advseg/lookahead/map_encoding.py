@@ -6,7 +6,7 @@
 | 'hard'      | class ids [h, w], integers in 0..255    | uint8 ids          | uint8 ids      |
 | 'quantised' | probabilities [h, w, C], float or uint8 | uint8, 255 times p | float32 p      |
 
-h and w are the segmentor's own resolution, (H-1)//stride+1; of hard maps the picture's.
+h and w are the segmentor's own resolution, (H-1)//stride+1; of hard maps the image's.
 """
 import zlib
 

@@ -14,11 +14,11 @@ import pathlib
 
 from tf_advseg.core import progress
 from tf_advseg.data.records import record_set as record_sets
-from tf_advseg.evaluation import metrics as figures
 from tf_advseg.lookahead import discriminator_training
 from tf_advseg.lookahead import gradients
 from tf_advseg.lookahead import run_state
 from tf_advseg.lookahead import stopwatch
+from tf_advseg.methods import recipe
 from tf_advseg.training import checkpoints
 from tf_advseg.training import health
 from tf_advseg.training import loop
@@ -29,14 +29,15 @@ class LookAhead:
     """Runs LoAd, or its control, to the end.
 
     Args:
-      method: methods.load.LoAd; without a discriminator it is the control: the same controller and
-        peak picking on CE alone, with no maps.
-      data: `LookaheadData`: the batches, the hold-out, the pictures.
+      arm: methods.recipe.Arm. The control has the same controller and peak picking on CE alone,
+        with no maps and no discriminator.
+      method: methods.load.LoAd, or methods.objective.Control.
+      data: `LookaheadData`: the batches, the hold-out, the images.
       controller: lookahead.controller.Controller.
       buffer: lookahead.map_buffer.MapBuffer; None for the control.
       store: lookahead.snapshots.SnapshotStore; an average that it has follows each step.
       settings: LookaheadSettings.
-      evaluator: evaluation.evaluator.Evaluator on the hold-out.
+      holdout_miou: function() -> float, the mIoU of the segmentor on the hold-out.
       folder: where state.json lives.
       journal, metrics: core.journal.Journal.
       streams: core.random_streams.RandomStreams.
@@ -44,8 +45,9 @@ class LookAhead:
       monitor: object with `scalars(step, dict)` and `cycle(step, lookahead)`, or None.
     """
 
-    def __init__(self, method, data, controller, buffer, store, settings, evaluator, folder,
+    def __init__(self, arm, method, data, controller, buffer, store, settings, holdout_miou, folder,
                  journal, metrics, streams, strategy, monitor=None):
+        self.adversarial = arm is recipe.Arm.METHOD
         self.method = method
         self.data = data
         self.controller = controller
@@ -54,7 +56,7 @@ class LookAhead:
         self.settings = settings
         self.state = run_state.RunState()
         self.watch = stopwatch.Stopwatch()
-        self._evaluator = evaluator
+        self._holdout_miou = holdout_miou
         self._journal = journal
         self._metrics = metrics
         self._streams = streams
@@ -74,11 +76,6 @@ class LookAhead:
             self._trainer = discriminator_training.DiscriminatorTrainer(
                 method, self._stepper, data.discriminator_data(buffer), store, settings, streams,
                 metrics)
-
-    @property
-    def adversarial(self):
-        """False for the control."""
-        return self.method.discriminator is not None
 
     def run(self):
         """Runs, or goes on, to the end.
@@ -262,7 +259,7 @@ class LookAhead:
         self._durable('cycle')
 
     def _keep_current(self):
-        """The model in the midst of a cycle; D too where the generator's step moves its averages."""
+        """The model in the middle of a cycle; D too if the generator's step moves its averages."""
         self.store.save('current', self.method.segmentor, self.method.optimizer)
         if self.adversarial and self.method.discriminator_training_mode:
             self.store.save('disc', self.method.discriminator, self.method.discriminator_optimizer)
@@ -397,4 +394,4 @@ class LookAhead:
     def _evaluate(self):
         """mIoU of the segmentor on the hold-out (line 9)."""
         with self.watch.time('hold-out evaluation'):
-            return float(figures.mean_iou(self._evaluator.run()))
+            return self._holdout_miou()

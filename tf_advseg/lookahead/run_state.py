@@ -1,4 +1,5 @@
-"""What a LoAd run remembers, and how it is written down: state.json, from which a killed run goes on.
+"""What a LoAd run remembers, and how it is written down: state.json, from which a killed run goes
+on.
 
 state.json names the folders that count (snapshots, buffer slots) and how long the journals are.
 It is written after those folders and before anything they replace is deleted, so that at any
@@ -99,7 +100,8 @@ class Durable:
             self.buffer.from_state(state['buffer'])
         if self.chief:
             self.journal.cut_back(state['journal'])
-            self.metrics.cut_back(state['metrics'])
+            # Lines of other stages, the ordinary control's for one, stay.
+            self.metrics.cut_back(state['metrics'], keep=lambda line: 'stage' in line)
             self._collect_garbage()
         return RunState(**state['run']), state['seconds']
 

@@ -1,8 +1,10 @@
 """What a LoAd run can be told besides the controller's and the buffer's parameters."""
 import dataclasses
+from typing import Optional
 
 import gin
 
+from tf_advseg.core import arguments
 from tf_advseg.core import errors
 from tf_advseg.data.augmentation import recipes
 
@@ -28,7 +30,7 @@ class LookaheadSettings:
       flip: random horizontal flips, the paper's only augmentation.
       map_images: 'all' training images per slot, or only those 'seen' since stage 2 began
         (section 6 proposes it against the imbalance of a large buffer).
-      map_batch_size: pictures per forward pass when maps are generated.
+      map_batch_size: images per forward pass when maps are generated.
       discriminator_batch_size: 16 in section 4.
       min_epochs, max_epochs, patience: early stopping on the hold-out's accuracy (mean of the
         accuracy on real and on fake maps; the fakes are the buffer's models' maps of the
@@ -45,11 +47,15 @@ class LookaheadSettings:
       max_hours: ends the run, cycle under way included, after this wall time (all starts added
         up); None for no cap. The one cap that makes a run's length depend on the machine.
       non_finite_limit: cycles that may end with a loss that is not finite.
-      evaluation_batch_size: pictures per forward pass on the hold-out.
+      evaluation_batch_size: images per forward pass on the hold-out.
       min_scale, max_scale, scale_step: random resizing before the crop, of the generator's and the
-        discriminator's pictures (data.augmentation.official_preprocessing.RandomScale); none in the paper.
+        discriminator's images (data.augmentation.official_preprocessing.RandomScale); none in the
+        paper.
       augmentation: a recipe by name (data.recipes) in place of flip and the scales, or None. One
-        that changes a picture's shape is refused: stored maps could not follow it.
+        that changes an image's shape is refused: stored maps could not follow it.
+      budget_steps: LoAd ends after so many steps of the segmentor, and is compared with the
+        ordinary control of as many (`adversarial_stage`), which other methods can share. None ends
+        it by the controller's caps and compares it with its own control, of as many propagations.
     """
     batch_size: int = 5
     propagation_steps: object = 1
@@ -76,8 +82,12 @@ class LookaheadSettings:
     max_scale: float = 1.0
     scale_step: float = 0.25
     augmentation: object = None
+    budget_steps: Optional[int] = None
 
     def __post_init__(self):
+        if self.budget_steps is not None:
+            arguments.require_number('lookahead', 'budget_steps', self.budget_steps, 1, whole=True,
+                                     hint="or None for the controller's own end")
         for name in ('batch_size', 'balance_batches', 'map_batch_size', 'min_epochs', 'max_epochs',
                      'discriminator_batch_size', 'durable_every', 'evaluation_batch_size'):
             self._require_whole(name, 1)
@@ -87,7 +97,7 @@ class LookaheadSettings:
             self._require_whole('propagation_steps', 1)
         if not self.recipe.keeps_shape:  # looking at it refuses what is out of range
             raise errors.UserError(
-                f'lookahead.augmentation = {self.augmentation!r}: changes the shape of pictures, '
+                f'lookahead.augmentation = {self.augmentation!r}: changes the shape of images, '
                 'and the maps of the buffer cannot follow; expected flip, deeplab or hung')
         errors.require_one_of('optimizer_at_rewind', self.optimizer_at_rewind, OPTIMIZER_FATES)
         errors.require_one_of('discriminator_at_retrain', self.discriminator_at_retrain,

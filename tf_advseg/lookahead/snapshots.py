@@ -32,7 +32,7 @@ class SnapshotStore:
         self.serial = 0
 
     def save(self, role, network, optimizer):
-        """Writes a new snapshot ('g-…'; 'd-…' for roles that begin with 'disc'); returns its name."""
+        """Writes a new snapshot ('g-…'; 'd-…' if the role begins with 'disc'); returns its name."""
         self.serial += 1
         name = f'{"d" if _of_discriminator(role) else "g"}-{self.serial:06d}'
         checkpoints.write_state(self.folder / name, self._chief, network=network,
@@ -79,7 +79,7 @@ class SnapshotStore:
         self.serial = state['serial']
 
     def collect_garbage(self):
-        """Deletes what no role points at; call it when the state that names the roles is durable."""
+        """Deletes what no role points at; call it once the state that names them is durable."""
         if not self._chief:
             return
         files.remove_temporaries(self.folder)

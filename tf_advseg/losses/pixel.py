@@ -3,7 +3,7 @@ import tensorflow as tf
 
 
 def cross_entropy(logits, labels, ignore_label=255, pixel_weights=None):
-    """Softmax cross-entropy, summed over the valid pixels of each picture.
+    """Softmax cross-entropy, summed over the valid pixels of each image.
 
     Args:
       logits: [B, h, w, C] at the labels' size.
@@ -33,7 +33,7 @@ def hard_example_cross_entropy(logits, labels, fraction, ignore_label=255, pixel
     """Softmax cross-entropy of the pixels whose loss is largest (official hard-example mining).
 
     The top `fraction` of all pixels of the batch, ignored ones counted in, taken out of the flat
-    batch: a hard picture gives more of them than an easy one.
+    batch: a hard image gives more of them than an easy one.
 
     Args:
       logits, labels, ignore_label, pixel_weights: see `cross_entropy`.
@@ -81,13 +81,13 @@ def class_weights(labels, weights, ignore_label=255):
 
 def image_class_weights(labels, num_classes, average_counts, reading='per_class', maximum=None,
                         ignore_label=255):
-    """LoAd's class weights, from each picture's own class frequencies.
+    """LoAd's class weights, from each image's own class frequencies.
 
     LoAd (Jamali-Rad and Szabo), section 4, Stanford Background: "multiplying the loss by the
     average number of pixels per class computed over the entire training dataset and dividing it
     by the number of pixel per class in the image". The sentence has two readings, for a pixel of
-    class c in picture i with n_i(c) pixels of c:
-      'per_class': a(c) / n_i(c), with a(c) the average of n_i(c) over training pictures;
+    class c in image i with n_i(c) pixels of c:
+      'per_class': a(c) / n_i(c), with a(c) the average of n_i(c) over training images;
       'global': mean over classes of a / n_i(c).
 
     Args:
@@ -123,12 +123,12 @@ def image_class_weights(labels, num_classes, average_counts, reading='per_class'
 def sampled_labels(labels, number, seed, class_weights=None, ignore_label=255):
     """Labels of which only some pixels are left, drawn anew at each step; the rest is ignored.
 
-    Training on patches of the network's field of view, drawn over the picture, is training on the
-    pixels in their middle: so a network that was trained patch-wise is trained on whole pictures.
+    Training on patches of the network's field of view, drawn over the image, is training on the
+    pixels in their middle: so a network that was trained patch-wise is trained on whole images.
 
     Args:
       labels: int [B, h, w].
-      number: how many pixels of each picture are expected to stay.
+      number: how many pixels of each image are expected to stay.
       seed: int32 [2].
       class_weights: float [C], how much likelier than others a pixel of a class is drawn; None
         for every pixel alike.

@@ -57,7 +57,7 @@ def selected_by_softmax(logits, valid, threshold):
 
 
 def selected_share(logits, valid, share):
-    """The share of each picture's valid points whose largest probability is largest.
+    """The share of each image's valid points whose largest probability is largest.
 
     Args:
       logits: float [B, h, w, C].

@@ -1,9 +1,9 @@
 """Wasserstein losses on a critic's responses (Arjovsky et al. 2017), and its gradient penalty.
 
 Zhu et al. (2018) print the critic's objective as E[D(Y, I)] - E[1 - D(Y, G(Y))] (their eq. 8). For
-a critic its second sign is wrong: to raise D of what is redrawn would raise it, and with eq. 6,
--E[D(G(Y))], both networks would pull the same way. Theirs is eq. 7 with the logarithms struck out.
-Here is what [14], the paper it adopts, has: maximise E[D(real)] - E[D(fake)].
+a critic its second sign is wrong: to raise D of what is reconstructed would raise it, and with eq.
+6, -E[D(G(Y))], both networks would pull the same way. Theirs is eq. 7 with the logarithms struck
+out. Here is what [14], the paper it adopts, has: maximise E[D(real)] - E[D(fake)].
 """
 import tensorflow as tf
 

@@ -8,10 +8,10 @@ Section 2, eq. 3, with the non-saturating form of the text below it:
     generator:      L_g = CE(Y, Yhat) - lambda * log D(Yhat | X)
     discriminator:  L_d = - log D(Y | X) - log(1 - D(Yhat | X))      (weighted, section 4)
 
-D's input (section 4, Fig. 2) is the picture split by class: picture times the map of class c, for
+D's input (section 4, Fig. 2) is the image split by class: image times the map of class c, for
 every c, stacked in the channels.
 
-Where the paper is silent, this is what we chose (all are parameters of `load`):
+Where the paper is silent, this is what we chose (all are settings of `load`):
   * the reduction of CE. Printed: a sum over pixels (eq. 3). The code the paper builds on averages
     over valid pixels. lambda means nothing without it: at 'mean' and lambda 1 the adversarial
     gradient was 60-130 times the CE's in a trial. Default 'mean', and `adversarial_weight` may be
@@ -23,10 +23,15 @@ Where the paper is silent, this is what we chose (all are parameters of `load`):
   * unlabelled and padded pixels are zeroed in real and fake alike, and so is their gradient.
   * D runs in inference mode in the generator's step (`discriminator_training_mode`).
 """
+import dataclasses
+
 import gin
+import numpy as np
 import tensorflow as tf
 
 from tf_advseg.adversaries import encodings
+from tf_advseg.core import arguments
+from tf_advseg.core import errors
 from tf_advseg.losses import adversarial
 from tf_advseg.methods import objective
 from tf_advseg.methods import step_parts
@@ -35,45 +40,83 @@ from tf_advseg.models import segmentor as segmentors
 MAP_KINDS = ('soft', 'hard', 'quantised')
 
 
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """LoAd's losses, `load.…` in gin; its cycles are `lookahead.…` and `controller.…`.
+
+    Attributes:
+      reduction: of CE and of the adversarial term alike, see `step_parts.pixel_loss`.
+      map_kind: 'soft', 'hard' or 'quantised'.
+      discriminator_training_mode: whether D runs in training mode inside the generator's step.
+
+    Raises:
+      UserError: a value out of range.
+    """
+    reduction: str = 'mean'
+    map_kind: str = 'soft'
+    discriminator_training_mode: bool = False
+
+    def __post_init__(self):
+        errors.require_one_of('load.reduction', self.reduction, step_parts.REDUCTIONS)
+        errors.require_one_of('load.map_kind', self.map_kind, MAP_KINDS)
+        arguments.require_flag('load', 'discriminator_training_mode',
+                               self.discriminator_training_mode)
+
+    @property
+    def pixel_loss(self):
+        """`objective.PixelLoss` of these settings: eq. 3's first term."""
+        return objective.PixelLoss(self.reduction)
+
+
+load_settings = gin.external_configurable(Settings, name='load', module='tf_advseg.methods')
+
+
 class LoAd(objective.Objective):
     """Segmentor and conditional discriminator with one step for each.
 
     Args:
-      segmentor: see DESIGN.md ("Segmentor").
+      segmentor: see `step_parts.Method`.
       discriminator: encoded input [B, s, s, 3C or C] -> logits [B] (adversaries/discriminators).
-        None makes the control: CE only, everything else alike.
       segmentor_optimizer, discriminator_optimizer: tf.keras optimizers, one per network.
-      reduction: of CE and of the adversarial term alike, see `step_parts.pixel_loss`.
-      encoding: `adversaries.encodings.Encoding`, how a picture and a map become D's input.
-      map_kind: 'soft', 'hard' or 'quantised'.
-      discriminator_training_mode: whether D runs in training mode inside the generator's step.
+      encoding: `adversaries.encodings.Encoding`, how an image and a map become D's input.
+      settings: `Settings`.
     """
 
     def __init__(self, segmentor, discriminator, segmentor_optimizer, discriminator_optimizer,
-                 encoding, reduction='mean', map_kind='soft', discriminator_training_mode=False):
-        super().__init__(segmentor, segmentor_optimizer, 0.0, 'load')
-        if map_kind not in MAP_KINDS:
-            raise ValueError(f'map_kind {map_kind!r}: expected one of {MAP_KINDS}')
+                 encoding, settings=Settings()):
+        super().__init__(segmentor, segmentor_optimizer, settings.pixel_loss, 'load')
         self.discriminator = discriminator
         self.discriminator_optimizer = discriminator_optimizer
-        self.reduction = reduction
-        self.map_kind = map_kind
+        self.settings, self.map_kind = settings, settings.map_kind
         self.encoding = encoding
-        self.discriminator_training_mode = discriminator_training_mode
-        if discriminator is not None:
-            discriminator_optimizer.build(discriminator.trainable_variables)
+        self.discriminator_training_mode = settings.discriminator_training_mode
+        discriminator_optimizer.build(discriminator.trainable_variables)
 
     @property
     def phases(self):
-        """dict: 'segmentor' (with the adversarial term), 'cross_entropy' (control), 'adversary'."""
-        steps = {'cross_entropy': self.cross_entropy_step}
-        if self.discriminator is not None:
-            steps.update(segmentor=self.segmentor_step, adversary=self.adversary_step)
-        return steps
+        """dict: 'segmentor' (with the adversarial term), 'discriminator'."""
+        return {'segmentor': self.segmentor_step, 'discriminator': self.discriminator_step}
 
     def phase_optimizer(self, phase):
         """The optimizer of a phase."""
-        return self.discriminator_optimizer if phase == 'adversary' else self.optimizer
+        return self.discriminator_optimizer if phase == 'discriminator' else self.optimizer
+
+    @property
+    def identity(self):
+        """See `objective.Objective.identity`."""
+        return {'load': dataclasses.asdict(self.settings), **super().identity}
+
+    @property
+    def state(self):
+        """See `step_parts.Method.state`."""
+        return {**super().state, 'discriminator': self.discriminator,
+                'discriminator_optimizer': self.discriminator_optimizer}
+
+    def example_fields(self, batch):
+        """See `step_parts.Method.example_fields`: maps of this segmentor, every second one real."""
+        size = len(batch['image'])
+        return {'map': self.maps(batch['image']).numpy(),
+                'is_real': (np.arange(size) % 2 == 0).astype(np.float32)}
 
     # --- what the discriminator sees ------------------------------------------------------
 
@@ -84,7 +127,7 @@ class LoAd(objective.Objective):
           image: float32 [B, h, w, 3].
 
         Returns:
-          soft: logits float32 [B, h', w', C]; hard: class ids uint8 [B, h, w] at the picture's
+          soft: logits float32 [B, h', w', C]; hard: class ids uint8 [B, h, w] at the image's
           resolution; quantised: probabilities uint8 [B, h', w', C].
         """
         logits = segmentors.apply(self.segmentor, image, training=False)
@@ -117,15 +160,10 @@ class LoAd(objective.Objective):
         z = self.discriminator(self.live_input(batch['image'], batch['label'], logits),
                                training=training, dropout_seed=dropout_seed if training else None)
         total = tf.reduce_sum(adversarial.non_saturating(z))
-        if self.reduction == 'sum':
+        if self.settings.reduction == 'sum':
             return total, z
         examples = step_parts.global_sum(tf.cast(tf.shape(z)[0], tf.float32))
         return tf.math.divide_no_nan(total, examples), z
-
-    def cross_entropy(self, logits, batch, seed):
-        """A replica's share of eq. 3's first term, see `step_parts.pixel_loss`."""
-        del seed
-        return step_parts.pixel_loss(logits, batch['label'], self.reduction)
 
     def terms(self, batch, logits, seed, adversarial_weight=1.0):
         """Eq. 3's third term, non-saturating, by `adversarial_weight` (lambda); and 'disc/fooled',
@@ -151,7 +189,7 @@ class LoAd(objective.Objective):
         fake = self.fake_input(batch['image'], batch['label'], batch['map'])
         return tf.where(batch['is_real'][:, None, None, None] > 0, real, fake)
 
-    def adversary_step(self, batch, seed, weight_real, weight_fake):
+    def discriminator_step(self, batch, seed, weight_real=1.0, weight_fake=1.0):
         """One step of D: eq. 3's second and third term as weighted binary CE (section 4).
 
         The weights account for the number of fake sets in the buffer
@@ -169,11 +207,11 @@ class LoAd(objective.Objective):
             weights = tf.where(is_real > 0, weight_real, weight_fake)
             loss = tf.reduce_sum(adversarial.binary_cross_entropy(z, is_real, weights)) / examples
         step_parts.apply_gradients(self.discriminator_optimizer, tape.gradient(loss, variables),
-                             variables)
+                                   variables)
         counts = step_parts.globally(self._counts(z, is_real))
         return {**step_parts.globally({'loss/disc': loss}), **_accuracies(counts)}
 
-    def adversary_counts(self, batch):
+    def discriminator_counts(self, batch):
         """Global counts {'right_real', 'real', 'right_fake', 'fake'} of D in inference mode."""
         z = self.discriminator(self.mixed_input(batch), training=False)
         return step_parts.globally(self._counts(z, batch['is_real']))
@@ -190,12 +228,3 @@ class LoAd(objective.Objective):
 def _accuracies(counts):
     return {'disc/acc_real': tf.math.divide_no_nan(counts['right_real'], counts['real']),
             'disc/acc_fake': tf.math.divide_no_nan(counts['right_fake'], counts['fake'])}
-
-
-@gin.configurable(denylist=['segmentor', 'discriminator', 'segmentor_optimizer',
-                            'discriminator_optimizer', 'encoding'])
-def load(segmentor, discriminator, segmentor_optimizer, discriminator_optimizer, encoding,
-         reduction='mean', map_kind='soft', discriminator_training_mode=False):
-    """Builds `LoAd` with gin's settings."""
-    return LoAd(segmentor, discriminator, segmentor_optimizer, discriminator_optimizer, encoding,
-                reduction, map_kind, discriminator_training_mode)

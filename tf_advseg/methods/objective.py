@@ -2,12 +2,91 @@
 
     L = L_ce + sum_i w_i L_i + weight decay
 
-A method says what L_ce is and gives its further terms; the control is the same without them.
+A method says which L_ce it takes (`PixelLoss`) and gives its further terms. The control (`Control`)
+minimises the same without the further terms and knows no method: methods that take the same
+`PixelLoss` have the same control.
 """
+import dataclasses
+from typing import Optional
+
 import tensorflow as tf
 
+from tf_advseg.adversaries import label_maps
+from tf_advseg.core import arguments
+from tf_advseg.core import errors
+from tf_advseg.losses import pixel
 from tf_advseg.methods import step_parts
 from tf_advseg.models import segmentor as segmentors
+
+
+REDUCTIONS = (*step_parts.REDUCTIONS, 'mean_of_sums')
+
+
+@dataclasses.dataclass(frozen=True)
+class PixelLoss:
+    """L_ce and the weight decay: all that the control is trained by.
+
+    Attributes:
+      reduction: 'mean' over the labelled pixels of the global batch, 'sum' over pixels and images,
+        or 'mean_of_sums': a sum over pixels, a mean over images.
+      upsample_logits: True brings the logits to the labels' size; False brings the labels to the
+        logits' by nearest neighbours.
+      pixels_per_image: so many pixels of each image are drawn at each step; None takes all.
+        Replicas draw pixels of their own, so with drawn pixels two replicas are not one device.
+      pixel_weights: a pixel of class c is drawn in proportion to the c-th number; None draws all
+        alike.
+      l2_weight: weight decay on the segmentor's convolution kernels that are not depthwise, in
+        slim's sense (w / 2 times the sum of squares).
+      classifier_multiplier: on the gradient of the last layer, weight decay included.
+
+    Raises:
+      UserError: a value out of range.
+    """
+    reduction: str = 'mean'
+    upsample_logits: bool = True
+    pixels_per_image: Optional[int] = None
+    pixel_weights: Optional[tuple] = None
+    l2_weight: float = 0.0
+    classifier_multiplier: float = 1.0
+
+    def __post_init__(self):
+        where = 'PixelLoss'
+        errors.require_one_of(f'{where}.reduction', self.reduction, REDUCTIONS)
+        arguments.require_number(where, 'l2_weight', self.l2_weight, least=0)
+        arguments.require_number(where, 'classifier_multiplier', self.classifier_multiplier,
+                                 above=0)
+
+    def cross_entropy(self, logits, labels, seed):
+        """A replica's share of L_ce.
+
+        Args:
+          logits: float32 [b, h', w', C].
+          labels: int32 [b, h, w], 255 = ignore.
+          seed: int32 [2], of the drawn pixels.
+
+        Returns:
+          float32 scalar; summed over the replicas it is the loss of the global batch.
+        """
+        if not self.upsample_logits:
+            labels = label_maps.labels_at(labels, tf.shape(logits)[1:3])
+        if self.pixels_per_image is not None:
+            # Not the seed as it is: dropout draws with that. Replicas draw pixels of their own.
+            replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+            seed = tf.random.experimental.stateless_fold_in(
+                tf.random.experimental.stateless_fold_in(seed, 1), replica)
+            labels = pixel.sampled_labels(
+                labels, self.pixels_per_image, seed,
+                None if self.pixel_weights is None else list(self.pixel_weights))
+        if self.reduction == 'mean_of_sums':
+            return step_parts.pixel_loss(logits, labels, 'sum') / step_parts.examples(logits)
+        return step_parts.pixel_loss(logits, labels, self.reduction)
+
+    def multipliers(self, segmentor):
+        """Of the segmentor's gradients, from `step_parts.gradient_multipliers`, or None."""
+        if self.classifier_multiplier == 1.0:
+            return None
+        return step_parts.gradient_multipliers(segmentor, self.classifier_multiplier,
+                                               last_layers=step_parts.LOGITS_ONLY)
 
 
 class Objective(step_parts.Method):
@@ -16,26 +95,40 @@ class Objective(step_parts.Method):
     Args:
       segmentor: see `step_parts.Method`.
       optimizer: of the segmentor, a tf.keras optimizer; built here.
-      l2_weight: weight decay on the segmentor's convolution kernels that are not depthwise, in
-        slim's sense (w / 2 times the sum of squares).
+      pixel_loss: `PixelLoss`.
       name: the method's.
 
     Attributes:
       multipliers: on the segmentor's gradients, from `step_parts.gradient_multipliers`, or None.
     """
 
-    def __init__(self, segmentor, optimizer, l2_weight, name):
+    def __init__(self, segmentor, optimizer, pixel_loss, name):
         super().__init__(segmentor, name=name)
         self.optimizer = optimizer
-        self.l2_weight = float(l2_weight)
-        self.multipliers = None
+        self.pixel_loss = pixel_loss
+        self.multipliers = pixel_loss.multipliers(segmentor)
         optimizer.build(segmentor.trainable_variables)
+
+    def phase_optimizer(self, phase):
+        """The segmentor's optimizer, unless a method says otherwise."""
+        del phase
+        return self.optimizer
+
+    @property
+    def identity(self):
+        """dict, JSON-able: the settings that the result depends on."""
+        return {'pixel_loss': dataclasses.asdict(self.pixel_loss)}
+
+    @property
+    def about(self):
+        """A few words for a reader: what tells this run of the method from others; '' for none."""
+        return ''
 
     # --- what a method defines ------------------------------------------------------------
 
     def cross_entropy(self, logits, batch, seed):
         """L_ce: a replica's share of the pixel-wise loss, float32 scalar."""
-        raise NotImplementedError('a method has a pixel-wise loss')
+        return self.pixel_loss.cross_entropy(logits, batch['label'], seed)
 
     def terms(self, batch, logits, seed, **scalars):
         """The further terms.
@@ -60,10 +153,11 @@ class Objective(step_parts.Method):
 
     def decay(self):
         """A replica's share of the weight decay."""
-        if not self.l2_weight:
+        weight = self.pixel_loss.l2_weight
+        if not weight:
             return 0.0
         replicas = tf.distribute.get_replica_context().num_replicas_in_sync
-        return step_parts.l2_loss(segmentors.decayed_kernels(self.segmentor), self.l2_weight) / replicas
+        return step_parts.l2_loss(segmentors.decayed_kernels(self.segmentor), weight) / replicas
 
     def segmentor_step(self, batch, seed, **scalars):
         """One step of the segmentor on the whole objective.
@@ -79,25 +173,36 @@ class Objective(step_parts.Method):
         return self._descend(batch, seed, lambda logits: self.terms(batch, logits, seed, **scalars))
 
     def cross_entropy_step(self, batch, seed, **scalars):
-        """The control's step: the same without the further terms; `scalars` are not looked at."""
+        """One step without the further terms, the control's; `scalars` are not looked at."""
         del scalars
         return self._descend(batch, seed, lambda logits: ({}, {}))
 
-    def _descend(self, batch, seed, terms):
+    def _descend(self, batch, seed, terms, also=lambda: (), cross_entropy=None):
+        """One step of the segmentor.
+
+        Args:
+          batch, seed: see `segmentor_step`.
+          terms: function(logits) -> as `terms`.
+          also: function(), called between gradient and update; it moves other networks by gradients
+            that `terms` has taken, and returns their variables.
+          cross_entropy: in the place of `cross_entropy`, or None.
+        """
         variables = self.segmentor.trainable_variables
         with tf.GradientTape() as tape:
             logits = self.logits(batch, seed)
-            ce = self.cross_entropy(logits, batch, seed)
+            ce = (cross_entropy or self.cross_entropy)(logits, batch, seed)
             found, logged = terms(logits)
             loss = ce
             for weight, share in found.values():
                 loss += weight * share
             loss += self.decay()
-        step_parts.apply_gradients(self.optimizer, tape.gradient(loss, variables), variables,
-                             self.multipliers)
+        gradients = tape.gradient(loss, variables)
+        others = also()
+        step_parts.apply_gradients(self.optimizer, gradients, variables, self.multipliers)
         return step_parts.globally({
             'loss/ce': ce, **{f'loss/{name}': share for name, (_, share) in found.items()},
-            'loss/total': loss, **logged, 'weights/norm': step_parts.weights_norm(variables)})
+            'loss/total': loss, **logged,
+            'weights/norm': step_parts.weights_norm([*variables, *others])})
 
     def gradient_balance(self, batch, seed):
         """Norms and cosines of each further term's gradient and CE's, weights left out.
@@ -111,6 +216,27 @@ class Objective(step_parts.Method):
             terms, _ = self.terms(batch, logits, seed)
         found = {}
         for term, (_, loss) in terms.items():
-            balance = step_parts.gradient_balance(tape, ce, loss, self.segmentor.trainable_variables)
+            balance = step_parts.gradient_balance(tape, ce, loss,
+                                                  self.segmentor.trainable_variables)
             found.update({name.replace('adv', term): value for name, value in balance.items()})
         return found
+
+
+class Control(Objective):
+    """The control of every method: the segmentor on L_ce and weight decay alone."""
+
+    default_phase = 'cross_entropy'
+    compares_gradients = False
+    batch_needs = step_parts.BatchNeeds()
+
+    def __init__(self, segmentor, optimizer, pixel_loss):
+        super().__init__(segmentor, optimizer, pixel_loss, 'control')
+
+    @property
+    def phases(self):
+        """dict: 'cross_entropy'."""
+        return {'cross_entropy': self.cross_entropy_step}
+
+    def terms(self, batch, logits, seed, **scalars):
+        """None."""
+        return {}, {}

@@ -5,6 +5,8 @@ by a normaliser that was all-reduced first, and the optimizer sums the shares' g
 step over shards of 3 and 2 examples equals the step over 5 on one device.
 """
 import contextlib
+import dataclasses
+from typing import Optional
 
 import tensorflow as tf
 
@@ -40,11 +42,25 @@ def globally(scalars):
     return dict(zip(names, tf.unstack(total, num=len(names))))
 
 
+@dataclasses.dataclass(frozen=True)
+class BatchNeeds:
+    """What a method asks of its batches beyond images and labels.
+
+    Attributes:
+      independent_ground_truth: whether the discriminator's truths are of other labelled images,
+        shuffled and cropped by themselves ('truth' in the batch, see data/mixed.py).
+      unlabelled_batch_size: unlabelled images of a step that takes some; None for as many as
+        labelled ones.
+    """
+    independent_ground_truth: bool = False
+    unlabelled_batch_size: Optional[int] = None
+
+
 class Method(tf.keras.Model):
     """A segmentor, its adversaries and the steps that train them.
 
     Subclasses define `phases`: a dict from phase name to step. A step takes (batch, seed,
-    **tensors) with batch as in DESIGN.md ("Batch"), seed int32[2] for stateless dropout, and
+    **tensors) with batch as in WORKSPACE.md ("Batch"), seed int32[2] for stateless dropout, and
     returns a dict of global float32 scalars under the project's common names (`loss/ce`,
     `loss/adv`, ...).
 
@@ -54,6 +70,7 @@ class Method(tf.keras.Model):
     """
 
     default_phase = 'segmentor'
+    step_name = 'segmentor_step'  # what counts its own steps in metrics.jsonl
 
     def __init__(self, segmentor, name=None):
         super().__init__(name=name)
@@ -77,6 +94,18 @@ class Method(tf.keras.Model):
                          tf.cast(self.phase_optimizer(self.default_phase).iterations, tf.int32)])
         return self.phases[self.default_phase](batch, seed)
 
+    def example_fields(self, batch):
+        """What the steps read beyond images and labels, for a batch that no run has made.
+
+        Args:
+          batch: see `phases`.
+
+        Returns:
+          dict of arrays; {} for most methods.
+        """
+        del batch
+        return {}
+
     @property
     def state(self):
         """dict: name -> network or optimizer: what is written down so that a run can go on."""
@@ -85,6 +114,11 @@ class Method(tf.keras.Model):
     def phase_optimizer(self, phase):
         """The optimizer that a phase's step applies."""
         raise NotImplementedError(f'no optimizer is named for the phase {phase}')
+
+
+def examples(tensor):
+    """float32 scalar: examples of the global batch; at least 1, for an empty shard."""
+    return tf.maximum(global_sum(tf.cast(tf.shape(tensor)[0], tf.float32)), 1.0)
 
 
 def upsampled(logits, labels):
@@ -100,7 +134,7 @@ def pixel_loss(logits, labels, reduction='mean', pixel_weights=None, upsample=Tr
       logits: float32 [b, h', w', C], at the segmentor's own resolution.
       labels: int32 [b, h, w], 255 = ignore.
       reduction: 'mean' divides by the valid pixels of the global batch (official DeepLab code);
-        'sum' is the sum over pixels and pictures, as LoAd eq. 3 and Luc eq. 1 print it.
+        'sum' is the sum over pixels and images, as LoAd eq. 3 and Luc eq. 1 print it.
       pixel_weights: float32 [b, h, w] or None; the normaliser stays the count of valid pixels.
       upsample: True brings the logits to the labels' size; False the labels (and weights) to the
         logits' (official `upsample_logits`).

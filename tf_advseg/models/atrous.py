@@ -2,8 +2,8 @@
 
 TensorFlow's CPU kernels for the gradients of a dilated Conv2D are oneDNN's, for float32; without
 them it raises "Current CPU implementations do not yet support dilation rates larger than 1". An
-atrous convolution with rate r is r * r plain ones, each over every r-th row and column (Chen et al.,
-TPAMI 2018, section 3.1), and that is how `tf.nn.convolution` has it.
+atrous convolution with rate r is r * r plain ones, each over every r-th row and column (Chen et
+al., TPAMI 2018, section 3.1), and that is how `tf.nn.convolution` has it.
 """
 import tensorflow as tf
 

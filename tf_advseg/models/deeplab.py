@@ -111,11 +111,11 @@ class DeepLab(tf.keras.Model):
         self.built = True
 
     def build(self, input_shape=None):
-        """Nothing to do: the variables exist from the start, for any picture size."""
+        """Nothing to do: the variables exist from the start, for any image size."""
         self.built = True
 
     def call(self, image, training=False, dropout_seed=None):
-        """Logits of a batch of pictures.
+        """Logits of a batch of images.
 
         Args:
           image: [B, h, w, 3] RGB in 0..255, float32 or uint8, of any size.
@@ -145,7 +145,7 @@ class DeepLab(tf.keras.Model):
         """Average over the window that the crop size gives, VALID, at every place it fits.
 
         Without a crop size, or where the map is smaller than the window, it is the mean over the
-        whole map: [B, 1, 1, C]. So a picture of the crop's size has one mean, a larger one a
+        whole map: [B, 1, 1, C]. So an image of the crop's size has one mean, a larger one a
         smooth field of local means, as in the official code.
         """
         def mean():
@@ -243,7 +243,7 @@ def deeplab_resnet(num_classes, variant='resnet_v1_101_beta', output_stride=16,
     (1, 1, 1) without it.
 
     The beta variants (three 3x3 convolutions for the 7x7 one) take x * 2 / 255 - 1, the plain
-    ones the picture minus the mean colour of ImageNet.
+    ones the image minus the mean colour of ImageNet.
 
     Args:
       num_classes: int, at least 1.

@@ -61,11 +61,11 @@ class DeepLabV2(tf.keras.Model):
         self.built = True
 
     def build(self, input_shape=None):
-        """Nothing to do: the variables exist from the start, for any picture size."""
+        """Nothing to do: the variables exist from the start, for any image size."""
         self.built = True
 
     def call(self, image, training=False, dropout_seed=None):
-        """Logits of a batch of pictures.
+        """Logits of a batch of images.
 
         Args:
           image: [B, h, w, 3] RGB in 0..255, float32 or uint8, of any size.

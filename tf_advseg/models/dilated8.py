@@ -3,7 +3,7 @@
 Luc et al. (2016), section 3.2, fine-tune the network that Yu & Koltun published for VOC. Its
 context module is their "large" one (42, 42, 84, 168, 336, 672, 672, 21 channels), hence the
 default, and is zero-padded by 33 once, before its first layer. The scopes are that network's.
-Its padding of the picture differs: see `vgg`.
+Its padding of the image differs: see `vgg`.
 """
 import gin
 import numpy as np
@@ -123,11 +123,11 @@ class Dilated8(tf.keras.Model):
         self.built = True
 
     def build(self, input_shape=None):
-        """Nothing to do: the variables exist from the start, for any picture size."""
+        """Nothing to do: the variables exist from the start, for any image size."""
         self.built = True
 
     def call(self, image, training=False, dropout_seed=None):
-        """Logits of a batch of pictures.
+        """Logits of a batch of images.
 
         Args:
           image: [B, h, w, 3] RGB in 0..255, float32 or uint8, of any size.

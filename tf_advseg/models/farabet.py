@@ -1,6 +1,6 @@
 """The multi-scale network of Farabet et al. (TPAMI 2013), as Luc et al. use it on Stanford.
 
-Luc et al. (2016), section 3.2, cite it, train it patch-wise from scratch, and feed it RGB pictures
+Luc et al. (2016), section 3.2, cite it, train it patch-wise from scratch, and feed it RGB images
 under local contrast normalisation (their supplement); Farabet et al. take YUV.
 
 Of Farabet et al. we had no text: what is attributed to them here is written from memory of it and
@@ -11,9 +11,9 @@ the coarsest scale); the coarser scales' maps enlarged to the finest and joined;
 each pixel with 1024 hidden units. A filter of the second layer sees 8 of the 16 maps, one of the
 third 32 of the 64, drawn at random; with YUV, 10 of the first 16 see Y and 6 see U and V.
 
-Ours entirely is `input_stride` 2, for machines without a GPU: the network first halves the picture
+Ours entirely is `input_stride` 2, for machines without a GPU: the network first halves the image
 (as the pyramid halves it) and is then the same network, with the same weights, on a quarter of the
-pixels, with maps and logits at stride 8 of the picture that was given.
+pixels, with maps and logits at stride 8 of the image that was given.
 
 Chosen here: SAME padding; pooling in steps of two, so maps are at stride 4 of the finest scale and
 logits are too; tanh in the hidden layer; align-corners enlargement; the pyramid's 5-tap filter
@@ -36,7 +36,7 @@ FILTER = 7
 STAGES = ((16, None), (64, 8), (256, 32))
 LUMINANCE_FILTERS = 10
 COLOURS = ('rgb', 'yuv')
-LOGITS_STRIDE = 4  # of the picture that the first convolution sees
+LOGITS_STRIDE = 4  # of the image that the first convolution sees
 INPUT_STRIDES = (1, 2)
 PYRAMID_KERNEL = np.float32([1, 4, 6, 4, 1]) / 16
 
@@ -68,11 +68,11 @@ class ScaleInvariantFeatures(tf.keras.layers.Layer):
       sparse: bool, whether filters see some of the maps only (see the module).
       seed: int.
       contrast_floor: see `local_contrast.normalise`.
-      input_stride: 1, or 2 to halve the picture before anything else (see the module).
+      input_stride: 1, or 2 to halve the image before anything else (see the module).
 
     Attributes:
       channels: 768, of what comes out.
-      output_stride: 4 or 8, of what comes out in pixels of the picture given.
+      output_stride: 4 or 8, of what comes out in pixels of the image given.
     """
 
     def __init__(self, colour='rgb', sparse=True, seed=0,
@@ -136,7 +136,7 @@ class Classifier(tf.keras.layers.Layer):
 
 
 class Farabet(tf.keras.Model):
-    """The segmentor; the parts are `backbone` and `logits` (`Classifier`), whole pictures in.
+    """The segmentor; the parts are `backbone` and `logits` (`Classifier`), whole images in.
 
     Args:
       backbone: `ScaleInvariantFeatures`.
@@ -155,11 +155,11 @@ class Farabet(tf.keras.Model):
         self.built = True
 
     def build(self, input_shape=None):
-        """Nothing to do: the variables exist from the start, for any picture size."""
+        """Nothing to do: the variables exist from the start, for any image size."""
         self.built = True
 
     def call(self, image, training=False, dropout_seed=None):
-        """Logits of a batch of pictures.
+        """Logits of a batch of images.
 
         Args:
           image: [B, h, w, 3] RGB in 0..255, float32 or uint8, of any size.
@@ -185,7 +185,7 @@ def halved(x):
 
 
 def pyramid(x, scales):
-    """Laplacian pyramid: what each halving loses, and the last, coarsest picture.
+    """Laplacian pyramid: what each halving loses, and the last, coarsest image.
 
     Args:
       x: float32 [B, h, w, C].
@@ -215,8 +215,8 @@ def farabet(num_classes, colour='rgb', hidden=1024, sparse=True, crop_size=None,
       crop_size: int, (height, width) or None; see `Farabet`.
       seed: int, for the initial values.
       contrast_floor: grey levels; a smaller local deviation is not divided by. None is the mean of
-        each picture's own deviations (Jarrett et al.), padding included.
-      input_stride: 1, as published, with logits at stride 4; 2: the network halves the picture
+        each image's own deviations (Jarrett et al.), padding included.
+      input_stride: 1, as published, with logits at stride 4; 2: the network halves the image
         first, with logits at stride 8 and a quarter of the arithmetic. The weights are of the same
         shapes, and contrast is normalised after the halving, over 15x15 pixels of what is left.
 

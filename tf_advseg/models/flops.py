@@ -1,4 +1,4 @@
-"""Floating-point operations of a network at a picture's size, counted on its convolutions."""
+"""Floating-point operations of a network at an image's size, counted on its convolutions."""
 import collections
 
 import tensorflow as tf
@@ -21,8 +21,8 @@ def per_convolution(segmentor, size, batch=1):
 
     Args:
       segmentor: a network of `layers.Convolution`s; nothing is computed with it.
-      size: (height, width) of the picture in pixels.
-      batch: pictures.
+      size: (height, width) of the image in pixels.
+      batch: images.
 
     Returns:
       list of `Cost`, in the order of the calls; a layer that is called thrice is there thrice.

@@ -81,7 +81,7 @@ class InferenceNetwork:
     Args:
       segmentor: see `models.segmentor`.
       tuned: False folds only, and keeps the ops that converters know.
-      exact_sizes: all pictures' sides are k * output_stride + 1.
+      exact_sizes: all images' sides are k * output_stride + 1.
     """
 
     def __init__(self, segmentor, tuned=True, exact_sizes=False):
@@ -301,7 +301,7 @@ def _split(x, rate):
 
 
 def upsampled(logits, size):
-    """Logits at a picture's size, with classes that never win up to a multiple of `LANES`.
+    """Logits at an image's size, with classes that never win up to a multiple of `LANES`.
 
     Args:
       logits: float32 [B, h', w', C].

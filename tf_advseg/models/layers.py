@@ -1,4 +1,4 @@
-"""Layers of the segmentors: convolution with batch norm, seeded dropout, picture normalisation.
+"""Layers of the segmentors: convolution with batch norm, seeded dropout, image normalisation.
 
 Every convolution and batch norm knows the scope it has in the official checkpoints (`.scope`), so
 that weights are mapped by rule (`official_variables`) and initialised from it (`derived_seed`).
@@ -206,7 +206,7 @@ class Convolution(tf.keras.layers.Layer):
       filters: int; None makes a depthwise convolution.
       kernel_size, stride, rate: int; stride and rate not both above 1.
       padding: SAME; FIXED, which pads (kernel_size - 1) // 2 zeros on every side whatever the
-        picture's size before a stride above 1 (slim's conv2d_same: Xception, ResNet); VALID.
+        image's size before a stride above 1 (slim's conv2d_same: Xception, ResNet); VALID.
       norm: `Norm`, or None for a bias.
       activation: None, 'relu' or 'relu6'.
       stddev: of the truncated normal that initialises the kernel; None is Glorot uniform.

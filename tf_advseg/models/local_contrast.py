@@ -2,18 +2,18 @@
 
 v = x - blur(x);  y = v / max(c, sqrt(blur(v^2))), blur a Gaussian window. Farabet et al. (TPAMI
 2013) make each 15x15 patch of each channel of zero mean and unit variance; Luc et al. (2016) feed
-pictures so treated to segmentor and adversary. The window's shape (a deviation of a quarter of its
-side, as in Torch) is chosen here. At the borders, the window is what lies inside the picture.
+images so treated to segmentor and discriminator. The window's shape (a deviation of a quarter of
+its side, as in Torch) is chosen here. At the borders, the window is what lies inside the image.
 """
 import numpy as np
 import tensorflow as tf
 
 WINDOW = 15
-# In grey levels of 0..255: a constant picture has nothing but rounding in it, and keeps it small.
+# In grey levels of 0..255: a constant image has nothing but rounding in it, and keeps it small.
 SMALLEST = 0.1
 TINY = 1e-12
-# The mean local deviation of Stanford Background pictures, in grey levels (every fifteenth of them:
-# 17.1). As a floor it does not move with how much padding stands beside a picture.
+# The mean local deviation of Stanford Background images, in grey levels (every fifteenth of them:
+# 17.1). As a floor it does not move with how much padding stands beside an image.
 MEAN_DEVIATION = 17.0
 
 
@@ -21,14 +21,14 @@ def normalise(x, window=WINDOW, floor=None):
     """Subtracts the local mean and divides by the local standard deviation.
 
     Args:
-      x: float32 [B, h, w, C], pictures in 0..255.
+      x: float32 [B, h, w, C], images in 0..255.
       window: odd int, side of the Gaussian window in pixels.
       floor: c, the smallest deviation divided by, in units of x. None is Jarrett et al.'s: for
-        each picture and channel the mean of its local deviations, so that flat regions are not
-        blown up; padding is then a part of the picture and moves it.
+        each image and channel the mean of its local deviations, so that flat regions are not
+        blown up; padding is then a part of the image and moves it.
 
     Returns:
-      float32 [B, h, w, C]; 0, but for rounding, where a picture is constant.
+      float32 [B, h, w, C]; 0, but for rounding, where an image is constant.
     """
     kernel = gaussian(window)
     centred = x - blurred(x, kernel)
@@ -47,7 +47,7 @@ def gaussian(window):
 
 
 def blurred(x, kernel):
-    """Weighted local mean by a separable odd kernel; outside the picture nothing has weight.
+    """Weighted local mean by a separable odd kernel; outside the image nothing has weight.
 
     Args:
       x: float32 [B, h, w, C].

@@ -2,7 +2,7 @@
 
 `tf.image.resize` has no align_corners (it samples at half-pixel centres), which shifts every
 prediction of the published weights; hence the raw ops (their compat.v1 names print a deprecation
-warning). `data.official_preprocessing.resized_map`, in a room below, resizes pictures and labels by
+warning). `data.official_preprocessing.resized_map`, in a room below, resizes images and labels by
 the same ops.
 """
 import tensorflow as tf

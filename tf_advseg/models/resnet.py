@@ -10,7 +10,7 @@
 
 Past the output stride, strides turn into atrous rates: a convolution that would have strided keeps
 the rate so far, those behind it dilate. So what comes out at stride 8 is, at every fourth place,
-what comes out at stride 32, to the borders and for every picture size.
+what comes out at stride 32, to the borders and for every image size.
 
 Kernels start as slim's variance scaling (fan in, factor 2, truncated); official weight decay for
 these networks is 1e-4 in slim's sense (wd * sum(w^2) / 2).
@@ -164,7 +164,7 @@ class ResNet(tf.keras.layers.Layer):
         slim pads as SAME does: nothing at the top of an even side. The other layouts pad one pixel
         everywhere, as caffe and Keras do. PyTorch's `ceil_mode`, which Hung et al. use, agrees on
         odd sides (their 321 -> 161 -> 81) and adds a row and a column on even ones; not here, so
-        that every picture keeps the segmentor's contract.
+        that every image keeps the segmentor's contract.
         """
         if self.slim:
             return tf.nn.max_pool2d(x, 3, 2, 'SAME')

@@ -60,7 +60,7 @@ def as_segmentor(model, num_classes=None, logits_stride=None, normalise=None, pi
                  fine_tune_batch_norm=False):
     """Makes any Keras model that gives per-pixel logits a segmentor.
 
-    The model is run once, on a grey picture of 65x65 (or of its own fixed input size), to build it
+    The model is run once, on a grey image of 65x65 (or of its own fixed input size), to build it
     and to read its classes and stride. Where its maps are not of (size-1)//s+1 (VALID padding,
     say) they are brought there by the one bilinear resize.
 
@@ -99,7 +99,7 @@ def as_segmentor(model, num_classes=None, logits_stride=None, normalise=None, pi
     try:
         logits = segmentor.raw_logits(tf.fill([1, height, width, 3], 127.5))
     except (ValueError, TypeError, tf.errors.InvalidArgumentError) as error:
-        raise UserError(f'as_segmentor: {model.name} does not take a picture '
+        raise UserError(f'as_segmentor: {model.name} does not take an image '
                         f'[1, {height}, {width}, 3]: {_first_line(error)}') from error
     segmentor.num_classes = int(logits.shape[-1])
     if num_classes not in (None, segmentor.num_classes):
@@ -159,11 +159,11 @@ def decayed_kernels(segmentor):
 
 
 def padding_colour(segmentor):
-    """What pictures are padded with for a network: three numbers.
+    """What images are padded with for a network: three numbers.
 
     The mean colour where the first layer is `layers.MeanSubtraction` (official plain ResNets, those
     from caffe), so that padding is 0 behind it; (127.5,) * 3 for every other network, whatever a
-    foreign one does to its pictures.
+    foreign one does to its images.
     """
     normalisation = getattr(segmentor, 'normalisation', None)
     if normalisation is None:

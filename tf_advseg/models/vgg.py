@@ -3,8 +3,8 @@
 The last two poolings are left out, and what follows each is dilated by two more: conv5 by 2, fc6,
 as a 7x7 convolution, by 4. So the weights of the classifier fit, and maps are at stride 8.
 
-The published network pads the picture by 186 reflected pixels and convolves VALID. Here every
-convolution and pooling is SAME: a picture of any size gives maps of (size-1)//8+1, as a segmentor
+The published network pads the image by 186 reflected pixels and convolves VALID. Here every
+convolution and pooling is SAME: an image of any size gives maps of (size-1)//8+1, as a segmentor
 must; inside, the function is the same, and up to conv4_3 it is `tf.keras.applications.VGG16`.
 """
 import math

@@ -1,11 +1,11 @@
-"""Two models on the same pictures: differences with intervals, as a table and as a picture."""
+"""Two models on the same images: differences with intervals, as a table and as a chart."""
 from tf_advseg.reporting import curves
 from tf_advseg.reporting.tables import Cell, Table
 
-NOTE = ('The intervals are over pictures (paired bootstrap): how much the difference hangs on '
-        'which pictures the split holds. They say nothing of another training run; what '
-        'differs from seed to seed takes several runs of each (tools/sweep.py). With few pictures '
-        'intervals are too narrow; below 10 pictures of a class none is given. By chance alone '
+NOTE = ('The intervals are over images (paired bootstrap): how much the difference depends on '
+        'which images the split holds. They say nothing of another training run; what '
+        'differs from seed to seed takes several runs of each (tools/sweep.py). With few images '
+        'intervals are too narrow; below 10 images of a class none is given. By chance alone '
         'about one class in twenty has a star.')
 
 
@@ -23,7 +23,7 @@ def interval_table(found, first, second, digits=2):
       digits: decimals.
 
     Returns:
-      A Table: classes, then mIoU; each with the number of pictures that it rests on. The last
+      A Table: classes, then mIoU; each with the number of images that it rests on. The last
       column is a star where the interval leaves out 0.
     """
     level = f'{100 * found["level"]:g} %'
@@ -35,8 +35,8 @@ def interval_table(found, first, second, digits=2):
                      *(Cell(value, gain=True) for value in values),
                      Cell('*' if leaves_out_zero(figure) else '')))
     title = (f'IoU of {first} minus {second}, percentage points, with {level} intervals over '
-             f'{found["pictures"]} pictures')
-    return Table(('class', 'pictures', 'difference', 'from', 'to', 'not 0'), tuple(rows), title,
+             f'{found["pictures"]} images')
+    return Table(('class', 'images', 'difference', 'from', 'to', 'not 0'), tuple(rows), title,
                  digits, (len(rows) - 1,))
 
 
@@ -46,7 +46,7 @@ def leaves_out_zero(figure):
 
 
 def interval_figure(found, first, second):
-    """The table as a picture: a dot a class, its interval as a line, 0 marked; mIoU on top.
+    """The table as a chart: a dot a class, its interval as a line, 0 marked; mIoU on top.
 
     Args and result as `interval_table`; a matplotlib Figure.
     """

@@ -1,4 +1,4 @@
-"""A confusion matrix as a picture: what a class is taken for."""
+"""A confusion matrix as a chart: what a class is taken for."""
 import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 
@@ -22,7 +22,7 @@ def confusion_figure(matrix, class_names, title=''):
     Args:
       matrix: int [C, C], row = truth; or [C, C+1], whose last column is predictions of no class.
       class_names: C strings.
-      title: over the picture.
+      title: over the image.
 
     Returns:
       A matplotlib Figure. Rows of classes without a pixel are grey. Up to 24 classes have numbers

@@ -1,4 +1,4 @@
-"""Contact sheets: many small pictures with their labels, to be looked over at a glance."""
+"""Contact sheets: many small images with their labels, to be looked over at a glance."""
 import dataclasses
 import io
 from typing import Any, Optional
@@ -14,13 +14,13 @@ _GAP, _LINE, _TALLEST = 8, 18, 1.25
 
 @dataclasses.dataclass
 class Shown:
-    """One picture of a sheet.
+    """One image of a sheet.
 
     Attributes:
       caption: a few words under it.
       image: uint8 [H, W, 3].
-      label: uint8 [H, W] of train ids (255 = ignore); None shows the picture alone.
-      only: the train id that is to stand out; None shows the picture beside the whole label.
+      label: uint8 [H, W] of train ids (255 = ignore); None shows the image alone.
+      only: the train id that is to stand out; None shows the image beside the whole label.
     """
     caption: str
     image: Any
@@ -29,20 +29,20 @@ class Shown:
 
 
 def contact_sheet(shown, palette, columns=6, width=160):
-    """Rows of small pictures.
+    """Rows of small images.
 
     Args:
-      shown: sequence of Shown. One with a label and without `only` takes two places, picture and
+      shown: sequence of Shown. One with a label and without `only` takes two places, image and
         overlay, in which ignored pixels are black.
       palette: (r, g, b) per class.
       columns: places in a row, at least 2.
       width: of a place, in pixels.
 
     Returns:
-      uint8 [height, columns * (width + 8) + 8, 3]; ValueError for no picture or too few columns.
+      uint8 [height, columns * (width + 8) + 8, 3]; ValueError for no image or too few columns.
     """
     if not shown or columns < 2:
-        raise ValueError(f'{len(shown)} pictures in {columns} columns, expected 1 and 2 at least')
+        raise ValueError(f'{len(shown)} images in {columns} columns, expected 1 and 2 at least')
     rows, used = [[]], 0
     for one in shown:
         views = _views(one, palette, width)
@@ -76,7 +76,7 @@ def encode_jpeg(image):
 
 
 def stand_out(image, label, class_id, colour):
-    """The picture with one class tinted in its colour, everything else pale grey.
+    """The image with one class tinted in its colour, everything else pale grey.
 
     Args:
       image: uint8 [H, W, 3].
@@ -95,7 +95,7 @@ def stand_out(image, label, class_id, colour):
 
 
 def _views(one, palette, width):
-    """A list of the Pillow pictures that show `one`: one or two."""
+    """A list of the Pillow images that show `one`: one or two."""
     height, wide = np.shape(one.image)[:2]
     scale = min(width / wide, _TALLEST * width / height)
     size = max(1, round(wide * scale)), max(1, round(height * scale))
@@ -111,7 +111,7 @@ def _views(one, palette, width):
 
 
 def _framed(image):
-    """A Pillow picture with a thin grey frame, so that a white one has an end."""
+    """A Pillow image with a thin grey frame, so that a white one has an end."""
     picture = Image.fromarray(image)
     ImageDraw.Draw(picture).rectangle((0, 0, picture.width - 1, picture.height - 1),
                                       outline=_FRAME)

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
 PEAK, END, CONTROL, QUIET = '#1b7f4b', '#b5402f', '#8a8f98', '#5b6470'
-_BAND = 20         # columns of the buffer's picture in one line
+_BAND = 20         # columns of the buffer's image in one line
 _CYCLES = ('#2f6db5', '#5d9bd8')        # neighbouring cycles alternate
 
 
@@ -192,7 +192,7 @@ def _mark(axes, cycles, position, labels, size):
 
 
 def _named_peaks(cycles, position):
-    """Numbers of the cycles whose peak is named: the last, and those not too near to a later one."""
+    """Numbers of the cycles whose peak is named: the last, and those not too near a later one."""
     span = max([position(c, step) for c in cycles for step in c.steps], default=0)
     kept = {}
     for cycle in reversed([c for c in cycles if c.peak]):

@@ -2,8 +2,8 @@
 
 A run that averages its weights (Durall et al. 2019, section 3.4) shows every model twice. Averaged
 weights of a method against the last ones of a control would give the method what averaging does
-without any adversary (the paper's own "+1.0"). So the method stands against the control of its own
-kind, and averaging against the same training without it.
+without any discriminator (the paper's own "+1.0"). So the method stands against the control of its
+own kind, and averaging against the same training without it.
 """
 AVERAGED = ' + SWA'  # what a model's name ends with where its weights are averages over training
 

@@ -13,9 +13,9 @@ def measure_tables(models):
         'instances' (results of the measures of evaluation.measures), and has 'picture_miou'.
 
     Returns:
-      list of Tables: the mean over pictures, then one for each measure that is there.
+      list of Tables: the mean over images, then one for each measure that is there.
     """
-    made = [_table(models, 'mean over pictures', _over_pictures)]
+    made = [_table(models, 'mean over images', _over_pictures)]
     for name, (title, rows) in _MEASURES.items():
         if all(name in summary for summary in models.values()):
             results = {model: summary[name] for model, summary in models.items()}
@@ -43,15 +43,15 @@ def _warning(name, results):
     if name != 'boundary':
         return ''
     tolerance = next(iter(results.values()))['tolerance']
-    told = f', within {100 * tolerance["theta"]:.2g} % of a picture\'s diagonal'
+    told = f', within {100 * tolerance["theta"]:.2g} % of an image\'s diagonal'
     if tolerance['theta'] > LARGEST_TOLERANCE:
         told += (f'; warning: the smallest diagonal of the split is '
                  f'{tolerance["smallest_diagonal"]:.0f} px, so that nearly any boundary is near '
-                 'enough: leave such pictures out')
+                 'enough: leave such images out')
     shares = [result.get('without_boundary') or 0.0 for result in results.values()]
     if max(shares) <= 0.5:
         return told
-    return (f'{told}; warning: {100 * max(shares):.0f} % of the true classes of pictures show no '
+    return (f'{told}; warning: {100 * max(shares):.0f} % of the true classes of images show no '
             'boundary (ignored pixels hide it), so BF tells little: on PASCAL VOC use val_sbd')
 
 
@@ -62,17 +62,17 @@ def _percent(value):
 def _over_pictures(summary):
     if 'picture_miou' not in summary:
         return
-    yield 'mIoU of a picture, mean (Durall, eq. 8)', _percent(summary['picture_miou'])
+    yield 'mIoU of an image, mean (Durall, eq. 8)', _percent(summary['picture_miou'])
     yield 'its standard deviation', _percent(summary['picture_miou_std'])
     yield 'matching pixels, eq. 8 literally', _percent(summary['picture_miou_pixels'])
 
 
 def _boundary(result):
-    yield 'BF, mean over pictures', _percent(result['mean'])
+    yield 'BF, mean over images', _percent(result['mean'])
     yield 'its standard deviation', _percent(result['std'])
     yield 'precision', _percent(result['precision'])
     yield 'recall', _percent(result['recall'])
-    yield 'scored classes of pictures (a number)', str(result['scored'])
+    yield 'scored classes of images (a number)', str(result['scored'])
     yield 'true ones without a boundary', _percent(result['without_boundary'])
     for name, value in result['class_f'].items():
         yield ('F', name), _percent(value)
@@ -84,10 +84,10 @@ def _trimap(result):
 
 
 def _components(result):
-    per_picture = {'truth': 'components in the truth, a picture',
-                   'predicted': 'components predicted, a picture',
-                   'missed': 'missed, a picture', 'spurious': 'spurious, a picture',
-                   'difference': 'difference of the numbers, a picture'}
+    per_picture = {'truth': 'components in the truth, an image',
+                   'predicted': 'components predicted, an image',
+                   'missed': 'missed, an image', 'spurious': 'spurious, an image',
+                   'difference': 'difference of the numbers, an image'}
     for kind, name in per_picture.items():
         yield name, result[kind]['per_picture']
     yield 'missed, % of the truth\'s', _percent(result['missed_share'])

@@ -1,4 +1,4 @@
-"""Pictures of label maps: palette PNGs, overlays, and rows of masks as in LoAd Figs 4-7."""
+"""Images of label maps: palette PNGs, overlays, and rows of masks as in LoAd Figs 4-7."""
 import io
 
 import matplotlib
@@ -40,10 +40,10 @@ def colourise(ids, palette, ignore_label=IGNORE):
 
 
 def overlay(image, ids, palette, alpha=0.5, ignore_label=IGNORE):
-    """The picture under its coloured map: uint8 [H, W, 3]; ignored pixels show the picture."""
+    """The image under its coloured map: uint8 [H, W, 3]; ignored pixels show the image."""
     image, colours = np.asarray(image, np.float64), colourise(ids, palette, ignore_label)
     if image.shape != colours.shape:
-        raise ValueError(f'a picture of shape {image.shape} under a map of {colours.shape[:2]}')
+        raise ValueError(f'an image of shape {image.shape} under a map of {colours.shape[:2]}')
     weight = np.where(np.asarray(ids) == ignore_label, 0.0, alpha)[..., None]
     return np.clip(image * (1.0 - weight) + colours * weight + 0.5, 0, 255).astype(np.uint8)
 
@@ -88,7 +88,7 @@ def fit(draw, text, font, width):
 
 
 def mask_row(image, truth, masks, blank_ignored=True):
-    """One row of a panel: (picture, truth, mask, mask, …), for panel_grid.
+    """One row of a panel: (image, truth, mask, mask, …), for panel_grid.
 
     Args:
       image: uint8 [H, W, 3].
@@ -106,7 +106,7 @@ def mask_row(image, truth, masks, blank_ignored=True):
 
 
 def _cell(entry, palette, ignore_label, width, height):
-    """An entry of a row as a Pillow picture that fits into width x height."""
+    """An entry of a row as a Pillow image that fits into width x height."""
     if entry is None:
         return None
     entry = np.asarray(entry)
@@ -120,10 +120,10 @@ def _cell(entry, palette, ignore_label, width, height):
 
 def panel_grid(rows, titles, palette, class_names=None, captions=None, cell_width=200,
                ignore_label=IGNORE):
-    """Rows of pictures and masks side by side, with column titles and a legend.
+    """Rows of images and masks side by side, with column titles and a legend.
 
     Args:
-      rows: sequence of rows as mask_row gives them: entries are uint8 [H, W, 3] (a picture),
+      rows: sequence of rows as mask_row gives them: entries are uint8 [H, W, 3] (an image),
         [H, W] (ids, coloured) or None (drawn as an empty cell). Rows may differ in size.
       titles: one per column.
       palette: sequence of (r, g, b), one per class.
@@ -188,7 +188,7 @@ def legend(class_names, palette, width, unlabelled=True):
       unlabelled: puts a black swatch for unlabelled pixels behind them.
 
     Returns:
-      A Pillow picture of this width.
+      A Pillow image of this width.
     """
     letters, swatch, step = font(12), 12, 22
     ruler = ImageDraw.Draw(Image.new('RGB', (1, 1)))

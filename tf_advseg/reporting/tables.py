@@ -165,18 +165,6 @@ def to_text(table):
     return '\n'.join(lines)
 
 
-def to_markdown(table):
-    """The table in GitHub's Markdown; totals in bold."""
-    def line(row):
-        return '| ' + ' | '.join(t.replace('|', r'\|').replace('\n', ' ') for t in row) + ' |'
-    texts = table.texts()
-    lines = [f'**{table.title}**', ''] if table.title else []
-    lines += [line(texts[0]), '|' + '|'.join([' --- '] + [' ---: '] * (len(texts[0]) - 1)) + '|']
-    for number, row in enumerate(texts[1:]):
-        lines.append(line([f'**{t}**' for t in row] if number in table.strong else row))
-    return '\n'.join(lines)
-
-
 def to_csv(table):
     """The table as CSV (RFC 4180), plain numbers with the table's decimals, missing ones empty."""
     stream = io.StringIO()

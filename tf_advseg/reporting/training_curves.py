@@ -6,7 +6,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from tf_advseg.reporting import curves
 
-# Shares of the adversary's predictions: what they are called, and their colour.
+# Shares of the discriminator's predictions: what they are called, and their colour.
 _SHARES = {'disc/acc_real': ('real taken for real', curves.PEAK),
            'disc/acc_fake': ('fake taken for fake', curves.END),
            'disc/fooled': ('fake taken for real, when the segmentor learns', '#2f6db5')}
@@ -118,14 +118,14 @@ def gradient_ratio_curve(metrics):
     """Norm of a term's gradient over that of the CE gradient, and their cosine where logged.
 
     Reads the keys grad_ratio/… and grad_cosine/… of any metrics line with a budget_step (LoAd) or,
-    where there is none, a generator_step (methods that alternate): of the adversarial term
+    where there is none, a segmentor_step (methods that alternate): of the adversarial term
     (…/adv_ce) and, in Zhu et al.'s second phase, of the content term (…/content_ce). Returns a
     matplotlib Figure; the ratio's axis is logarithmic. Several terms get a legend.
     """
     figure, axes = curves.new_figure(9.0, 3.2)
     series = {}
     for line in metrics:
-        place = line.get('budget_step', line.get('generator_step'))
+        place = line.get('budget_step', line.get('segmentor_step'))
         for key, value in line.items():
             if key.startswith(('grad_ratio/', 'grad_cosine/')) and place is not None \
                     and curves.is_finite(value):
@@ -173,23 +173,23 @@ def _gradient_look(key):
     return _GRADIENTS.get(term, (term, *_GRADIENTS['adv_ce'][1:]))
 
 
-def adversary_curve(metrics, stage=None):
-    """The adversary of a method: its loss, and how often it is right.
+def discriminator_steps_curve(metrics, stage=None):
+    """The discriminator of a method: its loss, and how often it is right.
 
-    Above the adversary's loss (eq. 2 of Luc et al.) and below the share of truths (real) and of
+    Above the discriminator's loss (eq. 2 of Luc et al.) and below the share of truths (real) and of
     produced maps (fake) that it takes for what they are, in its own phase, and of produced maps
     that it takes for truth (fooled) in the segmentor's. Where a phase lasts for several logged
-    lines the curves are broken at its ends and the adversary's phases are tinted; where phases are
-    shorter, its pre-training is. Where one step moves both networks, lines have everything.
+    lines the curves are broken at its ends and the discriminator's phases are tinted; where phases
+    are shorter, its pre-training is. Where one step moves both networks, lines have everything.
 
     Args:
       metrics: lines of metrics.jsonl; those with `event` stage and a step are read: loss/disc,
-        disc/acc_real and disc/acc_fake of the adversary's phase, disc/fooled of the segmentor's
-        (or all of one line, which has a generator_step then).
+        disc/acc_real and disc/acc_fake of the discriminator's phase, disc/fooled of the segmentor's
+        (or all of one line, which has a segmentor_step then).
       stage: the stage's name; None reads every stage that has such lines.
 
     Returns:
-      matplotlib Figure; one with a note where no adversary was trained.
+      matplotlib Figure; one with a note where no discriminator was trained.
     """
     keys = ('loss/disc', *_SHARES)
     lines = sorted((m for m in metrics if m.get('event') == 'stage' and 'step' in m
@@ -197,7 +197,7 @@ def adversary_curve(metrics, stage=None):
                    key=lambda m: m['step'])
     figure, axes = curves.new_figure(9.0, 4.8)
     if not lines:
-        curves.write_note(axes, 'the adversary has not been trained yet')
+        curves.write_note(axes, 'the discriminator has not been trained yet')
         return figure
     axes.remove()
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(2, 3))
@@ -213,14 +213,14 @@ def adversary_curve(metrics, stage=None):
     for key, (name, colour) in _SHARES.items():
         if any(key in line for line in lines):
             _broken(below, blocks, slow, key, 100.0, {'color': colour, 'label': name})
-    above.set_ylabel('adversary\'s loss')
+    above.set_ylabel('discriminator\'s loss')
     above.set_ylim(bottom=0)
     below.set_ylabel('share of predictions (%)')
     below.set_ylim(-2, 102)
     below.axhline(50, color=curves.QUIET, linewidth=0.8, linestyle=':')
-    joint = any('loss/disc' in line and 'generator_step' in line for line in lines)
+    joint = any('loss/disc' in line and 'segmentor_step' in line for line in lines)
     below.set_xlabel('steps, of both networks at once' if joint else
-                     'steps, the segmentor\'s and the adversary\'s')
+                     'steps, the segmentor\'s and the discriminator\'s')
     below.legend(frameon=False, fontsize=8, ncols=3, loc='upper center',
                  bbox_to_anchor=(0.5, 1.16))
     for each in (above, below):
@@ -230,24 +230,24 @@ def adversary_curve(metrics, stage=None):
 
 
 def pretraining_steps(lines):
-    """How many steps the adversary took before the two networks began to take turns.
+    """How many steps the discriminator took before the two networks began to take turns.
 
-    Where they take turns, the adversary's steps less the segmentor's are as many as that, give or
-    take a block: the smallest such difference that the lines tell.
+    Where they take turns, the discriminator's steps less the segmentor's are as many as that, give
+    or take a block: the smallest such difference that the lines tell.
 
     Args:
-      lines: of metrics.jsonl of one stage; `step` counts both networks' steps and generator_step
+      lines: of metrics.jsonl of one stage; `step` counts both networks' steps and segmentor_step
         the segmentor's.
 
     Returns:
       int; 0 where the segmentor has no line.
     """
-    return max(0, min((line['step'] - 2 * line['generator_step'] for line in lines
-                       if 'step' in line and 'generator_step' in line), default=0))
+    return max(0, min((line['step'] - 2 * line['segmentor_step'] for line in lines
+                       if 'step' in line and 'segmentor_step' in line), default=0))
 
 
 def _blocks(lines):
-    """Lines in order -> [(is it the adversary's phase?, its lines)], neighbours of one phase."""
+    """Lines in order -> [(is it the discriminator's phase?, its lines)], neighbours of a phase."""
     blocks = []
     for line in lines:
         own = 'loss/disc' in line
@@ -258,7 +258,7 @@ def _blocks(lines):
 
 
 def _tint(axes, blocks):
-    """Shades the adversary's phases: from the last line before each to its own last."""
+    """Shades the discriminator's phases: from the last line before each to its own last."""
     end = None
     for own, lines in blocks:
         if own:
@@ -286,7 +286,7 @@ def segmentor_loss_curve(metrics, stage, control='control'):
     """Cross-entropy of the adversarial training and of its control, and the further terms.
 
     Args:
-      metrics: lines of metrics.jsonl; those with `event` stage, a generator_step and loss/ce are
+      metrics: lines of metrics.jsonl; those with `event` stage, a segmentor_step and loss/ce are
         read, and of `_TERMS` what is there.
       stage: the stage that trains adversarially.
       control: the stage that trains without, or None.
@@ -299,9 +299,9 @@ def segmentor_loss_curve(metrics, stage, control='control'):
     figure, axes = curves.new_figure(9.0, 3.4)
 
     def points(name, key):
-        found = sorted((m['generator_step'], m[key]) for m in metrics
+        found = sorted((m['segmentor_step'], m[key]) for m in metrics
                        if m.get('event') == 'stage' and m.get('stage') == name
-                       and 'generator_step' in m and curves.is_finite(m.get(key)))
+                       and 'segmentor_step' in m and curves.is_finite(m.get(key)))
         return [step for step, _ in found], [value for _, value in found]
 
     drawn = [(stage, 'loss/ce', axes, '#2f6db5', '-', 'cross-entropy'),

@@ -2,7 +2,6 @@
 import math
 
 from tf_advseg.data.records import record_set as record_sets
-from tf_advseg.evaluation import metrics as figures
 from tf_advseg.run import networks
 from tf_advseg.training import averaging
 
@@ -30,9 +29,9 @@ def save(context, segmentor, average, settings, folder, batches, **fields):
     before = None
     with average.swapped(segmentor):
         if settings.reestimates(segmentor):
-            before = holdout_miou(context, segmentor)
+            before = context.holdout_miou(segmentor)
             reestimate(context, segmentor, settings, batches)
-        after = holdout_miou(context, segmentor)
+        after = context.holdout_miou(segmentor)
         about = average.description()
         networks.save(folder, segmentor, context.description, context.data.spec, context.chief,
                       averaged=about, holdout_miou=after, holdout_miou_before_batch_norm=before,
@@ -59,11 +58,3 @@ def reestimate(context, segmentor, settings, batches):
     with record_sets.data_errors():
         averaging.reestimate_batch_norm(segmentor, batches.take(number), context.strategy)
     return True
-
-
-def holdout_miou(context, segmentor):
-    """mIoU on the hold-out, each picture padded as for the final scores; None without a label."""
-    if not context.data.holdout:
-        return None
-    counts = context.counts(segmentor, context.data.holdout)
-    return figures.plain(figures.mean_iou(counts, context.data.spec.absent))

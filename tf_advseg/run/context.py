@@ -48,17 +48,46 @@ class Context:
         return journal.Journal(path) if self.chief else SilentJournal()
 
     def board(self, name, panel=None):
-        """A `Board` below the run's tensorboard folder; on other workers one in a scratch folder."""
+        """A `Board` below the run's tensorboard folder; on other workers, in a scratch folder."""
         folder = self.run.tensorboard / name if self.chief else tempfile.mkdtemp()
         return Board(folder, panel)
 
-    def holdout_evaluator(self, segmentor, batch_size=8):
-        """The Evaluator on the hold-out, which is decoded, padded and cached once.
+    def average_class_counts(self):
+        """float [C]: pixels of each class per labelled training image."""
+        return self.data.records.average_class_counts(self.data.train)
+
+    def holdout_counts(self, segmentor, batch_size=8):
+        """int64 [C, C] of the hold-out: the counts of `counts`, made fast for many evaluations.
+
+        Where all its images are padded to one size, as where none is larger than the crop, they
+        are decoded and padded once; else each evaluation reads them again.
+        """
+        if len(np.unique(self._padded(segmentor, self.data.holdout), axis=0)) > 1:
+            return self.counts(segmentor, self.data.holdout)
+        return self._holdout_evaluator(segmentor, batch_size).run()
+
+    def holdout_miou(self, segmentor, batch_size=8):
+        """mIoU on the hold-out as `evaluate` has it: the one way in which all stages measure it.
+
+        Returns:
+          float in 0..1; None where the hold-out has no image, or no labelled pixel.
+        """
+        if not self.data.holdout:
+            return None
+        return figures.plain(figures.mean_iou(self.holdout_counts(segmentor, batch_size),
+                                              self.data.spec.absent))
+
+    def _padded(self, segmentor, ids):
+        """int32 [N, 2]: what each image is padded to."""
+        return pipeline.padded_sizes(self.data.records.image_sizes(ids), self.crop_size,
+                                     _stride(segmentor))
+
+    def _holdout_evaluator(self, segmentor, batch_size):
+        """The Evaluator on a hold-out of one size, decoded, padded and cached once.
 
         Stage 1, LoAd and the control are handed the same one: what it compiles takes longer than
         many an evaluation.
         """
-        # LoAd evaluates after every propagation: decode and pad once.
         if 'holdout' not in self._arrays:
             self._arrays['holdout'] = pipeline.evaluation_arrays(
                 self.data.records, self.data.holdout, self.crop_size, _stride(segmentor))
@@ -70,15 +99,13 @@ class Context:
         return self._evaluators[key]
 
     def counts(self, segmentor, ids):
-        """int64 [C, C] of pictures at their own resolution, each padded as it would be alone.
+        """int64 [C, C] of images at their own resolution, each padded as it would be alone.
 
-        `holdout_evaluator` pads all to the size of the largest, which a network that is not used
-        to padding answers for: 2 points of mIoU with `farabet` and upright pictures among others.
+        Padding all to the size of the largest would be faster, but a network that is not used to
+        padding answers for it: 2 points of mIoU with `farabet` and upright images among others.
         """
-        sizes = pipeline.padded_sizes(self.data.records.image_sizes(ids), self.crop_size,
-                                      _stride(segmentor))
-        # Counts do not hang on the order, and pictures of one size share batches.
-        ordered = [ids[i] for i in np.lexsort(sizes.T)]
+        # Counts do not depend on the order, and images of one size share batches.
+        ordered = [ids[i] for i in np.lexsort(self._padded(segmentor, ids).T)]
 
         def batches():
             return pipeline.whole_pictures(
@@ -97,7 +124,7 @@ class Context:
         return self.strategy if self.strategy.num_replicas_in_sync > 1 else None
 
     def evaluate(self, segmentor, ids):
-        """Scores on pictures at their own resolution.
+        """Scores on images at their own resolution.
 
         Returns:
           evaluation.metrics.summary, its mean IoU under 'miou' as well.
@@ -124,9 +151,13 @@ class SilentJournal:
         """0."""
         return 0
 
-    def cut_back(self, position):
+    def cut_back(self, position, keep=None):
         """Does nothing; there is nothing."""
-        del position
+        del position, keep
+
+    def drop(self, condition):
+        """Does nothing; there is nothing."""
+        del condition
 
 
 class BoardedJournal:
@@ -141,7 +172,7 @@ class BoardedJournal:
 
         There a network's own steps count, so that a run and its control lie over each other.
         """
-        own = ('generator_step', 'adversary_step')
+        own = ('segmentor_step', 'generator_step', 'discriminator_step')
         part = f'{fields["split"]}/' if 'split' in fields else ''
         numbers = {part + k: v for k, v in fields.items()
                    if isinstance(v, (int, float)) and k not in own}
@@ -152,9 +183,9 @@ class BoardedJournal:
         """The journal's."""
         return self._journal.position()
 
-    def cut_back(self, position):
+    def drop(self, condition):
         """Of the journal; TensorBoard shows steps done twice twice."""
-        self._journal.cut_back(position)
+        self._journal.drop(condition)
 
 
 class Board:
@@ -175,12 +206,12 @@ class Board:
                 tf.summary.scalar(name, value, step=step)
 
     def picture(self, name, step, array):
-        """Writes a picture, uint8 [H, W, 3], at a step."""
+        """Writes an image, uint8 [H, W, 3], at a step."""
         with self._writer.as_default():
             tf.summary.image(name, array[None], step=step)
 
     def cycle(self, step, lookahead):
-        """Called at the end of each cycle: a panel of the same pictures at g0, g^e and g*."""
+        """Called at the end of each cycle: a panel of the same images at g0, g^e and g*."""
         if self._panel is not None:
             picture = self._panel(lookahead)
             with self._writer.as_default():

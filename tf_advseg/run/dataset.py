@@ -1,4 +1,4 @@
-"""From "here are my pictures" to records, splits and a hold-out, all written into the run."""
+"""From "here are my images" to records, splits and a hold-out, all written into the run."""
 import contextlib
 import dataclasses
 import pathlib
@@ -18,6 +18,7 @@ from tf_advseg.data.readers import layouts
 from tf_advseg.data.records import record_set as record_sets
 from tf_advseg.data.records import record_writing
 from tf_advseg.run import semi_supervised
+from tf_advseg.training import stages
 
 ARCHIVES = ('.tar', '.tar.gz', '.tgz', '.tar.xz', '.zip')
 
@@ -28,14 +29,14 @@ class ExperimentData:
 
     Attributes:
       records: data.records.record_set.RecordSet.
-      train, holdout, rest, test: picture ids: the training set, of which every label may be seen;
+      train, holdout, rest, test: image ids: the training set, of which every label may be seen;
         the part of the validation set that LoAd chooses by; the rest of it; the test set, never
         used for any choice. Where a data set has no labelled test set and `test_is_val` was asked
         for, test is val: the hold-out in it was chosen by, which `dataset` warns of.
-      left_out: {'train', 'val', 'test': ids of the pictures that were left out for damage}.
-      unlabelled: ids in `unlabelled_records` of the pictures that are trained on without labels;
+      left_out: {'train', 'val', 'test': ids of the images that were left out for damage}.
+      unlabelled: ids in `unlabelled_records` of the images that are trained on without labels;
         [] where there are none.
-      unlabelled_records: the RecordSet they are in: `records`, or that of a folder of pictures
+      unlabelled_records: the RecordSet they are in: `records`, or that of a folder of images
         (`semi_supervised.semi_supervised`); None where there are none.
     """
     records: object
@@ -196,7 +197,7 @@ def dataset(workdir, data_dir=None, reader='folder', options=None, holdout_fract
             test_split='test', damaged='refuse', chief_writes=True, run_seed=0):
     """Opens the data of an experiment; converts it into `workdir`/records if it is raw.
 
-    Which of the training pictures are labelled is `semi_supervised.semi_supervised`'s to say.
+    Which of the training images are labelled is `semi_supervised.semi_supervised`'s to say.
 
     Args:
       workdir: the run directory; split.json is written there.
@@ -207,11 +208,11 @@ def dataset(workdir, data_dir=None, reader='folder', options=None, holdout_fract
       holdout_fraction: share of the validation set that LoAd chooses by; 30 % in the paper. 1 takes
         all of it, as Luc et al. do.
       holdout_seed: of that choice.
-      holdout_stratified: keep every class's share of pictures in the hold-out.
+      holdout_stratified: keep every class's share of images in the hold-out.
       train_split, val_split, test_split: names of the splits.
       damaged: 'refuse' or 'skip', see data.records.record_set.RecordSet.
       chief_writes: False on the other workers of several.
-      run_seed: the run's seed, which chooses the labelled pictures unless they have their own.
+      run_seed: the run's seed, which chooses the labelled images unless they have their own.
 
     Returns:
       ExperimentData.
@@ -267,12 +268,12 @@ def _require_options(records, reader, options):
 
 
 def _pictures_without_labels(workdir, source, damaged):
-    """The RecordSet of a folder of pictures, made once, or of records; None for no source."""
+    """The RecordSet of a folder of images, made once, or of records; None for no source."""
     if source is None:
         return None
     made = workdir / semi_supervised.PART
     if not (made / files.MANIFEST).is_file():
-        folder = find_data(source, 'the pictures without labels', 'semi_supervised.unlabelled_dir')
+        folder = find_data(source, 'the images without labels', 'semi_supervised.unlabelled_dir')
         if not (folder / files.MANIFEST).is_file():
             prepare('pictures', folder, made, hint='semi_supervised.unlabelled_dir')
             folder = made
@@ -281,29 +282,29 @@ def _pictures_without_labels(workdir, source, damaged):
 
 
 def _warn_of_folder(data, unused, first):
-    """Logs what a folder of unlabelled pictures means for others, at a run's first start."""
+    """Logs what a folder of unlabelled images means for others, at a run's first start."""
     if not first:
         return
     if unused:
-        logging.warning('%d training pictures are used neither with nor without their labels: the '
+        logging.warning('%d training images are used neither with nor without their labels: the '
                         'unlabelled ones are those of semi_supervised.unlabelled_dir', unused)
     same = semi_supervised.copies(data)
     if same:
-        logging.warning('%s: %d of the %d unlabelled pictures are pictures of the hold-out, the '
+        logging.warning('%s: %d of the %d unlabelled images are images of the hold-out, the '
                         'rest of val or test, byte for byte; no label leaks, but scores are on '
-                        'pictures that were seen', data.unlabelled_records.folder, same,
+                        'images that were seen', data.unlabelled_records.folder, same,
                         len(data.unlabelled))
 
 
 def _warn_of_overlaps(data):
-    """Logs which pictures serve two ends: scores on them are not what they seem."""
+    """Logs which images serve two ends: scores on them are not what they seem."""
     test = set(data.test)
     own = data.unlabelled if data.unlabelled_records is data.records else []
     for ids, what in ((data.train, 'trained on'), (data.holdout, 'chosen by (the hold-out)'),
                       (own, 'trained on without their labels')):
         both = len(test.intersection(ids))
         if both:
-            logging.warning('%s: %d of the %d test pictures are also %s; scores on them are no '
+            logging.warning('%s: %d of the %d test images are also %s; scores on them are no '
                             'scores on unseen data', data.records.folder, both, len(test), what)
 
 
@@ -312,3 +313,12 @@ def require_classes(data):
     if data.spec.num_classes < 2:
         raise errors.UserError(f'{data.records.folder}: the data set has {data.spec.num_classes} '
                                'class; at least 2 are needed')
+
+
+def fingerprint(records):
+    """Text that tells the images and labels of a RecordSet from others.
+
+    Of what they were made of (reader, options, classes, split, digests of the sources' bytes), not
+    of the records' own bytes: two conversions of one source may order a record's fields otherwise.
+    """
+    return stages.settings_hash(records.manifest['identity'])

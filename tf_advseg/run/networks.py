@@ -112,9 +112,9 @@ def find(path, which=None):
                 return folder / name
         there = sorted(p.name for p in folder.iterdir() if (p / DESCRIPTION).is_file())
         if not there and (folder / 'gan').is_dir():
-            raise errors.UserError(f'{path}: ended after phase 1 (redrawing_stage.only): it has a '
-                                   'GAN and no segmentor yet; the same command without that '
-                                   'setting trains one')
+            raise errors.UserError(f'{path}: ended after phase 1 (reconstruction_stage.only): it '
+                                   'has a GAN and no segmentor yet; the same command without '
+                                   'that setting trains one')
     raise errors.UserError(f'{path}: has no checkpoint "{which or "best"}"; there is '
                            f'{", ".join(there) or "none yet"}; choose with --which')
 

@@ -1,7 +1,7 @@
-"""Which training pictures count as labelled, for every method alike (Hung et al., section 4).
+"""Which training images count as labelled, for every method alike (Hung et al., section 4).
 
 What is settled here holds for the whole run: Stage 1, class counts, the control and whatever
-supervised method there is see the labelled pictures and no other label.
+supervised method there is see the labelled images and no other label.
 """
 import pathlib
 
@@ -27,17 +27,17 @@ def semi_supervised(fraction=1.0, seed=None, labelled_split=None, unlabelled_dir
     """Which labels a run is given.
 
     Args:
-      fraction: share of the training pictures that are labelled, above 0; with one seed 1/8 lies in
+      fraction: share of the training images that are labelled, above 0; with one seed 1/8 lies in
         1/4 and that in 1/2 (`splits.labelled_fraction`). The others are the unlabelled ones.
       seed: of that choice; None for the run's, since the paper averages over "random seeds".
-      labelled_split: name of a split of the records, part of dataset.train_split, whose pictures
+      labelled_split: name of a split of the records, part of dataset.train_split, whose images
         are the labelled ones: 'train' in 'train_aug' (Table 4). `fraction` is taken of it then, and
-        all other training pictures are unlabelled. None for all of dataset.train_split.
-      unlabelled_dir: a folder (of any depth) or an archive of pictures without labels, or records.
-        These alone are the unlabelled pictures then: training pictures that a fraction leaves
-        without label are not used at all, so that what a label is worth can be told from what a
-        picture is worth. Records may have labels; nobody looks at them.
-      rare_below: a class is rare if fewer labelled training pictures than this show it; scores are
+        all other training images are unlabelled. None for all of dataset.train_split.
+      unlabelled_dir: a folder (of any depth) or an archive of images without labels, or records.
+        These alone are the unlabelled images then: training images that a fraction leaves
+        without label are not used at all, so that what a label is worth can be told from what an
+        image is worth. Records may have labels; nobody looks at them.
+      rare_below: a class is rare if fewer labelled training images than this show it; scores are
         given with and without rare classes, which carry most of the noise between runs.
 
     Returns:
@@ -48,7 +48,7 @@ def semi_supervised(fraction=1.0, seed=None, labelled_split=None, unlabelled_dir
     """
     settings = dict(locals())
     arguments.require_number('semi_supervised', 'fraction', fraction, above=0, most=1,
-                             hint='the share of the training pictures that are labelled')
+                             hint='the share of the training images that are labelled')
     if seed is not None:
         arguments.require_number('semi_supervised', 'seed', seed, 0, whole=True,
                                  hint="or None for the run's")
@@ -63,17 +63,17 @@ def semi_supervised(fraction=1.0, seed=None, labelled_split=None, unlabelled_dir
 
 
 def withholds_labels(settings):
-    """Whether some training pictures have labels that a run is not to see."""
+    """Whether some training images have labels that a run is not to see."""
     return settings['fraction'] < 1 or settings['labelled_split'] is not None
 
 
 def in_use(settings):
-    """Whether a run is any different from one in which every training picture is labelled."""
+    """Whether a run is any different from one in which every training image is labelled."""
     return withholds_labels(settings) or settings['unlabelled_dir'] is not None
 
 
 def divide(records, train_split, settings, run_seed):
-    """The training pictures in two.
+    """The training images in two.
 
     Args:
       records: data.records.record_set.RecordSet.
@@ -82,10 +82,10 @@ def divide(records, train_split, settings, run_seed):
       run_seed: the run's seed.
 
     Returns:
-      (ids of the labelled pictures, ids of the others), both in the order of the split.
+      (ids of the labelled images, ids of the others), both in the order of the split.
 
     Raises:
-      UserError: no such split, labelled pictures that are not trained on, or no labelled one.
+      UserError: no such split, labelled images that are not trained on, or no labelled one.
     """
     pool = records.split(train_split)
     labelled = settings['labelled_split']
@@ -97,8 +97,8 @@ def divide(records, train_split, settings, run_seed):
         if strange:
             raise errors.UserError(
                 f'semi_supervised.labelled_split = {labelled!r}: {strange} of its '
-                f'{len(candidates)} pictures are not in dataset.train_split = {train_split!r}; '
-                'expected a part of the pictures that are trained on')
+                f'{len(candidates)} images are not in dataset.train_split = {train_split!r}; '
+                'expected a part of the images that are trained on')
     seed = run_seed if settings['seed'] is None else settings['seed']
     chosen, _ = splits.labelled_fraction(candidates, settings['fraction'], seed)
     given = set(chosen)
@@ -106,7 +106,7 @@ def divide(records, train_split, settings, run_seed):
 
 
 def split_fields(settings, run_seed):
-    """What split.json says beside its parts; {} where every training picture is labelled."""
+    """What split.json says beside its parts; {} where every training image is labelled."""
     if not in_use(settings):
         return {}
     return {'labelled_fraction': float(settings['fraction']),
@@ -115,13 +115,13 @@ def split_fields(settings, run_seed):
 
 
 def copies(data):
-    """How many unlabelled pictures are a hold-out, rest or test picture, byte for byte.
+    """How many unlabelled images are a hold-out, rest or test image, byte for byte.
 
     Args:
       data: run.dataset.ExperimentData with `unlabelled_records`.
 
     Returns:
-      int. Reads all of these pictures once.
+      int. Reads all of these images once.
     """
     judged = {data.records.picture_digest(image_id)
               for image_id in dict.fromkeys([*data.holdout, *data.rest, *data.test])}
@@ -141,7 +141,7 @@ def require_unseen(checkpoint, data):
       data: run.dataset.ExperimentData of the run that is to start.
 
     Raises:
-      UserError: a run in that line trained on labels of pictures that are here unlabelled, in the
+      UserError: a run in that line trained on labels of images that are here unlabelled, in the
         hold-out, the rest of val or test, or in no part at all.
     """
     if checkpoint is None or not withholds_labels(semi_supervised()):
@@ -161,7 +161,7 @@ def require_unseen(checkpoint, data):
         if seen:
             raise errors.UserError(
                 f'{checkpoint}: labels would leak: {run} was trained on {len(seen)} labelled '
-                f'pictures (of {len(train)}) whose labels this run is not to see '
+                f'images (of {len(train)}) whose labels this run is not to see '
                 '(semi_supervised.fraction or labelled_split); start from weights of other data '
                 'with a new head (experiment.backbone_only), or from a run with the same '
                 'semi_supervised settings and seed')
@@ -188,11 +188,11 @@ def _lineage(checkpoint):
 
 
 def rare_classes(data, rare_below):
-    """Names of the classes that fewer than `rare_below` of the labelled pictures show.
+    """Names of the classes that fewer than `rare_below` of the labelled images show.
 
     Args:
       data: run.dataset.ExperimentData.
-      rare_below: number of pictures.
+      rare_below: number of images.
 
     Returns:
       [str], in the order of the classes.
@@ -220,9 +220,9 @@ def miou_without(summary, rare, absent='left_out'):
 
 def tell_rare(results, data):
     """Adds figures without rare classes to a run's results, where the run withholds labels or has
-    unlabelled pictures.
+    unlabelled images.
 
-    Which classes are rare hangs on the labelled pictures, and so on the seed and the fraction: runs
+    Which classes are rare depends on the labelled images, and so on the seed and the fraction: runs
     of one seed and fraction compare; means over seeds are over somewhat different classes, and
     fractions do not compare by it.
 
@@ -244,9 +244,9 @@ def tell_rare(results, data):
 
 
 def labels_told(results):
-    """[str]: sentences on how many pictures had labels, and on rare classes; [] for neither."""
+    """[str]: sentences on how many images had labels, and on rare classes; [] for neither."""
     given, rare = results.get('training_pictures'), results.get('rare_classes')
-    told = [f'Training pictures: {given["labelled"]} with labels, {given["unlabelled"]} without.'
+    told = [f'Training images: {given["labelled"]} with labels, {given["unlabelled"]} without.'
             ] if given else []
     if not rare:
         return told
@@ -255,5 +255,5 @@ def labels_told(results):
              if parts.get('test', {}).get(WITHOUT_RARE) is not None]
     without = (f'test mIoU without them: {", ".join(found)}' if found
                else 'no other class is left')
-    return [*told, f'Rare, shown by fewer than {results["rare_below"]} labelled training pictures: '
+    return [*told, f'Rare, shown by fewer than {results["rare_below"]} labelled training images: '
             f'{", ".join(rare)}; {without}.']

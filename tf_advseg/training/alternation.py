@@ -7,7 +7,7 @@ of SGD and a slow one, where we alternate only after 500 iterations of each." Be
 instable".
 
 Each phase has batches of its own, counted by its own steps. So the segmentor's k-th step sees the
-same pictures under every scheme, and in the control, which has no adversary.
+same images under every scheme, and in the control, which has no discriminator.
 """
 import dataclasses
 
@@ -16,8 +16,8 @@ import gin
 from tf_advseg.core import arguments
 from tf_advseg.core import errors
 
-SEGMENTOR, ADVERSARY = 'segmentor', 'adversary'
-UNLABELLED = 'unlabelled'  # the segmentor's, with unlabelled pictures beside the labelled ones
+SEGMENTOR, DISCRIMINATOR = 'segmentor', 'discriminator'
+UNLABELLED = 'unlabelled'  # the segmentor's, with unlabelled images beside the labelled ones
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,8 +34,25 @@ class Turn:
     index: int
 
 
+class Plan:
+    """Whose turn each step of a stage is; subclasses have `total`, `segmentor_steps` and `turn`.
+
+    Attributes:
+      discriminator_steps: int, of the discriminator in all.
+      joint: whether each step moves both networks.
+      streams: the streams whose batches are taken.
+    """
+    discriminator_steps = 0
+    joint = False
+    streams = (SEGMENTOR,)
+
+    def share_of(self, stream):
+        """float: which part of the segmentor's steps takes batches of this stream."""
+        return float(stream in self.streams)
+
+
 @dataclasses.dataclass(frozen=True)
-class Sequence:
+class Sequence(Plan):
     """Steps of the segmentor alone.
 
     Attributes:
@@ -45,22 +62,27 @@ class Sequence:
     total: int
     phase_of: object
 
+    @property
+    def segmentor_steps(self):
+        """Of the segmentor: all."""
+        return self.total
+
     def turn(self, step):
         """The `Turn` of a step."""
         return Turn(self.phase_of(step), SEGMENTOR, step)
 
 
 @dataclasses.dataclass(frozen=True)
-class Alternation:
-    """Blocks of `every` steps of the adversary and of the segmentor in turn.
+class Alternation(Plan):
+    """Blocks of `every` steps of the discriminator and of the segmentor in turn.
 
     It ends with the last step of the segmentor; its last block may be shorter.
 
     Attributes:
       segmentor_steps: int, of the segmentor in all.
       every: int, steps of a block: 1 is the paper's fast scheme, 500 its slow one.
-      pretraining: int, steps of the adversary before the first block.
-      first: 'adversary' or 'segmentor', whose block comes first.
+      pretraining: int, steps of the discriminator before the first block.
+      first: 'discriminator' or 'segmentor', whose block comes first.
 
     Raises:
       UserError: a number out of range, or another `first`.
@@ -68,10 +90,11 @@ class Alternation:
     segmentor_steps: int
     every: int = 500
     pretraining: int = 0
-    first: str = ADVERSARY
+    first: str = DISCRIMINATOR
+    streams = (SEGMENTOR, DISCRIMINATOR)
 
     def __post_init__(self):
-        errors.require_one_of('alternation.first', self.first, (ADVERSARY, SEGMENTOR))
+        errors.require_one_of('alternation.first', self.first, (DISCRIMINATOR, SEGMENTOR))
         for name, least in (('segmentor_steps', 0), ('every', 1), ('pretraining', 0)):
             arguments.require_number('alternation', name, getattr(self, name), least, whole=True)
 
@@ -81,29 +104,29 @@ class Alternation:
         if not self.segmentor_steps:
             return self.pretraining
         whole = (self.segmentor_steps - 1) // self.every  # full blocks before the last
-        blocks = whole + (self.first == ADVERSARY)
+        blocks = whole + (self.first == DISCRIMINATOR)
         return self.pretraining + blocks * self.every + self.segmentor_steps
 
     @property
-    def adversary_steps(self):
-        """Of the adversary in all."""
+    def discriminator_steps(self):
+        """Of the discriminator in all."""
         return self.total - self.segmentor_steps
 
     def turn(self, step):
         """The `Turn` of a step, from 0."""
         if step < self.pretraining:
-            return Turn(ADVERSARY, ADVERSARY, step)
+            return Turn(DISCRIMINATOR, DISCRIMINATOR, step)
         pairs, place = divmod(step - self.pretraining, 2 * self.every)
         phase = self.first if place < self.every else (
-            SEGMENTOR if self.first == ADVERSARY else ADVERSARY)
+            SEGMENTOR if self.first == DISCRIMINATOR else DISCRIMINATOR)
         index = pairs * self.every + place % self.every
-        if phase == ADVERSARY:
+        if phase == DISCRIMINATOR:
             index += self.pretraining
         return Turn(phase, phase, index)
 
 
 @dataclasses.dataclass(frozen=True)
-class Joint:
+class Joint(Plan):
     """Steps that move both networks at once (Hung et al., section 5), in periods.
 
     Attributes:
@@ -112,6 +135,19 @@ class Joint:
     """
     segmentor_steps: int
     periods: tuple
+    joint = True
+
+    @property
+    def streams(self):
+        """The streams whose batches are taken."""
+        return tuple(dict.fromkeys(stream for _, _, stream in self.periods))
+
+    def share_of(self, stream):
+        """See `Plan.share_of`."""
+        ends = [first for first, _, _ in self.periods[1:]] + [self.segmentor_steps]
+        taken = sum(end - first for (first, _, own), end in zip(self.periods, ends)
+                    if own == stream)
+        return taken / self.segmentor_steps
 
     @property
     def total(self):
@@ -119,8 +155,8 @@ class Joint:
         return self.segmentor_steps
 
     @property
-    def adversary_steps(self):
-        """Of the adversary in all: as many."""
+    def discriminator_steps(self):
+        """Of the discriminator in all: as many."""
         return self.segmentor_steps
 
     def turn(self, step):
@@ -130,14 +166,13 @@ class Joint:
 
 
 @dataclasses.dataclass(frozen=True)
-class Alone:
-    """Steps of the segmentor against an adversary that stays as it is (Zhu et al., phase 2).
+class Alone(Plan):
+    """Steps of the segmentor against a discriminator that stays as it is (Zhu et al., phase 2).
 
     Attributes:
       segmentor_steps: int.
     """
     segmentor_steps: int
-    adversary_steps = 0
 
     @property
     def total(self):
@@ -150,7 +185,7 @@ class Alone:
 
 
 @dataclasses.dataclass(frozen=True)
-class CriticSteps:
+class CriticSteps(Plan):
     """Several steps of a critic, the last of them together with one of the generator.
 
     Arjovsky et al. (2017), Algorithm 1; with `critic_steps` 1 each step moves both networks.
@@ -173,15 +208,15 @@ class CriticSteps:
         alone = self.critic_steps - 1
         if place == alone:
             return Turn('both', SEGMENTOR, whole)
-        return Turn('discriminator', ADVERSARY, whole * alone + place)
+        return Turn('discriminator', DISCRIMINATOR, whole * alone + place)
 
 
 @gin.configurable(denylist=['segmentor_steps'])
-def alternation(segmentor_steps, every=500, pretraining=0, first=ADVERSARY):
+def alternation(segmentor_steps, every=500, pretraining=0, first=DISCRIMINATOR):
     """Builds the run's `Alternation`.
 
     Section 4 found the slow scheme the most stable on PASCAL VOC, hence the default. Which network
-    begins is not printed: the adversary, so that the segmentor's first block does not learn from an
-    adversary that has seen nothing.
+    begins is not printed: the discriminator, so that the segmentor's first block does not learn
+    from a discriminator that has seen nothing.
     """
     return Alternation(segmentor_steps, every, pretraining, first)

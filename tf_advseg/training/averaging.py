@@ -212,8 +212,8 @@ def swa(enabled=False, every=100, constant=None, reading='constant', start=0.0,
         and cites the second.
       start: th_swa, the share of the stage's steps before averaging starts; 0 was the best.
       reestimate_batch_norm: whether the averaged network gets statistics of its own, from training
-        pictures; None: exactly where the training used batch statistics. Not in the paper.
-      batch_norm_batches: how many batches that takes; None for one pass over the training pictures.
+        images; None: exactly where the training used batch statistics. Not in the paper.
+      batch_norm_batches: how many batches that takes; None for one pass over the training images.
 
     Returns:
       Settings.
@@ -237,7 +237,7 @@ def swa(enabled=False, every=100, constant=None, reading='constant', start=0.0,
         arguments.require_flag('swa', 'reestimate_batch_norm', reestimate_batch_norm)
     if batch_norm_batches is not None:
         arguments.require_number('swa', 'batch_norm_batches', batch_norm_batches, least=1,
-                                 whole=True, hint='or None for one pass over the pictures')
+                                 whole=True, hint='or None for one pass over the images')
     return Settings(**dict(locals()))
 
 
@@ -263,7 +263,7 @@ def _momentum_zero(norms):
 def reestimate_batch_norm(segmentor, batches, strategy):
     """Replaces the moving statistics by the mean of the batches' own, taken in float64.
 
-    Averaged weights have seen no picture: the moving statistics belong to other weights. Each
+    Averaged weights have seen no image: the moving statistics belong to other weights. Each
     batch's are those that a training step would have used: of the global batch in our layers, of a
     replica's part in a Keras batch norm that is not synchronised (their mean then). The same
     batches give the same bits. A network that is trained with frozen statistics is left alone.
@@ -300,7 +300,7 @@ def reestimate_batch_norm(segmentor, batches, strategy):
 
 
 def _batch_statistics(segmentor, norms, statistics, strategy):
-    """Compiled: (images, seed) -> a batch's statistics, one after another, and its pictures."""
+    """Compiled: (images, seed) -> a batch's statistics, one after another, and its images."""
     def on_replica(image, seed):
         segmentors.apply(segmentor, image, training=True, dropout_seed=seed)
         context = tf.distribute.get_replica_context()

@@ -1,4 +1,10 @@
-"""Watching for losses that are no numbers: counted, and given up on with a clear message."""
+"""Losses that are no numbers: one rule for every training.
+
+A non-finite loss is forgiven where there is something to go back to, as often as a limit allows;
+beyond it the run ends with one line. LoAd rewinds, so its limit is a setting
+(`lookahead.non_finite_limit`); a stage of the ordinary loop would take the same steps again to the
+same end, so its limit is 0.
+"""
 import math
 
 from tf_advseg.core import errors
@@ -14,6 +20,40 @@ def first_bad(steps):
     return next((scalars for scalars in steps if not is_finite(scalars)), None)
 
 
+class NonFiniteGuard:
+    """Counts non-finite steps of a run and gives up beyond a limit.
+
+    Args:
+      limit: how many are forgiven.
+      count: how many there were before (a resumed run).
+    """
+
+    def __init__(self, limit, count=0):
+        self.limit = limit
+        self.count = count
+
+    def record(self, where, scalars, place=''):
+        """Counts one more.
+
+        Args:
+          where: what is trained, for the message.
+          scalars: of the step.
+          place: which step it was, such as ' at step 7 (segmentor)'.
+
+        Raises:
+          UserError: that was one too many; names the scalars and what to try.
+        """
+        self.count += 1
+        if self.count <= self.limit:
+            return
+        bad = ', '.join(f'{k}={v}' for k, v in scalars.items() if not math.isfinite(v))
+        often = (f', {self.count} times now, given up after {self.limit} rewinds' if self.limit
+                 else '')
+        raise errors.UserError(
+            f'{where}: the loss is not finite{place} ({bad}){often}; lower the learning rate or '
+            'the adversarial weight, or look at the data with tools/doctor.py')
+
+
 class UnreadScalars:
     """Scalars of steps that were taken but not yet looked at, so that no step waits for the device.
 
@@ -25,6 +65,7 @@ class UnreadScalars:
     def __init__(self, description, most=50):
         self._description = description
         self._most = most
+        self._guard = NonFiniteGuard(limit=0)
         self._waiting = []
 
     def add(self, step, phase, scalars):
@@ -41,32 +82,4 @@ class UnreadScalars:
         waiting, self._waiting = self._waiting, []
         for step, phase, scalars in waiting:
             if not is_finite(scalars):
-                raise errors.UserError(
-                    f'{self._description}: the loss is not finite at step {step} ({phase}); lower '
-                    'its learning rate, or look at the data with tools/doctor.py')
-
-
-class NonFiniteGuard:
-    """Counts non-finite steps of a run and gives up beyond a limit.
-
-    Args:
-      limit: how many are forgiven.
-      count: how many there were before (a resumed run).
-    """
-
-    def __init__(self, limit=5, count=0):
-        self.limit = limit
-        self.count = count
-
-    def record(self, where, scalars):
-        """Counts one more.
-
-        Raises:
-          UserError: that was one too many; names the scalars and what to try.
-        """
-        self.count += 1
-        if self.count > self.limit:
-            bad = ', '.join(f'{k}={v}' for k, v in scalars.items() if not math.isfinite(v))
-            raise errors.UserError(
-                f'{where}: the loss is not finite ({bad}), {self.count} times now; given up after '
-                f'{self.limit} rewinds; lower the learning rate or the adversarial weight')
+                self._guard.record(self._description, scalars, f' at step {step} ({phase})')

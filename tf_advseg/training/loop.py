@@ -127,17 +127,17 @@ class Stepper:
 
 
 def distribute(dataset, strategy):
-    """Splits a dataset of global batches over the replicas; picture ids (strings) stay behind.
+    """Splits a dataset of global batches over the replicas; image ids (strings) stay behind.
 
     Raises:
-      UserError: a batch leaves a replica without a picture, on which convolutions would fail.
+      UserError: a batch leaves a replica without an image, on which convolutions would fail.
     """
     sizes = {spec.shape[0] for spec in dataset.element_spec.values() if spec.shape.rank} - {None}
     replicas = strategy.num_replicas_in_sync
     for size in sizes:
         if -(-size // replicas) * (replicas - 1) >= size:
             raise errors.UserError(
-                f'a batch of {size} over {replicas} replicas leaves one of them without a picture; '
+                f'a batch of {size} over {replicas} replicas leaves one of them without an image; '
                 f'give batches of a multiple of {replicas}')
     dataset = dataset.map(lambda batch: {k: v for k, v in batch.items() if v.dtype != tf.string})
     options = tf.data.Options()
@@ -163,7 +163,8 @@ def train(stepper, method, batches, plan, folder, strategy, streams, metrics, de
       plan: with `total` and `turn(step)`, see training/alternation.
       folder: where the state is kept.
       strategy, streams: see training/strategy and core/random_streams.
-      metrics: a Journal; cut back to the last durable state on a resume.
+      metrics: a Journal; on a resume this stage's lines of steps after the last durable state are
+        dropped from it.
       description: the progress bar's and the metrics' name of this stage.
       checkpoint_every: steps between durable states.
       log_every: steps of a stream between its lines in `metrics`. A step's scalars are fetched from
@@ -190,7 +191,7 @@ def train(stepper, method, batches, plan, folder, strategy, streams, metrics, de
     chief = strategies.is_chief(strategy)
     memory = {} if memory is None else memory
     state = method.state if average is None else {**method.state, 'average': average}
-    first, seconds = _resume(folder, state, metrics, chief, memory, average)
+    first, seconds = _resume(folder, state, metrics, chief, memory, average, description)
     strategies.barrier(strategy)
     began = time.perf_counter() - seconds
     if first >= plan.total:
@@ -202,7 +203,8 @@ def train(stepper, method, batches, plan, folder, strategy, streams, metrics, de
     with progress.Progress(plan.total - first, description) as bar, record_sets.data_errors():
         for step in range(first, plan.total):
             turn, done = plan.turn(step), step + 1
-            place, last = _place(description, turn, done), done == plan.total
+            place = _place(description, turn, done, method.step_name)
+            last = done == plan.total
             batch = source.next(turn)
             seed = streams.seed('dropout', turn.index, _salt(turn.stream))
             hooks.before(turn, place, batch, seed)
@@ -277,18 +279,18 @@ class _Hooks:
 
 def _is_own(turn):
     """Whether a step is the segmentor's."""
-    return turn.stream != alternation.ADVERSARY
+    return turn.stream != alternation.DISCRIMINATOR
 
 
-def _place(description, turn, done):
+def _place(description, turn, done, own_step='segmentor_step'):
     """What tells the lines of a step from others."""
-    name = 'generator_step' if _is_own(turn) else 'adversary_step'
+    name = own_step if _is_own(turn) else 'discriminator_step'
     return {'stage': description, 'step': done, name: turn.index + 1}
 
 
 def _salt(stream):
     """What tells the draws of a stream apart; the segmentor's has none, as runs always had it."""
-    return stream if stream == alternation.ADVERSARY else 0
+    return 'adversary' if stream == alternation.DISCRIMINATOR else 0
 
 
 def _save(folder, step, state, metrics, chief, seconds, memory):
@@ -296,26 +298,30 @@ def _save(folder, step, state, metrics, chief, seconds, memory):
     checkpoints.write_state(folder / name, chief, **state)
     if not chief:
         return
-    files.write_json(folder / STATE, {'step': step, 'state': name, 'metrics': metrics.position(),
-                                      'seconds': seconds, 'memory': memory})
+    metrics.position()  # the lines up to here are on disk
+    files.write_json(folder / STATE, {'step': step, 'state': name, 'seconds': seconds,
+                                      'memory': memory})
     for other in folder.glob('step-*'):
         if other.name != name:
             shutil.rmtree(other)
 
 
-def _resume(folder, state, metrics, chief, memory, average):
-    """Restores the last durable state, or makes the first; returns its step and seconds."""
+def _resume(folder, state, metrics, chief, memory, average, description):
+    """Restores the last durable state, or makes the first; returns its step and seconds.
+
+    Lines of this stage's later steps are dropped, and no line of another stage.
+    """
     if average is not None:  # what is restored below takes its place
         average.begin()
     if not (folder / STATE).exists():
-        if chief:  # so that lines written before the first save are cut off, too
-            files.write_json(folder / STATE, {'step': 0, 'state': None, 'seconds': 0.0,
-                                              'metrics': metrics.position()})
+        if chief:  # so that lines written before the first save are dropped, too
+            files.write_json(folder / STATE, {'step': 0, 'state': None, 'seconds': 0.0})
         return 0, 0.0
     found = files.read_json(folder / STATE)
     memory.update(found.get('memory', {}))
     if found['state'] is not None:
         checkpoints.read_state(folder / found['state'], **state)
     if chief:
-        metrics.cut_back(found['metrics'])
+        metrics.drop(lambda line: (line.get('stage') == description
+                                   and line.get('step', 0) > found['step']))
     return found['step'], found.get('seconds', 0.0)

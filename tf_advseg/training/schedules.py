@@ -108,12 +108,21 @@ def make_schedule(name, learning_rate, steps, where='optimizer'):
     Args:
       name: 'constant', 'poly' or 'step'.
       learning_rate: float, the base rate.
-      steps: int, of the whole training.
-      where: what the settings are called in gin, for messages.
+      steps: int, of the whole training, or None where nobody knows.
+      where: what the settings are called in gin, for messages; and the gin scope of the schedule's
+        own settings: 'segmentor_optimizer/polynomial_decay.power' is of the segmentor alone,
+        'polynomial_decay.power' of every network that has no own.
 
     Raises:
-      UserError: for an unknown name, or a rate that is none.
+      UserError: for an unknown name, a rate that is none, or a schedule over unknown steps.
     """
     errors.require_one_of('schedule', name, ('constant', *SCHEDULES))
     arguments.require_number(where, 'learning_rate', learning_rate, least=0)
-    return learning_rate if name == 'constant' else SCHEDULES[name](learning_rate, steps)
+    if name == 'constant':
+        return learning_rate
+    if steps is None:
+        raise errors.UserError(f"{where}.schedule = {name!r}: a schedule is over a known number of "
+                               "steps, and this training has none; take 'constant', or set "
+                               'lookahead.budget_steps')
+    with gin.config_scope(where):  # <where>/polynomial_decay.power is of this network alone
+        return SCHEDULES[name](learning_rate, steps)

@@ -39,8 +39,8 @@ def run_stage(stages_folder, name, settings, work, chief=True):
             changed = [key for key in settings
                        if json.dumps(settings[key], default=str) !=
                        json.dumps(done['settings'].get(key), default=str)]
-            raise errors.UserError(f'{folder}: was done with other settings ({", ".join(changed)}); '
-                                   'use another --workdir')
+            raise errors.UserError(f'{folder}: was done with other settings '
+                                   f'({", ".join(changed)}); use another --workdir')
         return done['result']
     folder.mkdir(parents=True, exist_ok=True)
     result = work(folder)

@@ -21,7 +21,7 @@ from tf_advseg.models import layers, resize
 
 IDS = [f'p{i}' for i in range(9)]
 CROP = (49, 57)
-SIZE = (97, 161)  # of the reference's picture
+SIZE = (97, 161)  # of the reference's image
 
 
 @pytest.fixture(scope='module')
@@ -179,7 +179,7 @@ def test_scaled_batches_are_a_function_of_seed_and_step(records):
 
 
 def test_picture_and_label_are_scaled_by_one_draw(records):
-    """The red channel of test pictures says the label: nearest and bilinear agree within areas."""
+    """The red channel of test images says the label: nearest and bilinear agree within areas."""
     seen = set()
     for batch in batches(records, 0, 10, recipe=Recipe(random_scale=RandomScale(0.5, 2.0, 0.25))):
         for image, label in zip(batch['image'], batch['label']):

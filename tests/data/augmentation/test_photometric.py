@@ -1,4 +1,4 @@
-"""Light and colour: keras-cv's layers by a stateless draw, the picture alone, in range."""
+"""Light and colour: keras-cv's layers by a stateless draw, the image alone, in range."""
 import subprocess
 import sys
 
@@ -109,7 +109,7 @@ def test_labels_and_padding_keep_what_they_were():
         np.testing.assert_array_equal(other[20:], image[20:])
         assert (other[20:].numpy() == [1.0, 2.0, 3.0]).all()
         moved += np.abs(other[:20] - image[:20]).max() > 5.0
-        # The label says where the picture was cut and whether it was mirrored: so must the picture.
+        # The label says where the image was cut and whether it was mirrored: so must the image.
         cut = Photometric(probability=1.0)
         still, _ = recipes.Recipe(flip=False).apply(PICTURE, label, (33, 17), seed(n))
         mirrored = not np.array_equal(still[:20], image[:20])

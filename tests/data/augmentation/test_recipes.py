@@ -1,4 +1,4 @@
-"""Recipes: picture and label move together, sizes and grids are the papers' codes', names."""
+"""Recipes: image and label move together, sizes and grids are the papers' codes', names."""
 import hypothesis
 import hypothesis.strategies as st
 import numpy as np
@@ -19,7 +19,7 @@ from tf_advseg.data.records.record_set import RecordSet, write_records
 
 IDS = [f'p{i}' for i in range(9)]
 CROP = (33, 49)
-COLOUR = (250.0, 1.0, 251.0)  # of padding: a place that no picture has
+COLOUR = (250.0, 1.0, 251.0)  # of padding: a place that no image has
 MORE = {'range': recipes.Recipe(size_range=SizeRange(17, 41, 8)),
         'free': recipes.Recipe(random_scale=RandomScale(0.5, 2.0, 0.0)),
         'still': recipes.Recipe(flip=False)}
@@ -30,9 +30,9 @@ def recipe_of(name):
 
 
 def a_map_of_places(height, width, across):
-    """A picture that says where each pixel is, (row, column, 0), and a label with one of them.
+    """An image that says where each pixel is, (row, column, 0), and a label with one of them.
 
-    Bilinear sampling of places gives places, so after any resize, crop and flip the picture must
+    Bilinear sampling of places gives places, so after any resize, crop and flip the image must
     say, to within half a pixel, what the nearest label says.
     """
     rows, columns = np.mgrid[:height, :width]
@@ -41,7 +41,7 @@ def a_map_of_places(height, width, across):
 
 
 def moved(recipe, height, width, across, seed):
-    """(picture, label, where the picture is) of `a_map_of_places` after a recipe; NumPy."""
+    """(image, label, where the image is) of `a_map_of_places` after a recipe; NumPy."""
     image, label = recipe.apply(*a_map_of_places(height, width, across), CROP,
                                 tf.constant(seed, tf.int32), COLOUR)
     image, label = image.numpy(), label.numpy()
@@ -57,12 +57,12 @@ def moved(recipe, height, width, across, seed):
 def test_picture_and_label_move_together(name, height, width, across, seed):
     recipe = recipe_of(name)
     image, label, inside = moved(recipe, height, width, across, [seed, 5])
-    # All of the picture has a label, nothing else has one.
+    # All of the image has a label, nothing else has one.
     np.testing.assert_array_equal(label != 255, inside)
     assert inside.any()
     error = np.abs(image[..., int(across)] - label)[inside]
     assert error.max() <= 0.5 + 1e-3
-    # The picture stands in the top left corner, but for the mirror.
+    # The image stands in the top left corner, but for the mirror.
     rows, columns = np.argwhere(inside).max(0) - np.argwhere(inside).min(0) + 1
     assert inside.sum() == rows * columns and inside[0].any()
 
@@ -185,7 +185,7 @@ def test_recipes_in_batches(tmp_path):
             np.testing.assert_array_equal(whole[3][key], later[0][key])
         inside = whole[0]['label'] != 255
         assert whole[0]['image'].shape == (4, *CROP, 3) and inside.mean() > 0.2
-        if '+' not in name:  # the red channel of these pictures says the label
+        if '+' not in name:  # the red channel of these images says the label
             off = np.abs(whole[0]['image'][..., 0] - 30.0 * whole[0]['label'])[inside]
             assert (off <= 60.0).mean() > 0.9 and (off <= 1.0).mean() > 0.4
 
@@ -208,7 +208,7 @@ def test_settings_one_by_one_or_a_name():
     assert ranged.size_range == SizeRange(33, 49, 16)
     assert recipes.of_settings('x', 'zhu', True, 1.0, 1.0, 0.25) == recipes.make_recipe('zhu')
     for change in ((False, 1.0, 1.0, 0.25), (True, 0.5, 1.0, 0.25), (True, 1.0, 1.0, 0.1)):
-        with pytest.raises(UserError, match='both say what happens to pictures') as caught:
+        with pytest.raises(UserError, match='both say what happens to images') as caught:
             recipes.of_settings('stage_one', 'hung', *change)
         assert '\n' not in str(caught.value)
 

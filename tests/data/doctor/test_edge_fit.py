@@ -1,4 +1,4 @@
-"""Labels of the right picture, of another one and mirrored ones are told apart."""
+"""Labels of the right image, of another one and mirrored ones are told apart."""
 import numpy as np
 import pytest
 

@@ -30,7 +30,7 @@ def folder(tmp_path):
 
 def examined(folder, options=None, name='folder'):
     return examination.examine_source(name, folder, CLASSES if options is None else options,
-                                 show=False)
+                                      show=False)
 
 
 def kinds(diagnosis, severity=None):
@@ -64,7 +64,7 @@ def test_sound_data_have_no_errors_or_warnings(folder):
 
 def test_every_broken_file_is_found_not_only_the_first(folder):
     image, label = draw_pair(0)
-    (folder / 'images/train/p1.png').write_bytes(b'no picture')
+    (folder / 'images/train/p1.png').write_bytes(b'no image')
     whole = (folder / 'labels/train/p2.png').read_bytes()
     (folder / 'labels/train/p2.png').write_bytes(whole[:-40])
     save(folder, 'train/p3', label=np.stack([draw_pair(3)[1]] * 3, axis=-1))
@@ -81,10 +81,10 @@ def test_every_broken_file_is_found_not_only_the_first(folder):
         assert file in found.message and any(file in name for name in found.files)
         assert found.advice and '\n' not in found.message
         assert found.advice.split()[0] not in found.message  # said once
-    # Each split tells of all its pictures, and of those that do not count; so does the table.
+    # Each split tells of all its images, and of those that do not count; so does the table.
     assert sorted(messages(diagnosis, 'small_split'))[1:] == [
-        'split "train" has 6 pictures, of which 3 could not be counted: scores on it say little',
-        'split "val" has 4 pictures, of which 2 could not be counted: scores on it say little']
+        'split "train" has 6 images, of which 3 could not be counted: scores on it say little',
+        'split "val" has 4 images, of which 2 could not be counted: scores on it say little']
     assert diagnosis.counted() == 9
     assert all(diagnosis.class_shares()['val'][1] <= 2)
 
@@ -147,7 +147,7 @@ def test_copies_across_splits_are_leaks_by_content(folder):
 
 
 def smooth(number, side=(60, 80)):
-    """A picture that survives compression: large patches of colour."""
+    """An image that survives compression: large patches of colour."""
     random = np.random.default_rng(number)
     patches = Image.fromarray(random.integers(0, 256, [5, 6, 3]).astype(np.uint8))
     return np.asarray(patches.resize(side[::-1], Image.BICUBIC))
@@ -188,7 +188,7 @@ def test_shared_ids_are_leaks_in_one_s_own_lists_and_notes_in_documented_splits(
     found = {f.message: f for f in examined(folder).findings if f.kind in ('leak', 'overlap')}
     assert sorted((f.severity, f.kind) for f in found.values()) == [
         ('error', 'leak'), ('note', 'overlap'), ('warning', 'overlap')]
-    assert any('"train" and "val" share 1 picture' in message for message in found)
+    assert any('"train" and "val" share 1 image' in message for message in found)
     splits = {'train': ['a', 'b'], 'val': ['b']}
     assert [f.severity for f in leaks.overlaps(splits, documented=True)] == ['note']
 
@@ -227,7 +227,7 @@ def test_classes_and_balance(tmp_path):
             image = random.integers(0, 60, [40, 40, 3]).astype(np.uint8) + label[..., None] * 90
             save(folder, f'{split}/p{number}', image, label)
     diagnosis = examined(folder)
-    assert messages(diagnosis, 'class_unused') == ['no picture shows class "class_3"']
+    assert messages(diagnosis, 'class_unused') == ['no image shows class "class_3"']
     assert messages(diagnosis, 'class_missing') == ['split "train" does not show class "class_2"']
     assert len(messages(diagnosis, 'unbalanced')) == 1
     assert examined(folder, {'class_names': ['a', 'b', 'c']}).count('warning') == 1
@@ -235,7 +235,7 @@ def test_classes_and_balance(tmp_path):
 
 def test_many_classes_that_are_not_there_are_one_finding(folder):
     message, = messages(examined(folder, {'num_classes': 20}), 'class_unused')
-    assert message.startswith('no picture shows 16 classes: "class_4", "class_5"')
+    assert message.startswith('no image shows 16 classes: "class_4", "class_5"')
     assert message.endswith('"class_15" and 4 more')
 
 
@@ -250,7 +250,7 @@ def test_masks_of_0_and_255_are_explained(tmp_path):
 
 
 def scene(number):
-    """A picture and its label: a bright rectangle somewhere on noise."""
+    """An image and its label: a bright rectangle somewhere on noise."""
     random = np.random.default_rng(number)
     label = np.zeros([48, 64], np.uint8)
     top, left = random.integers(3, 20, 2)
@@ -288,7 +288,7 @@ def test_a_label_that_is_not_its_picture_s_is_found(scenes):
     finding, = labels_found(scenes)
     assert finding.pictures == ('p5',)
     assert (finding.severity, finding.kind) in (('note', 'edges_weak'), ('warning', 'edges'))
-    assert ("p5.png: the label's borders are not where the picture's are; look at it"
+    assert ("p5.png: the label's borders are not where the image's are; look at it"
             in finding.message)
 
 
@@ -335,7 +335,7 @@ def test_a_broken_voc_is_told_of_list_by_list(tmp_path):
     named = ' '.join(messages(diagnosis, 'unlisted'))
     assert all(path.stem in named for path in gone)
     assert len(diagnosis.facts) == len(whole.facts) - 2
-    assert kinds(diagnosis, 'note')['lone_picture'] == 1  # VOC has more pictures than labels
+    assert kinds(diagnosis, 'note')['lone_picture'] == 1  # VOC has more images than labels
 
 
 @pytest.mark.parametrize('name', ['cityscapes', 'ade20k', 'cmp_facades'])
@@ -354,7 +354,7 @@ def test_other_published_layouts_without_some_files(tmp_path, name):
 
 
 def test_children_find_what_one_process_finds(folder, monkeypatch):
-    (folder / 'images/train/p1.png').write_bytes(b'no picture')
+    (folder / 'images/train/p1.png').write_bytes(b'no image')
     alone = examination.examine_source('folder', folder, CLASSES, show=False, workers=1)
     monkeypatch.setattr(record_workers, 'WORTH_WHILE', 1)
     together = examination.examine_source('folder', folder, CLASSES, show=False, workers=2)
@@ -370,7 +370,7 @@ def test_a_child_that_dies_promises_nothing(folder, monkeypatch):
 
 
 def test_findings_are_data(folder):
-    (folder / 'images/train/p1.png').write_bytes(b'no picture')
+    (folder / 'images/train/p1.png').write_bytes(b'no image')
     content = json.loads(files.to_json(examined(folder).to_json()))
     assert content['splits'] == {'train': 6, 'val': 4, 'test': 4}
     assert content['counts']['error'] == 1
@@ -404,7 +404,7 @@ def test_a_folder_without_any_label_is_one_finding(folder):
     for path in (folder / 'labels').rglob('*.png'):
         path.unlink()
     finding, = examination.examine_source(None, folder, show=False).findings
-    assert 'none of its 14 pictures has a label' in finding.message
+    assert 'none of its 14 images has a label' in finding.message
     assert finding.advice.startswith('add the labels; an official data set')
 
 

@@ -90,9 +90,9 @@ def _label(folder, name):
 
 @pytest.mark.parametrize('damage, words', [
     (lambda f: _label(f, 'ADE_train_00000002').unlink(),
-     'ADE_train_00000002.jpg: picture without label'),
+     'ADE_train_00000002.jpg: image without label'),
     (lambda f: (f / 'images' / 'validation' / 'ADE_val_00000001.jpg').unlink(),
-     'ADE_val_00000001.png: label without picture'),
+     'ADE_val_00000001.png: label without image'),
     (lambda f: shutil.rmtree(f / 'annotations' / 'validation'), 'validation: no such folder'),
     (lambda f: shutil.rmtree(f / 'annotations'), 'no folder images and annotations'),
     (lambda f: save(_label(f, 'ADE_train_00000002'), np.full([33, 48], 151, np.uint8)),
@@ -112,7 +112,7 @@ def test_bad_input_is_named_in_one_line(folder, damage, words):
 def test_options_and_ids_are_checked(folder):
     with pytest.raises(UserError, match='numbering is 100, expected 150'):
         make_reader('ade20k', folder, numbering=100)
-    with pytest.raises(UserError, match='no picture "x"'):
+    with pytest.raises(UserError, match='no image "x"'):
         make_reader('ade20k', folder).load('x')
 
 

@@ -110,16 +110,16 @@ def _label(value):
 
 
 BROKEN = {
-    'no pictures': (lambda f: shutil.rmtree(f / 'leftImg8bit'), 'no folder leftImg8bit'),
+    'no images': (lambda f: shutil.rmtree(f / 'leftImg8bit'), 'no folder leftImg8bit'),
     'no labels': (lambda f: shutil.rmtree(f / 'gtFine'), 'no folder gtFine'),
     'neither split': (lambda f: [shutil.rmtree(f / k / s) for k in ('leftImg8bit', 'gtFine')
                                  for s in ('train', 'val')], 'no folder train or val in it'),
     'labels of a split': (lambda f: shutil.rmtree(f / 'gtFine/val'),
                           'expected the labels of split "val"'),
     'no label': (lambda f: [p.unlink() for p in (f / LABEL).parent.glob(TRAIN[0] + '*Ids.png')],
-                 'aachen_000000_000019_leftImg8bit.png: picture without label'),
-    'no picture': (lambda f: (f / f'leftImg8bit/val/frankfurt/{VAL[1]}_leftImg8bit.png').unlink(),
-                   'frankfurt_000001_000019_gtFine_labelIds.png: label without picture'),
+                 'aachen_000000_000019_leftImg8bit.png: image without label'),
+    'no image': (lambda f: (f / f'leftImg8bit/val/frankfurt/{VAL[1]}_leftImg8bit.png').unlink(),
+                   'frankfurt_000001_000019_gtFine_labelIds.png: label without image'),
     'in two splits': (lambda f: [shutil.copytree(f / k / 'train/ulm', f / k / 'val/ulm')
                                  for k in ('leftImg8bit', 'gtFine')],
                       '"ulm_000000_000019" lies in train/ulm and in val/ulm'),
@@ -127,9 +127,9 @@ BROKEN = {
                                'range'),
     'train ids for ids': (_label(255), 'official id 255 is out of range'),
     'other size': (lambda f: Image.fromarray(np.zeros([4, 5], np.uint8)).save(f / LABEL),
-                   'labelIds.png: label is 5x4, but its picture'),
+                   'labelIds.png: label is 5x4, but its image'),
     'size of instances': (lambda f: Image.fromarray(np.zeros([4, 5], np.uint16)).save(
-        f / INSTANCES), 'instanceIds.png: 5x4, but the label of this picture is 56x40'),
+        f / INSTANCES), 'instanceIds.png: 5x4, but the label of this image is 56x40'),
     'colour instances': (lambda f: Image.fromarray(np.zeros([4, 5, 3], np.uint8)).save(
         f / INSTANCES), 'instanceIds.png: a PNG of mode RGB, expected a 16-bit grey PNG'),
     'truncated instances': (lambda f: (f / INSTANCES).write_bytes(

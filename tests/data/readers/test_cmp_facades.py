@@ -84,13 +84,13 @@ def test_parts_may_lie_in_folders_of_their_own(folder, split, tmp_path):
 @pytest.mark.parametrize('damage, words', [
     (lambda f: shutil.rmtree(f / 'extended'), 'no folder extended in it or below'),
     (lambda f: [p.unlink() for p in (f / 'extended').glob('*.jpg')],
-     'extended: no picture *.jpg in this folder'),
+     'extended: no image *.jpg in this folder'),
     (lambda f: [p.unlink() for p in (f / 'base').glob('*.jpg')],
-     'base: no picture *.jpg in this folder'),
+     'base: no image *.jpg in this folder'),
     (lambda f: (f / 'base' / 'cmp_b0002.png').unlink(),
-     'base/cmp_b0002.jpg: picture without label'),
+     'base/cmp_b0002.jpg: image without label'),
     (lambda f: (f / 'extended' / 'cmp_x0002.jpg').unlink(),
-     'extended/cmp_x0002.png: label without picture'),
+     'extended/cmp_x0002.png: label without image'),
     (lambda f: save(f / 'base' / 'cmp_b0002.png', np.full([33, 48], 13, np.uint8)),
      'cmp_b0002.png: label id 13 is out of range; expected 1 to 12'),
     (lambda f: save(f / 'base' / 'cmp_b0002.png', np.zeros([33, 48], np.uint8)),
@@ -108,7 +108,7 @@ def test_bad_input_is_named_in_one_line(folder, damage, words):
 
 
 def test_incomplete_data_and_unknown_splits_are_named(folder):
-    with pytest.raises(UserError, match='split list "cmp" lists 606 pictures, but 599 of them '
+    with pytest.raises(UserError, match='split list "cmp" lists 606 images, but 599 of them '
                                         'are missing, the first is "cmp_b0005"'):
         make_reader('cmp_facades', folder).splits()
     with pytest.raises(UserError, match='Did you mean "base_extended"'):

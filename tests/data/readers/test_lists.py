@@ -1,4 +1,4 @@
-"""Lists of pictures as data sets publish them."""
+"""Lists of images as data sets publish them."""
 import pytest
 
 from tf_advseg.core.errors import UserError

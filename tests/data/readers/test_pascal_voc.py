@@ -100,7 +100,7 @@ def test_pictures_missing_in_voc_come_from_sbd(voc, sbd):
     image, _ = reader.load(MORE[0])
     assert image.shape == voc_pair(MORE[0])[0].shape
     (sbd / f'img/{MORE[0]}.jpg').unlink()
-    with pytest.raises(UserError, match=f'{MORE[0]}.jpg: no such picture file, though the lists'):
+    with pytest.raises(UserError, match=f'{MORE[0]}.jpg: no such image file, though the lists'):
         make_reader('pascal_voc_2012', voc, sbd=sbd)
 
 
@@ -143,7 +143,7 @@ BROKEN = {
                      f'{MORE[0]}.mat: data set pascal_voc_2012: official id 21 is out of range; '
                      'expected 0 to 20, or 255'),
     'other size': (_mat({'GTcls': {'Segmentation': np.zeros([4, 5], np.uint8)}}),
-                   f'{MORE[0]}.mat: label is 5x4, but its picture'),
+                   f'{MORE[0]}.mat: label is 5x4, but its image'),
 }
 
 
@@ -226,7 +226,7 @@ def test_other_sizes_than_the_published_ones_are_warned_of(voc, monkeypatch, cap
         with caplog.at_level(logging.WARNING):
             make_reader('pascal_voc_2012', voc)
         return [record.getMessage() for record in caplog.records]
-    assert [(f'{len(ids)} pictures in split "{name}", published with {size}' in text)
+    assert [(f'{len(ids)} images in split "{name}", published with {size}' in text)
             for text, (name, ids, size) in zip(warned(), (
                 ('train', TRAIN, 1464), ('val', VAL, 1449), ('trainval', TRAIN + VAL, 2913)))
             ] == [True] * 3

@@ -173,5 +173,5 @@ def test_bad_input_is_named_in_one_line(folder, damage, words):
 
 def test_too_few_frames_for_the_splits_are_named(tmp_path):
     folder = write_segtrack(tmp_path / 'SegTrackv2', frames=2)
-    with pytest.raises(UserError, match='sequence bmx: 2 pictures are too few'):
+    with pytest.raises(UserError, match='sequence bmx: 2 images are too few'):
         make_reader('segtrack_v2', folder).splits()

@@ -9,7 +9,7 @@ from tf_advseg.data.readers import make_reader
 from tf_advseg.data.readers import shapes_scene as scene
 from tf_advseg.data.readers.shapes import SHAPES_VERSION, ShapesReader
 
-# A change here changes everybody's pictures: raise SHAPES_VERSION with it.
+# A change here changes everybody's images: raise SHAPES_VERSION with it.
 PINNED = {
     'train_00000': 'dc88e1a823c4c35ac10a4c7d3942b8b7',
     'val_00007': '41a0fc45c0543e4f853b24aac1756764',
@@ -123,7 +123,7 @@ def _colours(scenes):
 
 
 def test_colour_alone_does_not_tell(scenes):
-    """The best lookup table from coarse colour to class is poor on pictures it has not seen."""
+    """The best lookup table from coarse colour to class is poor on images it has not seen."""
     table = np.zeros((8 ** 3, 8), np.int64)
     np.add.at(table, _colours(scenes), 1)
     reader = ShapesReader()
@@ -174,5 +174,5 @@ def test_impossible_parameter_is_one_line(options):
 
 @pytest.mark.parametrize('image_id', ['train_1', 'other_00001', '', 'train_-0001', 'train'])
 def test_unknown_picture(image_id):
-    with pytest.raises(UserError, match='no picture'):
+    with pytest.raises(UserError, match='no image'):
         ShapesReader().load(image_id)

@@ -93,7 +93,7 @@ def test_a_split_file_of_one_s_own(mini_stanford, tmp_path):
     ({'sizes': MINI, 'split': 'luc'}, 'either sizes or split'),
     ({'split': 'luc', 'seed': 1}, 'leave out the seed'),
     ({'split': 'luk'}, 'Did you mean "luc"'),
-    ({'split': 'luc'}, 'lists 715 pictures, but 715 of them are missing'),
+    ({'split': 'luc'}, 'lists 715 images, but 715 of them are missing'),
 ])
 def test_options_that_do_not_fit_are_refused(mini_stanford, options, words):
     with pytest.raises(UserError, match=words):
@@ -122,7 +122,7 @@ def test_every_negative_label_is_ignored(mini_stanford):
 
 
 def test_incomplete_data_needs_sizes_of_its_own(mini_stanford):
-    with pytest.raises(UserError, match='6 pictures, but the 400/172/143 split needs all 715'):
+    with pytest.raises(UserError, match='6 images, but the 400/172/143 split needs all 715'):
         make_reader('stanford_background', mini_stanford).splits()
     splits = make_reader('stanford_background', mini_stanford, sizes=MINI).splits()
     assert {n: len(ids) for n, ids in splits.items()} == MINI
@@ -140,15 +140,15 @@ def _truncate(path):
 
 BROKEN = {
     'missing folder': (_no_labels_folder, 'labels: no such folder'),
-    'picture without label': (
+    'image without label': (
         lambda f: (f / 'labels/0000002.regions.txt').unlink(),
-        'images/0000002.jpg: picture without label; expected'),
-    'label without picture': (
+        'images/0000002.jpg: image without label; expected'),
+    'label without image': (
         lambda f: (f / 'images/0000002.jpg').unlink(),
-        'labels/0000002.regions.txt: label without picture'),
+        'labels/0000002.regions.txt: label without image'),
     'other size': (
         lambda f: (f / 'labels/0000002.regions.txt').write_text('0 1\n2 3\n'),
-        'labels/0000002.regions.txt: label is 2x2, but its picture 0000002.jpg is 33x48'),
+        'labels/0000002.regions.txt: label is 2x2, but its image 0000002.jpg is 33x48'),
     'ragged': (
         lambda f: (f / 'labels/0000002.regions.txt').write_text('0 1\n2\n'),
         'labels/0000002.regions.txt: not a matrix of whole numbers'),
@@ -163,11 +163,11 @@ BROKEN = {
         'labels/0000002.regions.txt: label id 8 is out of range; expected 0 to 7'),
     'truncated JPEG': (
         lambda f: _truncate(f / 'images/0000002.jpg'),
-        'images/0000002.jpg: truncated or damaged picture'),
-    'no picture at all': (
+        'images/0000002.jpg: truncated or damaged image'),
+    'no image at all': (
         lambda f: (f / 'images/0000002.jpg').write_text('<html>404</html>'),
-        'images/0000002.jpg: not a readable picture (unknown format)'),
-    '16-bit picture': (
+        'images/0000002.jpg: not a readable image (unknown format)'),
+    '16-bit image': (
         lambda f: Image.fromarray(np.zeros([48, 33], np.uint16)).save(
             f / 'images/0000002.jpg', format='PNG'),
         'images/0000002.jpg: pixels are of type I;16'),

@@ -1,4 +1,4 @@
-"""Pictures without labels: found at any depth, and labelled with nothing."""
+"""Images without labels: found at any depth, and labelled with nothing."""
 import numpy as np
 import pytest
 from PIL import Image
@@ -20,7 +20,7 @@ def folder(tmp_path):
     for name in ('._a.png', '.hidden/d.png', 'notes.txt'):
         path = tmp_path / 'found' / name
         path.parent.mkdir(exist_ok=True)
-        path.write_bytes(b'no picture')
+        path.write_bytes(b'no image')
     return tmp_path / 'found'
 
 
@@ -56,8 +56,8 @@ def test_digests_tell_copies_of_a_file(folder, tmp_path):
 
 @pytest.mark.parametrize('spoil, words', [
     (lambda folder: folder.rename(folder.with_name('gone')), 'found: no such folder'),
-    (lambda folder: [(folder / name).unlink() for name in NAMES], 'no picture .* in this folder'),
-    (lambda folder: (folder / 'a.png').write_bytes(b'xx'), 'found/a.png: not a readable picture')])
+    (lambda folder: [(folder / name).unlink() for name in NAMES], 'no image .* in this folder'),
+    (lambda folder: (folder / 'a.png').write_bytes(b'xx'), 'found/a.png: not a readable image')])
 def test_bad_folders_are_told_in_a_line(folder, tmp_path, spoil, words):
     spoil(folder)
     with pytest.raises(UserError, match=words) as caught:

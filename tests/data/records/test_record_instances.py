@@ -12,7 +12,7 @@ from tf_advseg.data.spec import DatasetSpec, default_palette
 
 
 class ObjectReader(base.Reader):
-    """Two pictures; the first has the instance ids that a test gives it."""
+    """Two images; the first has the instance ids that a test gives it."""
     spec = DatasetSpec('objects', ('a', 'b'), default_palette(2))
 
     def __init__(self, instances):
@@ -38,7 +38,7 @@ def test_instances_come_back_exactly_and_only_where_there_are_some(tmp_path):
         assert loaded.dtype == np.int32
         np.testing.assert_array_equal(loaded, ids)
         assert records.load_instances('second') is None
-    with pytest.raises(UserError, match='no picture "third"'):
+    with pytest.raises(UserError, match='no image "third"'):
         records.load_instances('third')
 
 
@@ -59,5 +59,5 @@ def test_training_decodes_records_with_and_without_alike():
 def test_a_reader_s_bad_instances_are_refused(tmp_path, ids, words):
     with pytest.raises(UserError) as error:
         write_records(ObjectReader(ids), None, tmp_path / 'records', progress=False)
-    assert 'picture "first"' in str(error.value) and words in str(error.value)
+    assert 'image "first"' in str(error.value) and words in str(error.value)
     assert not (tmp_path / 'records').exists()

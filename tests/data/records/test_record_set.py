@@ -131,7 +131,7 @@ def test_other_folders_are_not_touched(reader, tmp_path):
 
 
 class FailsAt(base.Reader):
-    """A reader that raises at one picture."""
+    """A reader that raises at one image."""
 
     def __init__(self, reader, image_id, error):
         self.spec, self.description = reader.spec, reader.description
@@ -240,7 +240,7 @@ def test_damaged_files_are_found_and_named(folder):
 
 
 def flip_byte(folder, image_id):
-    """Flips one byte of a picture's record; returns the name of its file."""
+    """Flips one byte of an image's record; returns the name of its file."""
     records = RecordSet(folder, verify=False)
     shard, number = records._places[records.positions([image_id])[0]]
     path = folder / (records.manifest['shards'][shard] + '.tfrecord')
@@ -254,13 +254,13 @@ def flip_byte(folder, image_id):
 @pytest.mark.parametrize('image_id', ['p0', 'p5', 'p9'])
 def test_one_flipped_byte_is_named_with_file_and_picture(folder, image_id):
     name = flip_byte(folder, image_id)
-    words = f'{name}: its checksum .*; 1 damaged picture: "{image_id}" in {name} '
+    words = f'{name}: its checksum .*; 1 damaged image: "{image_id}" in {name} '
     with pytest.raises(UserError, match=words):
         RecordSet(folder)
     records = RecordSet(folder, verify=False)
-    with pytest.raises(UserError, match=f'{name}: record .* \\(picture "{image_id}"; .*skip'):
+    with pytest.raises(UserError, match=f'{name}: record .* \\(image "{image_id}"; .*skip'):
         records.load(image_id)
-    with pytest.raises(UserError, match=f'picture "{image_id}"'), data_errors():
+    with pytest.raises(UserError, match=f'image "{image_id}"'), data_errors():
         for _ in records.dataset(records.ids):
             pass
 
@@ -283,10 +283,10 @@ def test_damaged_pictures_are_skipped_by_choice(reader, folder, verify, caplog):
         assert records.image_size(image_id) == whole.image_size(image_id)
         np.testing.assert_array_equal(records.class_counts(image_id),
                                       whole.class_counts(image_id))
-    with pytest.raises(UserError, match='no picture "p2"'):
+    with pytest.raises(UserError, match='no image "p2"'):
         records.load('p2')
     said = [r.getMessage() for r in caplog.records if 'left out' in r.getMessage()]
-    assert len(said) == 1 and '2 damaged of 10 pictures left out: ' in said[0]
+    assert len(said) == 1 and '2 damaged of 10 images left out: ' in said[0]
     assert all(f'"{image_id}" in {name}' in said[0] for image_id, name in gone.items())
 
 
@@ -309,7 +309,7 @@ def test_what_cannot_be_skipped_is_refused(folder):
         RecordSet(folder, damaged='skp')
     for image_id in RecordSet(folder, verify=False).split('test'):
         flip_byte(folder, image_id)
-    with pytest.raises(UserError, match='every picture of split "test" is damaged'):
+    with pytest.raises(UserError, match='every image of split "test" is damaged'):
         RecordSet(folder, damaged='skip')
     index = folder / 'pictures-00001-of-00003.json'
     index.write_text(index.read_text().replace('p', 'q'))
@@ -323,7 +323,7 @@ def test_what_cannot_be_skipped_is_refused(folder):
 def test_other_errors_inside_tf_data_pass_unchanged():
     with pytest.raises(tf.errors.InvalidArgumentError):
         with data_errors():
-            tf.io.decode_png(b'no picture')
+            tf.io.decode_png(b'no image')
 
 
 def test_few_files_are_open_however_many_shards(reader, tmp_path, monkeypatch):
@@ -347,7 +347,7 @@ def test_open_records_end_quietly(folder, repository):
 
 def test_unknown_names_are_named(folder):
     records = RecordSet(folder)
-    with pytest.raises(UserError, match='no picture "p77"'):
+    with pytest.raises(UserError, match='no image "p77"'):
         records.load('p77')
     with pytest.raises(UserError, match='no split "vall"; there are train, val, test'):
         records.split('vall')
@@ -356,8 +356,8 @@ def test_unknown_names_are_named(folder):
 
 @pytest.mark.parametrize('splits, words', [
     ({'train': ['p1'], 'val': []}, 'split "val" is empty'),
-    ({'train': ['p1', 'p1']}, 'lists picture "p1" twice'),
-    ({'train': ['p1', 'p55']}, 'no picture "p55"'),
+    ({'train': ['p1', 'p1']}, 'lists image "p1" twice'),
+    ({'train': ['p1', 'p55']}, 'no image "p55"'),
 ])
 def test_bad_splits_are_refused(reader, tmp_path, splits, words):
     with pytest.raises(UserError, match=words):

@@ -1,4 +1,4 @@
-"""Children that read pictures: the same records, errors told here, nothing left behind."""
+"""Children that read images: the same records, errors told here, nothing left behind."""
 import json
 import os
 import pickle
@@ -28,7 +28,7 @@ def reader(tmp_path):
 
 @pytest.fixture
 def children(monkeypatch):
-    """Few pictures are enough for children; gives the list of those that were started."""
+    """Few images are enough for children; gives the list of those that were started."""
     started = []
     real = subprocess.Popen
 
@@ -76,7 +76,7 @@ def test_a_child_that_is_killed_is_said(reader, children):
         assert read('p0').size == (40, 56)
         for child in children:
             os.kill(child.pid, signal.SIGKILL)
-        with pytest.raises(UserError, match='read picture "p1" has ended .signal 9.*goes on where'):
+        with pytest.raises(UserError, match='read image "p1" has ended .signal 9.*goes on where'):
             read('p1')
     with record_workers.part_source(reader, 2, 12, resumes=False) as read:
         os.kill(children[-1].pid, signal.SIGKILL)
@@ -87,7 +87,7 @@ def test_a_child_that_is_killed_is_said(reader, children):
 
 def test_mistakes_in_a_child_come_with_their_traceback(reader, children):
     with record_workers.part_source(reader, 2, 12) as read:
-        with pytest.raises(RuntimeError, match='(?s)reading picture .* failed.*TypeError'):
+        with pytest.raises(RuntimeError, match='(?s)reading image .* failed.*TypeError'):
             read(['p1'])
         assert read('p1').image_id == 'p1'  # the child goes on
 
@@ -128,8 +128,8 @@ def test_a_child_that_crashes_over_a_file_names_it(reader, children):
     with record_workers.part_source(reader, 2, 12) as read:
         for child in children:
             os.kill(child.pid, signal.SIGSEGV)
-        with pytest.raises(UserError, match='read picture "p1" has ended .signal 11.; a file of '
-                                            'this picture may be damaged: .*images/p1.png, '
+        with pytest.raises(UserError, match='read image "p1" has ended .signal 11.; a file of '
+                                            'this image may be damaged: .*images/p1.png, '
                                             '.*labels/p1.png. The same command'):
             read('p1')
 
@@ -141,7 +141,8 @@ def test_a_child_whose_parent_has_gone_ends_silently(reader, cut):
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     child.stdout.close()  # the parent has ended, and nobody reads the answer
     request = pickle.dumps(('p0', True))
-    child.stdin.write(pickle.dumps((record_parts.read_parts, reader)) + request[:len(request) - cut])
+    child.stdin.write(pickle.dumps((record_parts.read_parts, reader))
+                      + request[:len(request) - cut])
     child.stdin.close()  # with a cut: in the middle of a request
     assert (child.stderr.read(), child.wait()) == (b'', 0)
     child.stderr.close()

@@ -9,7 +9,7 @@ from tf_advseg.experiments.benchmarks import device_steps
 from tf_advseg.experiments.benchmarks import gpu_comparison
 from tf_advseg.training import loop
 
-CASE = device_steps.Case('LoAd discriminator', 'farabet')
+CASE = device_steps.Case('LoAd: discriminator', 'farabet')
 NEAR, FAR = device_steps.Difference(2e-7, 3e-5, 'w'), device_steps.Difference(2e-7, 0.5, 'w')
 CPUS = gpu_comparison.find_devices('cpu')
 
@@ -25,7 +25,8 @@ def test_the_table_has_a_verdict_for_each_comparison_and_each_note_once():
     lines = [gpu_comparison.Line(CASE, NEAR, (30.0, 4.0), NEAR, gpu_comparison.WORKS),
              gpu_comparison.Line(CASE, NEAR, (30.0, 4.0), FAR, 'no kernel for A'),
              gpu_comparison.Line(CASE, FAR, (30.0, 4.0), None, 'no kernel for A'),
-             gpu_comparison.Line(CASE, None, (30.0, None), None, gpu_comparison.DIFFERS, 'Unknown: broken')]
+             gpu_comparison.Line(CASE, None, (30.0, None), None, gpu_comparison.DIFFERS,
+                                 'Unknown: broken')]
     assert [line.equal for line in lines] == [True, False, False, False]
     table, notes = gpu_comparison.table(lines)
     assert notes == ['(1) no kernel for A', '(2) Unknown: broken']
@@ -53,13 +54,15 @@ def test_without_a_gpu_one_line_says_what_is_missing(monkeypatch):
 
 def test_what_is_checked_by_default_and_by_name():
     everything = gpu_comparison.chosen('gpu')
-    assert {case.step for case in everything} == set(device_steps.STEPS)
+    assert {case.step for case in everything} == set(device_steps.steps())
     assert {case.network for case in everything} == set(device_steps.NETWORKS)
     assert [case.step for case in gpu_comparison.chosen('cpu')] == list(gpu_comparison.BRIEF)
-    named = gpu_comparison.chosen('gpu', ['Hung', 'Stage 1'], ['dilated8', 'farabet'])
-    assert [str(case) for case in named] == ['Hung on dilated8', 'Stage 1 on dilated8',
-                                             'Hung on farabet', 'Stage 1 on farabet']
-    for words, text in (((['Hun'],), 'Did you mean "Hung"'),
+    named = gpu_comparison.chosen('gpu', ['Hung: unlabelled', 'Stage 1: segmentor'],
+                                  ['dilated8', 'farabet'])
+    assert [str(case) for case in named] == [
+        'Hung: unlabelled on dilated8', 'Stage 1: segmentor on dilated8',
+        'Hung: unlabelled on farabet', 'Stage 1: segmentor on farabet']
+    for words, text in (((['Hung: unlabeled'],), 'Did you mean "Hung: unlabelled"'),
                         (([], ['farbet']), 'Did you mean "farabet"')):
         with pytest.raises(UserError, match=text):
             gpu_comparison.chosen('gpu', *words)

@@ -1,4 +1,4 @@
-"""The input beside a training step: what is compared, by what rule, on pictures of which kind."""
+"""The input beside a training step: what is compared, by what rule, on images of which kind."""
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -35,7 +35,7 @@ def test_the_rule_and_the_table():
 
 
 def rate_of_turns(strategy, monkeypatch):
-    """Bursts of 2 batches of 2 and steps of 2 pictures, both run; the clock's part is made up."""
+    """Bursts of 2 batches of 2 and steps of 2 images, both run; the clock's part is made up."""
     def interleaved(functions, repeats):
         assert repeats == 3
         for function in functions:

@@ -43,6 +43,7 @@ def test_every_setting_has_a_row_from_processes_of_its_own():
 
 def test_kinds_are_chosen_by_name():
     assert step_benchmark.chosen() == step_benchmark.KINDS
-    assert [kind.phase for kind in step_benchmark.chosen(['LoAd, discriminator'])] == ['adversary']
+    assert [kind.phase for kind in step_benchmark.chosen(['LoAd, discriminator'])] == [
+        'discriminator']
     with pytest.raises(UserError, match='cross-entropy'):
         step_benchmark.chosen(['cross-entrop'])

@@ -12,7 +12,7 @@ MODEL = 'mobilenetv2_dm05_coco_voc_trainaug'
 def test_the_first_picture_of_a_folder_is_compared(tmp_path, monkeypatch):
     for number, name in enumerate(('b.png', 'a.png')):
         Image.fromarray(parity.synthetic_picture(20 + number, 30)).save(tmp_path / name)
-    (tmp_path / 'a.txt').write_text('no picture')
+    (tmp_path / 'a.txt').write_text('no image')
     seen = []
 
     def find_weights(path, flag):
@@ -26,7 +26,7 @@ def test_the_first_picture_of_a_folder_is_compared(tmp_path, monkeypatch):
         importing.import_checkpoint('x.tflite', tmp_path / 'out', MODEL, picture=tmp_path)
     assert seen == [tmp_path / 'a.png']
     (tmp_path / 'none').mkdir()
-    for name, message in (('none', 'no picture .* in this folder'),
+    for name, message in (('none', 'no image .* in this folder'),
                           ('nowhere', 'nowhere: no such folder')):
         with pytest.raises(UserError, match=message):
             importing.import_checkpoint('x.tflite', tmp_path / 'out', MODEL,

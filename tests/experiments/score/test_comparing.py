@@ -1,4 +1,4 @@
-"""Which pictures are shown, and in which direction differences are told."""
+"""Which images are shown, and in which direction differences are told."""
 import types
 
 import numpy as np
@@ -16,7 +16,7 @@ LABEL = np.repeat(np.uint8([[0, 0, 0, 0, 1, 1, 1, 1]]), 2, axis=0)
 
 
 def counted(wrong):
-    """Counts of pictures of which so many columns are wrong (None: nothing is labelled)."""
+    """Counts of images of which so many columns are wrong (None: nothing is labelled)."""
     measure = image_counts.PictureIoU(SPEC)
     for number, columns in enumerate(wrong):
         label = LABEL if columns is not None else np.full_like(LABEL, 255)
@@ -69,7 +69,7 @@ def test_one_csv_has_scores_and_intervals():
     found = [line.split(',') for line in reporting_tables.to_csv(
         comparing.with_intervals(table, results)).splitlines()]
     assert found[0] == ['class', 'good', 'bad', *(f'good minus bad: {name}' for name in (
-        'pictures', 'difference', 'from', 'to', 'not 0'))]
+        'images', 'difference', 'from', 'to', 'not 0'))]
     rows = {row[0]: row[1:] for row in found}
     assert rows['sky'][:3] == ['50.00', '50.00', '12'] and rows['mIoU'][-1] == '*'
     assert rows['pixel accuracy'][2:] == [''] * 5
@@ -107,7 +107,7 @@ def test_a_panel_has_every_models_prediction_and_both_scores(monkeypatch):
     records = types.SimpleNamespace(spec=SPEC, load=lambda image_id: (image, LABEL))
     pictures = types.SimpleNamespace(ids=['p0', 'p1'], records=records)
     comparing.panel(pictures, [1], {'a': scored([0, 2]), 'b': scored([0, 0])})
-    assert told['titles'] == ['picture', 'truth', 'a', 'b'] and len(told['rows']) == 1
+    assert told['titles'] == ['image', 'truth', 'a', 'b'] and len(told['rows']) == 1
     assert (told['rows'][0][2] == 1).all()
     assert told['captions'] == ['mIoU 58.3 / 100.0 %: p1']
     comparing.panel(pictures, [0], {'a': scored([0, 2])})

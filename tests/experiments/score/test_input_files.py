@@ -52,7 +52,7 @@ def test_several_words_and_a_picture_once(folder):
 def test_earlier_results_are_no_input(folder):
     root, paths = input_files.find_pictures(folder, outside=folder / 'w')
     assert all('w' != path.relative_to(root).parts[0] for path in paths) and len(paths) == 3
-    for above in (folder / 'w', folder, '.', '/'):  # holds the pictures themselves
+    for above in (folder / 'w', folder, '.', '/'):  # holds the images themselves
         assert len(input_files.find_pictures(folder / 'w', outside=above)[1]) == 3
     assert len(input_files.find_pictures(f'{folder}/w/*', outside=folder)[1]) == 2
 

@@ -8,10 +8,9 @@ import tensorflow as tf
 
 from tf_advseg.core import configuration
 from tf_advseg.experiments.studies import luc_cells
-from tf_advseg.experiments.train import method_results
+from tf_advseg.experiments.train import run_report
 from tf_advseg.experiments.train import method_stage
 from tf_advseg.experiments.train import training
-from tf_advseg.methods import luc
 from tf_advseg.run import stage_optimizers
 
 ROOT = configuration.gin_root()
@@ -39,8 +38,8 @@ def test_a_cell_binds_what_is_printed():
     name = 'papers/luc/voc_dilated8_large_fov_product.gin'
     configuration.parse([f'gin/{name}'])
     assert gin.get_bindings(stage_optimizers.segmentor_optimizer)['learning_rate'] == 1e-6
-    assert gin.get_bindings(stage_optimizers.adversary_optimizer)['learning_rate'] == 0.1
-    assert gin.get_bindings(luc.luc)['adversarial_weight'] == 1.0
+    assert gin.get_bindings(stage_optimizers.discriminator_optimizer)['learning_rate'] == 0.1
+    assert gin.get_bindings('luc')['adversarial_weight'] == 1.0
     assert 'mIOU 72.04, mBF 47.70, sigma 22.42' in (ROOT / name).read_text(encoding='utf-8')
 
 
@@ -71,14 +70,14 @@ def test_the_table_is_the_supplements(shared):
 
 def test_the_baseline_trains_no_adversary():
     configuration.parse(['gin/papers/luc/voc_dilated8_baseline.gin'])
-    assert method_stage.adversarial_stage()['only_control'] is True
+    assert method_stage.adversarial_stage().only_control is True
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('name', PAPERS)
 def test_every_file_takes_a_step_of_either_network(name, tmp_path):
     configuration.parse([f'gin/{name}'], SMALL)
-    with mock.patch.object(method_results, 'report'):
+    with mock.patch.object(run_report, 'write'):
         results = training.experiment(tmp_path / 'run', tf.distribute.get_strategy())
     alone = name.endswith('_baseline.gin')
     column = 'control (CE)' if alone else 'Luc'

@@ -1,4 +1,5 @@
 """Luc's stage end to end on small scenes: a resume changes nothing, the control is a control."""
+import re
 from unittest import mock
 
 import numpy as np
@@ -8,6 +9,7 @@ import whole_run
 from tf_advseg.core import files
 from tf_advseg.core.errors import UserError
 from tf_advseg.data import spec as specs
+from tf_advseg.experiments.train import method_stage
 from tf_advseg.experiments.train import run_results
 from tf_advseg.experiments.train import stage_training
 from tf_advseg.models import farabet
@@ -15,9 +17,10 @@ from tf_advseg.run import networks
 from tf_advseg.training import checkpoints, loop
 
 start = whole_run.starter('luc', (
-    *whole_run.scenes(), "build_adversary.name = 'small_fov_light'", 'adversarial_stage.steps = 10',
-    'adversarial_stage.evaluate_every_epochs = 1', 'adversarial_stage.diagnose_every = 4',
-    'adversary_optimizer.learning_rate = 0.01', 'alternation.every = 2',
+    *whole_run.scenes(), "build_fov_discriminator.name = 'small_fov_light'",
+    'adversarial_stage.steps = 10', 'adversarial_stage.evaluate_every_epochs = 1',
+    'adversarial_stage.diagnose_every = 4',
+    'discriminator_optimizer.learning_rate = 0.01', 'alternation.every = 2',
     'stage_one.weighted_epochs = 0', 'stage_one.epochs = 0'))
 
 
@@ -37,7 +40,7 @@ def test_a_run_leaves_scores_curves_and_a_report(made, lines_of):
     test = results['models']['Luc']['test']
     assert 0 <= test['boundary']['mean'] <= 1 and test['boundary']['pictures'] == 2
     evaluated = lines_of(path, event='evaluation', stage='luc', split='holdout')
-    assert [line['generator_step'] for line in evaluated] == [3, 6, 9, 10]
+    assert [line['segmentor_step'] for line in evaluated] == [3, 6, 9, 10]
     assert len(evaluated[0]['class_accuracy']) == 8
     kept = networks.read_description(path / 'checkpoints' / 'best')
     assert kept['holdout_miou'] == max(line['miou'] for line in evaluated)
@@ -46,7 +49,7 @@ def test_a_run_leaves_scores_curves_and_a_report(made, lines_of):
     assert phases == {'luc': 2, 'control': 1}  # each tenth step of either network
     assert {'loss/disc', 'loss/adv'} <= {k for m in lines_of(path, stage='luc') for k in m}
     measured = lines_of(path, event='gradients')
-    assert [line['generator_step'] for line in measured] == [1, 5, 9]
+    assert [line['segmentor_step'] for line in measured] == [1, 5, 9]
     assert all(line['grad_ratio/adv_ce'] > 0 for line in measured)
     html = (path / 'report.html').read_text()
     assert 'Luc' in html and 'data:image/png' in html
@@ -88,7 +91,7 @@ class Stops:
 
 
 # (where, how often it is passed before it stops the run) -> durable steps of Luc's stage, which
-# is evaluated after 7, 12, 19 and 20 of them. Which of these keeps a model hangs on the scores.
+# is evaluated after 7, 12, 19 and 20 of them. Which of these keeps a model depends on the scores.
 STOPS = (('__call__', 3, {0}), ('_save', 1, {0}), ('__call__', 12, {7}), ('_save', 2, {12}),
          ('save', 1, {12, 19, 20}), ('cross_entropy', 5, {20}))
 
@@ -119,17 +122,17 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(made, tmp_path, monkeypatch
     assert lines_of(other) == lines_of(path)
     assert not list(other.glob('stages/*/best-*'))
     seeds = {phase: {seed for name, seed in stops.seeds if name == phase}
-             for phase in ('segmentor', 'adversary', 'cross_entropy')}
+             for phase in ('segmentor', 'discriminator', 'cross_entropy')}
     assert seeds['segmentor'] == seeds['cross_entropy'] and len(seeds['segmentor']) == 10
-    assert not seeds['segmentor'] & seeds['adversary']
+    assert not seeds['segmentor'] & seeds['discriminator']
 
 
 def test_the_first_of_equals_is_kept_and_a_lost_best_does_not_count(tmp_path):
     segmentor = farabet.farabet(3, hidden=4)
     context = mock.Mock(chief=True, description=None)
     context.data.spec = specs.DatasetSpec('abc', 'abc', specs.default_palette(3))
-    stage = mock.Mock(segmentor=segmentor, settings={'train_pictures': 0},
-                      method=mock.Mock(judges_points=False))
+    stage = mock.Mock(segmentor=segmentor, settings=method_stage.Settings(train_images=0),
+                      is_control=True)
     stage.name = 'luc'
     context.data.train, context.data.holdout = ['a'], ['b']
     context.streams.generator.return_value.permutation.return_value = np.arange(1)
@@ -217,7 +220,10 @@ def test_the_last_model_is_kept_where_that_was_asked_for(tmp_path):
 def test_a_dry_run_builds_everything_and_leaves_nothing(tmp_path, capsys):
     assert start(tmp_path / 'run', dry_run=True) is None
     said = capsys.readouterr().out
-    assert 'adversary: ' in said and 'parameters' in said and '10 steps' in said
+    assert re.search(
+        r'^Luc: about .*10 steps of the segmentor, .* of the discriminator .*parameters',
+        said, re.M)
+    assert re.search(r'^Stage 1: about', said, re.M) and re.search(r'^control: about', said, re.M)
     assert not (tmp_path / 'run').exists()
 
 

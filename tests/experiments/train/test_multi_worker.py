@@ -16,7 +16,7 @@ LOAD = (pathlib.Path(__file__).parents[2] / 'lookahead' / 'tiny.py',
         'controller.max_total_cycles = 1', 'controller.patience = 3', 'stage_one.epochs = 1')
 LUC = (pathlib.Path(__file__).parents[2] / 'helpers' / 'tiny_luc.py',)
 # Of weights that differ by rounding some pixel may tie. One pixel of a class of 50 to 100, as the
-# small pictures have them, is 1/50 of its IoU and of a confused one's, over 8 classes: 5e-3.
+# small images have them, is 1/50 of its IoU and of a confused one's, over 8 classes: 5e-3.
 MIOU = 1e-2
 
 

@@ -1,10 +1,11 @@
-"""What a run's tables say of the pictures they were made from."""
+"""What a run's tables say of the images they were made from."""
 import pytest
 
 from tf_advseg.core import configuration
 from tf_advseg.core.errors import UserError
-from tf_advseg.experiments.train import method_results
+from tf_advseg.experiments.train import run_report
 from tf_advseg.experiments.train import run_results
+from tf_advseg.lookahead import load_report
 
 SUMMARY = {'miou': 0.5, 'pixel_accuracy': 0.6, 'class_iou': {'sky': 0.5}}
 
@@ -19,22 +20,23 @@ def results():
 
 def test_a_test_split_that_nothing_is_wrong_with_is_only_named(results):
     assert run_results.table(results).title == 'IoU in percent, test, mine, seed 3'
-    assert run_results._report_notes(results) == {'summary': []}
+    assert run_results.notes_on_test(results) == run_results.notes_on_training(results) == []
+    assert load_report._shared_notes(results) == {}
 
 
 def test_pictures_left_out_of_test_are_counted(results):
     results['pictures_left_out'] = {'train': 4, 'val': 0, 'test': 1}
-    assert run_results.table(results).title.endswith('seed 3; 1 damaged picture of it left out')
+    assert run_results.table(results).title.endswith('seed 3; 1 damaged image of it left out')
     results['pictures_left_out']['test'] = 2
-    assert run_results.table(results).title.endswith('; 2 damaged pictures of it left out')
+    assert run_results.table(results).title.endswith('; 2 damaged images of it left out')
     assert run_results.table(results, 'holdout').title == 'IoU in percent, holdout, mine, seed 3'
 
 
 def test_a_test_split_with_the_hold_out_in_it_says_so(results):
     results['test_shares'] = {'train': 0, 'holdout': 3}
-    assert '3 of its 9 pictures are the hold-out' in run_results.table(results).title
-    notes = run_results._report_notes(results)
-    assert '3 of its 9 pictures' in notes['summary'][0] and 'test' in notes['split_notes']
+    assert '3 of its 9 images are the hold-out' in run_results.table(results).title
+    assert '3 of its 9 images' in run_results.notes_on_test(results)[0]
+    notes = load_report._shared_notes(results)
     assert 'chose nothing.' not in notes['split_notes']['test']
     assert 'test split, which chose nothing' not in notes['choice_note']
 
@@ -49,7 +51,7 @@ def test_results_of_earlier_versions_still_have_a_table(results):
 def test_figures_of_a_paper_are_fractions_by_known_names(rows):
     configuration.parse([], [f'paper_figures.paper_rows = {rows}'])
     with pytest.raises(UserError, match='paper_figures.paper_rows') as caught:
-        method_results.paper_figures()
+        run_report.paper_figures().paper_rows
     assert '\n' not in str(caught.value)
 
 
@@ -57,4 +59,4 @@ def test_figures_of_a_paper_may_name_all_four_of_durall():
     row = {'pixel_accuracy': 0.944, 'mean_class_accuracy': 0.841, 'frequency_weighted_iou': 0.9,
            'miou': 0.754}
     configuration.parse([], [f"paper_figures.paper_rows = {{'proposed': {row}}}"])
-    assert method_results.paper_figures() == {'proposed': row}
+    assert run_report.paper_figures().paper_rows == {'proposed': row}

@@ -11,7 +11,8 @@ import tensorflow as tf
 from tf_advseg.core import configuration, files, journal, lanes, run_directory
 from tf_advseg.core.errors import UserError
 from tf_advseg.data.records import record_set
-from tf_advseg.experiments.train import method_results
+from tf_advseg.experiments import recipes
+from tf_advseg.experiments.train import run_report
 from tf_advseg.experiments.train import run_results
 from tf_advseg.experiments.train import shared_control
 from tf_advseg.experiments.train import stage_training
@@ -19,20 +20,22 @@ from tf_advseg.experiments.train import training
 from tf_advseg.run import dataset
 from tf_advseg.run import networks
 from tf_advseg.training import checkpoints
+from tf_advseg.training import stages
 
 OPTIONS = {'num_train': 4, 'num_val': 2, 'num_test': 1, 'size': (33, 33), 'smallest': (33, 33)}
 SCENES = ("dataset.reader = 'shapes'", f'dataset.options = {OPTIONS!r}',
           'dataset.holdout_fraction = 1', 'experiment.crop_size = 33',
           "experiment.network = 'farabet'", 'farabet.hidden = 8', 'adversarial_stage.steps = 2',
-          'adversarial_stage.batch_size = 2', 'adversarial_stage.train_pictures = 0',
+          'adversarial_stage.batch_size = 2', 'adversarial_stage.train_images = 0',
           'adversarial_stage.diagnose_every = 0')
 DURALL = (*SCENES, 'build_pixel_discriminator.widths = (4, 8)', 'durall.map_stride = 4',
           'swa.every = 1')
-LUC = (*SCENES, "build_adversary.name = 'small_fov_light'", 'alternation.every = 1',
+LUC = (*SCENES, "build_fov_discriminator.name = 'small_fov_light'", 'alternation.every = 1',
        'stage_one.weighted_epochs = 0', 'stage_one.epochs = 0', 'label_maps.tau = 0.8')
-ANOTHER_ADVERSARY = ("build_pixel_discriminator.kind = 'picture'", 'durall.map_stride = 2',
-                     'durall.adversarial_weight = 3.0', 'adversary_optimizer.learning_rate = 0.03',
-                     'alternation.every = 2', 'alternation.pretraining = 1')
+ANOTHER_ADVERSARY = ("build_pixel_discriminator.kind = 'image'", 'durall.map_stride = 2',
+                     'durall.adversarial_weight = 3.0',
+                     'discriminator_optimizer.learning_rate = 0.03', 'alternation.every = 2',
+                     'alternation.pretraining = 1')
 MODELS = ('control', 'control_averaged')
 
 
@@ -45,7 +48,8 @@ def start(workdir, *bindings, method='durall'):
     def watched(self, folder):
         trained.append(folder.name)
         return run(self, folder)
-    with mock.patch.object(method_results, 'report'), mock.patch.object(
+    with mock.patch.object(run_report, 'write'), mock.patch.object(
+            run_results, '_show'), mock.patch.object(
             stage_training.StageTraining, 'run', watched):
         return training.experiment(workdir, tf.distribute.get_strategy()), trained
 
@@ -81,7 +85,7 @@ def timeless(run):
 
 def test_another_adversary_has_the_same_control(first, tmp_path, capsys):
     path, before = first
-    bindings = (f"experiment.control_from = '{path}'", "build_pixel_discriminator.kind = 'picture'",
+    bindings = (f"experiment.control_from = '{path}'", "build_pixel_discriminator.kind = 'image'",
                 'durall.adversarial_weight = 3.0')
     results, trained = start(tmp_path / 'run', *bindings)
     told = capsys.readouterr().out
@@ -117,7 +121,8 @@ def test_a_control_trained_beside_another_adversary_is_the_same_to_the_bit(first
 def test_lucs_control_trained_beside_another_adversary_is_the_same_to_the_bit(tmp_path):
     start(tmp_path / 'one', method='luc')
     start(tmp_path / 'two', "label_maps.kind = 'product'", 'luc.saturating = True',
-          "build_adversary.name = 'large_fov_light'", 'luc.adversarial_weight = 0.5', method='luc')
+          "build_fov_discriminator.name = 'large_fov_light'", 'luc.adversarial_weight = 0.5',
+          method='luc')
     assert same_models(tmp_path / 'one', tmp_path / 'two', ['control'])
     assert timeless(tmp_path / 'one') == timeless(tmp_path / 'two')
     assert not same_models(tmp_path / 'one', tmp_path / 'two', ['best'])
@@ -132,8 +137,9 @@ def test_a_folder_that_is_no_run_is_told(tmp_path):
 
 def test_a_dry_run_says_what_will_become_of_the_control(first, tmp_path, capsys):
     path, _ = first
-    for binding, text in (('durall.adversarial_weight = 3.0', f'control: taken over from {path}'),
-                          ('segmentor_optimizer.learning_rate = 0.5', 'control: trained here')):
+    for binding, text in (('durall.adversarial_weight = 3.0', f'(taken over from {path}'),
+                          ('segmentor_optimizer.learning_rate = 0.5',
+                           '(trained here, not taken over from')):
         configuration.parse(['gin/methods/durall.gin'], [
             *DURALL, f"experiment.control_from = '{path}'", binding])
         training.experiment(tmp_path / 'run', tf.distribute.get_strategy(), dry_run=True)
@@ -143,7 +149,7 @@ def test_a_dry_run_says_what_will_become_of_the_control(first, tmp_path, capsys)
 @pytest.mark.slow  # two runs
 def test_a_method_that_goes_on_loses_no_line_of_a_control_that_came_later(first, tmp_path):
     path, _ = first
-    with mock.patch.object(method_results, 'scores', side_effect=KeyboardInterrupt):
+    with mock.patch.object(run_results, 'scores', side_effect=KeyboardInterrupt):
         with pytest.raises(KeyboardInterrupt):  # the method is done, the control not asked for yet
             start(tmp_path / 'run', 'experiment.control = False')
     (tmp_path / 'run' / 'stages' / 'durall' / 'done.json').unlink()  # as if it had been stopped
@@ -151,38 +157,92 @@ def test_a_method_that_goes_on_loses_no_line_of_a_control_that_came_later(first,
     assert lines(path) and lines(tmp_path / 'run') == lines(path)
 
 
-def text_of(method, *bindings):
+def key_of(method, *bindings):
     configuration.parse([f'gin/methods/{method}.gin'], bindings)
-    return configuration.config_text()
+    return shared_control.key(configuration.config_text(), recipes.find(method))
 
 
 @pytest.mark.parametrize('method, binding', [
     ('durall', "durall.reduction = 'sum'"), ('durall', 'durall.l2_weight = 0.0'),
-    ('luc', 'luc.upsample_logits = True'), ('luc', "luc.reduction = 'per_picture'"),
+    ('luc', 'luc.upsample_logits = True'), ('luc', "luc.reduction = 'sum'"),
     ('durall', 'swa.every = 7'), ('durall', 'experiment.seed = 1'),
     ('durall', 'segmentor_optimizer.learning_rate = 1e-3'),
     ('luc', 'segmentor_optimizer.momentum = 0.5'), ('durall', 'adversarial_stage.batch_size = 16'),
-    ('luc', "experiment.checkpoint = 'x'"), ('luc', 'stage_one.epochs = 1')])
-def test_what_a_control_hangs_on_counts(method, binding):
-    found = shared_control.differences(text_of(method), text_of(method, binding))
-    assert len(found) == 1 and f'{binding.partition(" = ")[0]}: was ' in found[0]
+    ('luc', "experiment.checkpoint = 'x'"), ('luc', 'stage_one.epochs = 1'),
+    ('hung', "hung.published_code = 'weight_decay'")])
+def test_what_a_control_depends_on_counts(method, binding):
+    assert key_of(method) != key_of(method, binding)
 
 
 @pytest.mark.parametrize('method, binding', [
     ('durall', 'durall.adversarial_weight = 3.0'), ('durall', 'durall.map_stride = 8'),
-    ('durall', "build_pixel_discriminator.kind = 'picture'"), ('durall', 'alternation.every = 2'),
-    ('durall', "adversary_optimizer.name = 'sgd'"), ('luc', 'luc.adversarial_weight = 1.0'),
+    ('durall', "build_pixel_discriminator.kind = 'image'"), ('durall', 'alternation.every = 2'),
+    ('durall', "discriminator_optimizer.name = 'sgd'"), ('luc', 'luc.adversarial_weight = 1.0'),
     ('luc', 'luc.saturating = True'), ('luc', "label_maps.kind = 'scaling'"),
-    ('luc', "build_adversary.name = 'small_fov'"), ('luc', 'alternation.pretraining = 9'),
+    ('luc', "luc.reduction = 'mean'"), ('hung', "hung.terms = 'adv'"),
+    ('luc', "build_fov_discriminator.name = 'small_fov'"), ('luc', 'alternation.pretraining = 9'),
     ('luc', "experiment.control_from = 'x'"), ('luc', 'experiment.control = False')])
-def test_what_is_the_adversarys_does_not(method, binding):
-    assert text_of(method) != text_of(method, binding)
-    assert shared_control.differences(text_of(method), text_of(method, binding)) == []
+def test_what_is_the_methods_does_not(method, binding):
+    assert key_of(method) == key_of(method, binding)
+
+
+# Five methods with one pixel loss: mean cross-entropy at the images' size, without decay.
+ONE_LOSS = {'luc': ('luc.upsample_logits = True', "build_fov_discriminator.name = 'small_fov_light'",
+                    'alternation.every = 1'),
+            'durall': ('durall.l2_weight = 0.0', 'build_pixel_discriminator.widths = (4, 8)',
+                       'durall.map_stride = 4', 'alternation.every = 1'),
+            'hung': ('hung.l2_weight = 0.0', "hung.terms = 'adv'", 'hung.map_stride = 4',
+                     'build_fc_discriminator.widths = (4, 8)'),
+            'zhu': (), 'load': ('lookahead.budget_steps = 2',)}
+ALIKE = (*SCENES, 'stage_one.weighted_epochs = 0', 'stage_one.epochs = 0')
+
+
+def alike(method, *bindings):
+    """Configures a run of one of ONE_LOSS."""
+    configuration.parse([], [*ALIKE, f"experiment.method = '{method}'", *ONE_LOSS[method],
+                             *bindings])
+
+
+def test_methods_with_one_pixel_loss_share_their_control():
+    """LoAd too, where its budget is given in steps; else its control is its own."""
+    keys = set()
+    for method in ONE_LOSS:
+        alike(method)
+        keys.add(shared_control.key(configuration.config_text(), recipes.find(method)))
+    assert len(keys) == 1
+    assert recipes.find('load').control_steps() == 2
+    configuration.parse([], ALIKE)
+    assert recipes.find('load').control_steps() is None
+
+
+def test_a_control_is_taken_over_from_another_method(tmp_path):
+    trained, run = [], stage_training.StageTraining.run
+
+    def watched(self, folder):
+        trained.append(folder.name)
+        return run(self, folder)
+    with mock.patch.object(run_report, 'write'), mock.patch.object(
+            run_results, '_show'), mock.patch.object(stage_training.StageTraining, 'run', watched):
+        alike('durall')
+        one = training.experiment(tmp_path / 'one', tf.distribute.get_strategy())
+        alike('luc', f"experiment.control_from = '{tmp_path / 'one'}'")
+        two = training.experiment(tmp_path / 'two', tf.distribute.get_strategy())
+    assert trained == ['durall', 'control', 'luc']
+    assert two['control_from'] == str(tmp_path / 'one')
+    assert two['models'][run_results.CONTROL] == one['models'][run_results.CONTROL]
+    assert same_models(tmp_path / 'one', tmp_path / 'two', ['control'])
+
+
+def test_loads_own_control_is_never_another_runs(tmp_path):
+    configuration.parse([], [*ALIKE, f"experiment.control_from = '{tmp_path}'"])
+    (tmp_path / 'config.gin').touch()
+    with pytest.raises(UserError, match='set lookahead.budget_steps'):
+        training.experiment(tmp_path / 'run', tf.distribute.get_strategy())
 
 
 @pytest.fixture
 def other(first, tmp_path):
-    """A run that stands before its control, with another adversary: a context, and `identity`.
+    """A run that stands before its control, with another discriminator: a context, and `identity`.
 
     `barriers` counts those that were passed.
     """
@@ -259,9 +319,12 @@ def _done(run, *keys, value):
     rewrite(run / 'stages' / 'control' / 'done.json', *keys, value=value)
 
 
-def _config(run):
-    path = run / 'config.gin'
-    path.write_text(path.read_text() + '\nexperiment.seed = 4\nswa.start = 0.5\n')
+def _control_settings(run, **changed):
+    """As if the control had been trained with other settings."""
+    path = run / 'stages' / 'control' / 'done.json'
+    settings = {**files.read_json(path)['settings'], **changed}
+    _done(run, 'settings', value=settings)
+    _done(run, 'settings_hash', value=stages.settings_hash(settings))
 
 
 def _old_records(run):
@@ -288,7 +351,7 @@ OTHER_LANE = {'reference': '3.13.1', 'current': '3.10.4'}
     (lambda run: rewrite(run / 'environment.json', 'python',
                          value=OTHER_LANE[lanes.of_python().name]),
      'it was trained with another TensorFlow (environment.json)'),
-    (_config, 'experiment.seed: was 4, now not set and 1 more)'),
+    (lambda run: _control_settings(run, seed=4, swa=None), 'other settings (swa, seed)'),
     (lambda run: _weights(run, step=1e-4), 'it starts from other weights (checkpoints/stage1)'),
     (lambda run: _split(run, 'train', ['train_00001', 'train_00000']), '(split.json: train)'),
     (lambda run: _split(run, 'holdout', ['val_00000']), '(split.json: holdout)'),
@@ -297,8 +360,7 @@ OTHER_LANE = {'reference': '3.13.1', 'current': '3.10.4'}
     (_old_records, 'it was trained on other records'),
     (_no_records, 'nothing tells which records it was trained on'),
     (lambda run: _done(run, 'settings_hash', value='x'), 'other settings (not told which)'),
-    (lambda run: (_done(run, 'settings_hash', value='x'), _done(run, 'settings', 'plan', value=9)),
-     'its stage was done with other settings (plan)'),
+    (lambda run: _control_settings(run, steps=9), 'its stage was done with other settings (steps)'),
     (lambda run: _damage(run, 'stage1'), 'its checksum is not the one in manifest.json'),
     (lambda run: _damage(run, 'control_averaged'), 'its checksum is not the one in manifest.json'),
     (lambda run: shutil.rmtree(run / 'checkpoints' / 'control_averaged'), 'model.json: no such'),

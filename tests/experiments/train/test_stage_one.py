@@ -1,4 +1,5 @@
 """Stage 1 with the official recipe's settings, on a small network and small scenes."""
+import dataclasses
 import json
 
 import numpy as np
@@ -67,9 +68,9 @@ def test_settings_that_came_later_leave_older_runs_alone():
         'weighted_epochs': 4, 'epochs': 8, 'batch_size': 7, 'learning_rate': 1e-4,
         'schedule': 'constant', 'momentum': 0.9, 'fine_tune_batch_norm': False, 'flip': True,
         'evaluate_every_epochs': 1}
-    settings['min_scale'] = 0.5
+    settings = dataclasses.replace(settings, min_scale=0.5, nesterov=True)
     assert stage_one._identity(settings)['min_scale'] == 0.5
-    assert stage_one._identity({**settings, 'nesterov': True})['nesterov'] is True
+    assert stage_one._identity(settings)['nesterov'] is True
 
 
 @pytest.mark.slow
@@ -88,21 +89,21 @@ def test_batch_norm_is_as_the_network_has_it_unless_stage_one_says_otherwise(tmp
 def test_a_residual_network_from_nothing_has_live_batch_norm_by_default():
     configuration.parse(['gin/models/deeplab_residual.gin'])
     network = networks.build(networks.describe('deeplab_residual', num_classes=2))
-    assert stage_one._resolved(stage_one.stage_one(), network)['fine_tune_batch_norm'] is True
+    assert stage_one._resolved(stage_one.stage_one(), network).fine_tune_batch_norm is True
     configuration.parse([], [])
 
 
 def test_scales_that_are_none_are_refused():
     with pytest.raises(errors.UserError, match='0 < minimum <= maximum'):
-        stage_one._recipe({**stage_one.stage_one(), 'min_scale': 3.0})
-    recipe = stage_one._recipe({**stage_one.stage_one(), 'size_range': (33, 49, 16)})
+        _ = stage_one.Settings(min_scale=3.0).recipe
+    recipe = stage_one.Settings(size_range=(33, 49, 16)).recipe
     assert recipe.size_range.size(40, 49).numpy().tolist() == [33, 49]
     assert not recipe.random_scale.active and recipe.flip
 
 
 def test_a_recipe_by_name_is_what_a_stage_is_recognised_by():
-    named = {**stage_one.stage_one(), 'augmentation': 'hung+photometric'}
-    assert stage_one._recipe(named) == recipes.make_recipe('hung+photometric')
+    named = stage_one.Settings(augmentation='hung+photometric')
+    assert named.recipe == recipes.make_recipe('hung+photometric')
     plain = stage_one._identity(named)
     configuration.parse([], ['hung_recipe.max_scale = 1.5', 'photometric.hue = 0.1'])
     changed = stage_one._identity(named)
@@ -112,4 +113,4 @@ def test_a_recipe_by_name_is_what_a_stage_is_recognised_by():
     assert changed['recipe']['photometric']['hue'] == 0.1
     assert json.loads(json.dumps(changed)) == changed
     with pytest.raises(errors.UserError, match='stage_one.min_scale = 0.5 both say'):
-        stage_one._recipe({**named, 'min_scale': 0.5})
+        _ = dataclasses.replace(named, min_scale=0.5).recipe

@@ -17,30 +17,32 @@ from tf_advseg.run import networks
 def build(kind='pixel', num_classes=3, seed=4):
     return fully_convolutional.build_fc_discriminator(
         num_classes=num_classes, kind=kind, widths=(4, 6), seed=seed, initial_values='he',
-        map_size=(17, 21) if kind == 'picture' else None)
+        map_size=(17, 21) if kind == 'image' else None)
 
 
 @pytest.fixture
 def saved(tmp_path):
-    adversary = build()
+    discriminator = build()
     folder = tmp_path / 'checkpoints' / 'last' / 'discriminator'
     folder.parent.mkdir(parents=True)
-    discriminator_folders.save(folder, adversary, discriminator_folders.describe(adversary, 4))
+    discriminator_folders.save(folder, discriminator,
+                               discriminator_folders.describe(discriminator, 4))
     return folder
 
 
 @pytest.mark.parametrize('kind', fully_convolutional.KINDS)
 def test_what_was_saved_judges_the_same_whatever_gin_says(tmp_path, kind):
-    adversary = build(kind)
-    discriminator_folders.save(tmp_path / 'd', adversary, discriminator_folders.describe(adversary, 4))
+    discriminator = build(kind)
+    discriminator_folders.save(tmp_path / 'd', discriminator,
+                               discriminator_folders.describe(discriminator, 4))
     configuration.parse([], ['build_fc_discriminator.widths = (8, 8, 8)',
                              "build_fc_discriminator.initial_values = 'fan_in'"])
     found, description = discriminator_folders.load(tmp_path / 'd', 3)
     gin.clear_config()
     maps = np.random.default_rng(0).random((2, 17, 21, 3), np.float32)
-    np.testing.assert_array_equal(found(maps), adversary(maps))
+    np.testing.assert_array_equal(found(maps), discriminator(maps))
     assert found.decides == kind and description['map_stride'] == 4
-    assert description == json.loads(json.dumps(discriminator_folders.describe(adversary, 4)))
+    assert description == json.loads(json.dumps(discriminator_folders.describe(discriminator, 4)))
 
 
 def test_another_one_takes_the_place_whole(saved):
@@ -64,8 +66,9 @@ def test_the_discriminator_of_a_kept_moment_comes_back(saved, tmp_path):
 
 
 def test_other_workers_leave_nothing(tmp_path):
-    adversary = build()
-    discriminator_folders.save(tmp_path / 'd', adversary, discriminator_folders.describe(adversary, 4), False)
+    discriminator = build()
+    discriminator_folders.save(tmp_path / 'd', discriminator,
+                               discriminator_folders.describe(discriminator, 4), False)
     assert not list(tmp_path.iterdir())
 
 
@@ -91,7 +94,8 @@ def test_a_model_with_a_discriminator_beside_is_found_and_loaded_as_ever(saved, 
     assert networks.find(tmp_path) == saved.parent
     segmentor, _, _ = networks.load(tmp_path)
     np.testing.assert_array_equal(segmentor.variables[0], tiny.variables[0])
-    assert discriminator_folders.load(discriminator_folders.beside(networks.find(tmp_path)))[0].num_classes == 3
+    found = discriminator_folders.beside(networks.find(tmp_path))
+    assert discriminator_folders.load(found)[0].num_classes == 3
 
 
 def damaged(saved, how):

@@ -8,6 +8,8 @@ import tensorflow as tf
 
 from tf_advseg.adversaries import fully_convolutional
 from tf_advseg.adversaries import label_maps
+from tf_advseg.methods import objective
+from tf_advseg.methods.hung import confidence_maps
 from tf_advseg.methods.hung import hung
 from tf_advseg.methods.hung import hung_settings
 from tf_advseg.training import optimizers
@@ -46,7 +48,7 @@ def build(kind='pixel', strategy=SINGLE, rates=(1.0, 1.0), scaling=False, **sett
 
 
 def pictures(labelled=(True, False, True, False, True)):
-    """Pictures of bands; labelled ones with void, others with padding below and at the right."""
+    """Images of bands; labelled ones with void, others with padding below and at the right."""
     random = np.random.default_rng(7)
     shape = (len(labelled), HEIGHT, WIDTH)
     label, truth = (random.integers(0, CLASSES, (len(labelled), 7, 7)).repeat(6, 1).repeat(6, 2)[
@@ -68,7 +70,7 @@ def pictures(labelled=(True, False, True, False, True)):
 def weights(method):
     """(the segmentor's, the discriminator's) as arrays."""
     return [[v.numpy() for v in network.trainable_variables] if network else []
-            for network in (method.segmentor, method.adversary)]
+            for network in (method.segmentor, getattr(method, 'discriminator', None))]
 
 
 def take(method, phase, batch):
@@ -97,17 +99,19 @@ def require_same(scalars, reference, start):
 @pytest.mark.parametrize('phase, settings', [
     *((phase, {}) for phase in PHASES), (hung.SEMI, {'map_stride': 1}),
     (hung.SEMI, {'reduction': 'sum'}), (hung.SEMI, {'semi_normaliser': 'selected'}),
-    *((phase, {'discriminator_fakes': 'all', 'second_truths': True}) for phase in PHASES),
+    *((phase, {'discriminator_fakes': 'all', 'independent_ground_truth': True})
+      for phase in PHASES),
     (hung.SEMI, {'mask_predictions': False}), (hung.SEMI, {'threshold': 0.0}),
     (hung.SEMI, {'threshold': 1.0}), (hung.SEMI, {'threshold': 0.5}),
     (hung.SEMI, {'terms': 'semi', 'semi_normaliser': 'selected', 'reduction': 'sum'}),
-    (hung.SEMI, {'scaling': True}), (hung.SUPERVISED, {'kind': 'picture'}),
-    (hung.ADVERSARIAL, {'kind': 'picture', 'reduction': 'sum', 'discriminator_fakes': 'all'}),
+    (hung.SEMI, {'scaling': True}), (hung.SUPERVISED, {'kind': 'image'}),
+    (hung.ADVERSARIAL, {'kind': 'image', 'reduction': 'sum', 'discriminator_fakes': 'all'}),
     (hung.SEMI, {'kind': None, 'terms': 'self_training'}),
     (hung.SEMI, {'kind': None, 'terms': 'self_training', 'self_training_by': 'threshold',
                  'self_training_threshold': 0.8, 'semi_normaliser': 'selected'}),
-    (hung.SEMI, {'mask_predictions': False, 'discriminator_fakes': 'all', 'second_truths': True,
-                 'semi_normaliser': 'selected', 'early_out': True})])
+    (hung.SEMI, {'mask_predictions': False, 'discriminator_fakes': 'all',
+                 'independent_ground_truth': True, 'semi_normaliser': 'selected',
+                 'early_out': True})])
 def test_every_loss_is_the_papers(phase, settings):
     batch, method = pictures(), build(**settings)
     reference, start = plain(phase, batch, **settings), weights(method)
@@ -124,7 +128,7 @@ def test_every_loss_is_the_papers(phase, settings):
     {'kind': None, 'terms': 'self_training'}, {'adversarial_limit': 0.5, 'early_out': True}])
 @pytest.mark.parametrize('lacking', ['labels', 'labelled', 'unlabelled', 'anything'])
 def test_what_is_lacking_gives_nothing_and_stays_finite(lacking, settings):
-    """No label in labelled pictures, none of these, none of the others, padding everywhere."""
+    """No label in labelled images, none of these, none of the others, padding everywhere."""
     batch = pictures({'labelled': (False,) * 3, 'unlabelled': (True,) * 3}.get(
         lacking, (True, False, True)))
     if lacking in ('labels', 'anything'):
@@ -138,7 +142,7 @@ def test_what_is_lacking_gives_nothing_and_stays_finite(lacking, settings):
         require_same(scalars, plain(hung.SEMI, batch, **settings), start)
     if lacking != 'unlabelled':
         assert scalars['loss/ce'] == 0.0 and scalars.get('loss/adv', 0.0) == 0.0
-    elif method.adversary:
+    elif method.discriminator:
         assert scalars['loss/adv_unlabelled'] == scalars['loss/semi'] == 0.0
     for value in (*scalars.values(), *map(np.sum, sum(weights(method), []))):
         assert np.isfinite(value)
@@ -171,8 +175,8 @@ def require_moved(method, start, reference, rates=(1.0, 1.0), multiplier=1.0, pl
 
 
 @pytest.mark.parametrize('phase, settings', [
-    (hung.SUPERVISED, {}), (hung.SUPERVISED, {'kind': 'picture'}),
-    (hung.ADVERSARIAL, {'discriminator_fakes': 'all', 'second_truths': True}),
+    (hung.SUPERVISED, {}), (hung.SUPERVISED, {'kind': 'image'}),
+    (hung.ADVERSARIAL, {'discriminator_fakes': 'all', 'independent_ground_truth': True}),
     (hung.SEMI, {}), (hung.SEMI, {'semi_normaliser': 'selected', 'mask_predictions': False}),
     (hung.SEMI, {'terms': 'semi', 'threshold': 0.4}), (hung.SEMI, {'scaling': True}),
     (hung.SEMI, {'kind': None, 'terms': 'self_training'})])
@@ -201,12 +205,12 @@ def test_a_network_whose_rate_is_0_stays_to_the_bit(still):
 
 def test_the_self_taught_loss_has_no_gradient_in_the_discriminator_and_the_target():
     method, batch = build(), {k: tf.constant(v) for k, v in pictures().items()}
-    judge = method.adversary.trainable_variables
+    judge = method.discriminator.trainable_variables
     with tf.GradientTape(persistent=True) as tape:
         raw = tf.identity(method.segmentor(batch['image']))
         tape.watch(raw)
         grid, _, others = method.points(batch, raw)
-        z = method.adversary(method.fake_maps(batch, raw), training=True)
+        z = method.discriminator(method.fake_maps(batch, raw), training=True)
         selected = method.selected(grid, z, others)
         loss, share = method.semi_loss(grid, selected, others)
     assert 0 < share < 1 and tape.gradient(loss, judge) == [None] * len(judge)
@@ -219,13 +223,15 @@ def test_the_self_taught_loss_has_no_gradient_in_the_discriminator_and_the_targe
 def test_the_control_learns_from_cross_entropy_and_its_last_layer_faster():
     batch = pictures()
     for multiplier in (1.0, 10.0):
-        control = build(None, rates=(0.1, 0.1), classifier_multiplier=multiplier)
+        method = build(None, rates=(0.1, 0.1), classifier_multiplier=multiplier)
+        control = objective.Control(method.segmentor, optimizers.make_optimizer('sgd', 0.1),
+                                    method.settings.pixel_loss)
         start = weights(control)
         scalars = take(control, 'cross_entropy', batch)
         reference = plain(hung.SUPERVISED, batch, None)
         assert scalars['loss/ce'] == pytest.approx(reference.segmentor_loss(*start)[1]['loss/ce'])
         require_moved(control, start, reference, (0.1, 0.1), multiplier)
-    assert control.identity.keys() == {'hung'}
+    assert control.identity.keys() == {'pixel_loss'}
 
 
 def test_the_multiplier_is_on_the_last_layers_gradient_decay_included():
@@ -244,7 +250,7 @@ def adversarial_norms(method, batch):
         tape.watch(raw)
         ce = method.cross_entropy(raw, batch, SEED)
         _, labelled, others = method.points(batch, raw)
-        z = method.adversary(method.fake_maps(batch, raw))
+        z = method.discriminator(method.fake_maps(batch, raw))
         adv = sum(weight * tf.reduce_mean(tf.boolean_mask(-tf.math.log_sigmoid(z), points))
                   for weight, points in ((LOUD['adversarial_weight'], labelled),
                                          (LOUD['unlabelled_adversarial_weight'], others)))
@@ -320,17 +326,19 @@ def test_the_confidence_is_ds_probability_with_padding_as_in_training(stride):
     reference, start = plain(hung.SEMI, batch, map_stride=stride), weights(method)
     _, grid = reference.predicted(start[0])
     expected = plain_hung.sigmoid(reference.judge(reference.fakes(grid), start[1]))
-    found = hung.judged(method.adversary, method.segmentor(batch['image']),
+    found = confidence_maps.judged(method.discriminator, method.segmentor(batch['image']),
                         tf.constant(batch['valid']), stride)
     assert found.shape == (3, (HEIGHT - 1) // stride + 1, (WIDTH - 1) // stride + 1)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
-    assert method.judges_points and not build('picture').judges_points
+    assert method.judges_points and not build('image').judges_points
     assert not build(None).judges_points
 
 
 def test_second_truths_are_asked_for_where_there_is_someone_to_see_them():
-    assert build(second_truths=True).second_truths
-    assert not build(None, second_truths=True).second_truths and not build().second_truths
+    def asks(method):
+        return method.batch_needs.independent_ground_truth
+    assert asks(build(independent_ground_truth=True))
+    assert not asks(build(None, independent_ground_truth=True)) and not asks(build())
 
 
 @pytest.mark.parametrize('phase, labelled, settings', [
@@ -343,7 +351,7 @@ def test_second_truths_are_asked_for_where_there_is_someone_to_see_them():
     pytest.param(hung.SEMI, (False, True), {'discriminator_fakes': 'all', 'threshold': 0.0},
                  marks=pytest.mark.slow)])
 def test_two_replicas_equal_one_device(two_replicas, phase, labelled, settings):
-    """Labelled pictures 2 + 0, 3 + 1 of 5, and 0 + 1 of one a replica: normalisers are global."""
+    """Labelled images 2 + 0, 3 + 1 of 5, and 0 + 1 of one a replica: normalisers are global."""
     batch, results = pictures(labelled), []
     for strategy in (SINGLE, two_replicas):
         method = build(strategy=strategy, rates=(0.2, 0.2), **settings)

@@ -1,4 +1,4 @@
-"""Hung's stage end to end on small scenes: labelled pictures, then unlabelled ones beside them."""
+"""Hung's stage end to end on small scenes: labelled images, then unlabelled ones beside them."""
 import re
 from unittest import mock
 
@@ -11,7 +11,7 @@ from tf_advseg.core import configuration
 from tf_advseg.core import files
 from tf_advseg.core.errors import UserError
 from tf_advseg.experiments.convert import preparing
-from tf_advseg.experiments.train import method_results
+from tf_advseg.experiments.train import run_report
 from tf_advseg.experiments.train import training
 from tf_advseg.methods.hung import discriminator_folders
 from tf_advseg.methods.hung import hung_settings
@@ -28,7 +28,7 @@ start = whole_run.starter('hung', (
 
 @pytest.fixture(scope='module')
 def made(tmp_path_factory):
-    """(folder, results) of a finished run, and [(phase, pictures, labels)] of its steps."""
+    """(folder, results) of a finished run, and [(phase, images, labels)] of its steps."""
     path, seen = tmp_path_factory.mktemp('hung') / 'run', []
     call = loop.Stepper.__call__
 
@@ -46,16 +46,17 @@ def test_a_run_leaves_scores_a_discriminator_confidence_and_a_report(made, lines
     assert list(results['models']) == ['control (CE)', 'Hung'] and results['subject'] == 'Hung'
     assert results['models']['Hung']['test']['miou'] is not None
     assert networks.find(path).name == 'last'
-    adversary, about = discriminator_folders.load(path / 'checkpoints' / 'last' / discriminator_folders.FOLDER)
-    assert about['map_stride'] == 2 and adversary.decides == 'pixel'
+    discriminator, about = discriminator_folders.load(
+        path / 'checkpoints' / 'last' / discriminator_folders.FOLDER)
+    assert about['map_stride'] == 2 and discriminator.decides == 'pixel'
     said = lines_of(path, event='confidence')
-    assert [line['generator_step'] for line in said] == [4, 8]
+    assert [line['segmentor_step'] for line in said] == [4, 8]
     assert said[-1]['disc/share@0'] == 1.0 and 0 <= said[-1]['disc/share@0.1'] <= 1
     assert said[-1]['disc/accuracy@0'] == pytest.approx(said[-1]['accuracy'])
     assert (path / 'figures' / 'confidence.png').is_file()
     html = (path / 'report.html').read_text()
     assert 'a truth with more than 0.1; maps of a point for 2 x 2 pixels' in html
-    assert 'Training pictures: 4 with labels, 4 without.' in html
+    assert 'Training images: 4 with labels, 4 without.' in html
 
 
 def test_unlabelled_pictures_come_in_when_they_should(made, lines_of):
@@ -66,8 +67,8 @@ def test_unlabelled_pictures_come_in_when_they_should(made, lines_of):
         *['unlabelled'] * 4]
     assert [len(pictures) for _, pictures, _ in method] == [2, 2, 4, 4, 4, 4, 4, 4]
     lines = lines_of(path, stage='hung', event='stage')
-    assert lines[-1]['generator_step'] == 8 and 'loss/semi' in lines[-1]
-    assert not any('adversary_step' in line for line in lines)  # the step is joint
+    assert lines[-1]['segmentor_step'] == 8 and 'loss/semi' in lines[-1]
+    assert not any('discriminator_step' in line for line in lines)  # the step is joint
 
 
 def test_the_control_sees_the_labelled_pictures_of_each_step_and_no_other(made):
@@ -128,11 +129,11 @@ def test_two_replicas_give_the_same_run(made, tmp_path, two_replicas, weights):
     ("hung.published_code = ('early_ou',)", 'Did you mean "early_out"'),
     ('hung.semi_start = 8', 'hung.semi_start = 8, and the stage has 8 steps'),
     ('hung.adversarial_start = 5', 'hung.adversarial_start = 5 is after hung.semi_start = 4'),
-    ('semi_supervised.fraction = 1.0', 'there are no unlabelled pictures to learn from'),
+    ('semi_supervised.fraction = 1.0', 'there are no unlabelled images to learn from'),
     ('semi_supervised.fraction = 0.0', 'semi_supervised.fraction = 0.0: expected'),
     ('hung.map_stride = 8', 'expected at least 8 points a side'),
-    ("label_maps.kind = 'product'", 'sees no picture'),
-    ("build_fc_discriminator.kind = 'picture'", 'no confidence map to select points by'),
+    ("label_maps.kind = 'product'", 'sees no image'),
+    ("build_fc_discriminator.kind = 'image'", 'no confidence map to select points by'),
     ("hung.classifier_multiplier = 'ten'", 'hung.classifier_multiplier')])
 def test_settings_out_of_range_are_told_before_anything_is_trained(tmp_path, binding, text):
     with pytest.raises(UserError) as caught:
@@ -156,8 +157,9 @@ def test_the_methods_file_binds_what_is_printed():
                'hung.l2_weight': 1e-4, 'segmentor_optimizer.learning_rate': 2.5e-4,
                'segmentor_optimizer.name': 'momentum', 'segmentor_optimizer.momentum': 0.9,
                'segmentor_optimizer.nesterov': True,
-               'segmentor_optimizer.schedule': 'poly', 'adversary_optimizer.name': 'adam',
-               'adversary_optimizer.learning_rate': 1e-4, 'adversary_optimizer.schedule': 'poly'}
+               'segmentor_optimizer.schedule': 'poly', 'discriminator_optimizer.name': 'adam',
+               'discriminator_optimizer.learning_rate': 1e-4,
+               'discriminator_optimizer.schedule': 'poly'}
     assert {name: found.get(name) for name in printed} == printed
 
 
@@ -170,11 +172,12 @@ def test_one_file_switches_to_the_published_codes_behaviour():
                        'segmentor_optimizer.nesterov'}
     assert after['deeplab_v2_resnet.atrous_rates'] == (6, 12)
     settings = hung_settings.hung()
-    assert settings.deviations == tuple(hung_settings.PUBLISHED_CODE)
+    assert settings.published_code == tuple(hung_settings.PUBLISHED_CODE)
     # facts/official_code.md, "AdvSemiSeg"
     assert (settings.adversarial_weight, settings.l2_weight) == (0.1, 5e-4)
     assert (settings.adversarial_start, settings.semi_start) == (0, 5000)
-    assert settings.early_out and settings.second_truths and not settings.mask_predictions
+    assert settings.early_out and settings.independent_ground_truth
+    assert not settings.mask_predictions
     assert (settings.semi_normaliser, settings.discriminator_fakes) == ('selected', 'all')
 
 
@@ -193,7 +196,7 @@ SMALL = (*SCENES[:2], "dataset.test_split='test'",
          'semi_supervised.labelled_split = None', 'semi_supervised.fraction = 0.5',
          'experiment.crop_size = 65', 'experiment.data_dir = None', 'experiment.checkpoint = None',
          'adversarial_stage.steps = 2', 'adversarial_stage.batch_size = 2', 'hung.semi_start = 1',
-         'adversarial_stage.train_pictures = 1', 'experiment.control = False',
+         'adversarial_stage.train_images = 1', 'experiment.control = False',
          # ResNet-101 without weights to start from would not bear a step.
          'segmentor_optimizer.learning_rate = 0.0')
 
@@ -203,7 +206,7 @@ SMALL = (*SCENES[:2], "dataset.test_split='test'",
 @pytest.mark.parametrize('name', PAPERS)
 def test_every_file_takes_both_kinds_of_steps(name, more, tmp_path, lines_of):
     configuration.parse([f'gin/{name}', *more], SMALL)
-    with mock.patch.object(method_results, 'report'):
+    with mock.patch.object(run_report, 'write'):
         results = training.experiment(tmp_path / 'run', tf.distribute.get_strategy())
     assert set(results['models']) == {'Hung'}
     last, = lines_of(tmp_path / 'run', stage='hung', event='stage')
@@ -212,6 +215,6 @@ def test_every_file_takes_both_kinds_of_steps(name, more, tmp_path, lines_of):
 
 def test_a_plan_without_unlabelled_pictures_has_one_period():
     configuration.parse(['gin/methods/hung.gin'], ["hung.terms = 'adv'"])
-    from tf_advseg.experiments.train import method_builders
-    plan = method_builders.PLANS['hung'](10)
+    from tf_advseg.experiments import recipes
+    plan = recipes.find('hung').plan(10)
     assert {plan.turn(step).stream for step in range(10)} == {alternation.SEGMENTOR}

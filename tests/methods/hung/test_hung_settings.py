@@ -6,20 +6,22 @@ import pytest
 
 from tf_advseg.core import configuration
 from tf_advseg.core.errors import UserError
+from tf_advseg.methods import objective
 from tf_advseg.methods.hung import hung_settings
 
 # What reading the authors' code tells (shared facts and our reading), by the name of the switch.
 CODE = {
     'weights': {'adversarial_weight': 0.1}, 'weight_decay': {'l2_weight': 5e-4},
     'starts': {'adversarial_start': 0}, 'fakes': {'discriminator_fakes': 'all'},
-    'second_truths': {'second_truths': True}, 'normaliser': {'semi_normaliser': 'selected'},
-    'early_out': {'early_out': True}, 'masks': {'mask_predictions': False}}
+    'independent_ground_truth': {'independent_ground_truth': True},
+    'normaliser': {'semi_normaliser': 'selected'}, 'early_out': {'early_out': True},
+    'masks': {'mask_predictions': False}}
 
 
 def differences(one, other):
     """{field: its value in `other`} where two settings differ, but for their names."""
     return {field.name: getattr(other, field.name) for field in dataclasses.fields(one)
-            if field.name != 'deviations'
+            if field.name != 'published_code'
             and getattr(one, field.name) != getattr(other, field.name)}
 
 
@@ -28,8 +30,8 @@ def test_the_defaults_are_section_5s():
     assert (paper.adversarial_weight, paper.unlabelled_adversarial_weight) == (0.01, 0.001)
     assert (paper.semi_weight, paper.threshold, paper.l2_weight) == (0.1, 0.2, 1e-4)
     assert paper.semi_start == paper.adversarial_start == 5000
-    assert paper.discriminator_fakes == 'labelled' and not paper.second_truths
-    assert paper.mask_predictions and not paper.early_out and not paper.deviations
+    assert paper.discriminator_fakes == 'labelled' and not paper.independent_ground_truth
+    assert paper.mask_predictions and not paper.early_out and not paper.published_code
     assert paper.adversarial_decay == 'constant' and paper.adversarial_limit is None
 
 
@@ -38,7 +40,7 @@ def test_each_deviation_alone_changes_its_setting_alone(name):
     for given in (name, (name,), [name]):
         settings = hung_settings.hung(published_code=given)
         assert differences(hung_settings.hung(), settings) == CODE[name]
-        assert settings.deviations == (name,) and name in settings.about()
+        assert settings.published_code == (name,) and name in settings.about()
         idle = hung_settings.hung(published_code=given, terms='self_training')
         assert (name in idle.about()) == (name in ('weight_decay', 'normaliser', 'masks'))
     told = hung_settings.PUBLISHED_CODE[name][1]
@@ -51,7 +53,7 @@ def test_all_is_every_deviation_and_wins_over_what_is_given():
         settings = hung_settings.hung(published_code=given, adversarial_weight=0.3, semi_start=9)
         assert differences(hung_settings.hung(semi_start=9), settings) | {
             'adversarial_start': 0} == everything
-        assert settings.deviations == tuple(CODE) == tuple(hung_settings.PUBLISHED_CODE)
+        assert settings.published_code == tuple(CODE) == tuple(hung_settings.PUBLISHED_CODE)
 
 
 def test_unlabelled_pictures_come_in_at_once_or_with_the_adversarial_term_first():
@@ -75,24 +77,22 @@ def test_terms_say_what_is_needed(terms, weights, judge, others):
     assert ('truth with more than 0.2' in settings.about()) == (judge and others)
 
 
-def test_the_control_hangs_on_what_its_step_takes_alone():
-    """Nothing else is in its identity, so that sweeps of the other settings train it once."""
+def test_the_control_depends_on_what_its_step_takes_alone():
+    """Nothing else is in its pixel loss, so that sweeps of the other settings train it once."""
     paper = hung_settings.hung()
-    assert paper.of_control == {'reduction': 'mean', 'l2_weight': 1e-4,
-                                'classifier_multiplier': 1.0}
-    for name, own in CODE.items():
-        changed = hung_settings.hung(published_code=name).of_control != paper.of_control
+    assert paper.pixel_loss == objective.PixelLoss('mean', l2_weight=1e-4)
+    for name in CODE:
+        changed = hung_settings.hung(published_code=name).pixel_loss != paper.pixel_loss
         assert changed == (name == 'weight_decay')
-        assert changed == bool(own.keys() & paper.of_control.keys())
-    fields = {field.name for field in dataclasses.fields(paper)} - {'deviations'}
-    alone = set(hung_settings.OF_THE_METHOD_ALONE)
-    assert alone == fields - set(paper.of_control) | {'published_code'}
+    fields = {field.name for field in dataclasses.fields(paper)}
+    assert set(hung_settings.OF_THE_METHOD_ALONE) == fields - {'reduction', 'l2_weight',
+                                                               'classifier_multiplier'}
 
 
 def test_gin_names_them():
     gin.parse_config("hung.terms = 'semi'\nhung.published_code = ('masks', 'early_out')")
     settings = hung_settings.hung()
-    assert settings.terms == 'semi' and settings.deviations == ('early_out', 'masks')
+    assert settings.terms == 'semi' and settings.published_code == ('early_out', 'masks')
 
 
 @pytest.mark.parametrize('binding, text', [

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_advseg.adversaries import reconstruction
+from tf_advseg.adversaries import reconstruction_networks
 from tf_advseg.core.errors import UserError
 from tf_advseg.methods.zhu import gan_folders
 from tf_advseg.methods.zhu import zhu
@@ -16,17 +16,17 @@ NAMES = ('road', 'sky', 'tree')
 
 
 def made(normalisation='batch', seed=0, **settings):
-    """A Redrawing whose every value, statistics too, is unlike an initial one."""
+    """A Reconstruction whose every value, statistics too, is unlike an initial one."""
     settings = zhu_settings.zhu_gan(**settings)
-    redrawing = zhu.Redrawing(
-        reconstruction.build_reconstruction_generator(
+    reconstruction = zhu.Reconstruction(
+        reconstruction_networks.build_reconstruction_generator(
             3, settings.generator_sees != 'mask', seed, (3, 4), normalisation, 0.25, 1),
-        reconstruction.build_patch_discriminator(settings.condition_channels(3), seed, (3, 4),
-                                                 normalisation), settings)
+        reconstruction_networks.build_patch_discriminator(
+            settings.condition_channels(3), seed, (3, 4), normalisation), settings)
     random = np.random.default_rng(seed)
-    for variable in (*redrawing.generator.variables, *redrawing.discriminator.variables):
+    for variable in (*reconstruction.generator.variables, *reconstruction.discriminator.variables):
         variable.assign(random.uniform(0.1, 1.0, variable.shape))
-    return redrawing
+    return reconstruction
 
 
 def data(names=NAMES, dataset='streets', train=('a', 'b'), ids=('a', 'b', 'c', 'd')):
@@ -38,10 +38,10 @@ def data(names=NAMES, dataset='streets', train=('a', 'b'), ids=('a', 'b', 'c', '
 @pytest.fixture
 def kept(tmp_path):
     """(folder, what was saved there) in the place that a run has it."""
-    folder, redrawing = tmp_path / 'run' / 'checkpoints' / 'gan', made()
+    folder, reconstruction = tmp_path / 'run' / 'checkpoints' / 'gan', made()
     folder.parent.mkdir(parents=True)
-    gan_folders.save(folder, redrawing, gan_folders.describe(redrawing, data(), 40))
-    return folder, redrawing
+    gan_folders.save(folder, reconstruction, gan_folders.describe(reconstruction, data(), 40))
+    return folder, reconstruction
 
 
 def told(function, *arguments):
@@ -52,20 +52,20 @@ def told(function, *arguments):
 
 
 @pytest.mark.parametrize('normalisation, settings', [
-    ('batch', {}), ('instance', {'form': 'wgan', 'generator_sees': 'mask_and_picture'}),
+    ('batch', {}), ('instance', {'form': 'wgan', 'generator_sees': 'mask_and_image'}),
     ('none', {'discriminator_sees': 'nothing', 'map_stride': 2})])
 def test_a_gan_comes_back_to_the_bit(tmp_path, normalisation, settings):
-    redrawing = made(normalisation, **settings)
+    reconstruction = made(normalisation, **settings)
     gan_folders.save(tmp_path / 'gan', made(seed=9), gan_folders.describe(made(seed=9), data(), 1))
-    gan_folders.save(tmp_path / 'gan', redrawing,  # in the place of another
-                     gan_folders.describe(redrawing, data(), 40))
-    again = gan_folders.load(tmp_path / 'gan', redrawing.settings)
-    for ours, theirs in ((redrawing.generator, again.generator),
-                         (redrawing.discriminator, again.discriminator)):
+    gan_folders.save(tmp_path / 'gan', reconstruction,  # in the place of another
+                     gan_folders.describe(reconstruction, data(), 40))
+    again = gan_folders.load(tmp_path / 'gan', reconstruction.settings)
+    for ours, theirs in ((reconstruction.generator, again.generator),
+                         (reconstruction.discriminator, again.discriminator)):
         assert ours.arguments == theirs.arguments and len(ours.variables) == len(theirs.variables)
         assert all(np.array_equal(a, b) for a, b in zip(ours.variables, theirs.variables))
-    assert again.digest() == redrawing.digest() and again.settings == redrawing.settings
-    assert zhu.Redrawing(again.generator, again.discriminator, again.settings).digest() == (
+    assert again.digest() == reconstruction.digest() and again.settings == reconstruction.settings
+    assert zhu.Reconstruction(again.generator, again.discriminator, again.settings).digest() == (
         again.digest())  # what was written down is of these weights
     found = gan_folders.read(tmp_path / 'gan')
     assert found['steps'] == 40 and found['train'] == ['a', 'b']
@@ -73,55 +73,56 @@ def test_a_gan_comes_back_to_the_bit(tmp_path, normalisation, settings):
     if not again.generator.sees_picture:
         seed = tf.constant([1, 2])
         np.testing.assert_array_equal(again.generator(masks, dropout_seed=seed),
-                                      redrawing.generator(masks, dropout_seed=seed))
+                                      reconstruction.generator(masks, dropout_seed=seed))
 
 
 def test_it_says_how_it_was_trained_whatever_is_set_now(tmp_path):
-    """What phase 2 does not hang on may differ; a report tells phase 1's."""
+    """What phase 2 does not depend on may differ; a report tells phase 1's."""
     trained = made('none', form='wgan', lipschitz='penalty', penalty_weight=5.0)
     gan_folders.save(tmp_path / 'gan', trained, gan_folders.describe(trained, data(), 1))
     again = gan_folders.load(tmp_path / 'gan', zhu_settings.zhu_gan(form='wgan'))
     assert again.settings == trained.settings and 'penalty 5' in again.settings.about()
     path = tmp_path / 'gan' / gan_folders.DESCRIPTION
-    older = json.loads(path.read_text())  # one that says only what phase 2 hangs on
+    older = json.loads(path.read_text())  # one that says only what phase 2 depends on
     older['settings'] = trained.settings.of_use
     path.write_text(json.dumps(older))
     assert gan_folders.load(tmp_path / 'gan', trained.settings).settings == trained.settings
 
 
 @pytest.mark.parametrize('settings', [
-    {'form': 'wgan'}, {'generator_sees': 'mask_and_picture'}, {'discriminator_sees': 'picture'},
+    {'form': 'wgan'}, {'generator_sees': 'mask_and_image'}, {'discriminator_sees': 'image'},
     {'decision': 'each'}, {'map_stride': 2}])
 def test_a_gan_of_other_settings_is_refused(kept, settings):
     (name, value), = settings.items()
     said = told(gan_folders.load, kept[0], zhu_settings.zhu_gan(**settings))
-    assert f'zhu_gan.{name}' in said and repr(value) in said and 'redrawing_stage.source' in said
+    assert f'zhu_gan.{name}' in said and repr(value) in said
+    assert 'reconstruction_stage.source' in said
 
 
 def test_damaged_ones_are_refused(kept):
-    folder, redrawing = kept
+    folder, reconstruction = kept
     weights, path = next(folder.glob('weights/*.data*')), folder / gan_folders.DESCRIPTION
     whole, text = weights.read_bytes(), path.read_text()
     weights.write_bytes(whole[:-1])
-    assert 'damaged' in told(gan_folders.load, folder, redrawing.settings)
+    assert 'damaged' in told(gan_folders.load, folder, reconstruction.settings)
     weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    assert 'checksum' in told(gan_folders.load, folder, redrawing.settings)
+    assert 'checksum' in told(gan_folders.load, folder, reconstruction.settings)
     weights.unlink()
-    assert 'missing' in told(gan_folders.load, folder, redrawing.settings)
+    assert 'missing' in told(gan_folders.load, folder, reconstruction.settings)
     weights.write_bytes(whole)
     for broken, words in ((text[:40], 'JSON'), ('{}', 'not a description'), ('[]', 'not a descr')):
         path.write_text(broken)
-        assert words in told(gan_folders.load, folder, redrawing.settings)
+        assert words in told(gan_folders.load, folder, reconstruction.settings)
     content = json.loads(text)
     for name in ('settings', 'generator', 'train', 'steps'):
         path.write_text(json.dumps({k: v for k, v in content.items() if k != name}))
-        assert f'"{name}"' in told(gan_folders.load, folder, redrawing.settings)
+        assert f'"{name}"' in told(gan_folders.load, folder, reconstruction.settings)
     for generator in ({**content['generator'], 'widths': [3, 5]},
                       {**content['generator'], 'kernel': 3}, {'num_classes': 0}, None):
         path.write_text(json.dumps({**content, 'generator': generator}))
-        assert str(folder) in told(gan_folders.load, folder, redrawing.settings)
+        assert str(folder) in told(gan_folders.load, folder, reconstruction.settings)
     path.write_text(text)
-    assert gan_folders.load(folder, redrawing.settings).digest() == redrawing.digest()
+    assert gan_folders.load(folder, reconstruction.settings).digest() == reconstruction.digest()
 
 
 def test_foreign_ones_are_refused(kept):
@@ -131,9 +132,9 @@ def test_foreign_ones_are_refused(kept):
     gan_folders.require_fitting(folder, data(train='abcd'))
     for names in (('road', 'sky'), ('sky', 'road', 'tree')):
         said = told(gan_folders.require_fitting, folder, data(names))
-        assert 'classes' in said and 'redrawing_stage.source' in said
+        assert 'classes' in said and 'reconstruction_stage.source' in said
     said = told(gan_folders.require_fitting, folder, data(train='ac'))  # b is of the hold-out
-    assert 'would leak' in said and '1 picture that is' in said and '"b"' in said
+    assert 'would leak' in said and '1 image that is' in said and '"b"' in said
     renamed = data(dataset='streets, a copy', train='ac')  # the same by another name
     assert 'would leak' in told(gan_folders.require_fitting, folder, renamed)
 
@@ -151,6 +152,7 @@ def test_a_gan_is_found_by_its_run_and_by_its_form(kept, tmp_path):
 
 
 def test_another_worker_writes_nothing(tmp_path):
-    redrawing = made()
-    gan_folders.save(tmp_path / 'gan', redrawing, gan_folders.describe(redrawing, data(), 1), False)
+    reconstruction = made()
+    gan_folders.save(tmp_path / 'gan', reconstruction,
+                     gan_folders.describe(reconstruction, data(), 1), False)
     assert not list(tmp_path.iterdir())

@@ -16,11 +16,11 @@ from tf_advseg.training import loop
 start = whole_run.starter('zhu', (
     *whole_run.scenes(), 'stage_one.epochs = 0', 'experiment.control = False',
     'build_reconstruction_generator.widths = (3, 4)', 'build_patch_discriminator.widths = (3, 4)',
-    'build_reconstruction_generator.dropout_layers = 1', 'redrawing_stage.batch_size = 2',
-    'redrawing_stage.steps = 5', 'redrawing_stage.evaluate_every_epochs = 1',
+    'build_reconstruction_generator.dropout_layers = 1', 'reconstruction_stage.batch_size = 2',
+    'reconstruction_stage.steps = 5', 'reconstruction_stage.evaluate_every_epochs = 1',
     'adversarial_stage.steps = 2', 'adversarial_stage.evaluate_every_epochs = 0',
-    'adversarial_stage.diagnose_every = 0', 'adversarial_stage.train_pictures = 0'))
-ALONE = 'redrawing_stage.only = True'
+    'adversarial_stage.diagnose_every = 0', 'adversarial_stage.train_images = 0'))
+ALONE = 'reconstruction_stage.only = True'
 WGAN = ("zhu_gan.form = 'wgan'", 'zhu_gan.critic_steps = 2')
 BATCH = ("build_reconstruction_generator.normalisation = 'batch'",
          "build_patch_discriminator.normalisation = 'batch'")
@@ -94,14 +94,14 @@ def test_a_stopped_conventional_gan_with_batch_norm_goes_on_to_the_bit(tmp_path,
 
 
 def test_phase_1_leaves_lines_a_picture_and_its_gan(made, lines_of):
-    held = lines_of(made, stage='gan', event='redrawing', split='holdout')
+    held = lines_of(made, stage='gan', event='reconstruction', split='holdout')
     assert [line['generator_step'] for line in held] == [3, 5]
     assert all(line['content/own'] > 0 and line['content/other'] > 0 for line in held)
     line = lines_of(made, stage='gan', event='stage')[-1]
     assert line['generator_step'] == 5 and line['step'] == 10
     assert line['loss/generator'] == pytest.approx(
         100 * line['loss/content'] + line['loss/adv'], rel=1e-5)
-    assert (made / 'figures' / 'redrawn_phase1.png').is_file()
+    assert (made / 'figures' / 'reconstructed_phase1.png').is_file()
     assert not (made / 'stages' / 'stage1').exists() and not (made / 'results.json').exists()
     values, said = gan_of(made)
     judge = values[-7:]  # three convolutions and a norm, each clipped
@@ -120,7 +120,7 @@ def test_one_gan_serves_its_own_run_and_others_alike(made, tmp_path, lines_of, w
     source = str(made).replace('gan', '{form}')
     made.rename(made.with_name('wgan'))
     try:
-        taken = start(other, f'redrawing_stage.source = {source!r}', *WGAN)
+        taken = start(other, f'reconstruction_stage.source = {source!r}', *WGAN)
     finally:
         made.with_name('wgan').rename(made)
     assert not lines_of(other, stage='gan') and not (other / 'stages' / 'gan').exists()
@@ -142,7 +142,7 @@ def test_a_missing_or_foreign_phase_1_is_one_clear_line(made, tmp_path):
             (made, (*WGAN, "zhu_gan.lipschitz = 'penalty'"), "lipschitz = 'clip', and here"),
             (made, (*WGAN, 'build_patch_discriminator.widths = (3, 5)'), 'widths = [3, 4]')):
         with pytest.raises(UserError) as caught:
-            start(tmp_path / 'run', f'redrawing_stage.source = {str(source)!r}', *bindings)
+            start(tmp_path / 'run', f'reconstruction_stage.source = {str(source)!r}', *bindings)
         assert text in str(caught.value) and '\n' not in str(caught.value)
         assert not list(tmp_path.glob('run/stages/*'))
 
@@ -161,8 +161,9 @@ def test_what_is_wrong_is_told_before_phase_1_and_can_be_corrected(bindings, tex
 def test_a_dry_run_tells_of_phase_1_what_a_run_would(tmp_path, capsys):
     start(tmp_path / 'run', dry_run=True)
     said = capsys.readouterr().out
-    assert 'phase 1: 5 steps of the generator' in said and 'generator of pictures:' in said
-    assert '2 steps of the segmentor: about' in said  # no steps of an adversary
+    assert 'phase 1: about' in said and '5 steps of the generator' in said
+    assert 'generator of images ' in said
+    assert '2 steps of the segmentor with the terms of the GAN' in said
     with pytest.raises(UserError, match='Did you mean "adam"'):
         start(tmp_path / 'run', "reconstruction_optimizer.name = 'adm'", dry_run=True)
 
@@ -196,24 +197,24 @@ def test_a_penalty_and_batch_norm_do_not_go_together(tmp_path):
 
 
 def test_steps_of_phase_1(tmp_path):
-    settings_of('redrawing_stage.epochs = 10', 'redrawing_stage.batch_size = 4')
-    assert reconstruction_stage.plan(context(tmp_path)).total == 15  # 10 epochs of 6 pictures by 4
-    settings_of("zhu_gan.form = 'wgan'", 'redrawing_stage.steps = 7')
+    settings_of('reconstruction_stage.epochs = 10', 'reconstruction_stage.batch_size = 4')
+    assert reconstruction_stage.plan(context(tmp_path)).total == 15  # 10 epochs of 6 images by 4
+    settings_of("zhu_gan.form = 'wgan'", 'reconstruction_stage.steps = 7')
     plan = reconstruction_stage.plan(context(tmp_path))
     assert (plan.generator_steps, plan.total) == (7, 35)
-    settings_of('redrawing_stage.epochs = 0.1', 'redrawing_stage.steps = None')
+    settings_of('reconstruction_stage.epochs = 0.1', 'reconstruction_stage.steps = None')
     with pytest.raises(UserError, match='less than one step'):
         reconstruction_stage.plan(context(tmp_path))
 
 
 @pytest.mark.parametrize('words, text', [
-    (dict(batch_size=0), 'redrawing_stage.batch_size = 0'), (dict(epochs=-1), 'epochs = -1'),
+    (dict(batch_size=0), 'reconstruction_stage.batch_size = 0'), (dict(epochs=-1), 'epochs = -1'),
     (dict(steps=0), 'steps = 0'), (dict(steps=1.5), 'steps = 1.5: expected a whole number'),
     (dict(evaluate_every_epochs=None), 'evaluate_every_epochs = None'),
-    (dict(only=1), 'redrawing_stage.only = 1: expected True or False'),
-    (dict(source=3), 'redrawing_stage.source = 3: expected text'),
+    (dict(only=1), 'reconstruction_stage.only = 1: expected True or False'),
+    (dict(source=3), 'reconstruction_stage.source = 3: expected text'),
     (dict(augmentation='zuh'), 'Did you mean "zhu"')])
 def test_settings_out_of_range_are_told_in_one_line(words, text):
     with pytest.raises(UserError) as caught:
-        reconstruction_stage.redrawing_stage(**words)
+        reconstruction_stage.reconstruction_stage(**words)
     assert text in str(caught.value) and '\n' not in str(caught.value)

@@ -7,7 +7,8 @@ import pytest
 import steps
 import tensorflow as tf
 
-from tf_advseg.adversaries import reconstruction
+from tf_advseg.adversaries import reconstruction_networks
+from tf_advseg.methods import objective
 from tf_advseg.methods.zhu import zhu
 from tf_advseg.methods.zhu import zhu_settings
 from tf_advseg.models import layers
@@ -47,15 +48,15 @@ class Judge(tf.keras.Model):
 
 
 def gan(real=None, **settings):
-    """A Redrawing of fixed weights: of stand-ins, or the networks with the options `real`."""
+    """A Reconstruction of fixed weights: of stand-ins, or the networks with the options `real`."""
     settings = zhu_settings.zhu_gan(**settings)
     sees, beside = settings.generator_sees != 'mask', settings.condition_channels(CLASSES)
     if real is None:
         painter, judge = Painter(sees), Judge(beside)
     else:
-        painter = reconstruction.build_reconstruction_generator(
+        painter = reconstruction_networks.build_reconstruction_generator(
             CLASSES, sees, 1, (4, 5), **{'dropout_rate': 0, 'dropout_layers': 1, **real})
-        judge = reconstruction.build_patch_discriminator(
+        judge = reconstruction_networks.build_patch_discriminator(
             beside, 2, (4, 5), normalisation=real.get('normalisation', 'instance'))
     random = np.random.default_rng(5)
     for network, size in ((painter, 0.8), (judge, 0.5)):
@@ -63,12 +64,12 @@ def gan(real=None, **settings):
             value = random.normal(size=variable.shape) * size
             kept = 'gamma' in variable.name or 'variance' in variable.name
             variable.assign(1.0 + 0.1 * np.abs(value) if kept else value)
-    return zhu.Redrawing(painter, judge, settings)
+    return zhu.Reconstruction(painter, judge, settings)
 
 
 def phase_1(strategy=SINGLE, rates=(1.0, 1.0), real=None, **settings):
     with strategy.scope():
-        return zhu.RedrawingGan(gan(real, **settings), *(
+        return zhu.ReconstructionGan(gan(real, **settings), *(
             optimizers.make_optimizer('sgd', rate) for rate in rates))
 
 
@@ -77,12 +78,14 @@ def phase_2(strategy=SINGLE, rate=1.0, real=None, judged=True, use=None, **setti
         segmentor, random = one_layer.OneLayer(CLASSES), np.random.default_rng(6)
         for variable in segmentor.trainable_variables:
             variable.assign(random.normal(size=variable.shape))
-        return zhu.Zhu(segmentor, gan(real, **settings) if judged else None,
-                       optimizers.make_optimizer('sgd', rate), zhu_settings.zhu(**(use or {})))
+        own, used = optimizers.make_optimizer('sgd', rate), zhu_settings.zhu(**(use or {}))
+        if not judged:
+            return objective.Control(segmentor, own, used.pixel_loss)
+        return zhu.Zhu(segmentor, gan(real, **settings), own, used)
 
 
 def pictures(number=3):
-    """Pictures with a border and a hole without labels, of another size each, and padding."""
+    """Images with a border and a hole without labels, of another size each, and padding."""
     random = np.random.default_rng(7)
     label = random.integers(0, CLASSES, (number, 6, 7)).repeat(3, 1).repeat(3, 2)
     label = label[:, :HEIGHT, :WIDTH].astype(np.int32)
@@ -125,7 +128,7 @@ FORMS = [{}, {'form': 'wgan'}]
 KINDS = [
     {'form': 'gan', 'decision': 'each'}, {'form': 'wgan', 'decision': 'each', 'map_stride': 2},
     {'map_stride': 2, 'discriminator_sees': 'nothing'}, {'map_stride': 4},
-    {'generator_sees': 'mask_and_picture', 'discriminator_sees': 'picture'}]
+    {'generator_sees': 'mask_and_image', 'discriminator_sees': 'image'}]
 
 
 @pytest.mark.parametrize('settings', [*FORMS, *KINDS])
@@ -133,7 +136,7 @@ def test_the_gans_losses_and_slopes_are_the_papers(settings):
     """Eqs 4 to 8 and 16; either network's step is from the weights of before it (12, 13)."""
     batch, method = pictures(), phase_1(clip=1e3, content_weight=10.0, **settings)
     plain = plain_zhu.Plain(batch, CLASSES, gan_content=10.0, **settings)
-    networks = method.redrawing.generator, method.discriminator
+    networks = method.reconstruction.generator, method.discriminator
     painter, judge = weights(*networks)
     require_same(take(method, 'both', batch), plain.phase_1(painter, judge))
     painted, judged = weights(*networks)
@@ -150,23 +153,23 @@ def test_eq_16s_hundred_is_the_default():
 @pytest.mark.parametrize('settings', FORMS)
 def test_a_step_of_the_critic_alone_moves_the_critic_alone(settings):
     batch, method = pictures(), phase_1(clip=1e3, **settings)
-    painter, judge = weights(method.redrawing.generator, method.discriminator)
+    painter, judge = weights(method.reconstruction.generator, method.discriminator)
     plain = plain_zhu.Plain(batch, CLASSES, **settings)
     expected = plain.phase_1(painter, judge)
     told = take(method, 'discriminator', batch)
     require_same(told, {k: v for k, v in expected.items() if 'disc' in k})
-    painted, judged = weights(method.redrawing.generator, method.discriminator)
+    painted, judged = weights(method.reconstruction.generator, method.discriminator)
     assert all(map(np.array_equal, painter, painted))
     assert require_slopes(judge, judged, lambda w: plain.phase_1(painter, w)['loss/disc']) > 1e-3
 
 
 def test_a_step_of_the_critic_alone_leaves_the_generators_statistics():
     method = phase_1(real={'normalisation': 'batch'}, form='wgan', clip=1e3)
-    before = [v.numpy() for v in method.redrawing.generator.variables]
+    before = [v.numpy() for v in method.reconstruction.generator.variables]
     take(method, 'discriminator', pictures())
-    assert all(map(np.array_equal, before, method.redrawing.generator.variables))
+    assert all(map(np.array_equal, before, method.reconstruction.generator.variables))
     take(method, 'both', pictures())
-    assert not any(map(np.array_equal, (v.numpy() for v in method.redrawing.generator.
+    assert not any(map(np.array_equal, (v.numpy() for v in method.reconstruction.generator.
                                         non_trainable_variables), before[-4:]))
 
 
@@ -180,7 +183,7 @@ def test_every_weight_of_the_critic_is_clipped_and_none_of_the_generator(phase, 
     take(method, phase, pictures())
     for variable in method.discriminator.trainable_variables:
         assert (np.abs(variable).max() <= 0.03) == clipped, variable.name
-    assert all(np.abs(v).max() > 0.05 for v in method.redrawing.generator.trainable_variables)
+    assert all(np.abs(v).max() > 0.05 for v in method.reconstruction.generator.trainable_variables)
     if clipped:  # at the edge, not at 0
         assert {float(np.abs(v).max()) for v in method.discriminator.trainable_variables} == {
             float(np.float32(0.03))}
@@ -190,13 +193,13 @@ def test_every_weight_of_the_critic_is_clipped_and_none_of_the_generator(phase, 
 def test_the_penalty_is_added_by_its_weight(weight):
     batch = pictures()
     method = phase_1(form='wgan', lipschitz='penalty', penalty_weight=weight)
-    redrawing = method.redrawing
+    reconstruction = method.reconstruction
     expected = plain_zhu.Plain(batch, CLASSES, form='wgan').phase_1(
-        *weights(redrawing.generator, method.discriminator))['loss/disc']
-    real = redrawing.pictures(batch['image'], batch['label'])
-    masks = redrawing.true_masks(batch['label'])
-    fake = redrawing.redrawn(masks, real, batch['label'], None)
-    penalty = float(redrawing.penalty(real, fake, masks, SEED))
+        *weights(reconstruction.generator, method.discriminator))['loss/disc']
+    real = reconstruction.pictures(batch['image'], batch['label'])
+    masks = reconstruction.true_masks(batch['label'])
+    fake = reconstruction.reconstructed(masks, real, batch['label'], None)
+    penalty = float(reconstruction.penalty(real, fake, masks, SEED))
     told = take(method, 'both', batch)
     assert penalty > 0.05
     assert told['loss/disc'] == pytest.approx(expected + weight * penalty, rel=1e-5)
@@ -213,7 +216,7 @@ def test_the_segmentors_losses_and_slopes_are_the_papers(use, settings):
     """Eqs 2 to 6 with the soft map in the truth's place: through D and G, which do not move."""
     batch, rate = pictures(), 1.0 if use.get('reduction') != 'sum' else 0.01
     method = phase_2(use=use, rate=rate, **settings)
-    frozen = method.redrawing.generator, method.redrawing.discriminator
+    frozen = method.reconstruction.generator, method.reconstruction.discriminator
     segmentor, painter, judge = (
         [v.numpy() for v in network.variables] for network in (method.segmentor, *frozen))
     plain = plain_zhu.Plain(batch, CLASSES, **settings, **use)
@@ -228,22 +231,22 @@ def test_the_frozen_gan_does_not_move_by_one_bit_but_hands_a_gradient_on(normali
     """Statistics included; points without a label get no gradient of either loss."""
     batch = {k: tf.constant(v) for k, v in pictures().items()}
     method = phase_2(real={'normalisation': normalisation, 'dropout_rate': 0.5})
-    redrawing = method.redrawing
-    networks = redrawing.generator, redrawing.discriminator
+    reconstruction = method.reconstruction
+    networks = reconstruction.generator, reconstruction.discriminator
     before = [v.numpy() for network in networks for v in network.variables]
     assert len(before) == {'instance': 17, 'batch': 23}[normalisation]
-    digest, start = redrawing.digest(), weights(method.segmentor)[0]
+    digest, start = reconstruction.digest(), weights(method.segmentor)[0]
     for _ in range(2):
         take(method, 'segmentor', batch)
     method.gradient_balance(batch, SEED)
     after = [v.numpy() for network in networks for v in network.variables]
-    assert all(map(np.array_equal, before, after)) and redrawing.digest() == digest
+    assert all(map(np.array_equal, before, after)) and reconstruction.digest() == digest
     assert not any(map(np.array_equal, start, weights(method.segmentor)[0]))
     logits = tf.constant(np.random.default_rng(1).normal(
         size=(3, HEIGHT, WIDTH, CLASSES)).astype(np.float32))
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(logits)
-        content, adv, _ = method.redrawing_losses(batch, logits, SEED)
+        content, adv, _ = method.reconstruction_losses(batch, logits, SEED)
     for loss in (content, adv):
         gradient = np.abs(tape.gradient(loss, logits)).sum(-1)
         unlabelled = batch['label'].numpy() == 255
@@ -259,9 +262,6 @@ def test_without_both_terms_the_step_is_the_controls_to_the_bit():
         told = [take(method, phase, batch) for _ in range(2)]
         ends.append((weights(method.segmentor)[0], [line['loss/ce'] for line in told]))
     assert all(map(np.array_equal, ends[0][0], ends[1][0])) and ends[0][1] == ends[1][1]
-    control = phase_2(judged=False)
-    assert list(control.phases) == ['cross_entropy'] and not control.compares_gradients
-    assert 'gan' not in control.identity
 
 
 def test_nothing_labelled_stays_finite():
@@ -300,15 +300,15 @@ def test_the_digest_tells_weights_and_statistics_frozen_or_not():
 
 
 def test_a_generator_that_sees_the_picture_takes_three_channels_more():
-    method = phase_2(real={}, generator_sees='mask_and_picture')
-    assert method.redrawing.generator.channels == CLASSES + 3
+    method = phase_2(real={}, generator_sees='mask_and_image')
+    assert method.reconstruction.generator.channels == CLASSES + 3
     told = take(method, 'segmentor', pictures())
     assert all(map(np.isfinite, told.values())) and told['loss/content'] > 0
-    assert 'the picture itself' in method.about and 'the picture itself' not in phase_2().about
+    assert 'the image itself' in method.about and 'the image itself' not in phase_2().about
 
 
 def apart_on_two(two_replicas, build, phases, of):
-    """How far weights after two steps on 3 pictures, 2 + 1, are from one device's; losses agree."""
+    """How far weights after two steps on 3 images, 2 + 1, are from one device's; losses agree."""
     batch, results = pictures(), []
     for strategy in (SINGLE, two_replicas):
         method = build(strategy)
@@ -330,14 +330,14 @@ def apart_on_two(two_replicas, build, phases, of):
         ('instance', {'form': 'wgan', 'lipschitz': 'penalty'})))])
 def test_two_replicas_train_the_gan_of_one_device(two_replicas, monkeypatch, normalisation,
                                                   settings):
-    """A penalty's place between the pictures is drawn by replica; here it is the middle."""
+    """A penalty's place between the images is drawn by replica; here it is the middle."""
     monkeypatch.setattr(tf.random, 'stateless_uniform',
                         lambda shape, seed, **_: tf.fill(shape, 0.5))
     assert apart_on_two(
         two_replicas, lambda strategy: phase_1(strategy, (1e-3, 1e-2), real={
             'normalisation': normalisation}, **settings),
         ['discriminator', 'both'] if 'critic_steps' in settings else ['both', 'both'],
-        lambda method: (method.redrawing.generator, method.discriminator)) <= 1e-5
+        lambda method: (method.reconstruction.generator, method.discriminator)) <= 1e-5
 
 
 @pytest.mark.parametrize('settings, use', [

@@ -8,17 +8,17 @@ import whole_run
 
 from tf_advseg.core import configuration
 from tf_advseg.experiments.convert import preparing
-from tf_advseg.experiments.train import method_results
+from tf_advseg.experiments.train import run_report
 from tf_advseg.experiments.train import training
 
 PAPERS = sorted(path.relative_to(configuration.gin_root()).as_posix()
                 for path in (configuration.gin_root() / 'papers' / 'zhu').glob('*.gin'))
 SMALL = (*whole_run.scenes()[:2], "dataset.test_split = 'test'", 'dataset.holdout_fraction = 0.5',
          'experiment.crop_size = 65', 'experiment.data_dir = None', 'experiment.checkpoint = None',
-         'experiment.control = False', 'stage_one.epochs = 0', 'redrawing_stage.steps = 2',
-         'redrawing_stage.batch_size = 2', 'redrawing_stage.evaluate_every_epochs = 0',
+         'experiment.control = False', 'stage_one.epochs = 0', 'reconstruction_stage.steps = 2',
+         'reconstruction_stage.batch_size = 2', 'reconstruction_stage.evaluate_every_epochs = 0',
          'adversarial_stage.steps = 2', 'adversarial_stage.batch_size = 2',
-         'adversarial_stage.train_pictures = 1', 'adversarial_stage.evaluate_every_epochs = 0',
+         'adversarial_stage.train_images = 1', 'adversarial_stage.evaluate_every_epochs = 0',
          # Xception-65 without weights to start from would not bear a step.
          'segmentor_optimizer.learning_rate = 0.0')
 
@@ -28,7 +28,7 @@ SMALL = (*whole_run.scenes()[:2], "dataset.test_split = 'test'", 'dataset.holdou
 @pytest.mark.parametrize('name', PAPERS)
 def test_every_file_takes_steps_of_both_phases(name, form, tmp_path, lines_of):
     configuration.parse([f'gin/{name}'], [*SMALL, f"zhu_gan.form = '{form}'"])
-    with mock.patch.object(method_results, 'report'):
+    with mock.patch.object(run_report, 'write'):
         results = training.experiment(tmp_path / 'run', tf.distribute.get_strategy())
     assert set(results['models']) == {'Zhu'}
     assert lines_of(tmp_path / 'run', stage='gan', event='stage')[-1]['generator_step'] == 2

@@ -37,7 +37,7 @@ def test_what_phase_2_must_have_alike():
     assert {field.name for field in dataclasses.fields(gan)} == set(gan.identity)
 
 
-@pytest.mark.parametrize('sees, channels', [('mask', 7), ('picture', 3), ('nothing', 0)])
+@pytest.mark.parametrize('sees, channels', [('mask', 7), ('image', 3), ('nothing', 0)])
 def test_channels_of_what_is_beside_the_picture(sees, channels):
     assert zhu_settings.zhu_gan(discriminator_sees=sees).condition_channels(7) == channels
 
@@ -45,7 +45,7 @@ def test_channels_of_what_is_beside_the_picture(sees, channels):
 def test_a_few_words_tell_runs_apart():
     told = {zhu_settings.zhu_gan(**settings).about() for settings in (
         {}, {'form': 'wgan'}, {'form': 'wgan', 'lipschitz': 'penalty'},
-        {'generator_sees': 'mask_and_picture'}, {'discriminator_sees': 'picture'},
+        {'generator_sees': 'mask_and_image'}, {'discriminator_sees': 'image'},
         {'discriminator_sees': 'nothing'}, {'map_stride': 2})}
     assert len(told) == 7 and all('\n' not in words for words in told)
     assert 'clipped to 0.01' in zhu_settings.zhu_gan(form='wgan').about()
@@ -60,7 +60,7 @@ def test_gin_names_them():
     ('zhu_gan.form = "wgann"', 'Did you mean "wgan"'),
     ('zhu_gan.lipschitz = "clipp"', 'Did you mean "clip"'),
     ('zhu_gan.generator_sees = "masks"', 'Did you mean "mask"'),
-    ('zhu_gan.discriminator_sees = "pictures"', 'Did you mean "picture"'),
+    ('zhu_gan.discriminator_sees = "images"', 'Did you mean "image"'),
     ('zhu_gan.decision = "meen"', 'Did you mean "mean"'),
     ('zhu_gan.clip = 0', 'zhu_gan.clip = 0: expected a number above 0'),
     ('zhu_gan.penalty_weight = -1', 'zhu_gan.penalty_weight = -1'),

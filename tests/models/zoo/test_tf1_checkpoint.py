@@ -1,4 +1,4 @@
-"""TF1 checkpoints: real ones segment real pictures, one of each family, the way back, damage."""
+"""TF1 checkpoints: real ones segment real images, one of each family, the way back, damage."""
 import shutil
 
 import numpy as np

@@ -30,7 +30,7 @@ def pictures(shared):
             for name in names]
 
 
-# Real weights on real pictures: 8 bits cost pixels near the edges of things.
+# Real weights on real images: 8 bits cost pixels near the edges of things.
 @pytest.mark.parametrize('kind, least', [('float32', 0.9995), ('float16', 0.995), ('int8', 0.85)])
 def test_it_agrees_with_the_network_and_comes_back(segmentor, pictures, kind, least, tmp_path):
     content = tflite_export.convert(segmentor, SIZE, kind, pictures)

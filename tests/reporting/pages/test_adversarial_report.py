@@ -1,12 +1,16 @@
 """The report of a method that alternates: its tables, its honest sentences, its figures."""
 import dataclasses
 import html
+import pathlib
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
 
+from tf_advseg.experiments import recipes
+from tf_advseg.methods import recipe
 from tf_advseg.reporting import tables
 from tf_advseg.reporting.pages import adversarial_report
 from tf_advseg.reporting.pages import adversarial_sentences
@@ -48,7 +52,7 @@ def test_the_whole_page(metrics, make_summary, tmp_path):
     picture = np.zeros((20, 30, 3), np.uint8)
     made = adversarial_report.adversarial_report(
         'Luc on shapes', _results(make_summary), metrics, 'luc', NAMES, paper=PAPER, masks=picture,
-        probabilities={'picture 7': picture}, configuration='luc.weight = 2', environment={'a': 1},
+        probabilities={'image 7': picture}, configuration='luc.weight = 2', environment={'a': 1},
         summary=['Mine.'])
     assert made.state == 'finished' and made.summary[0] == 'Mine.'
     assert len(made.figures) == 5 and len(made.panels) == 2
@@ -56,7 +60,7 @@ def test_the_whole_page(metrics, make_summary, tmp_path):
     text = (tmp_path / 'report.html').read_text(encoding='utf-8')
     assert text.count('src="data:image/png;base64,') == 7
     told = html.unescape(text)
-    for words in ('luc.weight = 2', 'Measures, test', 'Accuracy by class, test', 'picture 7: class',
+    for words in ('luc.weight = 2', 'Measures, test', 'Accuracy by class, test', 'image 7: class',
                   'vs control (CE)', 'hold-out (models were chosen by it)', '10 min 00 s'):
         assert words in told, words
     assert 'LoAd' not in told and 'peak' not in told
@@ -93,7 +97,7 @@ def test_accuracy_by_class_with_gains(make_summary):
 def test_sentences_tell_steps_overfitting_and_the_adversary(metrics, make_summary):
     told = ' '.join(adversarial_report.adversarial_report(
         't', _results(make_summary), metrics, 'luc', NAMES).summary)
-    assert 'Luc: 200 steps of the segmentor and 200 of the adversary; control (CE): 200' in told
+    assert 'Luc: 200 steps of the segmentor and 200 of the discriminator; control (CE): 200' in told
     assert 'not taken equally many' not in told
     assert 'Luc has 51.10 % mIoU: +11.10 points against Stage 1, +1.10 points against control' \
         in told
@@ -103,7 +107,7 @@ def test_sentences_tell_steps_overfitting_and_the_adversary(metrics, make_summar
 
 def test_runs_of_different_length_are_told_apart(metrics, make_summary):
     shorter = [line for line in metrics if line['stage'] != 'control'
-               or line['generator_step'] <= 100]
+               or line['segmentor_step'] <= 100]
     told = ' '.join(adversarial_report.adversarial_report(
         't', _results(make_summary), shorter, 'luc', NAMES).summary)
     assert 'not taken equally many' in told
@@ -211,7 +215,7 @@ def test_a_yardstick_of_other_pictures_is_none(metrics, make_summary):
     made = adversarial_report.adversarial_report('t', _results(make_summary), metrics, 'luc', NAMES,
                                                  noise=None)
     told = ' '.join(made.summary)
-    assert 'nobody has tried on these pictures' in told and 'lies within' not in told
+    assert 'nobody has tried on these images' in told and 'lies within' not in told
     assert 'points of Luc over control (CE)' in told
 
 
@@ -228,7 +232,7 @@ def test_a_control_alone_shows_what_averaging_gave(metrics, make_summary):
     made = adversarial_report.adversarial_report(
         't', results, [line for line in metrics if line['stage'] == 'control'], 'luc', NAMES)
     assert (made.subject, made.control) == ('control (CE) + SWA', 'control (CE)')
-    assert made.summary[0] == 'control (CE): 200 steps of the segmentor, without an adversary.'
+    assert made.summary[0] == 'control (CE): 200 steps of the segmentor, without a discriminator.'
     assert '+2.00 points against control (CE).' in made.summary[1]
     assert 'Another seed alone' not in ' '.join(made.summary)
 
@@ -247,13 +251,13 @@ def test_too_few_steps_of_the_adversary_are_no_chart(metrics, make_summary, step
     lines = [line for line in metrics if line['event'] == 'stage' and 'loss/disc' not in line]
     for line in lines:
         if line['stage'] == 'luc':
-            line['step'] = line['generator_step'] + steps
+            line['step'] = line['segmentor_step'] + steps
     lines += [{'event': 'stage', 'stage': 'luc', 'step': step, 'loss/disc': 1.0,
                'disc/acc_real': 0.7, 'disc/acc_fake': 0.6} for step in (10, steps)[2 - logged:]]
     made = adversarial_report.adversarial_report('t', _results(make_summary), lines, 'luc', NAMES)
-    assert any('The adversary over' in caption for caption, _ in made.figures) == shown
+    assert any('The discriminator over' in caption for caption, _ in made.figures) == shown
     told = ' '.join(made.summary)
-    assert ('There is no chart of the adversary' in told) == (0 < steps < 10)
+    assert ('There is no chart of the discriminator' in told) == (0 < steps < 10)
     if 0 < steps < 10:
         assert 'of its 9 steps the log has 1.' in told
 
@@ -267,16 +271,23 @@ def test_masks_over_time_and_the_cosine_are_told(metrics, make_summary):
     assert any('cosine' in caption for caption, _ in made.figures)
 
 
+def parts_of(method, metrics, observed):
+    """A method's own parts of a report, from its lines and what it saw of a model."""
+    context = types.SimpleNamespace(run=types.SimpleNamespace(checkpoints=pathlib.Path('nowhere')))
+    return recipes.find(method).report_parts(recipe.ReportInputs(
+        context, metrics, {}, {'best': observed}, {}, method, 'control'))
+
+
 def _joint_lines(steps=200, every=10):
     """What is logged of a run whose steps move both networks at once."""
-    lines = [{'event': 'stage', 'stage': 'hung', 'step': step, 'generator_step': step,
+    lines = [{'event': 'stage', 'stage': 'hung', 'step': step, 'segmentor_step': step,
               'loss/ce': 1.0, 'loss/adv': 1.5, 'loss/adv_unlabelled': 1.7, 'loss/semi': 0.3,
               'semi/selected': 0.2, 'loss/disc': 0.6, 'disc/acc_real': 0.9, 'disc/acc_fake': 0.7,
               'disc/fooled': 0.3} for step in range(every, steps + 1, every)]
     told = {f'{who}/{what}@{t}': value for t in ('0', '0.2') for who, what, value in (
         ('disc', 'share', 0.5), ('disc', 'accuracy', 0.9), ('softmax', 'accuracy', 0.95))}
     return lines + [{'event': 'confidence', 'stage': 'hung', 'split': 'holdout', 'step': step,
-                     'generator_step': step, 'points': 9, 'accuracy': 0.8, 'disc/auc': 0.7,
+                     'segmentor_step': step, 'points': 9, 'accuracy': 0.8, 'disc/auc': 0.7,
                      'softmax/auc': 0.8, **told} for step in (100, steps)]
 
 
@@ -284,15 +295,17 @@ def test_joint_steps_and_confidence(make_summary):
     picture = np.zeros((20, 30, 3), np.uint8)
     metrics = _joint_lines()
     made = adversarial_report.adversarial_report(
-        'Hung', _results(make_summary), metrics, 'hung', NAMES, confidence=picture)
+        'Hung', _results(make_summary), metrics, 'hung', NAMES,
+        parts=parts_of('hung', metrics, picture))
     told = ' '.join(made.summary)
     assert 'Luc: 200 steps, each of both networks at once.' in told
     assert 'took 90 % of the truths and 70 % of the segmentor\'s maps' in told
     captions = [caption for caption, _ in made.figures]
-    adversary = next(figure for caption, figure in made.figures if 'The adversary over' in caption)
-    assert 'tinted' not in next(c for c in captions if 'The adversary over' in c)
-    assert adversary.axes[-1].get_xlabel() == 'steps, of both networks at once'
-    shares = {one.get_label() for one in adversary.axes[-1].get_lines()}
+    discriminator = next(figure for caption, figure in made.figures
+                         if 'The discriminator over' in caption)
+    assert 'tinted' not in next(c for c in captions if 'The discriminator over' in c)
+    assert discriminator.axes[-1].get_xlabel() == 'steps, of both networks at once'
+    shares = {one.get_label() for one in discriminator.axes[-1].get_lines()}
     assert {'real taken for real', 'fake taken for fake'} <= shares
     losses = next(figure for caption, figure in made.figures if 'further terms' in caption)
     drawn = {one.get_label() for axes in losses.axes for one in axes.get_lines()}
@@ -322,11 +335,12 @@ def _redrawing_results(make_summary):
 def test_a_gan_that_redraws_pictures(make_summary, make_redrawing, critic):
     picture = np.zeros((20, 30, 3), np.uint8)
     before = [{'event': 'stage', 'stage': 'stage1', 'step': 1, 'loss/ce': 2.0}]
+    lines = before + make_redrawing(critic=critic)
     made = adversarial_report.adversarial_report(
-        'SegGAN', _redrawing_results(make_summary), before + make_redrawing(critic=critic), 'zhu',
-        NAMES, masks=picture, redrawn=picture)
+        'SegGAN', _redrawing_results(make_summary), lines, 'zhu', NAMES, masks=picture,
+        parts=parts_of('zhu', lines, None))
     captions = [caption for caption, _ in made.figures]
-    assert not any('The adversary over' in caption for caption in captions)
+    assert not any('The discriminator over' in caption for caption in captions)
     drawn, = (figure for caption, figure in made.figures if 'gloss and segloss' in caption)
     assert len(drawn.axes) == 5
     terms, = (figure for caption, figure in made.figures if 'further terms' in caption)
@@ -334,33 +348,34 @@ def test_a_gan_that_redraws_pictures(make_summary, make_redrawing, critic):
         one.get_label() for axes in terms.axes for one in axes.get_lines()}
     earlier, = (figure for caption, figure in made.figures if 'stages before' in caption)
     assert [text.get_text() for text in earlier.axes[0].get_legend().get_texts()] == ['stage1']
-    assert ['Fig. 3' in caption for caption, _ in made.panels] == [False, True]
     told = ' '.join(made.summary)
-    for words in ('Zhu: 100 steps of the segmentor with the terms of a GAN that is frozen; control '
-                  '(CE): 100 of the segmentor.',
+    for words in ('Zhu: 100 steps of the segmentor; control (CE): 100 of the segmentor.',
                   f'100 steps of its generator and {100 * critic} of its discriminator.',
-                  '0.2000 with the pictures\' own masks and 0.3500 with those of others',
+                  '0.2000 with the images\' own masks and 0.3500 with those of others',
                   '+2.00 points against control (CE)'):
         assert words in told, words
     # Nobody contends in the second phase.
-    assert 'the adversary' not in told and 'guessing' not in told and 'both networks' not in told
+    for words in ('the discriminator', 'guessing', 'both networks'):
+        assert words not in told, words
     header = made.measures[0].header
     assert {'mean class accuracy', 'pixel accuracy', 'mIoU'} <= set(header)
-    assert len(made.figures) == 3 and made.panels[1][1] is picture
+    assert len(made.figures) == 3
 
 
 def test_a_gan_without_a_second_phase_yet_and_one_taken_from_elsewhere(make_summary,
                                                                        make_redrawing):
     lines = make_redrawing()
+    first, second = ([line for line in lines if line['stage'] == stage]
+                     for stage in ('gan', 'zhu'))
     made = adversarial_report.adversarial_report(
-        't', None, [line for line in lines if line['stage'] == 'gan'], 'zhu', NAMES)
+        't', None, first, 'zhu', NAMES, parts=parts_of('zhu', first, None))
     told = ' '.join(made.summary)
-    assert 'No step of the segmentor with the GAN\'s terms is logged yet.' in told
+    assert 'No step of the adversarial training is logged yet.' in told
     caption, = (caption for caption, _ in made.figures)
     assert 'Phase 1' in caption and 'Phase 2' not in caption
     made = adversarial_report.adversarial_report(
-        't', _redrawing_results(make_summary), [line for line in lines if line['stage'] == 'zhu'],
-        'zhu', NAMES)
+        't', _redrawing_results(make_summary), second, 'zhu', NAMES,
+        parts=parts_of('zhu', second, None))
     assert 'Phase 1' not in ' '.join(made.summary)
     caption, = (caption for caption, _ in made.figures if 'gloss' in caption)
     assert 'Phase 2' in caption and 'Phase 1' not in caption and 'hold-out' not in caption
@@ -369,17 +384,17 @@ def test_a_gan_without_a_second_phase_yet_and_one_taken_from_elsewhere(make_summ
 def test_unequal_lengths_with_a_frozen_gan_are_not_laid_on_an_adversary(make_summary,
                                                                         make_redrawing):
     lines = [line for line in make_redrawing() if line['stage'] != 'control'
-             or line['generator_step'] <= 50]
+             or line['segmentor_step'] <= 50]
     told = ' '.join(adversarial_report.adversarial_report(
         't', _redrawing_results(make_summary), lines, 'zhu', NAMES).summary)
-    assert 'their difference is not the GAN\'s alone' in told
+    assert 'their difference is not the method\'s alone' in told
 
 
 def test_gradients_of_the_gans_terms_have_a_caption_of_their_own(make_summary, make_redrawing,
                                                                  metrics):
-    lines = make_redrawing() + [{'event': 'gradients', 'stage': 'zhu', 'generator_step': 1,
+    lines = make_redrawing() + [{'event': 'gradients', 'stage': 'zhu', 'segmentor_step': 1,
                                  'grad_ratio/adv_ce': 0.1, 'grad_ratio/content_ce': 0.5}]
-    for given, stage, words in ((lines, 'zhu', 'gradients of the GAN\'s two terms'),
+    for given, stage, words in ((lines, 'zhu', 'gradients of the further terms'),
                                 (metrics, 'luc', 'adversarial gradient over')):
         made = adversarial_report.adversarial_report('t', None, given, stage, NAMES)
         caption, = (caption for caption, _ in made.figures if 'Norm of the' in caption)

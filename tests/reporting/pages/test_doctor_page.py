@@ -24,10 +24,10 @@ def diagnosis():
 
 def test_text_tells_a_few_of_a_kind_and_how_many_more(diagnosis):
     lines = doctor_page.text(diagnosis).splitlines()
-    assert lines[0] == 'mine: 3 pictures in 2 classes; train 2, val 1'
+    assert lines[0] == 'mine: 3 images in 2 classes; train 2, val 1'
     diagnosis.facts['a'].troubles = (('label_ids', 'id 9'),)
     assert doctor_page.summary(diagnosis) == (
-        'mine: 3 pictures, 1 of them could not be counted, in 2 classes; train 2, val 1')
+        'mine: 3 images, 1 of them could not be counted, in 2 classes; train 2, val 1')
     assert doctor_page.class_table(diagnosis).texts()[1] == ['sky', '75.00 %', '1', '75.00 %', '1']
     assert 'error: labels with ids that are no class (8)' in lines
     assert sum(line.startswith('  <x') for line in lines) == 5
@@ -39,7 +39,7 @@ def test_text_tells_a_few_of_a_kind_and_how_many_more(diagnosis):
 
 def test_shares_are_of_labelled_pixels(diagnosis):
     rows = doctor_page.class_table(diagnosis).texts()
-    assert rows[0] == ['class', 'train: pixels', 'train: pictures', 'val: pixels', 'val: pictures']
+    assert rows[0] == ['class', 'train: pixels', 'train: images', 'val: pixels', 'val: images']
     assert rows[1] == ['sky', '75.00 %', '2', '75.00 %', '1']
     assert rows[3] == ['(ignored)', '20.00 %', '', '20.00 %', '']
 

@@ -34,14 +34,14 @@ def test_everything_is_there_and_nothing_is_fetched(tmp_path):
         [tables.plain_table(('measure', 'run'), [('BF', '3')], 'boundary')],
         [(comparison.interval_table(FOUND, 'a', 'b'), comparison.interval_figure(FOUND, 'a', 'b'))],
         comparison.NOTE, [('confused', confusion.confusion_figure(np.eye(2, dtype=int), 'xy'))],
-        [('Worst pictures', 'by mIoU', np.zeros((4, 5, 3), np.uint8))])
+        [('Worst images', 'by mIoU', np.zeros((4, 5, 3), np.uint8))])
     evaluation_page.write_evaluation_page(tmp_path / 'report.html', page)
     text = (tmp_path / 'report.html').read_text(encoding='utf-8')
     links = Links()
     links.feed(text)
     assert not links.fetched and links.images == 3
     for heading in ('run & co on shapes', 'Scores', 'Differences', 'Further measures', 'Confusion',
-                    'Worst pictures', '<sky>', comparison.NOTE):
+                    'Worst images', '<sky>', comparison.NOTE):
         assert heading in links.text
     assert '<b>sentence' not in text and '<script' not in text
 

@@ -52,7 +52,7 @@ def full(run, control, make_summary):
     panel = np.zeros((40, 60, 3), np.uint8)
     return report.run_report(
         'A run', run.events, run.metrics, control.events, control.metrics, 0.001, 0.05,
-        holdout=models(0.64), test=models(0.60), panels=[('Test pictures', panel)],
+        holdout=models(0.64), test=models(0.60), panels=[('Test images', panel)],
         configuration='train.seed = 7\nname = "<b>"', **MODELS,
         environment={'python': '3.11', 'packages': {'tensorflow': '2.15.1'}, 'argv': ['a', 'b']})
 

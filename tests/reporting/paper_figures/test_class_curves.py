@@ -27,7 +27,7 @@ def test_evaluations_of_one_stage_in_order_and_the_last_of_a_step(metrics):
     again = dict(metrics[0], miou=0.9)
     lines = class_curves.evaluations([metrics[4], *metrics, again, {'event': 'stage'}], 'luc',
                                      'train')
-    assert [line['generator_step'] for line in lines] == [0, 100, 200]
+    assert [line['segmentor_step'] for line in lines] == [0, 100, 200]
     assert [line['stage'] for line in lines] == ['luc'] * 3 and lines[0]['miou'] == 0.9
     assert class_curves.evaluations(metrics, 'hung', 'train') == []
 
@@ -38,7 +38,7 @@ def test_gaps_are_train_minus_hold_out(metrics):
     assert class_curves.gaps(metrics, 'control', at=100) == pytest.approx(
         dict.fromkeys(class_curves.MEASURES, 0.1))
     assert class_curves.gaps(metrics, 'luc', at=50) == class_curves.gaps([], 'luc') == {}
-    half = [line for line in metrics if line['split'] == 'train' or line['generator_step'] == 0]
+    half = [line for line in metrics if line['split'] == 'train' or line['segmentor_step'] == 0]
     assert set(class_curves.gaps(half, 'luc').values()) == {0.0}
     del half[0]['miou']
     assert 'miou' not in class_curves.gaps(half, 'luc')

@@ -17,7 +17,7 @@ def made(side=12, **fields):
     ids = np.zeros((4, 4), int)
     ids[2:] = 1
     disc = np.tile(np.linspace(0, 1, 4, dtype=np.float32), (4, 1))  # rises to the right
-    row = panels_lib.Row('a picture', np.full((side, side, 3), 99, np.uint8),
+    row = panels_lib.Row('an image', np.full((side, side, 3), 99, np.uint8),
                          np.zeros((side, side), np.uint8), ids, labels,
                          np.full((4, 4), 0.75), disc)
     return dataclasses.replace(row, **fields)
@@ -58,8 +58,8 @@ def test_without_a_discriminator_the_softmax_selects():
 
 
 @pytest.mark.parametrize('threshold, told', (
-    (0.2, '80.0 % selected, 50.0 % of it right (of all 46.7 % right): a picture'),
-    (1.0, 'nothing selected, 46.7 % right: a picture')))
+    (0.2, '80.0 % selected, 50.0 % of it right (of all 46.7 % right): an image'),
+    (1.0, 'nothing selected, 46.7 % right: an image')))
 def test_captions_count_labelled_points(monkeypatch, threshold, told):
     seen = []
     grid = panels_lib.panels.panel_grid
@@ -69,7 +69,7 @@ def test_captions_count_labelled_points(monkeypatch, threshold, told):
     panels_lib.confidence_panel([made()], PALETTE, NAMES, threshold)
     assert seen == [told]
     panels_lib.confidence_panel([made(labels=np.full((4, 4), 255))], PALETTE, NAMES, threshold)
-    assert seen[1] == 'no point has a label: a picture'
+    assert seen[1] == 'no point has a label: an image'
 
 
 def test_a_class_without_a_name_is_black():
@@ -87,7 +87,7 @@ def test_points_at_pixels_are_the_nearest():
 @pytest.mark.parametrize('rows, told', (
     ([], '0 rows, expected 1'), ([made(), made(disc=None)], 'all with a discriminator or none'),
     ([made(disc=np.full((4, 4), 3.0))], 'are they logits'),
-    ([made(softmax=np.zeros((3, 4)))], 'a picture: maps of shapes')))
+    ([made(softmax=np.zeros((3, 4)))], 'an image: maps of shapes')))
 def test_what_cannot_be_drawn_is_told(rows, told):
     with pytest.raises(ValueError, match=told):
         panels_lib.confidence_panel(rows, PALETTE, NAMES, 0.2)

@@ -12,7 +12,7 @@ FOUND = {'points': 100, 'accuracy': 0.8, 'disc/auc': 0.65, 'softmax/auc': 0.85,
 
 
 def line(step, stage='hung', **fields):
-    return {'event': 'confidence', 'stage': stage, 'generator_step': step, **FOUND, **fields}
+    return {'event': 'confidence', 'stage': stage, 'segmentor_step': step, **FOUND, **fields}
 
 
 def test_table_7():
@@ -34,7 +34,7 @@ def test_the_softmax_alone():
 
 def test_the_last_line_of_a_stage():
     metrics = [line(10), {'event': 'evaluation', 'stage': 'hung'}, line(20), line(5, 'other')]
-    assert confidence_tables.last_line(metrics, 'hung')['generator_step'] == 20
+    assert confidence_tables.last_line(metrics, 'hung')['segmentor_step'] == 20
     assert confidence_tables.last_line(metrics)['stage'] == 'other'
     assert confidence_tables.last_line(metrics[1:2], 'hung') is None
 
@@ -46,8 +46,8 @@ def curves_of(axes):
 
 def test_curves_are_of_the_threshold_and_have_gaps_where_nothing_was_selected():
     metrics = [line(10), line(20, **{'disc/accuracy@0.2': None, 'disc/share@0.2': 0.0}), line(30),
-               {'event': 'stage', 'stage': 'hung', 'generator_step': 10, 'semi/selected': 0.2},
-               {'event': 'stage', 'stage': 'other', 'generator_step': 10, 'semi/selected': 0.9}]
+               {'event': 'stage', 'stage': 'hung', 'segmentor_step': 10, 'semi/selected': 0.2},
+               {'event': 'stage', 'stage': 'other', 'segmentor_step': 10, 'semi/selected': 0.9}]
     share, accuracy, auc = confidence_tables.selection_curves(metrics, 'hung').axes
     assert curves_of(share)['hold-out'] == ([10, 20, 30], [25.0, 0.0, 25.0])
     assert curves_of(share)['of unlabelled batches, in training'] == ([10], [20.0])

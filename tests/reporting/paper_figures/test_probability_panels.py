@@ -47,7 +47,7 @@ def test_the_last_row_superimposes_what_is_largest():
             for number in range(3)]
     # Class 0 in half the truth and in the first model, class 1 in the second, class 2 nowhere.
     assert [_cells(panel, colour) for colour in over] == [2, 1, 0]
-    assert _cells(panel, 120) == 2                      # the picture, the truth's unlabelled half
+    assert _cells(panel, 120) == 2                      # the image, the truth's unlabelled half
 
 
 def test_more_classes_than_a_row_holds_go_on_below():
@@ -88,7 +88,7 @@ def test_small_maps_and_tall_pictures_are_drawn():
 
 @pytest.mark.parametrize('change, words', [
     ({'probabilities': {}}, '0 models'),
-    ({'image': TRUTH}, 'picture of shape'),
+    ({'image': TRUTH}, 'image of shape'),
     ({'probabilities': {'Luc': _flat(0.5, 0.5)}}, r'Luc have shape \(30, 40, 2\)'),
     ({'probabilities': {'Luc': _flat(3.0, -1.0, 0.0)}}, 'are they logits'),
     ({'probabilities': {'Luc': _flat(np.nan, 0.0, 0.0)}}, 'are they logits'),

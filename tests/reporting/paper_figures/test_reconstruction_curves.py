@@ -17,14 +17,14 @@ def _lines(axes):
     return {line.get_label(): line for line in axes.lines if line.get_linestyle() != 'None'}
 
 
-GAN_PANELS = [('phase 1: the GAN', 'gloss'), ('redrawing the hold-out', 'content loss'),
+GAN_PANELS = [('phase 1: the GAN', 'gloss'), ('reconstructing the hold-out', 'content loss'),
               ('discriminator', 'mean response')]
 OWN_PANELS = [('phase 2: the segmentor', 'segloss'),
               ('phase 2: the frozen GAN\'s terms', 'gloss')]
 
 
 def test_both_phases(make_redrawing):
-    panels = _axes(reconstruction_curves.redrawing_curves(make_redrawing()))
+    panels = _axes(reconstruction_curves.reconstruction_curves(make_redrawing()))
     assert list(panels) == GAN_PANELS + OWN_PANELS
     gloss = list(_lines(panels[GAN_PANELS[0]]).values())[0]
     assert list(gloss.get_xdata()) == list(range(10, 101, 10))
@@ -34,8 +34,8 @@ def test_both_phases(make_redrawing):
     assert list(tested['own mask'].get_ydata()) == [0.3, 0.2]
     assert list(tested['another\'s mask'].get_ydata()) == [0.45, 0.35]
     responses = _lines(panels[GAN_PANELS[2]])
-    assert responses['pictures'].get_ydata() == pytest.approx([0.4] * 10)
-    assert responses['redrawn'].get_ydata() == pytest.approx([-0.4] * 10)
+    assert responses['images'].get_ydata() == pytest.approx([0.4] * 10)
+    assert responses['reconstructed'].get_ydata() == pytest.approx([-0.4] * 10)
     losses = _lines(panels[OWN_PANELS[0]])
     assert losses['with the GAN'].get_linestyle() == '-'
     assert losses['control'].get_linestyle() == '--'
@@ -53,11 +53,11 @@ def test_a_phase_that_is_missing_has_no_panel(make_redrawing):
     steps = [line for line in first if line['event'] == 'stage']
     for given, wanted in ((first, GAN_PANELS), (second, OWN_PANELS),
                           (steps, GAN_PANELS[::2])):
-        assert list(_axes(reconstruction_curves.redrawing_curves(given))) == wanted
-    alone = _axes(reconstruction_curves.redrawing_curves(second, control=None))
+        assert list(_axes(reconstruction_curves.reconstruction_curves(given))) == wanted
+    alone = _axes(reconstruction_curves.reconstruction_curves(second, control=None))
     assert list(_lines(alone[OWN_PANELS[0]])) == ['with the GAN']
     for given in ([], [line for line in lines if line['stage'] == 'control']):
-        figure = reconstruction_curves.redrawing_curves(given)
+        figure = reconstruction_curves.reconstruction_curves(given)
         assert [text.get_text() for text in figure.axes[0].texts] == [
             'no step of the GAN or with it has been logged yet']
 
@@ -68,16 +68,7 @@ def test_stages_by_other_names_and_numbers_that_are_none(make_redrawing):
     for line in lines[::3]:
         line.update({key: float('nan') for key in ('loss/generator', 'content/own', 'disc/real')
                      if key in line})
-    assert len(_axes(reconstruction_curves.redrawing_curves(lines, 'a', 'b', 'c'))) == 5
-    assert not reconstruction_curves.is_redrawn(lines, 'zhu')
-    assert reconstruction_curves.is_redrawn(lines, 'b') and reconstruction_curves.is_redrawn(lines, 'x', 'a')
-
-
-def test_a_run_without_a_gan_is_not_taken_for_one(make_alternation, make_redrawing):
-    assert not reconstruction_curves.is_redrawn(make_alternation(), 'luc')
-    assert not reconstruction_curves.is_redrawn([], 'zhu')
-    control = [line for line in make_redrawing() if line['stage'] == 'control']
-    assert not reconstruction_curves.is_redrawn(control, 'zhu')
+    assert len(_axes(reconstruction_curves.reconstruction_curves(lines, 'a', 'b', 'c'))) == 5
 
 
 @pytest.mark.parametrize('critic', [1, 5])
@@ -86,19 +77,19 @@ def test_steps_of_both_networks_in_phase_1(make_redrawing, critic):
 
 
 def test_steps_of_networks_that_take_turns():
-    lines = [{'event': 'stage', 'stage': 'gan', 'step': 30, 'adversary_step': 20, 'loss/disc': 1.0,
-              'disc/real': 0.1, 'disc/fake': -0.1},
+    lines = [{'event': 'stage', 'stage': 'gan', 'step': 30, 'discriminator_step': 20,
+              'loss/disc': 1.0, 'disc/real': 0.1, 'disc/fake': -0.1},
              {'event': 'stage', 'stage': 'gan', 'step': 40, 'generator_step': 10,
               'loss/generator': 9.0}]
     assert reconstruction_curves.gan_steps(lines) == (10, 30)
     assert reconstruction_curves.gan_steps([]) == (0, 0)
-    counted = _axes(reconstruction_curves.redrawing_curves(lines))[GAN_PANELS[2]]
+    counted = _axes(reconstruction_curves.reconstruction_curves(lines))[GAN_PANELS[2]]
     assert counted.get_xlabel() == 'discriminator\'s steps'
-    assert list(_lines(counted)['pictures'].get_xdata()) == [20]
+    assert list(_lines(counted)['images'].get_xdata()) == [20]
 
 
 def test_of_two_evaluations_of_one_step_the_last_counts():
-    lines = [{'event': 'redrawing', 'stage': 'gan', 'split': split, 'generator_step': step,
+    lines = [{'event': 'reconstruction', 'stage': 'gan', 'split': split, 'generator_step': step,
               'content/own': value} for split, step, value in
              (('holdout', 20, 1.0), ('holdout', 10, 2.0), ('train', 10, 3.0), ('holdout', 20, 4.0))]
     assert [line['content/own'] for line in reconstruction_curves.held_out(lines)] == [2.0, 4.0]

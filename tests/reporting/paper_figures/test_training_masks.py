@@ -77,5 +77,5 @@ def test_one_network_and_a_legend_and_sizes_of_their_own():
 def test_nothing_to_show_and_masks_that_do_not_fit():
     assert training_masks.masks_over_time(pictures(), {'a': {}}, PALETTE) is None
     assert training_masks.masks_over_time([], {'a': {3: []}}, PALETTE) is None
-    with pytest.raises(ValueError, match='a has 1 masks at step 3 for 2 pictures'):
+    with pytest.raises(ValueError, match='a has 1 masks at step 3 for 2 images'):
         training_masks.masks_over_time(pictures(), {'a': masks((3,), pictures=1)}, PALETTE)

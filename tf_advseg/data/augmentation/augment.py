@@ -1,6 +1,6 @@
-"""Padding, flips and crops: pure functions of a picture, its label and a stateless seed.
+"""Padding, flips and crops: pure functions of an image, its label and a stateless seed.
 
-A seed is int32 [2] (core.random_streams). Whatever belongs to a picture (its label, maps of
+A seed is int32 [2] (core.random_streams). Whatever belongs to an image (its label, maps of
 it) goes through a function in one call and moves by one draw.
 """
 import numpy as np
@@ -15,7 +15,7 @@ _FLIP, _CROP = 1, 2  # one number per kind of draw, folded into the seed
 
 
 def pad_to(image, label, height, width, pad_value=PAD_VALUE):
-    """Pads picture and label at the bottom and the right.
+    """Pads image and label at the bottom and the right.
 
     Args:
       image: [H, W, 3] of any numeric type, 0..255.
@@ -46,7 +46,7 @@ def random_flip(tensors, seed):
 
     Args:
       tensors: a structure of tensors [H, W] or [H, W, channels]; sizes may differ. A map at
-        a stride moves exactly with its picture if its width is (W - 1) / stride + 1.
+        a stride moves exactly with its image if its width is (W - 1) / stride + 1.
       seed: int32 [2].
 
     Returns:
@@ -64,10 +64,10 @@ def example_seed(seed, position):
 
 
 def random_crop_offsets(height, width, crop_size, seed, multiple=1):
-    """Where to cut a crop out of a picture.
+    """Where to cut a crop out of an image.
 
     Args:
-      height, width: of the picture, at least the crop's.
+      height, width: of the image, at least the crop's.
       crop_size: (height, width) of the crop.
       seed: int32 [2].
       multiple: offsets are multiples of it (the stride of maps that are cropped alongside).

@@ -5,10 +5,10 @@ with the mean pixel and with the ignored label, random crop, random flip. Every 
 float32, as the official graph does: a product that falls short of a whole number loses a row.
 
 There are two grids to resize on. 'corners' is the official DeepLab's: the corner pixels of both
-pictures lie on one another, sizes are rounded down. 'centres' is OpenCV's, which the code of Hung
+images lie on one another, sizes are rounded down. 'centres' is OpenCV's, which the code of Hung
 et al. calls: pixels are areas, sizes are rounded to the nearest (a half in float32, so that one
 pixel may differ). OpenCV's own nearest neighbour stands half a pixel off its bilinear grid; here
-labels are taken at the picture's places.
+labels are taken at the image's places.
 """
 import dataclasses
 
@@ -26,7 +26,7 @@ _SCALE = 3  # the kind of draw, folded into the seed beside augment's
 
 @dataclasses.dataclass(frozen=True)
 class RandomScale:
-    """Factors a picture is resized by before it is cropped.
+    """Factors an image is resized by before it is cropped.
 
     Attributes:
       minimum, maximum: the least and the largest factor; 0.5 and 2.0 in the official recipe, both
@@ -49,7 +49,7 @@ class RandomScale:
 
     @property
     def active(self):
-        """bool: whether pictures are resized at all."""
+        """bool: whether images are resized at all."""
         return self.minimum != 1.0 or self.maximum != 1.0
 
     def factors(self):
@@ -81,7 +81,7 @@ def scaled_size(height, width, factor, grid=CORNERS):
 
 @dataclasses.dataclass(frozen=True)
 class SizeRange:
-    """The official `resize_to_range`: pictures of about one size, as for ADE20K.
+    """The official `resize_to_range`: images of about one size, as for ADE20K.
 
     The shorter side becomes `min_size`, unless the longer one would exceed `max_size`: then that
     becomes `max_size`. The shape is kept as far as whole numbers allow.
@@ -104,7 +104,7 @@ class SizeRange:
                     'every number must be at least 1')
 
     def size(self, height, width):
-        """int32 [2]: the size a picture of this size (ints or int32 scalars) is resized to."""
+        """int32 [2]: the size an image of this size (ints or int32 scalars) is resized to."""
         sides = tf.cast(tf.stack([height, width]), tf.float32)
         size = tf.floor(sides * (float(self.min_size) / tf.reduce_min(sides)))
         if self.max_size is not None:
@@ -119,7 +119,7 @@ class SizeRange:
 
 
 def resized(image, label, size, grid=CORNERS):
-    """Picture and label at another size, on one grid.
+    """Image and label at another size, on one grid.
 
     Args:
       image: [H, W, 3] of any numeric type.

@@ -1,7 +1,7 @@
 """Changes of light and colour, as an option of every recipe: keras-cv's layers, our draws.
 
 None of the five papers uses them. keras-cv's random layers hold a generator whose state is in no
-checkpoint, so that a resumed run would see other pictures. Their `augment_images` takes the
+checkpoint, so that a resumed run would see other images. Their `augment_images` takes the
 transformation as an argument, though: it is drawn here from the stateless seed of the example.
 """
 import dataclasses
@@ -50,7 +50,7 @@ class Photometric:
                                        f'from 0 to {most:g}')
 
     def __call__(self, image, seed):
-        """Changes one picture.
+        """Changes one image.
 
         Args:
           image: [H, W, 3] of any numeric type, RGB in 0..255, without padding: that has to keep

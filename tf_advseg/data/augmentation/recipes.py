@@ -1,4 +1,4 @@
-"""How a training picture is cut and changed: one recipe a paper, by name.
+"""How a training image is cut and changed: one recipe a paper, by name.
 
 | name | what | of |
 |---|---|---|
@@ -18,7 +18,7 @@ is evaluated, too, and once.
 
 Zhu et al. (section 4.2) name "the random crop, the horizontal flip or resize" for a "fix-size input
 image" and no number. Chosen: resized to 286/256 of the crop on either side, which is what networks
-on pictures of a fixed size did at the time (pix2pix), so nothing is padded and little is cut away.
+on images of a fixed size did at the time (pix2pix), so nothing is padded and little is cut away.
 """
 import dataclasses
 from typing import Optional
@@ -36,11 +36,11 @@ PHOTOMETRIC = 'photometric'
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """What happens to a picture and its label between the record and the batch.
+    """What happens to an image and its label between the record and the batch.
 
     In this order, which is the official DeepLab's: resized (`enlargement` or `size_range`), then by
     `random_scale`, a random crop where it is larger than the crop, light and colour, padding where
-    it is smaller (at the bottom and the right), mirrored. Picture and label go through one call of
+    it is smaller (at the bottom and the right), mirrored. Image and label go through one call of
     each and so move by one draw. Everything is drawn from the example's stateless seed, each kind
     by a number of its own: switching one on or off leaves the others as they were.
 
@@ -48,7 +48,7 @@ class Recipe:
       flip: mirrored left and right with probability 1/2.
       random_scale: official_preprocessing.RandomScale; never resized by default.
       size_range: official_preprocessing.SizeRange, or None.
-      enlargement: both sides become this many times the crop's, whatever the picture's shape; None
+      enlargement: both sides become this many times the crop's, whatever the image's shape; None
         for not.
       grid: what is resized on, see official_preprocessing.GRIDS.
       photometric: photometric.Photometric, or None.
@@ -73,11 +73,11 @@ class Recipe:
                                    'of at least 1, times the crop')
         if self.size_range is not None:
             raise errors.UserError('augmentation: an enlargement and a size range both say how '
-                                   'large pictures become; leave one of them out')
+                                   'large images become; leave one of them out')
 
     @property
     def keeps_shape(self):
-        """bool: whether a picture's place in its crop is told by a factor and an offset alone."""
+        """bool: whether an image's place in its crop is told by a factor and an offset alone."""
         return self.enlargement is None and self.size_range is None
 
     def apply(self, image, label, crop_size, seed, pad_value=augment.PAD_VALUE):
@@ -125,7 +125,7 @@ class Recipe:
 # Gin adds lines to an error that passes through it: these complete arguments, no more.
 @gin.configurable(module='tf_advseg.data')
 def flip_recipe(flip=True):
-    """Settings of the recipe `flip`: whether pictures are mirrored."""
+    """Settings of the recipe `flip`: whether images are mirrored."""
     return {'flip': flip}
 
 
@@ -144,7 +144,7 @@ def hung_recipe(min_scale=0.5, max_scale=1.6, scale_step=0.1, flip=True):
 
 @gin.configurable(module='tf_advseg.data')
 def zhu_recipe(enlargement=286 / 256, flip=True):
-    """Settings of the recipe `zhu`: the size pictures are brought to, in crops."""
+    """Settings of the recipe `zhu`: the size images are brought to, in crops."""
     return {'flip': flip, 'enlargement': enlargement, 'grid': official_preprocessing.CENTRES}
 
 
@@ -201,6 +201,6 @@ def of_settings(where, augmentation, flip, min_scale, max_scale, scale_step, siz
         if value != default:
             raise errors.UserError(
                 f'{where}.augmentation = {augmentation!r} and {where}.{name} = {value!r} both say '
-                f'what happens to pictures; set {where}.{name} = {default!r}, or no augmentation '
+                f'what happens to images; set {where}.{name} = {default!r}, or no augmentation '
                 '(a recipe has settings of its own, as deeplab_recipe.min_scale)')
     return make_recipe(augmentation)

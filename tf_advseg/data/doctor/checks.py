@@ -1,4 +1,4 @@
-"""The doctor's checks: facts of pictures in, findings out."""
+"""The doctor's checks: facts of images in, findings out."""
 import collections
 
 import numpy as np
@@ -9,36 +9,36 @@ from tf_advseg.data.doctor.findings import SEVERITIES, TITLES, Finding
 from tf_advseg.data.spec import IGNORE_LABEL
 
 SMALL = 32  # pixels: a side below is hardly a scene
-FLAT = 4.0  # standard deviation of the brightness below which a picture shows nothing
+FLAT = 4.0  # standard deviation of the brightness below which an image shows nothing
 MOSTLY = 0.75
-_FEW = 10  # pictures, below which a split says little
+_FEW = 10  # images, below which a split says little
 _NAMED = 12  # classes that one finding names
-# Between two splits, of a class's mean share of a picture: standard errors, and the share itself.
+# Between two splits, of a class's mean share of an image: standard errors, and the share itself.
 _DEVIATIONS, _SHARE = 4.0, 0.03
-# Pictures that make a set; of edge_fit.Fit.surplus: what labels that fit have, by how much the set
+# Images that make a set; of edge_fit.Fit.surplus: what labels that fit have, by how much the set
 # must fit better another way round, and what a single label must have so.
 _ENOUGH, _USUAL, _BETTER, _TURNED = 20, 1.5, 1.0, 2.5
 
 _ADVICE = {
-    'missing_label': 'add the label or remove the picture',
+    'missing_label': 'add the label or remove the image',
     'unreadable': 'fetch the file again', 'unreadable_picture': 'fetch the file again',
     'unreadable_label': 'fetch the file again',
     'colour_label': 'save labels as 8-bit grey or palette PNGs whose values are the ids',
     'label_ids': 'name every class, or label the pixels 255 to ignore them',
-    'sizes_differ': 'draw the label on the stored pixels of its picture, without resizing',
+    'sizes_differ': 'draw the label on the stored pixels of its image, without resizing',
 }
 
 
 def check(facts, splits, spec, documented, load=None):
-    """Everything that facts of pictures tell.
+    """Everything that facts of images tell.
 
     Args:
-      facts: dict image id -> doctor_facts.PictureFacts, of every picture of the splits.
+      facts: dict image id -> doctor_facts.PictureFacts, of every image of the splits.
       splits: dict split name -> image ids.
       spec: the DatasetSpec.
       documented: whether the reader makes the splits as its data set's documentation has them,
-        so that a picture may be in several.
-      load: function id -> (picture, label), to tell how far labels of copies agree; or None.
+        so that an image may be in several.
+      load: function id -> (image, label), to tell how far labels of copies agree; or None.
 
     Returns:
       [Finding].
@@ -66,7 +66,7 @@ def _without_advice(kind, message):
 
 
 def _suspect(one, spec):
-    """What looks wrong with a single picture."""
+    """What looks wrong with a single image."""
     picture, label = one.names()[0], one.names()[-1]
 
     def finding(severity, kind, where, text, advice=''):
@@ -86,7 +86,7 @@ def _suspect(one, spec):
                       'store the pixels upright, and see that the label fits them')
     if not present.size:
         yield finding('warning', 'all_ignored', label, 'every pixel is ignored',
-                      'leave the picture out, or label it')
+                      'leave the image out, or label it')
     else:
         if ignored > MOSTLY:
             yield finding('note', 'mostly_ignored', label, f'{100 * ignored:.0f} % is ignored')
@@ -96,10 +96,10 @@ def _suspect(one, spec):
 
 
 def _edges(facts):
-    """Labels whose borders lie nowhere near the picture's; see edge_fit.Fit.
+    """Labels whose borders lie nowhere near the image's; see edge_fit.Fit.
 
     A whole set is told of once. A single label stands out only against the others: where even
-    good labels miss (roads drawn as lines, pictures of noise), none is suspect.
+    good labels miss (roads drawn as lines, images of noise), none is suspect.
     """
     scored = [one for one in facts.values() if one.edges is not None]
     if not scored:
@@ -110,15 +110,15 @@ def _edges(facts):
                               for one in scored], axis=0)
         best = int(np.argmax(arranged))
         if arranged[best] > max(surplus + _BETTER, _USUAL):
-            yield Finding('warning', 'mirrored', "the labels' borders are where the pictures' are "
+            yield Finding('warning', 'mirrored', "the labels' borders are where the images' are "
                           f'only when {ARRANGEMENTS[best]} ({arranged[best]:.1f} standard '
                           f'deviations above chance, as they are {surplus:.1f})',
-                          advice='were pictures or labels flipped or turned on the way?')
+                          advice='were images or labels flipped or turned on the way?')
             return
         if np.mean([one.edges.misses for one in scored]) > 0.5:
             yield Finding('warning', 'edges_all', "most labels' borders are not where their "
-                          "pictures' are; look at them",
-                          advice='does each label stand beside its picture?')
+                          "images' are; look at them",
+                          advice='does each label stand beside its image?')
             return
     if surplus < _USUAL:
         return
@@ -129,16 +129,16 @@ def _edges(facts):
             worse = one.edges.surplus < 0
             yield Finding(
                 'warning' if worse else 'note', 'edges' if worse else 'edges_weak',
-                f"{one.names()[-1]}: the label's borders are not where the picture's are; look at "
+                f"{one.names()[-1]}: the label's borders are not where the image's are; look at "
                 f'it ({one.edges.surplus:.1f} standard deviations above chance, {surplus:.1f} is '
                 'usual here' + (f'; better {ARRANGEMENTS[best]})' if turned else ')'),
-                one.names(), 'is it the label of this picture, and upright?' if worse else
+                one.names(), 'is it the label of this image, and upright?' if worse else
                 'most are sound, of scenes with little contrast; some are coarse, or of another '
-                'picture', (one.image_id,))
+                'image', (one.image_id,))
 
 
 def pixel_counts(facts, ids):
-    """int64 [256]: label pixels of each train id over pictures that could be counted."""
+    """int64 [256]: label pixels of each train id over images that could be counted."""
     counts = np.zeros(256, np.int64)
     for image_id in ids:
         if image_id in facts and facts[image_id].counted:
@@ -164,7 +164,7 @@ def _classes(facts, splits, spec):
         return
     unused = [name for c, name in enumerate(spec.class_names) if c not in everywhere]
     if unused:
-        yield Finding('warning', 'class_unused', f'no picture shows {_classes_named(unused)}')
+        yield Finding('warning', 'class_unused', f'no image shows {_classes_named(unused)}')
     for split, counter in shown.items():
         lacking = [name for c, name in enumerate(spec.class_names)
                    if c in everywhere and c not in counter]
@@ -182,9 +182,9 @@ def _classes_named(names):
 
 
 def _balance(facts, splits, spec):
-    """Splits with few pictures, and whose classes have other shares than the rest's.
+    """Splits with few images, and whose classes have other shares than the rest's.
 
-    Welch's statistic on the mean share that a class has of a picture; both the standard errors
+    Welch's statistic on the mean share that a class has of an image; both the standard errors
     and the share itself must be large, as small differences show in large splits.
     """
     joint = leaks.unions(splits)
@@ -195,7 +195,7 @@ def _balance(facts, splits, spec):
             continue
         if len(counts) < _FEW:
             lost = len(ids) - len(counts)
-            yield Finding('note', 'small_split', f'split "{name}" has {len(ids)} picture'
+            yield Finding('note', 'small_split', f'split "{name}" has {len(ids)} image'
                           + ('' if len(ids) == 1 else 's')
                           + (f', of which {lost} could not be counted' if lost else '')
                           + ': scores on it say little')
@@ -212,6 +212,6 @@ def _balance(facts, splits, spec):
             worst = int(np.argmax(np.where(far, np.abs(difference), 0)))
             yield Finding('note', 'unbalanced',
                           f'"{spec.class_names[worst]}" covers {100 * a[:, worst].mean():.1f} % of '
-                          f'a picture of "{first}" and {100 * b[:, worst].mean():.1f} % of one of '
+                          f'an image of "{first}" and {100 * b[:, worst].mean():.1f} % of one of '
                           f'"{second}"' + (f'; {far.sum() - 1} more classes differ as clearly'
                                            if far.sum() > 1 else ''))

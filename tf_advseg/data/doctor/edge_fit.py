@@ -1,4 +1,4 @@
-"""Whether a label belongs to its picture: do borders between classes lie where it changes?
+"""Whether a label belongs to its image: do borders between classes lie where it changes?
 
 Pure functions of arrays, without TensorFlow.
 """
@@ -24,7 +24,7 @@ ARRANGEMENTS = ('mirrored left to right', 'upside down', 'turned by 180 degrees'
 
 @dataclasses.dataclass(frozen=True)
 class Fit:
-    """How well a label's borders lie on the picture's, see `edge_fit`; means of ranks, 0 to 1.
+    """How well a label's borders lie on the image's, see `edge_fit`; means of ranks, 0 to 1.
 
     Attributes:
       own: with the label where it is.
@@ -47,23 +47,23 @@ class Fit:
 
     @property
     def misses(self):
-        """Whether the borders are no nearer to the picture's than by chance.
+        """Whether the borders are no nearer to the image's than by chance.
 
         Both bounds were set on Stanford Background and CMP Facades, where it is so of 0.4 % and
         1.2 % of their labels (a few of them wrong indeed: cmp_x0155, cmp_x0173), of 72 % and 79 %
-        of labels given to another picture, and of 37 % and 29 % of mirrored ones.
+        of labels given to another image, and of 37 % and 29 % of mirrored ones.
         """
         return self.own < 0.6 and self.surplus < LEAST_SURPLUS
 
 
 def edge_fit(image, label):
-    """Compares the borders between classes with the picture's changes of colour.
+    """Compares the borders between classes with the image's changes of colour.
 
-    The picture, reduced to 192 pixels, is given the rank (0 to 1) of its gradient at each pixel,
+    The image, reduced to 192 pixels, is given the rank (0 to 1) of its gradient at each pixel,
     so that one strong edge does not outweigh all others. The mean rank under the label's borders
     is compared with what it is with the label moved to 64 other places: scenes change more in
     some parts than in others, and the label's borders are in such a part wherever they are. Labels
-    of the right picture come out at about 3.5 standard deviations, those of another at about 0.
+    of the right image come out at about 3.5 standard deviations, those of another at about 0.
 
     Args:
       image: uint8 [H, W, 3].
@@ -71,7 +71,7 @@ def edge_fit(image, label):
 
     Returns:
       Fit; None where the reduced label has fewer than 40 pixels of borders, or moving it away
-      leaves none of them within the picture.
+      leaves none of them within the image.
     """
     scale = min(1.0, _SIDE / max(label.shape))
     size = tuple(max(1, round(side * scale)) for side in label.shape)

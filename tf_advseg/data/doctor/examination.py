@@ -1,4 +1,4 @@
-"""The doctor: examines a whole data set, picture by picture, and says all that is wrong with it.
+"""The doctor: examines a whole data set, image by image, and says all that is wrong with it.
 
 The readers stop at the first mistake; this goes on. What it finds is data (findings.py), which
 reporting/pages/doctor_page.py turns into text and a page.
@@ -16,7 +16,7 @@ from tf_advseg.data.readers import READERS, layouts, loose, make_reader, require
 from tf_advseg.data.records import record_workers
 from tf_advseg.data.spec import DatasetSpec
 
-# Readers whose data sets say themselves which pictures are in several splits.
+# Readers whose data sets say themselves which images are in several splits.
 _OWN = ('folder',)
 
 
@@ -26,7 +26,7 @@ class Diagnosis:
 
     Attributes:
       source: what was examined, as the user wrote it.
-      reader: a `readers.base.Reader` of the pictures; None where none could be made.
+      reader: a `readers.base.Reader` of the images; None where none could be made.
       spec: the DatasetSpec, None where it could not be told.
       splits: dict split name -> image ids.
       facts: dict image id -> doctor_facts.PictureFacts.
@@ -44,7 +44,7 @@ class Diagnosis:
         return sum(finding.severity == severity for finding in self.findings)
 
     def counted(self):
-        """How many pictures could be counted: those that nothing is wrong with."""
+        """How many images could be counted: those that nothing is wrong with."""
         return sum(one.counted for one in self.facts.values())
 
     def rename(self, name):
@@ -62,9 +62,9 @@ class Diagnosis:
         return groups
 
     def class_shares(self):
-        """dict split -> (shares [C] of the labelled pixels, pictures [C], share ignored).
+        """dict split -> (shares [C] of the labelled pixels, images [C], share ignored).
 
-        Of the pictures that could be counted; a split without labelled pixels has shares of 0.
+        Of the images that could be counted; a split without labelled pixels has shares of 0.
         """
         result = {}
         for name, ids in self.splits.items():
@@ -91,7 +91,7 @@ class Diagnosis:
 
 
 def is_documented(name):
-    """Whether a reader's splits are its data set's own, so that shared pictures are no mistake."""
+    """Whether a reader's splits are its data set's own, so that shared images are no mistake."""
     return name in READERS and name not in _OWN
 
 
@@ -135,7 +135,7 @@ def _examine_refused(refusal, name, source, options, show, workers, assumed=Fals
             return _assumed(source, str(refusal))
         raise refusal from None
     if assumed and reader.lone_pictures and not reader.splits() and not reader.lone_labels:
-        return _assumed(source, f'none of its {len(reader.lone_pictures)} pictures has a '
+        return _assumed(source, f'none of its {len(reader.lone_pictures)} images has a '
                         'label PNG of its name in labels/')
     found = list(_pairs(reader))
     diagnosis = examine(reader, reader.splits(), str(source), True, found, show, workers)
@@ -158,11 +158,11 @@ def _assumed(source, why):
 
 
 def _pairs(reader):
-    """What `loose.LooseReader` could not pair up. Pictures no list names are no mistake."""
+    """What `loose.LooseReader` could not pair up. Images no list names are no mistake."""
     for kind, lone, has, advice in (
             ('lone_picture', reader.lone_pictures, 'has no label', 'add the label or remove the '
-             'picture'),
-            ('lone_label', reader.lone_labels, 'has no picture', 'add the picture or remove the '
+             'image'),
+            ('lone_label', reader.lone_labels, 'has no image', 'add the image or remove the '
              'label')):
         if reader.listed and lone:
             yield Finding('note', kind, f'{len(lone)} files, as {lone[0][0]}; no matter where no '
@@ -174,12 +174,12 @@ def _pairs(reader):
         yield Finding('error', 'twin', f'{path}: has the same name as {other.name}',
                       (str(path), str(other)), 'keep one of them')
     for path, image_id in reader.unlisted:
-        yield Finding('error', 'unlisted', f'{path}: lists "{image_id}", which has no picture '
+        yield Finding('error', 'unlisted', f'{path}: lists "{image_id}", which has no image '
                       'and label', (str(path),), 'names are without suffix; correct the list')
 
 
 def examine(reader, splits, source, documented=False, findings=(), show=True, workers=None):
-    """Examines every picture of a reader.
+    """Examines every image of a reader.
 
     Args:
       reader: a `readers.base.Reader`.
@@ -188,7 +188,7 @@ def examine(reader, splits, source, documented=False, findings=(), show=True, wo
       documented: see `doctor_checks.check`.
       findings: what is known already.
       show: whether to show progress.
-      workers: how many pictures are looked at at a time; None for one a core.
+      workers: how many images are looked at at a time; None for one a core.
 
     Returns:
       Diagnosis.
@@ -196,7 +196,7 @@ def examine(reader, splits, source, documented=False, findings=(), show=True, wo
     ids = list(dict.fromkeys(image_id for part in splits.values() for image_id in part))
     findings = list(findings)
     if not ids:
-        findings.append(Finding('error', 'empty', f'{source}: no picture with a label'))
+        findings.append(Finding('error', 'empty', f'{source}: no image with a label'))
     workers = workers or record_workers.default_workers()
     facts = {}
     with Progress(len(ids), f'examining {reader.spec.name}', enabled=show) as bar, \

@@ -1,4 +1,4 @@
-"""What the doctor wants to know of one picture and its label: small numbers, never the pixels.
+"""What the doctor wants to know of one image and its label: small numbers, never the pixels.
 
 Without TensorFlow, so that processes of their own can do it (record_workers.py).
 """
@@ -21,23 +21,23 @@ _UPRIGHT = 1
 
 @dataclasses.dataclass
 class PictureFacts:
-    """One picture.
+    """One image.
 
     Attributes:
       image_id: string.
       files: the files it comes from, as strings; () where the reader names none.
       troubles: ((kind, message), ...) of what makes it unusable; the rest is then partly None.
-      size: (height, width), None where the picture cannot be read.
+      size: (height, width), None where the image cannot be read.
       counts: int64 [256]: label pixels of each train id, None where the label cannot be read.
-      pixels: digest of the decoded picture, whatever file format holds it.
+      pixels: digest of the decoded image, whatever file format holds it.
       label: digest of the label.
       thumbnail: uint8 [16, 16, 3].
       bits: bool [8, 8]: whether brightness falls from one cell of an 8x9 grid to the next on its
         right: the difference hash, which survives scaling and compression.
       contrast: standard deviation of the brightness, 0..127.5.
-      rotated: whether the file's EXIF data say that viewers turn the picture, which labels are
+      rotated: whether the file's EXIF data say that viewers turn the image, which labels are
         not drawn for and readers do not.
-      edges: how well the label's borders lie on the picture's; None where it has too few.
+      edges: how well the label's borders lie on the image's; None where it has too few.
     """
     image_id: str
     files: Tuple[str, ...] = ()
@@ -54,7 +54,7 @@ class PictureFacts:
 
     @property
     def counted(self):
-        """Whether its label counts: nothing is wrong with the picture."""
+        """Whether its label counts: nothing is wrong with the image."""
         return self.counts is not None and not self.troubles
 
     def names(self):
@@ -63,11 +63,11 @@ class PictureFacts:
 
 
 def read_facts(reader, image_id, published=True):
-    """Looks at one picture; what is wrong with it is among the facts and not raised.
+    """Looks at one image; what is wrong with it is among the facts and not raised.
 
     Args:
       reader: a `readers.base.Reader`.
-      image_id: which picture.
+      image_id: which image.
       published: not used; record_workers.py hands it on.
 
     Returns:
@@ -110,14 +110,14 @@ def _as_promised(image_id, image, label):
     """What a reader of anybody's gave; UserError unless it is what `Reader.load` promises."""
     if (image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3
             or label.dtype != np.uint8 or label.ndim != 2):
-        raise UserError(f'picture "{image_id}": the reader gives {image.dtype} '
+        raise UserError(f'image "{image_id}": the reader gives {image.dtype} '
                         f'{list(image.shape)} and {label.dtype} {list(label.shape)}, expected '
                         'uint8 [H, W, 3] and uint8 [H, W]')
     return image, label
 
 
 def _look_at_picture(facts, image):
-    """Fills in what is known of the picture, uint8 [H, W, 3]."""
+    """Fills in what is known of the image, uint8 [H, W, 3]."""
     facts.size = image.shape[:2]
     facts.pixels = hashlib.sha256(
         repr(image.shape).encode() + np.ascontiguousarray(image).tobytes()).hexdigest()
@@ -134,17 +134,17 @@ def _look_at_label(facts, label, classes, troubles):
     facts.counts = np.bincount(label.ravel(), minlength=256).astype(np.int64)
     outside = np.flatnonzero(facts.counts[classes:IGNORE_LABEL])
     if outside.size:
-        troubles.append(('label_ids', f'picture "{facts.image_id}": label id '
+        troubles.append(('label_ids', f'image "{facts.image_id}": label id '
                          f'{classes + int(outside[0])} is out of range; expected 0 to '
                          f'{classes - 1}, or {IGNORE_LABEL} for pixels to ignore'))
 
 
 def _is_rotated(path):
-    """Whether the picture file's EXIF data ask viewers to turn it."""
+    """Whether the image file's EXIF data ask viewers to turn it."""
     try:
         with Image.open(path) as picture:
             return picture.getexif().get(_ROTATED, _UPRIGHT) not in (0, _UPRIGHT)
-    except Exception:  # EXIF data may be anything; a picture that was read needs none
+    except Exception:  # EXIF data may be anything; an image that was read needs none
         return False
 
 
@@ -164,10 +164,10 @@ def _label_trouble(reader, image_id, error):
 
 
 def _sizes(reader, image_id, image, label, rotated):
-    """The message for a label whose size is not its picture's."""
+    """The message for a label whose size is not its image's."""
     where = (reader.label_path(image_id) if isinstance(reader, base.FileReader)
-             else f'picture "{image_id}"')
-    text = (f'{where}: label is {label.shape[1]}x{label.shape[0]}, its picture '
+             else f'image "{image_id}"')
+    text = (f'{where}: label is {label.shape[1]}x{label.shape[0]}, its image '
             f'{image.shape[1]}x{image.shape[0]}')
     if rotated and label.shape == image.shape[1::-1]:
         text += ' before viewers turn it by its EXIF data, which no reader does'

@@ -1,8 +1,8 @@
-"""Pictures that are there more than once, in several splits above all: what is a leak.
+"""Images that are there more than once, in several splits above all: what is a leak.
 
 How bad it is depends on whose doing it is. An id listed for training and for evaluation in one's
 own lists is an error: a slip that is undone by taking it out of one of them. Copies, the same
-picture under two names, are a warning, also across splits: published data sets have them
+image under two names, are a warning, also across splits: published data sets have them
 (Stanford Background has three such pairs), everybody's scores contain them, and who leaves them
 out can no longer compare with others. The data are usable; what to do about it is the user's
 choice, who has to know.
@@ -14,7 +14,7 @@ from scipy.sparse import csgraph
 from tf_advseg.data.doctor.findings import Finding
 from tf_advseg.data.spec import IGNORE_LABEL
 
-# A hash of 64 bits: pictures of one scene, scaled or compressed anew, differ in a few.
+# A hash of 64 bits: images of one scene, scaled or compressed anew, differ in a few.
 _BITS = 6
 # Then, of the thumbnails: the mean difference of 0..255, and the correlation.
 _DIFFERENCE, _CORRELATION = 8.0, 0.97
@@ -44,7 +44,7 @@ def unions(splits):
 
 
 def overlaps(splits, documented):
-    """One finding a pair of splits that share pictures."""
+    """One finding a pair of splits that share images."""
     joint = unions(splits)
     for name in sorted(joint):
         yield Finding('note', 'overlap', f'split "{name}" is other splits together')
@@ -60,12 +60,12 @@ def overlaps(splits, documented):
             yield Finding(
                 severity, 'leak' if severity == 'error' else 'overlap',
                 f'splits "{first}" and "{second}" share {len(both)} '
-                f'picture{"" if len(both) == 1 else "s"}, as "{both[0]}"',
+                f'image{"" if len(both) == 1 else "s"}, as "{both[0]}"',
                 tuple(both), '' if severity == 'note' else 'take them out of one of the two')
 
 
 def copies(facts, splits, documented, load=None):
-    """Pictures of one another's pixels, or that look alike, mirrored ones too.
+    """Images of one another's pixels, or that look alike, mirrored ones too.
 
     Args:
       facts: dict image id -> doctor_facts.PictureFacts without troubles.
@@ -74,7 +74,7 @@ def copies(facts, splits, documented, load=None):
       load: see `doctor_checks.check`.
 
     Yields:
-      One Finding a group of pictures: 'leak' or 'near_leak' where some are trained on and others
+      One Finding a group of images: 'leak' or 'near_leak' where some are trained on and others
       evaluated on, else 'duplicate' or 'near_duplicate'; 'warning' for copies across splits and
       those whose labels differ, else 'note' (a copy within a split weighs double, no more). See
       the module's docstring for why none is an error.
@@ -99,7 +99,7 @@ def copies(facts, splits, documented, load=None):
 
 
 def _finding(ids, facts, roles, places, agreement, exact, known=False):
-    """The Finding of a group of pictures; `known`: one picture that a reader gives two names."""
+    """The Finding of a group of images; `known`: one image that a reader gives two names."""
     trained = [i for i in ids if 'train' in roles.get(i, ())]
     crossing = bool(trained) and any(roles.get(i, set()) - {'train'} for i in ids
                                      if i not in trained or len(trained) > 1)
@@ -128,7 +128,7 @@ class _Agreement:
         self._left = _READ if load else 0
 
     def least(self, ids):
-        """The least share of any picture's label with the first's; None where it is not told.
+        """The least share of any image's label with the first's; None where it is not told.
 
         Of the pixels that both label. Not told are groups that would take long, those of
         different sizes, and labels with no pixel in common.
@@ -149,12 +149,12 @@ class _Agreement:
 
 
 def _alike(facts):
-    """Groups (lists of ids, 2 or more) of pictures that look alike, chained; small numbers first.
+    """Groups (lists of ids, 2 or more) of images that look alike, chained; small numbers first.
 
     All pairs are compared by their hashes, as products of matrices of +-1: with 64 bits the
     product is 64 less twice the number of bits that differ.
     """
-    facts = [one for one in facts if one.contrast >= 4.0]  # flat pictures all look alike
+    facts = [one for one in facts if one.contrast >= 4.0]  # flat images all look alike
     if len(facts) < 2:
         return []
     signs = np.stack([np.where(one.bits, 1, -1) for one in facts]).astype(np.float32)

@@ -32,7 +32,7 @@ def examine_records(folder, show=True, workers=None):
     Args:
       folder: what tools/prepare_data.py made.
       show: whether to show progress.
-      workers: how many pictures are looked at at a time; None for one a core.
+      workers: how many images are looked at at a time; None for one a core.
 
     Returns:
       doctor.Diagnosis.
@@ -46,7 +46,7 @@ def examine_records(folder, show=True, workers=None):
     reader = RecordReader(records)
     return examination.examine(
         reader, reader.splits(), str(folder), examination.is_documented(made_by),
-        [Finding('error', 'damaged', f'{records.folder / name}: picture "{image_id}" is damaged',
+        [Finding('error', 'damaged', f'{records.folder / name}: image "{image_id}" is damaged',
                  (str(records.folder / name),), f'make the records anew; until then {SKIP_HINT}')
          for image_id, name in records.damaged],
         show, workers)

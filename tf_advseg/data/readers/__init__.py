@@ -1,4 +1,4 @@
-"""One reader per official layout; each turns files into (picture, label) pairs.
+"""One reader per official layout; each turns files into (image, label) pairs.
 
 Nothing outside this folder knows how a data set lies on disk.
 """

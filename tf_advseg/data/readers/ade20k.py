@@ -3,7 +3,7 @@ from tf_advseg.core.errors import UserError
 from tf_advseg.data.official_specs import SPECS
 from tf_advseg.data.readers import base
 
-# split name -> folder; the test pictures were published without labels.
+# split name -> folder; the test images were published without labels.
 _FOLDERS = {'train': 'training', 'val': 'validation'}
 _NUMBERINGS = {150: 'ade20k', 151: 'ade20k_151'}
 
@@ -24,7 +24,7 @@ class Ade20kReader(base.FileReader):
       test_is_val: also call val `test`, for experiments that need a split of this name. What is
         chosen on val and then reported on this test is not an unseen score.
 
-    Raises UserError for a missing folder, pictures and labels that do not pair up, another
+    Raises UserError for a missing folder, images and labels that do not pair up, another
     numbering.
     """
 
@@ -42,7 +42,7 @@ class Ade20kReader(base.FileReader):
                 base.require_folder(self._images / name, what), ('.jpg',))
             labels = base.files_by_stem(base.require_folder(self._labels / name, what), ('.png',))
             if not pictures:
-                raise UserError(f'{self._images / name}: no picture *.jpg in this folder')
+                raise UserError(f'{self._images / name}: no image *.jpg in this folder')
             for image_id in (*pictures, *labels):
                 if self._folder.setdefault(image_id, name) != name:
                     raise UserError(f'{self._images}: "{image_id}" is both in '
@@ -74,7 +74,7 @@ class Ade20kReader(base.FileReader):
         return base.as_train_ids(base.read_id_png(path), path, self.spec)
 
     def _of(self, image_id):
-        """The folder a picture lies in."""
+        """The folder an image lies in."""
         if image_id not in self._folder:
-            raise UserError(f'{self._images}: no picture "{image_id}"')
+            raise UserError(f'{self._images}: no image "{image_id}"')
         return self._folder[image_id]

@@ -1,4 +1,4 @@
-"""What every reader gives, and the careful opening of picture and label files."""
+"""What every reader gives, and the careful opening of image and label files."""
 import abc
 import os
 import pathlib
@@ -33,13 +33,13 @@ class Reader(abc.ABC):
 
     @abc.abstractmethod
     def load(self, image_id):
-        """(picture uint8 [H, W, 3] RGB, label uint8 [H, W] of train ids, 255 = ignore).
+        """(image uint8 [H, W, 3] RGB, label uint8 [H, W] of train ids, 255 = ignore).
 
         UserError, one line naming the file, for whatever is wrong with either.
         """
 
     def instances(self, image_id):
-        """The picture's objects: integers [H, W] in the data set's own coding, or None.
+        """The image's objects: integers [H, W] in the data set's own coding, or None.
 
         The coding is Cityscapes': `official id * 1000 + k` for pixels of the k-th object of an
         instance class, the official id alone where objects are not told apart; at most 65535.
@@ -48,22 +48,22 @@ class Reader(abc.ABC):
         return None
 
     def encoded_image(self, image_id):
-        """The picture's own JPEG or PNG bytes where they are 8-bit RGB, else None."""
+        """The image's own JPEG or PNG bytes where they are 8-bit RGB, else None."""
         del image_id
         return None
 
     def files(self, image_id):
-        """The files a picture and its label come from; () for generated data."""
+        """The files an image and its label come from; () for generated data."""
         del image_id
         return ()
 
 
 class FileReader(Reader):
-    """A data set with one picture file and one label file per image id."""
+    """A data set with one image file and one label file per image id."""
 
     @abc.abstractmethod
     def picture_path(self, image_id):
-        """The picture's file."""
+        """The image's file."""
 
     @abc.abstractmethod
     def label_path(self, image_id):
@@ -74,13 +74,13 @@ class FileReader(Reader):
         """uint8 [H, W] of train ids, 255 = ignore."""
 
     def load(self, image_id):
-        """See `Reader.load`; refuses a label whose size is not its picture's."""
+        """See `Reader.load`; refuses a label whose size is not its image's."""
         image = read_picture(self.picture_path(image_id))
         label = self.read_label(image_id)
         if label.shape != image.shape[:2]:
             raise UserError(
                 f'{self.label_path(image_id)}: label is {label.shape[1]}x{label.shape[0]}, but '
-                f'its picture {self.picture_path(image_id).name} is '
+                f'its image {self.picture_path(image_id).name} is '
                 f'{image.shape[1]}x{image.shape[0]}; both need the same width and height')
         return image, label
 
@@ -162,35 +162,35 @@ def pair_up(pictures, labels, picture_of, label_of):
       picture_of, label_of: functions id -> the file that belongs there.
     """
     for image_id in sorted(set(pictures) - set(labels)):
-        raise UserError(f'{picture_of(image_id)}: picture without label; expected '
+        raise UserError(f'{picture_of(image_id)}: image without label; expected '
                         f'{label_of(image_id)}')
     for image_id in sorted(set(labels) - set(pictures)):
-        raise UserError(f'{label_of(image_id)}: label without picture; expected '
+        raise UserError(f'{label_of(image_id)}: label without image; expected '
                         f'{picture_of(image_id)}')
 
 
 def read_picture(path):
-    """A picture as uint8 [H, W, 3] RGB, decoded whole; EXIF orientation is not applied.
+    """An image as uint8 [H, W, 3] RGB, decoded whole; EXIF orientation is not applied.
 
     (TensorFlow's decoders ignore the orientation too, and labels are drawn on stored pixels.)
-    UserError for a file that is missing, truncated, no picture, or not 8-bit.
+    UserError for a file that is missing, truncated, no image, or not 8-bit.
     """
-    with _open(path, 'picture') as image:
+    with _open(path, 'image') as image:
         if image.mode.startswith(('I', 'F')):
             raise UserError(f'{path}: pixels are of type {image.mode}, expected an 8-bit '
-                            'picture; convert it to 8-bit RGB')
+                            'image; convert it to 8-bit RGB')
         try:
             image.load()
             pixels = np.array(image.convert('RGB'), np.uint8)
         except _DAMAGED as error:
-            raise UserError(f'{path}: truncated or damaged picture ({_line(error)}); '
+            raise UserError(f'{path}: truncated or damaged image ({_line(error)}); '
                             'fetch the file again') from None
     return pixels
 
 
 def usable_bytes(path):
     """The file's bytes if it is an 8-bit RGB JPEG or PNG, else None (it has to be encoded)."""
-    with _open(path, 'picture') as image:
+    with _open(path, 'image') as image:
         usable = image.mode == 'RGB' and image.format in ('JPEG', 'MPO', 'PNG')
     return pathlib.Path(path).read_bytes() if usable else None
 

@@ -16,22 +16,22 @@ class CityscapesReader(base.FileReader):
 
     A label is `<id>_gtFine_labelIds.png`, turned into the 19 train ids by the official table (all
     else is 255), or `<id>_gtFine_labelTrainIds.png` where only that is there. Objects come from
-    `<id>_gtFine_instanceIds.png` where it is there: only iIoU needs them. Ids are the pictures'
+    `<id>_gtFine_instanceIds.png` where it is there: only iIoU needs them. Ids are the images'
     names without `_leftImg8bit.png`, as the evaluation server has them. Splits are train (2,975)
     and val (500).
 
     Args:
       source: the folder that leftImg8bit and gtFine lie in, or one above.
-      dummy_test: also read test (1,525 pictures), whose published labels are dummies: every pixel
+      dummy_test: also read test (1,525 images), whose published labels are dummies: every pixel
         is ignored. It can be predicted, not scored.
       test_is_val: also call val `test`, for experiments that need a split of this name. What is
         chosen on val and then reported on this test is not an unseen score.
-      size: (height, width) that pictures, labels and objects are resized to when they are read,
+      size: (height, width) that images, labels and objects are resized to when they are read,
         see `resizing`: Hung et al. (section 4) "resize the input image to 512 x 1024", (512, 1024)
         here. Scores are then of labels at this size, unlike the server's. None: as published.
 
     Raises:
-      UserError: a folder is missing, pictures and labels do not pair up, both options of test are
+      UserError: a folder is missing, images and labels do not pair up, both options of test are
         given, or a bad size.
     """
 
@@ -78,7 +78,7 @@ class CityscapesReader(base.FileReader):
         return resizing.bilinear(image, self._size), resizing.nearest(label, self._size)
 
     def encoded_image(self, image_id):
-        """See `FileReader.encoded_image`; the file's bytes are not of a picture that is resized."""
+        """See `FileReader.encoded_image`; the file's bytes are not of an image that is resized."""
         return super().encoded_image(image_id) if self._size is None else None
 
     def read_label(self, image_id):
@@ -100,7 +100,7 @@ class CityscapesReader(base.FileReader):
         ids = base.read_instance_png(path)
         shape = base.read_id_png(self.label_path(image_id)).shape
         if ids.shape != shape:
-            raise UserError(f'{path}: {ids.shape[1]}x{ids.shape[0]}, but the label of this picture '
+            raise UserError(f'{path}: {ids.shape[1]}x{ids.shape[0]}, but the label of this image '
                             f'is {shape[1]}x{shape[0]}; both need the same width and height')
         return ids if self._size is None else resizing.nearest(ids, self._size)
 
@@ -110,20 +110,20 @@ class CityscapesReader(base.FileReader):
         return super().files(image_id) + ((path,) if path.exists() else ())
 
     def _instance_path(self, image_id):
-        """Where the picture's objects are, if anywhere."""
+        """Where the image's objects are, if anywhere."""
         return self._labels / self._of(image_id) / (image_id + _INSTANCES)
 
     def _read_split(self, split):
-        """The ids of a split, by city and name; UserError unless pictures and labels pair up."""
-        pictures = self._files(self._images / split, 'the pictures', (_PICTURE,))
+        """The ids of a split, by city and name; UserError unless images and labels pair up."""
+        pictures = self._files(self._images / split, 'the images', (_PICTURE,))
         labels = self._files(self._labels / split, 'the labels', (_IDS, _TRAIN_IDS))
         if not pictures:
-            raise UserError(f'{self._images / split}: no picture *{_PICTURE} in the folders of the '
+            raise UserError(f'{self._images / split}: no image *{_PICTURE} in the folders of the '
                             'cities')
         for image_id, place in (*pictures.items(), *labels.items()):
             if self._place.setdefault(image_id, place) != place:
                 raise UserError(f'{self._images}: "{image_id}" lies in {self._place[image_id]} '
-                                f'and in {place}; a picture belongs in one split and city')
+                                f'and in {place}; an image belongs in one split and city')
         base.pair_up(pictures, labels, self.picture_path, self.label_path)
         return list(pictures)
 
@@ -138,7 +138,7 @@ class CityscapesReader(base.FileReader):
         return found
 
     def _of(self, image_id):
-        """`<split>/<city>` of a picture."""
+        """`<split>/<city>` of an image."""
         if image_id not in self._place:
-            raise UserError(f'{self._images}: no picture "{image_id}"')
+            raise UserError(f'{self._images}: no image "{image_id}"')
         return self._place[image_id]

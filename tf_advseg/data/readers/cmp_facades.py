@@ -32,14 +32,14 @@ class CmpFacadesReader(base.FileReader):
         val, 106 test of both folders) has the sizes pix2pix made usual for this data;
         'base_extended' trains and chooses on `base` (302 train, 76 val) and tests on `extended`
         (228), whose facades are more varied. Both lists are ours, drawn at random with seed 0.
-      longest_side: pictures (bilinear) and labels (nearest) are resized when they are read, see
+      longest_side: images (bilinear) and labels (nearest) are resized when they are read, see
         `resizing`, so that the longer side has this many pixels; the shape stays, and smaller ones
         stay as they are. Zhu et al. (section 4.2) train on a "fix-size input image" by "crop,
         flip or resize" and print no size; ours is for runs that cannot afford 1024 pixels. Scores
         are then of labels at this size. None: as published.
 
     Raises:
-      UserError: a missing folder, pictures and labels that do not pair up, a label_names.txt with
+      UserError: a missing folder, images and labels that do not pair up, a label_names.txt with
         other classes, a split that does not fit, a bad longest_side.
     """
 
@@ -55,7 +55,7 @@ class CmpFacadesReader(base.FileReader):
             files[part] = found = {suffix: base.files_by_stem(folder, (suffix,))
                                    for suffix in ('.jpg', '.png')}
             if not found['.jpg']:
-                raise UserError(f'{folder}: no picture *.jpg in this folder')
+                raise UserError(f'{folder}: no image *.jpg in this folder')
             for image_id in (*found['.jpg'], *found['.png']):
                 if self._part.setdefault(image_id, part) != part:
                     raise UserError(f'{folder / image_id}: lies in both {" and ".join(_PARTS)}')
@@ -66,7 +66,7 @@ class CmpFacadesReader(base.FileReader):
         self._split = split
 
     def splits(self):
-        """The splits of the chosen list; UserError if it does not fit the pictures."""
+        """The splits of the chosen list; UserError if it does not fit the images."""
         return split_files.chosen_split(self._split, self._part, self._folders['base'].parent,
                                         SPEC.name)
 
@@ -103,9 +103,9 @@ class CmpFacadesReader(base.FileReader):
         return SPEC.from_official(ids)
 
     def _path(self, image_id, suffix):
-        """The file of a picture with this suffix."""
+        """The file of an image with this suffix."""
         if image_id not in self._part:
-            raise UserError(f'{self._folders["base"].parent}: no picture "{image_id}"')
+            raise UserError(f'{self._folders["base"].parent}: no image "{image_id}"')
         place = self._folders[self._part[image_id]]
         return self._files[suffix].get(image_id, place / (image_id + suffix))
 

@@ -1,4 +1,4 @@
-"""Anybody's pictures: a folder `images/` and a folder `labels/` with PNGs of class ids."""
+"""Anybody's images: a folder `images/` and a folder `labels/` with PNGs of class ids."""
 import json
 
 from absl import logging
@@ -16,12 +16,12 @@ FRACTIONS = {'train': 0.6, 'val': 0.2, 'test': 0.2}
 
 
 class FolderReader(base.FileReader):
-    """Reads a folder of pictures and labels that pair up by name.
+    """Reads a folder of images and labels that pair up by name.
 
     `images/<id>.jpg|jpeg|png` belongs to `labels/<id>.png`, whose values (grey values or
-    palette indices) are class ids. Which picture is in which split is told by, in this order:
+    palette indices) are class ids. Which image is in which split is told by, in this order:
     `splits/<split>.txt` with one id a line; sub-folders `images/<split>/` and
-    `labels/<split>/` (ids are then `<split>/<name>`); else the pictures are split at random.
+    `labels/<split>/` (ids are then `<split>/<name>`); else the images are split at random.
 
     Args:
       source: the folder.
@@ -37,7 +37,7 @@ class FolderReader(base.FileReader):
       dataset_name: the data set's name, the folder's by default.
 
     Raises:
-      UserError: folders are missing, pictures and labels do not pair up, classes contradict.
+      UserError: folders are missing, images and labels do not pair up, classes contradict.
     """
 
     def __init__(self, source, class_names=None, num_classes=None, ignore_label=IGNORE_LABEL,
@@ -45,12 +45,12 @@ class FolderReader(base.FileReader):
                  dataset_name=None):
         self._source = base.require_folder(source, 'a folder with images/ and labels/')
         self._ignore_label = int(ignore_label)
-        self._pictures = _by_id(base.require_folder(self._source / 'images', 'the pictures'),
+        self._pictures = _by_id(base.require_folder(self._source / 'images', 'the images'),
                                 PICTURES)
         self._labels = _by_id(base.require_folder(
             self._source / 'labels', 'the labels (PNGs of class ids)'), LABELS)
         if not self._pictures:
-            raise UserError(f'{self._source / "images"}: no picture (.jpg, .jpeg, .png) in this '
+            raise UserError(f'{self._source / "images"}: no image (.jpg, .jpeg, .png) in this '
                             'folder')
         self._splits = self._find_splits(
             FRACTIONS if fractions is None else fractions, seed)
@@ -79,13 +79,13 @@ class FolderReader(base.FileReader):
     def picture_path(self, image_id):
         """See `FileReader.picture_path`."""
         if image_id not in self._pictures:
-            raise UserError(f'{self._source / "images"}: no picture "{image_id}"')
+            raise UserError(f'{self._source / "images"}: no image "{image_id}"')
         return self._pictures[image_id]
 
     def label_path(self, image_id):
         """See `FileReader.label_path`."""
         if image_id not in self._labels:
-            raise UserError(f'{self.picture_path(image_id)}: picture without label; expected '
+            raise UserError(f'{self.picture_path(image_id)}: image without label; expected '
                             f'{self._source / "labels" / image_id}.png')
         return self._labels[image_id]
 
@@ -99,13 +99,13 @@ class FolderReader(base.FileReader):
         """dict split -> ids, by lists, sub-folders or chance; checks that every id is a pair."""
         lists = sorted((self._source / 'splits').glob('*.txt'))
         if lists:
-            # Only what is listed has to pair up: VOC has many more pictures than labels.
+            # Only what is listed has to pair up: VOC has many more images than labels.
             return {path.stem: self._read_list(path) for path in lists}
         for image_id in self._pictures:
             self.label_path(image_id)
         for image_id, path in self._labels.items():
             if image_id not in self._pictures:
-                raise UserError(f'{path}: label without picture; expected '
+                raise UserError(f'{path}: label without image; expected '
                                 f'{self._source / "images" / image_id}.jpg or .png')
         self._require_filled_folders()
         ids = sorted(self._pictures)
@@ -115,22 +115,22 @@ class FolderReader(base.FileReader):
             return {n: [i for i in ids if i.split('/')[0] == n] for n in names}
         if len(flat) != len(ids):
             raise UserError(f'{self._pictures[flat[0]]}: lies beside the split folders of '
-                            'images/; put every picture into one of them, or none')
+                            'images/; put every image into one of them, or none')
         return splits_lib.make_split(
             ids, splits_lib.sizes_from_fractions(len(ids), fractions), seed)
 
     def _require_filled_folders(self):
-        """UserError if a sub-folder of images/, which would be a split, has no picture."""
+        """UserError if a sub-folder of images/, which would be a split, has no image."""
         for folder in sorted(p for p in (self._source / 'images').iterdir() if p.is_dir()):
             if not folder.name.startswith('.') and not _by_id(folder, PICTURES):
-                raise UserError(f'{folder}: empty split; put pictures there or remove the folder')
+                raise UserError(f'{folder}: empty split; put images there or remove the folder')
 
     def _read_list(self, path):
         """The ids in a split list; UserError for an empty list or an id without files."""
         ids = lists.read_ids(path, paths=False)
         for image_id in ids:
             if image_id not in self._pictures:
-                raise UserError(f'{path}: lists "{image_id}", but there is no such picture in '
+                raise UserError(f'{path}: lists "{image_id}", but there is no such image in '
                                 f'{self._source / "images"} (names without suffix)')
             self.label_path(image_id)
         return ids

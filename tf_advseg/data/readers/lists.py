@@ -1,4 +1,4 @@
-"""Lists of pictures as data sets publish them: text, one picture a line."""
+"""Lists of images as data sets publish them: text, one image a line."""
 import pathlib
 
 from tf_advseg.core.errors import UserError
@@ -24,7 +24,7 @@ def read_ids(path, paths=True):
 
     Args:
       path: the text file.
-      paths: a line is an id, or paths of picture and label (`/JPEGImages/2007_000032.jpg /...`),
+      paths: a line is an id, or paths of image and label (`/JPEGImages/2007_000032.jpg /...`),
         as in the lists that go round with SegmentationClassAug: the first one's name without
         suffix is the id. False: the whole line is the id, which may have slashes and blanks.
 
@@ -35,7 +35,7 @@ def read_ids(path, paths=True):
     if paths:
         ids = [pathlib.PurePosixPath(line.split()[0]).stem for line in ids]
     if not ids:
-        raise UserError(f'{path}: empty list; expected one picture a line')
+        raise UserError(f'{path}: empty list; expected one image a line')
     if len(set(ids)) != len(ids):
         twice = next(i for i in ids if ids.count(i) > 1)
         raise UserError(f'{path}: lists "{twice}" twice')

@@ -1,4 +1,4 @@
-"""Pictures and labels as they lie, paired up without complaint: for the doctor alone.
+"""Images and labels as they lie, paired up without complaint: for the doctor alone.
 
 The readers refuse a folder at the first thing that is wrong with it, as they should: nobody is to
 train on half a data set. Whoever has to mend the folder wants to know of everything.
@@ -9,8 +9,8 @@ from typing import Callable, Optional, Tuple
 
 from tf_advseg.core.errors import UserError
 from tf_advseg.data.official_specs import SPECS
-from tf_advseg.data.readers import ade20k, cityscapes, cmp_facades, folder, pascal_voc, stanford_background
-from tf_advseg.data.readers import base
+from tf_advseg.data.readers import ade20k, base, cityscapes, cmp_facades, folder
+from tf_advseg.data.readers import pascal_voc, stanford_background
 from tf_advseg.data.spec import DatasetSpec, IGNORE_LABEL, default_palette
 
 EVERYTHING = 'all'
@@ -18,13 +18,13 @@ EVERYTHING = 'all'
 
 @dataclasses.dataclass(frozen=True)
 class _Layout:
-    """Where a data set's pictures and labels lie.
+    """Where a data set's images and labels lie.
 
     Attributes:
       parts: folders that tell the root; without any it is the folder given.
       pictures, labels: (folder, endings of the files); the folder's name, below which the path
         without ending is the id.
-      split: image id -> split name, None for pictures that do not count.
+      split: image id -> split name, None for images that do not count.
       reader: the class whose `read_label` knows the labels.
       spec: the DatasetSpec, None where the folder says which classes there are.
       lists: the folder of lists `<split>.txt`, '' where there are none.
@@ -86,12 +86,12 @@ class LooseReader(base.FileReader):
     Attributes:
       lone_pictures, lone_labels: [(file, the one that is missing)].
       twins: [(file, the file of the same name)] of which only the second counts.
-      listed: whether lists say which pictures count.
+      listed: whether lists say which images count.
       unlisted: [(list, id)] of ids in these lists that have no pair.
 
     SBD's labels beside VOC's, and SegTrack-v2, are left to their readers.
 
-    Raises UserError where there is not even a folder of pictures.
+    Raises UserError where there is not even a folder of images.
     """
 
     def __init__(self, name, source, options=None):

@@ -7,7 +7,7 @@ from tf_advseg.data.readers import lists, sbd as sbd_lib
 from tf_advseg.data.readers import base
 
 SPEC = SPECS['pascal_voc_2012']
-# Pictures of each split, by the data set's documentation, DeepLab's papers (train_aug), and Luc et
+# Images of each split, by the data set's documentation, DeepLab's papers (train_aug), and Luc et
 # al., section 4 (val_sbd: "the 1,103 images out of 1,449 images of the validation set which were
 # annotated on all pixels" by SBD).
 PUBLISHED_SIZES = {'train': 1464, 'val': 1449, 'trainval': 2913, 'train_aug': 10582,
@@ -22,10 +22,10 @@ class PascalVocReader(base.FileReader):
     `JPEGImages/*.jpg`, `SegmentationClass/*.png` (palette indices, 255 on borders) and the lists
     `ImageSets/Segmentation/{train,val,trainval}.txt`. Splits are those three, of which trainval
     is the union of the others, and with `sbd` or `aug` also train_aug: VOC's train and every
-    further picture with such a label that is not in VOC's val. Where both label a picture of
-    train, VOC's own label counts, as usual. With `sbd` there is val_sbd too: the pictures of VOC's
+    further image with such a label that is not in VOC's val. Where both label an image of
+    train, VOC's own label counts, as usual. With `sbd` there is val_sbd too: the images of VOC's
     val that SBD labels, with SBD's labels, which have no ignored borders; their ids are
-    `sbd/<id>`, so that one picture can have two labels. The test set's labels are not public: its
+    `sbd/<id>`, so that one image can have two labels. The test set's labels are not public: its
     server scores predictions.
 
     Args:
@@ -38,8 +38,8 @@ class PascalVocReader(base.FileReader):
         chosen on val and then reported on this test is not an unseen score.
 
     Raises:
-      UserError: a folder, list, picture or label is missing; the list of train_aug names a
-        picture of val.
+      UserError: a folder, list, image or label is missing; the list of train_aug names an
+        image of val.
     """
 
     def __init__(self, source, sbd=None, aug=None, test_is_val=False):
@@ -66,11 +66,11 @@ class PascalVocReader(base.FileReader):
         for name, size in PUBLISHED_SIZES.items():
             found = len(self._splits.get(name, ()))
             if found not in (0, size):
-                logging.warning('%s: %d pictures in split "%s", published with %d: scores do not '
+                logging.warning('%s: %d images in split "%s", published with %d: scores do not '
                                 'compare with published ones', self._root, found, name, size)
 
     def splits(self):
-        """See `Reader.splits`; trainval, train_aug and val_sbd share pictures with train or val."""
+        """See `Reader.splits`; trainval, train_aug and val_sbd share images with train or val."""
         return {name: list(ids) for name, ids in self._splits.items()}
 
     def picture_path(self, image_id):
@@ -102,7 +102,7 @@ class PascalVocReader(base.FileReader):
         return base.as_train_ids(read(path), path, SPEC)
 
     def _official_splits(self):
-        """dict split -> ids, from VOC's lists; UserError for a picture in both train and val."""
+        """dict split -> ids, from VOC's lists; UserError for an image in both train and val."""
         folder = self._lists()
         splits = {name: lists.read_ids(folder / f'{name}.txt') for name in ('train', 'val')}
         val = set(splits['val'])
@@ -144,14 +144,14 @@ class PascalVocReader(base.FileReader):
                     return ids
         ids = sorted(set(self._aug_labels) - val)
         if not ids:
-            raise UserError(f'{self._aug}: no label *.png of a picture outside val')
+            raise UserError(f'{self._aug}: no label *.png of an image outside val')
         return ids
 
     def _require_pair(self, image_id):
-        """UserError unless a listed picture and its label are there."""
+        """UserError unless a listed image and its label are there."""
         picture, label = self.picture_path(image_id), self.label_path(image_id)
         if image_id not in self._pictures and not picture.is_file():
-            raise UserError(f'{picture}: no such picture file, though the lists name it')
+            raise UserError(f'{picture}: no such image file, though the lists name it')
         if label == self._labels.get(image_id) or label == self._aug_labels.get(image_id):
             return
         if not label.is_file():
@@ -165,7 +165,7 @@ def _find(source):
     """
     what = 'the official folder VOCdevkit/VOC2012'
     parts = ('JPEGImages', 'SegmentationClass', 'ImageSets')
-    # 17,125 pictures lie in JPEGImages, and no folder VOC2012.
+    # 17,125 images lie in JPEGImages, and no folder VOC2012.
     skip = (*parts, 'SegmentationObject', 'Annotations')
     source = base.require_folder(source, what)
     if all((source / part).is_dir() for part in parts):

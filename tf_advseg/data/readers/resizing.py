@@ -1,4 +1,4 @@
-"""Pictures and maps of ids at another size, without TensorFlow, which no reader loads.
+"""Images and maps of ids at another size, without TensorFlow, which no reader loads.
 
 The grid is `official_preprocessing`'s 'centres', OpenCV's: pixels are areas. Nothing is smoothed
 first, so half the size is the mean of four pixels.
@@ -24,7 +24,7 @@ def require_size(where, size):
         isinstance(side, int) and not isinstance(side, bool) and side >= 1 for side in size)
     if not good:
         raise UserError(f'{where}: size is {size!r}, expected (height, width) in pixels, such as '
-                        '(512, 1024), or None for the pictures as they are')
+                        '(512, 1024), or None for the images as they are')
     return tuple(size)
 
 
@@ -41,11 +41,11 @@ def require_longest_side(where, side):
     if side is None or isinstance(side, int) and not isinstance(side, bool) and side >= 1:
         return side
     raise UserError(f'{where}: longest_side is {side!r}, expected a whole number of pixels of at '
-                    'least 1, such as 320, or None for the pictures as they are')
+                    'least 1, such as 320, or None for the images as they are')
 
 
 def within(size, longest_side):
-    """The size of a picture whose longer side is at most so long, in the picture's proportions.
+    """The size of an image whose longer side is at most so long, in the image's proportions.
 
     Args:
       size: (height, width).
@@ -62,7 +62,7 @@ def within(size, longest_side):
 
 
 def bilinear(image, size):
-    """A picture resized by bilinear interpolation.
+    """An image resized by bilinear interpolation.
 
     Args:
       image: uint8 [H, W, 3].

@@ -11,7 +11,7 @@ from tf_advseg.data.readers import base
 class SemanticBoundaries:
     """The official folder benchmark_RELEASE/dataset: `cls/*.mat`, `train.txt`, `val.txt`.
 
-    Its lists are not VOC's: pictures of VOC's val are in its train, and the other way round.
+    Its lists are not VOC's: images of VOC's val are in its train, and the other way round.
 
     Attributes:
       ids: train's and then val's image ids; those of VOC.
@@ -32,11 +32,11 @@ class SemanticBoundaries:
                                 'lists of SBD name it')
 
     def label_path(self, image_id):
-        """The .mat file of a picture's classes."""
+        """The .mat file of an image's classes."""
         return self._labels / (image_id + '.mat')
 
     def picture_path(self, image_id):
-        """The picture's file in SBD, which need not be there: VOC has it too."""
+        """The image's file in SBD, which need not be there: VOC has it too."""
         return self._pictures / (image_id + '.jpg')
 
 

@@ -44,7 +44,7 @@ class SegTrackV2Reader(base.FileReader):
     it. That is our choice: without the background, 16 also come out where the two birds are told
     apart.
 
-    *Masks* are antialiased pictures: a pixel belongs to an object from half of full white on.
+    *Masks* are antialiased images: a pixel belongs to an object from half of full white on.
     Where several objects claim a pixel the whiter mask has it, the first one at a tie. No pixel is
     ignored.
 
@@ -76,7 +76,7 @@ class SegTrackV2Reader(base.FileReader):
             if not folder.name.startswith('.'):
                 self._read_sequence(folder)
         if not self._pictures:
-            raise UserError(f'{self._images}: no sequence with pictures in this folder')
+            raise UserError(f'{self._images}: no sequence with images in this folder')
 
     def _read_sequence(self, folder):
         """Finds a sequence's frames and the masks of its objects."""

@@ -11,7 +11,7 @@ A scene has structure above the pixel, which is what adversarial learning is mea
 Colours and textures are shared between classes (sky, water and panes; grass and crowns; walls,
 clouds and sails), and light, noise and occlusion blur the rest.
 
-Pictures are byte-equal for the same version, seed and parameters, on every machine: the only
+Images are byte-equal for the same version, seed and parameters, on every machine: the only
 random numbers are uniform doubles of PCG64, and the arithmetic on them is +, -, *, / and square
 root, which IEEE 754 fixes to the last bit (no sin, exp or library drawing).
 """
@@ -26,7 +26,7 @@ from tf_advseg.data.readers.base import Reader
 from tf_advseg.data.spec import DatasetSpec
 
 SHAPES_VERSION = '1'
-"""Raised whenever a change alters any picture."""
+"""Raised whenever a change alters any image."""
 
 
 def _uniform(bits):
@@ -56,10 +56,10 @@ def _pair(name, value):
 
 
 class ShapesReader(Reader):
-    """Reader of the drawn data set; a picture depends on version, seed, parameters and its id.
+    """Reader of the drawn data set; an image depends on version, seed, parameters and its id.
 
-    Splits 'train', 'val' and 'test' have the asked numbers of pictures (0 = no such split);
-    growing one changes none of the others. Half of the pictures have the full `size` (height,
+    Splits 'train', 'val' and 'test' have the asked numbers of images (0 = no such split);
+    growing one changes none of the others. Half of the images have the full `size` (height,
     width), the others are smaller, down to `smallest`. `source` is not used: nothing is read.
     The other parameters are those of `shapes_scene.draw_scene`. `spec.version` names the
     drawing's version and, where a parameter differs from the default, a hash of them all.
@@ -109,7 +109,7 @@ class ShapesReader(Reader):
         """(image uint8 [H, W, 3] RGB, label uint8 [H, W] of class ids, 255 = unlabelled)."""
         split, _, number = str(image_id).rpartition('_')
         if split not in self._counts or not number.isdecimal() or len(number) != 5:
-            raise UserError(f'shapes: no picture "{image_id}", expected an id such as '
+            raise UserError(f'shapes: no image "{image_id}", expected an id such as '
                             '"train_00017".')
         key = [int(SHAPES_VERSION), self._seed, list(self._counts).index(split), int(number)]
         uniform = _uniform(np.random.PCG64(np.random.SeedSequence(key)))
@@ -120,5 +120,5 @@ class ShapesReader(Reader):
         return shapes_scene.draw_scene(height, width, uniform, **self._look)
 
     def encoded_image(self, image_id):
-        """None: there is no file behind a picture."""
+        """None: there is no file behind an image."""
         return None

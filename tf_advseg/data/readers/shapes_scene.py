@@ -1,7 +1,7 @@
 """How a scene of the data set `shapes` is drawn (readers/shapes.py says what it is for).
 
-Painter's algorithm on three arrays: picture, label, instance. Masks are compared coordinates, so
-that no drawing library's antialiasing enters. Lengths are in pixels of a picture 97 high.
+Painter's algorithm on three arrays: image, label, instance. Masks are compared coordinates, so
+that no drawing library's antialiasing enters. Lengths are in pixels of an image 97 high.
 """
 import numpy as np
 
@@ -30,7 +30,7 @@ _SHARED = ((205, 200, 190), (150, 150, 150), (165, 140, 110), (150, 100, 75), (9
 
 
 class _Canvas:
-    """A picture, its labels and its instances under the painter's algorithm."""
+    """An image, its labels and its instances under the painter's algorithm."""
 
     def __init__(self, height, width, uniform, overlap, texture):
         self.height, self.width = height, width

@@ -21,7 +21,7 @@ SPEC = DatasetSpec(
 
 # The data set holds six scenes twice: the first three pairs byte by byte, the others compressed
 # anew (they differ by 2 of 255 on average). Each was labelled twice: 4 to 13 % of the pixels have
-# another label in the second picture.
+# another label in the second image.
 DUPLICATES = (('6000068', '6000318'), ('6000117', '6000324'), ('6000257', '6000348'),
               ('1000288', '9000288'), ('1000875', '9000875'), ('1001184', '9001184'))
 
@@ -34,27 +34,27 @@ class StanfordBackgroundReader(base.FileReader):
     Six scenes are there twice (`DUPLICATES`). In 'load', which was drawn before that was known and
     stays as it is, five of these pairs lie in two parts: 6000068 (train) = 6000318 (val), 6000117
     (val) = 6000324 (train), 6000257 (test) = 6000348 (train), 1000875 (train) = 9000875 (test) and
-    1001184 (train) = 9001184 (test): 3 of the 143 test pictures are in train too, and 2 of the 172
+    1001184 (train) = 9001184 (test): 3 of the 143 test images are in train too, and 2 of the 172
     to validate. In 'luc' every pair is in one part.
 
     Args:
       source: the folder that holds `images` and `labels`.
       seed: of the split 'load' (0 is the list that comes with the package) or of `sizes`.
-      sizes: dict split name -> number of pictures, for a random split of your own sizes.
+      sizes: dict split name -> number of images, for a random split of your own sizes.
       split: 'load' (400/172/143), 'luc' (Luc et al., section 4: 573 to train, 142 to test; of the
         573 "eight subsets, and we train on all subsets but one, which we use as our validation
         set"; no list was published, so ours is seeded), or a split file of your own. The lists
-        need all 715 pictures.
+        need all 715 images.
       fold: which of the eight subsets of 'luc' is val, 0 to 7.
 
-    Raises UserError for a missing folder, for pictures and labels that do not pair up, and for
+    Raises UserError for a missing folder, for images and labels that do not pair up, and for
     options that contradict.
     """
 
     def __init__(self, source, seed=0, sizes=None, split='load', fold=None):
         self.spec = SPEC
         source = base.require_folder(source, 'the official folder iccv09Data')
-        self._images = base.require_folder(source / 'images', 'the pictures *.jpg')
+        self._images = base.require_folder(source / 'images', 'the images *.jpg')
         self._labels = base.require_folder(source / 'labels', 'the labels *.regions.txt')
         self._seed, self._sizes, self._split, self._fold = seed, sizes, split, fold
         if sizes is not None and (split != 'load' or fold is not None):
@@ -67,17 +67,17 @@ class StanfordBackgroundReader(base.FileReader):
         self._truths = base.files_by_stem(self._labels, (_LABEL,))
         self._ids = sorted(self._pictures)
         if not self._ids:
-            raise UserError(f'{self._images}: no picture *.jpg in this folder')
+            raise UserError(f'{self._images}: no image *.jpg in this folder')
         base.pair_up(self._pictures, self._truths, self.picture_path, self.label_path)
 
     def splits(self):
-        """The train/val/test split; UserError if it does not fit the pictures."""
+        """The train/val/test split; UserError if it does not fit the images."""
         if self._sizes is not None:
             return splits_lib.make_split(self._ids, self._sizes, self._seed)
         if self._split == 'load':
             if len(self._ids) != sum(PAPER_SIZES.values()):
                 raise UserError(
-                    f'{self._images}: {len(self._ids)} pictures, but the 400/172/143 split needs '
+                    f'{self._images}: {len(self._ids)} images, but the 400/172/143 split needs '
                     'all 715; complete the data set or give the reader its own sizes')
             if self._seed != 0:
                 return splits_lib.make_split(self._ids, PAPER_SIZES, self._seed)

@@ -1,4 +1,4 @@
-"""Pictures without labels: a folder of any depth, for what learns from them all the same."""
+"""Images without labels: a folder of any depth, for what learns from them all the same."""
 import os
 import pathlib
 
@@ -16,7 +16,7 @@ class PicturesReader(base.Reader):
     """Reads every .jpg, .jpeg and .png below a folder; every pixel's label is 255.
 
     Ids are the paths below the folder, suffix included, with slashes. Hidden files and folders are
-    left out; links to folders are not followed. All pictures are in the split `unlabelled`. There
+    left out; links to folders are not followed. All images are in the split `unlabelled`. There
     are no classes: one named so stands for them, since a data set has to have some.
 
     Args:
@@ -24,15 +24,15 @@ class PicturesReader(base.Reader):
       dataset_name: the data set's name, the folder's by default.
 
     Raises:
-      UserError: no folder, or no picture in it.
+      UserError: no folder, or no image in it.
     """
 
     def __init__(self, source, dataset_name=None):
-        self._source = base.require_folder(source, 'a folder of pictures without labels')
+        self._source = base.require_folder(source, 'a folder of images without labels')
         self._ids = sorted(_pictures_below(self._source))
         if not self._ids:
-            raise UserError(f'{self._source}: no picture ({", ".join(PICTURES)}) in this folder '
-                            'or below; expected pictures without labels')
+            raise UserError(f'{self._source}: no image ({", ".join(PICTURES)}) in this folder '
+                            'or below; expected images without labels')
         self.spec = DatasetSpec(dataset_name or self._source.resolve().name, (SPLIT,),
                                 default_palette(1))
 
@@ -58,7 +58,7 @@ class PicturesReader(base.Reader):
 
 
 def _pictures_below(folder):
-    """The paths of pictures below a folder, relative to it, with slashes."""
+    """The paths of images below a folder, relative to it, with slashes."""
     for place, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith('.')]
         for name in names:

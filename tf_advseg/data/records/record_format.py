@@ -1,6 +1,6 @@
-"""One record: a picture and its label as a tf.train.Example, in and out.
+"""One record: an image and its label as a tf.train.Example, in and out.
 
-The picture stays in the JPEG or PNG bytes it was published in, the label is a grey PNG of
+The image stays in the JPEG or PNG bytes it was published in, the label is a grey PNG of
 train ids, so that records are about as large as the files they come from. Where the data set
 tells objects apart, a 16-bit PNG of instance ids comes along; training never decodes it.
 """
@@ -53,7 +53,7 @@ def decode_instances(serialized):
 
 
 def encoded_picture(serialized):
-    """A record's picture as JPEG or PNG bytes: those of its file where it was 8-bit RGB."""
+    """A record's image as JPEG or PNG bytes: those of its file where it was 8-bit RGB."""
     feature = tf.train.Example.FromString(serialized).features.feature['image/encoded']
     return feature.bytes_list.value[0]
 

@@ -1,4 +1,4 @@
-"""What a record is made of: a picture and its label, read, checked and encoded as PNGs.
+"""What a record is made of: an image and its label, read, checked and encoded as PNGs.
 
 Without TensorFlow, so that processes that only do this (record_workers.py) start in no time.
 """
@@ -17,7 +17,7 @@ _HIGHEST_INSTANCE = 65535  # kept as 16-bit PNG
 
 @dataclasses.dataclass
 class RecordParts:
-    """One picture on its way into a record.
+    """One image on its way into a record.
 
     Attributes:
       image_id: string.
@@ -38,12 +38,12 @@ class RecordParts:
 
 
 def read_parts(reader, image_id, published=True):
-    """Reads one picture and its label.
+    """Reads one image and its label.
 
     Args:
       reader: a `readers.base.Reader`.
-      image_id: which picture.
-      published: keep the picture's own bytes where the reader has them; False encodes it as PNG.
+      image_id: which image.
+      published: keep the image's own bytes where the reader has them; False encodes it as PNG.
 
     Returns:
       RecordParts. UserError for bad files, and for a reader that breaks its contract.
@@ -51,7 +51,7 @@ def read_parts(reader, image_id, published=True):
     image, label = reader.load(image_id)
     if (image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3
             or label.dtype != np.uint8 or label.shape != image.shape[:2]):
-        raise UserError(f'picture "{image_id}": the reader gives {image.dtype} '
+        raise UserError(f'image "{image_id}": the reader gives {image.dtype} '
                         f'{list(image.shape)} and {label.dtype} {list(label.shape)}, expected '
                         'uint8 [H, W, 3] and uint8 [H, W]')
     original = reader.encoded_image(image_id) if published else None
@@ -67,7 +67,7 @@ def _class_counts(label, image_id, classes):
     histogram = np.bincount(label.ravel(), minlength=256)
     if histogram[classes:IGNORE_LABEL].any():
         outside = classes + int(np.flatnonzero(histogram[classes:IGNORE_LABEL])[0])
-        raise UserError(f'picture "{image_id}": label id {outside} is out of range; expected 0 '
+        raise UserError(f'image "{image_id}": label id {outside} is out of range; expected 0 '
                         f'to {classes - 1}, or {IGNORE_LABEL} for pixels to ignore')
     return histogram[:classes].tolist()
 
@@ -76,16 +76,16 @@ def _instances(reader, image_id, shape):
     """PNG of the reader's instance ids, or None; UserError unless they are integers of 16 bits.
 
     Args:
-      shape: (H, W) of the picture.
+      shape: (H, W) of the image.
     """
     ids = reader.instances(image_id)
     if ids is None:
         return None
     if not np.issubdtype(ids.dtype, np.integer) or ids.shape != shape:
-        raise UserError(f'picture "{image_id}": the reader gives instances {ids.dtype} '
+        raise UserError(f'image "{image_id}": the reader gives instances {ids.dtype} '
                         f'{list(ids.shape)}, expected integers {list(shape)} as the label')
     if ids.size and not 0 <= ids.min() <= ids.max() <= _HIGHEST_INSTANCE:
-        raise UserError(f'picture "{image_id}": instance ids {ids.min()} to {ids.max()}, expected '
+        raise UserError(f'image "{image_id}": instance ids {ids.min()} to {ids.max()}, expected '
                         f'0 to {_HIGHEST_INSTANCE}')
     return _png(ids.astype(np.uint16))
 

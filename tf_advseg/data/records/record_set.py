@@ -37,14 +37,14 @@ OPEN_FILES = 64  # a process may have 1024 or fewer, and large data sets have mo
 class RecordSet:
     """The records of a folder, by image id.
 
-    Only the index is in memory; pictures are read and decoded when asked for.
+    Only the index is in memory; images are read and decoded when asked for.
 
     Attributes:
       folder: where they lie.
       spec: the `DatasetSpec`.
       splits: dict split name -> list of image ids.
       ids: every image id, in the order they are stored.
-      damaged: [(image id, name of its file)] of the pictures left out for damage.
+      damaged: [(image id, name of its file)] of the images left out for damage.
       left_out: their ids.
     """
 
@@ -60,7 +60,7 @@ class RecordSet:
 
         Raises:
           UserError: no records there, or a file is damaged or missing; names it and, where it
-            can be told, the pictures. With 'skip': an index is damaged, a file is missing, or a
+            can be told, the images. With 'skip': an index is damaged, a file is missing, or a
             split would be empty.
         """
         skip = require_one_of('way with damaged records', damaged, DAMAGED) == 'skip'
@@ -95,7 +95,7 @@ class RecordSet:
         weakref.finalize(self, self._readers.clear)
 
     def _read_index(self):
-        """Per picture: place, size and class counts, in arrays (small for any data set)."""
+        """Per image: place, size and class counts, in arrays (small for any data set)."""
         self.ids, places, sizes, counts, self._indices = [], [], [], [], []
         for number, shard in enumerate(self.manifest['shards']):
             index = files.read_json(self.folder / (shard + '.json'))
@@ -110,7 +110,7 @@ class RecordSet:
         self._position = {image_id: i for i, image_id in enumerate(self.ids)}
 
     def _leave_out_damaged(self):
-        """Takes pictures whose record cannot be read out of everything; says which."""
+        """Takes images whose record cannot be read out of everything; says which."""
         hurt = list(find_damaged(self.folder, self.manifest['shards']))
         if not hurt:
             return
@@ -127,18 +127,18 @@ class RecordSet:
                        for name, ids in self.splits.items()}
         for name, ids in self.splits.items():
             if not ids:
-                raise UserError(f'{self.folder}: every picture of split "{name}" is damaged; make '
+                raise UserError(f'{self.folder}: every image of split "{name}" is damaged; make '
                                 'the records anew')
-        logging.warning('%s: %d damaged of %d pictures left out: %s', self.folder, len(hurt),
+        logging.warning('%s: %d damaged of %d images left out: %s', self.folder, len(hurt),
                         len(hurt) + len(self.ids), _listed(self.damaged))
 
     @property
     def left_out(self):
-        """The ids of the pictures left out for damage, in the order they are stored."""
+        """The ids of the images left out for damage, in the order they are stored."""
         return [image_id for image_id, _ in self.damaged]
 
     def left_out_of(self, split):
-        """The ids of a split's pictures that were left out."""
+        """The ids of a split's images that were left out."""
         return list(self._left_out_of.get(split, ()))
 
     def __len__(self):
@@ -152,33 +152,33 @@ class RecordSet:
         return list(self.splits[name])
 
     def positions(self, ids):
-        """int64 [N]: where the pictures stand in `self.ids`; UserError for an unknown id."""
+        """int64 [N]: where the images stand in `self.ids`; UserError for an unknown id."""
         try:
             return np.array([self._position[i] for i in ids], np.int64)
         except KeyError as error:
-            raise UserError(f'{self.folder}: no picture "{error.args[0]}" in these '
+            raise UserError(f'{self.folder}: no image "{error.args[0]}" in these '
                             'records') from None
 
     def image_size(self, image_id):
-        """(height, width) of a picture in pixels."""
+        """(height, width) of an image in pixels."""
         height, width = self._sizes[self.positions([image_id])[0]]
         return int(height), int(width)
 
     def image_sizes(self, ids):
-        """int32 [N, 2]: (height, width) of pictures."""
+        """int32 [N, 2]: (height, width) of images."""
         return self._sizes[self.positions(ids)]
 
     def class_counts(self, image_id):
-        """int64 [C]: the number of pixels of each class in a picture; ignored pixels not."""
+        """int64 [C]: the number of pixels of each class in an image; ignored pixels not."""
         return self._counts[self.positions([image_id])[0]].copy()
 
     def average_class_counts(self, ids):
-        """float64 [C]: the mean over pictures of `class_counts` (LoAd, section 4, weighted CE:
+        """float64 [C]: the mean over images of `class_counts` (LoAd, section 4, weighted CE:
         "the average number of pixels per class computed over the entire training dataset")."""
         return self._counts[self.positions(ids)].mean(axis=0)
 
     def class_presence(self, ids):
-        """dict id -> set of the classes a picture shows, for `splits.hold_out`."""
+        """dict id -> set of the classes an image shows, for `splits.hold_out`."""
         return {image_id: {int(c) for c in np.flatnonzero(counts)}
                 for image_id, counts in zip(ids, self._counts[self.positions(ids)])}
 
@@ -197,7 +197,7 @@ class RecordSet:
         try:
             return reader.read(number)
         except UserError as error:
-            raise UserError(f'{error} (picture "{self.ids[int(position)]}"; {SKIP_HINT} '
+            raise UserError(f'{error} (image "{self.ids[int(position)]}"; {SKIP_HINT} '
                             'it)') from error
 
     def read_tensor(self, position):
@@ -213,12 +213,12 @@ class RecordSet:
         return record['image'].numpy(), record['label'].numpy()
 
     def picture_digest(self, image_id):
-        """SHA-256 of a picture's JPEG or PNG bytes: equal for copies of one file."""
+        """SHA-256 of an image's JPEG or PNG bytes: equal for copies of one file."""
         payload = self.read(self.positions([image_id])[0])
         return hashlib.sha256(record_format.encoded_picture(payload)).hexdigest()
 
     def load_instances(self, image_id):
-        """int32 [H, W]: the picture's objects as `readers.base.Reader.instances` codes them.
+        """int32 [H, W]: the image's objects as `readers.base.Reader.instances` codes them.
 
         None where the data set, or records made before this, have none.
         """
@@ -227,11 +227,11 @@ class RecordSet:
         return None if ids is None else ids.numpy().astype(np.int32)
 
     def dataset(self, ids, parallel=CALLS):
-        """The pictures in exactly this order (any order, repeats allowed).
+        """The images in exactly this order (any order, repeats allowed).
 
         Args:
           ids: image ids.
-          parallel: number of pictures decoded at a time.
+          parallel: number of images decoded at a time.
 
         Returns:
           tf.data.Dataset of dicts: 'image' uint8 [H, W, 3], 'label' uint8 [H, W], 'image_id'
@@ -246,11 +246,11 @@ class RecordSet:
         return dataset.with_options(dataset_options())
 
     def __repr__(self):
-        return f'RecordSet({str(self.folder)!r}, {len(self)} pictures of {self.spec.name})'
+        return f'RecordSet({str(self.folder)!r}, {len(self)} images of {self.spec.name})'
 
 
 def find_damaged(folder, shards):
-    """The pictures whose record cannot be read as it was written.
+    """The images whose record cannot be read as it was written.
 
     Args:
       folder: the records; their index files have to be whole.
@@ -272,7 +272,7 @@ def find_damaged(folder, shards):
 
 
 def _which_pictures(folder):
-    """'; damaged pictures: …' for a folder whose files are not as written, '' if it can't be told.
+    """'; damaged images: …' for a folder whose files are not as written, '' if it can't be told.
 
     It is told where the manifest and all index files are whole.
     """
@@ -283,7 +283,7 @@ def _which_pictures(folder):
         return ''
     if not hurt:
         return ''
-    return (f'; {len(hurt)} damaged picture{"s" if len(hurt) > 1 else ""}: {_listed(hurt)} '
+    return (f'; {len(hurt)} damaged image{"s" if len(hurt) > 1 else ""}: {_listed(hurt)} '
             f'({SKIP_HINT})')
 
 

@@ -1,4 +1,4 @@
-"""Processes that read pictures beside this one, so that every core has work.
+"""Processes that read images beside this one, so that every core has work.
 
 Pillow keeps Python's global lock while it decodes and encodes: threads alone do not help. The
 processes are plain children that talk over pipes. multiprocessing would either import the user's
@@ -21,7 +21,7 @@ from tf_advseg.data.records import record_parts
 _CHILD = ('import json, sys; sys.path[:] = json.loads(sys.argv[1]); '
           'from tf_advseg.data.records import record_workers; record_workers.serve()')
 _OUR_READERS = 'tf_advseg.data.readers.'
-# A child needs a third of a second before it reads its first picture.
+# A child needs a third of a second before it reads its first image.
 WORTH_WHILE = 100
 _MOST = 16
 
@@ -42,10 +42,10 @@ def part_source(reader, workers, pictures, read=record_parts.read_parts, resumes
 
     Args:
       reader: a `readers.base.Reader`.
-      workers: how many pictures are read at a time.
+      workers: how many images are read at a time.
       pictures: how many there are to read; for a few, no process is started. Neither is one for
         readers from outside this package, which a child could not import for certain.
-      read: what is done with a picture: a function of a module, (reader, image_id, published) ->
+      read: what is done with an image: a function of a module, (reader, image_id, published) ->
         anything that can be pickled.
       resumes: whether the command goes on where it stopped if started again, which a child that
         has died is told with.
@@ -110,11 +110,11 @@ class _Workers:
         except (OSError, EOFError, pickle.UnpicklingError) as error:
             how = _how_it_ended(child)
             # SciPy's reader of .mat files crashes over some damaged ones.
-            cause = (f'a file of this picture may be damaged{self._files_of(image_id)}'
+            cause = (f'a file of this image may be damaged{self._files_of(image_id)}'
                      if how == f'signal {int(signal.SIGSEGV)}' else 'is there memory left?')
             advice = ('The same command goes on where it stopped' if self._resumes else
                       'Nothing was kept: start it again')
-            raise UserError(f'the process that read picture "{image_id}" has ended ({how}); '
+            raise UserError(f'the process that read image "{image_id}" has ended ({how}); '
                             f'{cause} {advice}') from error
         finally:
             self._give_back(child)
@@ -122,10 +122,10 @@ class _Workers:
             return answer
         if kind == 'user error':
             raise UserError(answer)
-        raise RuntimeError(f'reading picture "{image_id}" failed:\n{answer}')
+        raise RuntimeError(f'reading image "{image_id}" failed:\n{answer}')
 
     def _files_of(self, image_id):
-        """': a.jpg, a.mat.' of a picture, '.' where it has no files."""
+        """': a.jpg, a.mat.' of an image, '.' where it has no files."""
         paths = ', '.join(str(path) for path in self._reader.files(image_id))
         return f': {paths}.' if paths else '.'
 
@@ -140,7 +140,7 @@ def _how_it_ended(child):
 
 
 def serve():
-    """What a child does: reads pictures by request until its input ends, or nobody listens."""
+    """What a child does: reads images by request until its input ends, or nobody listens."""
     requests, answers = sys.stdin.buffer, os.fdopen(os.dup(sys.stdout.fileno()), 'wb')
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # nothing else may write between answers
     reader = read = None

@@ -1,4 +1,4 @@
-"""Turning a reader's pictures and labels into a folder of records.
+"""Turning a reader's images and labels into a folder of records.
 
 The work is done in `<output>.partial`, shard by shard; each finished shard has an index file
 beside it, and a run that was killed goes on after the last one. At the end the folder takes
@@ -30,23 +30,23 @@ _SAME = {'format': 'format of the records', 'reader': 'reader or other options o
 
 
 def write_records(reader, splits, output, shard_size=64, progress=None, workers=None):
-    """Writes the pictures and labels of `splits` as records.
+    """Writes the images and labels of `splits` as records.
 
     Args:
       reader: a `readers.base.Reader`.
-      splits: dict name -> image ids (a picture may be in several), or None for the reader's.
+      splits: dict name -> image ids (an image may be in several), or None for the reader's.
       output: the folder to be made.
-      shard_size: pictures in a file.
+      shard_size: images in a file.
       progress: False shows no progress bar.
-      workers: how many pictures are read and encoded at a time, by processes of their own where
-        there are enough pictures; None for one a core.
+      workers: how many images are read and encoded at a time, by processes of their own where
+        there are enough images; None for one a core.
 
     Returns:
       The Path `output`. If it holds the same records already (same reader, options, split and
       source files), they are verified and kept.
 
     Raises:
-      UserError: a picture or label is bad (named), a split is empty, the disk is full, or
+      UserError: an image or label is bad (named), a split is empty, the disk is full, or
         `output` holds something else. Nothing called `output` is left behind then.
     """
     output = pathlib.Path(os.path.abspath(output))
@@ -81,11 +81,11 @@ def _check_splits(splits):
         raise UserError('there is no split to write; expected at least one, such as "train"')
     for name, ids in splits.items():
         if not ids:
-            raise UserError(f'split "{name}" is empty; give it at least one picture or leave '
+            raise UserError(f'split "{name}" is empty; give it at least one image or leave '
                             'it out')
         if len(set(ids)) != len(ids):
             twice = next(i for i in ids if ids.count(i) > 1)
-            raise UserError(f'split "{name}" lists picture "{twice}" twice')
+            raise UserError(f'split "{name}" lists image "{twice}" twice')
 
 
 def _identity(reader, splits, sources):
@@ -108,7 +108,7 @@ def _source_digests(reader, ids, workers):
             try:
                 sums.append(files.sha256(path))
             except OSError as error:
-                raise UserError(f'{path}: {error.strerror}; it belongs to picture '
+                raise UserError(f'{path}: {error.strerror}; it belongs to image '
                                 f'"{image_id}"') from None
         return _digest(sums)
 
@@ -187,7 +187,7 @@ def _write_shards(reader, sources, folder, shard_size, progress, workers):
     count = -(-len(ids) // shard_size)
     names = [f'pictures-{i:05d}-of-{count:05d}' for i in range(count)]
     for path in list(folder.iterdir()):
-        if path.stem not in names:  # of an earlier attempt with other pictures
+        if path.stem not in names:  # of an earlier attempt with other images
             path.unlink()
     shards = []
     for number, name in enumerate(names):
@@ -208,7 +208,7 @@ def _write_shards(reader, sources, folder, shard_size, progress, workers):
 
 
 def _is_finished(folder, name, plan):
-    """Whether a shard was written whole from the same pictures by an earlier run."""
+    """Whether a shard was written whole from the same images by an earlier run."""
     index_path, path = folder / (name + '.json'), folder / (name + '.tfrecord')
     if not index_path.is_file() or not path.is_file():
         return False
@@ -247,7 +247,7 @@ def _write_shard(read, ids, folder, name, plan, pool, bar):
 
 
 def _encode(read, image_id):
-    """(record bytes, [height, width], pixels of each class) of one picture."""
+    """(record bytes, [height, width], pixels of each class) of one image."""
     parts = read(image_id)
     if parts.published and not record_format.decodes(parts.picture, parts.size):
         parts = read(image_id, published=False)

@@ -20,9 +20,10 @@ from tf_advseg.core import run_directory
 from tf_advseg.data.readers import base
 from tf_advseg.data.records import record_set as record_sets
 from tf_advseg.data.spec import DatasetSpec, default_palette
-from tf_advseg.experiments.train import run_results
 from tf_advseg.experiments.train import training
+from tf_advseg.lookahead import load_report
 from tf_advseg.lookahead import load_stage
+from tf_advseg.methods.recipe import Arm
 from tf_advseg.lookahead import stopwatch
 from tf_advseg.losses import adversarial
 from tf_advseg.reporting import tables
@@ -132,18 +133,19 @@ def measure(workdir, gin_files, bindings, strategy, cycles=1):
         checkpoint = _argument('checkpoint')
         if checkpoint:
             networks.load_weights(networks.find_weights(checkpoint), segmentor)
-        panel = run_results.panel_maker(context, segmentor)
+        panel = load_report.panel_maker(context, segmentor)
         marks = []
 
         def mark(lookahead):
             """Called at the end of each cycle, where TensorBoard would get its panel."""
             marks.append((dict(lookahead.watch.seconds), lookahead.controller.propagations,
-                          lookahead.state.discriminator_epochs, lookahead.buffer.to_state()['next_serial']))
+                          lookahead.state.discriminator_epochs,
+                          lookahead.buffer.to_state()['next_serial']))
             if len(marks) == cycles + 1:
                 lookahead.controller.request_stop('benchmark')
             return panel(lookahead)
 
-        load_stage.build(context, segmentor, panel=mark).run()
+        load_stage.build(context, segmentor, Arm.METHOD, panel=mark).run()
     first, last = marks[0], marks[cycles]
     seconds = {name: value - first[0].get(name, 0.0) for name, value in last[0].items()}
     return Costs(seconds, last[1] - first[1], cycles, last[2] - first[2], last[3] - first[3])
@@ -180,10 +182,10 @@ def rest_text(costs):
 
 
 class MadeUpReader(base.Reader):
-    """Pictures of a given size that show nothing: blobs and noise, as JPEG; labels in patches.
+    """Images of a given size that show nothing: blobs and noise, as JPEG; labels in patches.
 
     Args:
-      num_train, num_val, num_test: pictures of the splits.
+      num_train, num_val, num_test: images of the splits.
       side: height and width in pixels.
       num_classes: classes.
     """
@@ -229,7 +231,7 @@ def peak_memory():
 
 @dataclasses.dataclass(frozen=True)
 class Memory:
-    """What `measure_memory` found: bytes resident at most (`start`: before any picture was made;
+    """What `measure_memory` found: bytes resident at most (`start`: before any image was made;
     `peak`), `buffer` bytes on disk, and the text of what was done."""
     start: int
     peak: int
@@ -249,7 +251,7 @@ class Memory:
             self.done,
             f'resident at most: {self.peak / 2 ** 30:.2f} GiB, '
             f'{verdict(self.peak, MEMORY_LIMIT)} the limit of {MEMORY_LIMIT / 2 ** 30:.0f} GiB '
-            f'({self.start / 2 ** 30:.2f} GiB before any picture)',
+            f'({self.start / 2 ** 30:.2f} GiB before any image)',
             f'buffer on disk: {self.buffer / 1e9:.3f} GB, '
             f'{verdict(self.buffer, BUFFER_LIMIT)} the limit of {BUFFER_LIMIT / 1e9:.1f} GB'])
 
@@ -258,7 +260,7 @@ def measure_memory(workdir, gin_files, bindings, strategy, pictures=VOC_PICTURES
                    side=VOC_SIDE, num_classes=VOC_CLASSES, steps=4, real_maps=32, show=True):
     """Holds everything a LoAd run holds at a data set's full size, and takes a few of its steps.
 
-    Records of all pictures are written; the hold-out is decoded and kept; as many slots as the
+    Records of all images are written; the hold-out is decoded and kept; as many slots as the
     buffer takes are filled and verified as on a resume; the discriminator and the generator take
     `steps` steps each on batches drawn from all of it; some of the hold-out is evaluated.
 
@@ -266,7 +268,7 @@ def measure_memory(workdir, gin_files, bindings, strategy, pictures=VOC_PICTURES
       workdir: a new run directory.
       gin_files, bindings: the configuration: network, B_max, kind of maps, batch sizes.
       strategy: tf.distribute.Strategy.
-      pictures: training pictures; the hold-out has 435/1464 as many (30 % of VOC's 1449).
+      pictures: training images; the hold-out has 435/1464 as many (30 % of VOC's 1449).
       side: height and width.
       num_classes: classes.
       steps: of each network.
@@ -282,7 +284,7 @@ def measure_memory(workdir, gin_files, bindings, strategy, pictures=VOC_PICTURES
     configuration.parse(gin_files, [*bindings, f'experiment.crop_size = {side}'])
     with run_directory.RunDirectory(workdir) as run:
         run.open(configuration.config_text())
-        # The rest of the validation set takes no part in LoAd; one picture stands for it.
+        # The rest of the validation set takes no part in LoAd; one image stands for it.
         reader = MadeUpReader(pictures, holdout + 1, 1, side, num_classes)
         record_sets.write_records(reader, reader.splits(), run.path / 'records', progress=show)
         records = record_sets.RecordSet(run.path / 'records')
@@ -296,7 +298,7 @@ def measure_memory(workdir, gin_files, bindings, strategy, pictures=VOC_PICTURES
         loop.buffer.from_state(loop.buffer.to_state())
         _take_steps(context, loop, segmentor, strategy, steps)
     return Memory(start, peak_memory(), buffer_bytes, (
-        f'{pictures} training and {holdout} hold-out pictures of {side}x{side}, {num_classes} '
+        f'{pictures} training and {holdout} hold-out images of {side}x{side}, {num_classes} '
         f'classes, {len(loop.buffer)} slots of {pictures + holdout} maps of '
         f'{"x".join(map(str, loop.data.map_shape))} ({real} of each drawn by the network, the '
         f'rest random), {steps} steps of each network'))
@@ -330,7 +332,7 @@ def _fill_buffer(loop, strategy, real_maps, show):
 
 
 def _random_maps(items, shape, kind, seed):
-    """Yields (picture id, part, map) of noise in the form `map_kind` asks for."""
+    """Yields (image id, part, map) of noise in the form `map_kind` asks for."""
     random = np.random.default_rng(seed)
     for image_id, part in items:
         if kind == 'soft':
@@ -351,7 +353,8 @@ def _take_steps(context, loop, segmentor, strategy, steps):
     real, fake = adversarial.fake_set_weights(data.num_slots)
     seed = context.streams.seed
     for step, batch in zip(range(steps), data.training(pairs, seed('disc_augment', 0))):
-        stepper('adversary', batch, seed('disc_dropout', step), weight_real=real, weight_fake=fake)
+        stepper('discriminator', batch, seed('disc_dropout', step), weight_real=real,
+                weight_fake=fake)
     for step, batch in enumerate(training_loop.distribute(loop.data.batches(0, steps), strategy)):
         stepper('segmentor', batch, seed('dropout', step), adversarial_weight=1.0)
     arrays = [part[:2 * loop.settings.evaluation_batch_size]

@@ -12,25 +12,14 @@ gradient of all layers below. So LOSS, and UPDATE on farabet, are 60 times what 
 DEEP_UPDATE is 7 times. They find a wrong kernel or gradient, not a coarser one: TF32 may pass.
 """
 import dataclasses
+import functools
 
 import numpy as np
 import tensorflow as tf
 
-from tf_advseg.adversaries import discriminators
-from tf_advseg.adversaries import encoder_decoder
-from tf_advseg.adversaries import encodings
-from tf_advseg.adversaries import field_of_view
-from tf_advseg.adversaries import fully_convolutional
-from tf_advseg.adversaries import label_maps
-from tf_advseg.adversaries import reconstruction
+from tf_advseg.experiments import recipes
+from tf_advseg.experiments import small_methods
 from tf_advseg.methods import cross_entropy
-from tf_advseg.methods import durall
-from tf_advseg.methods import load
-from tf_advseg.methods import luc
-from tf_advseg.methods.hung import hung
-from tf_advseg.methods.hung import hung_settings
-from tf_advseg.methods.zhu import zhu
-from tf_advseg.methods.zhu import zhu_settings
 from tf_advseg.models import deeplab
 from tf_advseg.models import deeplab_residual
 from tf_advseg.models import deeplab_v2
@@ -41,6 +30,7 @@ from tf_advseg.training import loop
 from tf_advseg.training import optimizers
 from tf_advseg.training import strategy
 
+STAGE_ONE = 'Stage 1'
 CLASSES, SIDE, BATCH = 3, 33, 5
 LOSS, UPDATE, DEEP_UPDATE = 2e-5, 0.01, 0.25
 SEED = np.array([1, 2], np.int32)  # of the step; no network here draws anything
@@ -56,45 +46,6 @@ NETWORKS = {
     'deeplab_xception': lambda: deeplab.deeplab_xception(CLASSES, 'xception_41', **_FIXED),
     'deeplab_resnet': lambda: deeplab.deeplab_resnet(CLASSES, 'resnet_v1_50_beta', **_FIXED)}
 LIGHT = ('farabet', 'deeplab_mobilenet_v2')  # those that are traced in seconds
-
-
-@dataclasses.dataclass(frozen=True)
-class Parts:
-    """What a step is taken with.
-
-    Attributes:
-      method: a `methods.step_parts.Method`.
-      phase: the name of the step among its phases.
-      networks: all networks that take part, the segmentor first.
-      moved: those that the step trains.
-      optimizers: all of the method's.
-      scalars: floats that the step is handed.
-    """
-    method: object
-    phase: str
-    networks: tuple
-    moved: tuple
-    optimizers: tuple
-    scalars: dict = dataclasses.field(default_factory=dict)
-
-
-def images(side=SIDE, size=BATCH):
-    """A global batch of what every step reads.
-
-    Returns:
-      dict of `image` float32 [B, side, side, 3] in 0..255, `label` int32 [B, side, side] with an
-      ignored strip of another height in each, `labeled` and `valid` as in data/mixed.py (every
-      third one has no label), and for LoAd's discriminator `is_real` float32 [B].
-    """
-    random = np.random.default_rng(3)
-    label = random.integers(0, CLASSES, (size, side, side)).astype(np.int32)
-    for number in range(size):
-        label[number, :2 * number] = 255
-    labelled = np.arange(size) % 3 != 2
-    valid = label != 255
-    return {'image': random.uniform(0, 255, (size, side, side, 3)).astype(np.float32),
-            'label': label, 'labeled': labelled, 'valid': valid,
-            'is_real': (np.arange(size) % 2 == 0).astype(np.float32)}
 
 
 def awake(segmentor, image):
@@ -119,103 +70,35 @@ def awake(segmentor, image):
         kernel.assign(1000.0 * kernel)
 
 
-# --- the methods: function(segmentor, side) -> Parts -----------------------------------------
-# SGD throughout: its update is the gradient. Adam's first step is the gradient's sign, which the
-# last digit decides where it is near 0.
+# --- the steps ---------------------------------------------------------------------------------
 
-def _sgd(rate=1e-2):
-    return optimizers.make_optimizer('sgd', rate, 0.9)
-
-
-def _stage_one(segmentor, side, phase):
-    pixels = float(side * side)
+def _stage_one(segmentor, side):
+    """Stage 1's method; its weighted step too."""
     optimizer = optimizers.make_optimizer('momentum', 1e-2, 0.9)
-    method = cross_entropy.CrossEntropy(segmentor, optimizer, l2_weight=1e-4,
-                                        average_counts=[pixels / CLASSES] * CLASSES)
-    return Parts(method, phase, (segmentor,), (segmentor,), (optimizer,))
+    return cross_entropy.CrossEntropy(
+        segmentor, optimizer, l2_weight=1e-4,
+        average_counts=[float(side * side) / CLASSES] * CLASSES)
 
 
-def _load(segmentor, side, phase):
-    encoding = encodings.Encoding(CLASSES, side - 1)
-    judge = discriminators.build_discriminator('small_cnn', encoding.channels, side - 1,
-                                               dropout=0.0, seed=2)
-    own, other = _sgd(), optimizers.make_optimizer('adagrad', 0.01)
-    method = load.LoAd(segmentor, judge, own, other, encoding)
-    if phase == 'adversary':
-        return Parts(method, phase, (segmentor, judge), (judge,), (own, other),
-                     {'weight_real': 1.0, 'weight_fake': 0.5})
-    return Parts(method, phase, (segmentor, judge), (segmentor,), (own, other),
-                 {'adversarial_weight': 1.0})
+def _methods(segmentor, side, owner):
+    """{name: Method} of the recipe that has this name."""
+    recipe = recipes.find(owner)
+    if not recipe.trains:
+        return {STAGE_ONE: _stage_one(segmentor, side)}
+    return small_methods.make(recipe, segmentor, side)
 
 
-def _in_turns(method, judge, segmentor, phase, own, other):
-    moved = judge if phase == 'adversary' else segmentor
-    return Parts(method, phase, (segmentor, judge), (moved,), (own, other))
-
-
-def _luc(segmentor, side, phase):
-    del side
-    encoding, own, other = label_maps.LabelMaps(CLASSES), _sgd(), _sgd()
-    judge = field_of_view.build_adversary('small_fov_light', CLASSES, encoding.channels, seed=2,
-                                          last_gain=1.0)
-    return _in_turns(luc.Luc(segmentor, judge, own, other, encoding), judge, segmentor, phase,
-                     own, other)
-
-
-def _durall(segmentor, side, phase):
-    del side
-    own, other = _sgd(), _sgd()
-    judge = encoder_decoder.build_pixel_discriminator(CLASSES, 'pixel', seed=2, widths=(8, 16))
-    method = durall.Durall(segmentor, judge, own, other, adversarial_weight=1.0, map_stride=2)
-    return _in_turns(method, judge, segmentor, phase, own, other)
-
-
-def _hung(segmentor, side, phase):
-    settings = hung_settings.hung(adversarial_weight=0.5, unlabelled_adversarial_weight=0.3,
-                                  semi_weight=0.7, map_stride=2)
-    judge = fully_convolutional.build_fc_discriminator(
-        CLASSES, 'pixel', (8, 16), seed=2, map_size=((side - 1) // 2 + 1,) * 2)
-    own, other = _sgd(), _sgd()
-    method = hung.Hung(segmentor, judge, own, other, label_maps.LabelMaps(CLASSES), settings, 8)
-    return Parts(method, phase, (segmentor, judge), (segmentor, judge), (own, other))
-
-
-def _redrawing():
-    settings = zhu_settings.zhu_gan(map_stride=2)
-    painter = reconstruction.build_reconstruction_generator(
-        CLASSES, False, 1, (8, 16), dropout_rate=0, dropout_layers=1)
-    judge = reconstruction.build_patch_discriminator(
-        settings.condition_channels(CLASSES), 2, (8, 16))
-    return zhu.Redrawing(painter, judge, settings)
-
-
-def _zhu_gan(segmentor, side, phase):
-    del segmentor, side
-    redrawing, own, other = _redrawing(), _sgd(1e-4), _sgd()
-    networks = (redrawing.generator, redrawing.discriminator)
-    return Parts(zhu.RedrawingGan(redrawing, own, other), phase, networks, networks, (own, other))
-
-
-def _zhu(segmentor, side, phase):
-    del side
-    redrawing, own = _redrawing(), _sgd()
-    method = zhu.Zhu(segmentor, redrawing, own, zhu_settings.zhu(1.0, 1.0))
-    return Parts(method, phase, (segmentor, redrawing.generator, redrawing.discriminator),
-                 (segmentor,), (own,))
-
-
-STEPS = {'Stage 1': (_stage_one, 'segmentor'), 'Stage 1, weighted': (_stage_one, 'weighted'),
-         'LoAd generator': (_load, 'segmentor'), 'LoAd discriminator': (_load, 'adversary'),
-         'Luc segmentor': (_luc, 'segmentor'), 'Luc adversary': (_luc, 'adversary'),
-         'Durall generator': (_durall, 'segmentor'),
-         'Durall discriminator': (_durall, 'adversary'),
-         'Hung, labelled alone': (_hung, hung.SUPERVISED), 'Hung': (_hung, hung.SEMI),
-         'Zhu phase 1': (_zhu_gan, 'both'), 'Zhu phase 2': (_zhu, 'segmentor')}
+@functools.lru_cache(maxsize=None)
+def steps():
+    """{'method: phase': (recipe's name, method, phase)} of every method and each of its steps."""
+    segmentor = NETWORKS[LIGHT[0]]()
+    return {f'{method}: {phase}': (name, method, phase) for name in recipes.load_all()
+            for method, made in _methods(segmentor, SIDE, name).items() for phase in made.phases}
 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A step of a method (of STEPS) on a network (of NETWORKS)."""
+    """A step of a method (of `steps`) on a network (of NETWORKS)."""
     step: str
     network: str
 
@@ -228,11 +111,11 @@ class Case:
         return f'{self.step} on {self.network}'
 
 
-def cases(networks=LIGHT, steps=tuple(STEPS)):
-    """The steps on the first of the networks, Stage 1's on the others."""
+def cases(networks=LIGHT, names=None):
+    """The steps (all of `steps` for None) on the first of the networks, Stage 1's on the others."""
     first, *others = networks
-    return [*(Case(step, first) for step in steps),
-            *(Case('Stage 1', network) for network in others)]
+    return [*(Case(step, first) for step in names or steps()),
+            *(Case(f'{STAGE_ONE}: segmentor', network) for network in others)]
 
 
 # --- taking them -----------------------------------------------------------------------------
@@ -252,22 +135,22 @@ class Trial:
     """
 
     def __init__(self, case, strategy, side=SIDE, start=None):
-        build, phase = STEPS[case.step]
-        batch = images(side)
+        owner, name, self._phase = steps()[case.step]
+        batch = small_methods.images(CLASSES, side, BATCH)
         with strategy.scope():
             segmentor = NETWORKS[case.network]()
             segmentor.fine_tune_batch_norm = False
-            self._parts = build(segmentor, side, phase)
+            self._method = _methods(segmentor, side, owner)[name]
+        parts = [segmentor, *self._method.state.values()]
+        self._networks = [p for p in dict.fromkeys(parts) if small_methods.is_network(p)]
         if start is None:
             with tf.device('/cpu:0'):
                 awake(segmentor, batch['image'])
-        self._variables = [v for owner in (*self._parts.networks, *self._parts.optimizers)
-                           for v in owner.variables]
+        self._variables = [v for part in dict.fromkeys(parts) for v in part.variables]
         self.start = [v.numpy() for v in self._variables] if start is None else start
-        self._stepper = loop.Stepper(self._parts.method, strategy)
+        self._stepper = loop.Stepper(self._method, strategy)
         self.reset()
-        if case.step.startswith('LoAd'):
-            batch['map'] = self._parts.method.maps(batch['image']).numpy()
+        batch = small_methods.completed(self._method, batch)
         whole = tf.data.Dataset.from_tensors(batch).unbatch().batch(len(batch['image']))
         self._shares = next(iter(loop.distribute(whole, strategy)))
 
@@ -279,11 +162,11 @@ class Trial:
     def take(self):
         """Takes one step; returns its scalars, dict name -> float."""
         # Read here: a step that nobody waits for has only been asked for.
-        return dict(self._stepper(self._parts.phase, self._shares, SEED, **self._parts.scalars))
+        return dict(self._stepper(self._phase, self._shares, SEED))
 
     def values(self):
-        """{name: array} of the variables that the step trains."""
-        return {f'{network.name}/{number} {v.name}': v.numpy() for network in self._parts.moved
+        """{name: array} of the trainable variables of all networks that take part."""
+        return {f'{network.name}/{number} {v.name}': v.numpy() for network in self._networks
                 for number, v in enumerate(network.trainable_variables)}
 
     def outcome(self):

@@ -30,7 +30,7 @@ from tf_advseg.reporting import tables
 
 WORKS, DIFFERS, NOT_RUN, NOT_HERE = 'works', 'two runs differ', 'not run', 'not here'
 # What a check of CPU against CPU takes: the quickest, since there is nothing to find.
-BRIEF = ('Stage 1', 'LoAd discriminator', 'Durall discriminator', 'Zhu phase 1')
+BRIEF = ('Stage 1: segmentor', 'LoAd: discriminator', 'Durall: discriminator', 'Zhu, phase 1: both')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,8 +93,8 @@ def no_gpu_line():
     hidden = f' CUDA_VISIBLE_DEVICES is "{visible}", which may hide it.' if visible is not None \
         else ''
     return (f'TensorFlow {tf.__version__} finds no GPU.{hidden} It needs Nvidia\'s driver '
-            f'(nvidia-smi lists the cards) and the CUDA libraries: {sys.executable} -m pip install -c '
-            "constraints.txt -e '.[gpu]' in the clone; --device=cpu tries this tool without one")
+            f'(nvidia-smi lists the cards) and the CUDA libraries: {sys.executable} -m pip install '
+            "-c constraints.txt -e '.[gpu]' in the clone; --device=cpu tries this tool without one")
 
 
 def chosen(kind, steps=(), networks=()):
@@ -102,7 +102,7 @@ def chosen(kind, steps=(), networks=()):
 
     Args:
       kind: 'gpu' or 'cpu': what is taken where nothing is named.
-      steps: names of device_steps.STEPS, each taken on every network; none for all (of the CPU
+      steps: names of device_steps.steps, each taken on every network; none for all (of the CPU
         BRIEF) on the first network and Stage 1's on the others.
       networks: names of device_steps.NETWORKS; none for all (of the CPU the first).
 
@@ -113,14 +113,14 @@ def chosen(kind, steps=(), networks=()):
       UserError: a name that is not known.
     """
     for name in steps:
-        errors.require_one_of('step', name, device_steps.STEPS)
+        errors.require_one_of('step', name, device_steps.steps())
     for name in networks:
         errors.require_one_of('network', name, device_steps.NETWORKS)
     networks = tuple(networks) or (
         tuple(device_steps.NETWORKS) if kind == 'gpu' else device_steps.LIGHT[:1])
     if steps:
         return [device_steps.Case(step, network) for network in networks for step in steps]
-    return device_steps.cases(networks, tuple(device_steps.STEPS) if kind == 'gpu' else BRIEF)
+    return device_steps.cases(networks, tuple(device_steps.steps()) if kind == 'gpu' else BRIEF)
 
 
 def checked_side(side):

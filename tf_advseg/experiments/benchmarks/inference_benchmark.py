@@ -2,7 +2,7 @@
 
 The plain graph is what the official tools freeze: convolution, batch norm by the fused op and
 activation one after the other, rates by space_to_batch, align-corners logits and their argmax,
-weights as constants, one fixed picture size, run by a session with the default configuration.
+weights as constants, one fixed image size, run by a session with the default configuration.
 Both run in this process and take turns, because the machine's speed drifts; ratios are of
 neighbours.
 """
@@ -38,7 +38,7 @@ class Timing:
 
     Attributes:
       name: of the network.
-      plain, exported: seconds a picture.
+      plain, exported: seconds an image.
       ratio: exported over plain: the median over neighbouring runs.
       flops: of the network.
       peak: floating-point operations a second of a large matrix product, the best of as many
@@ -177,7 +177,7 @@ def measure(network=None, output_stride=None, size=(513, 513), repeats=20):
     Args:
       network: a name in `networks.NETWORKS`; None: the three cases of `CASES`.
       output_stride: of that network; None: its default.
-      size: (height, width) of the picture, and the crop size.
+      size: (height, width) of the image, and the crop size.
       repeats: runs of each.
 
     Yields:

@@ -1,6 +1,6 @@
 """Whether the input keeps up: images a second of the pipeline beside those a training step takes.
 
-Pictures of PASCAL VOC's size and weight are made up and written as records; then a burst of batches
+Images of PASCAL VOC's size and weight are made up and written as records; then a burst of batches
 and a step of MobileNetV2 at the same crop and batch take turns in this process, because the
 machine's speed drifts. Ratios are of neighbours. A burst is counted from the making of its iterator
 to its last batch, so that nothing is prepared in advance and nothing goes on while the step runs:
@@ -61,13 +61,13 @@ class Rate:
 
 
 class VocSizedReader(base.Reader):
-    """Pictures and labels that show nothing, as large and as costly to decode as PASCAL VOC's.
+    """Images and labels that show nothing, as large and as costly to decode as PASCAL VOC's.
 
-    Pictures are noise of every scale, grain included: about 100 kB as JPEG, VOC's mean. Labels
+    Images are noise of every scale, grain included: about 100 kB as JPEG, VOC's mean. Labels
     have a few smooth regions, as VOC's have.
 
     Args:
-      count: pictures.
+      count: images.
     """
 
     def __init__(self, count=PICTURES):
@@ -100,7 +100,7 @@ class VocSizedReader(base.Reader):
         return stream.getvalue()
 
     def _draw(self, image_id, kind):
-        """(generator, (height, width)) of a picture; kind tells picture and label apart."""
+        """(generator, (height, width)) of an image; kind tells image and label apart."""
         number = int(image_id[1:])
         return np.random.default_rng([number, kind]), SIZES[number % len(SIZES)]
 
@@ -173,5 +173,5 @@ def table(rates, repeats, batch_size=BATCH):
             for rate in rates]
     return tables.plain_table(
         ('recipe', 'crop', 'input, images/s', 'step takes, images/s', 'ratio', f'>= {LIMIT:.0f}'),
-        rows, f'made-up pictures of VOC\'s size, batches of {batch_size}, medians of {repeats} '
+        rows, f'made-up images of VOC\'s size, batches of {batch_size}, medians of {repeats} '
         f'turns, {os.cpu_count()} CPU cores')

@@ -1,8 +1,8 @@
 """What a training step costs, with oneDNN and without, with deterministic operations and without.
 
 Each step is also timed in two loops: one that fetches its scalars at every step, as the training
-loop did once, and one that fetches them after the last, as it does now between two lines of the log.
-On a CPU both are to be alike: there a call returns when its step is taken. oneDNN and
+loop did once, and one that fetches them after the last, as it does now between two lines of the
+log. On a CPU both are to be alike: there a call returns when its step is taken. oneDNN and
 determinism are properties of a process, so each pair of settings has processes of its own; they
 take turns, because a machine's speed drifts.
 """
@@ -32,7 +32,7 @@ class Kind:
 
 
 KINDS = (Kind('cross-entropy', 'cross_entropy', 5), Kind('LoAd, segmentor', 'segmentor', 5),
-         Kind('LoAd, discriminator', 'adversary', 16))
+         Kind('LoAd, discriminator', 'discriminator', 16))
 
 
 def chosen(names=()):
@@ -78,7 +78,8 @@ def measure(processes=2, steps=STEPS, crop=CROP, kinds=KINDS):
                          f'{logged / each:.3f}'))
     return tables.plain_table(
         ('step', 'oneDNN', 'deterministic', f'{EACH}, ms', f'{LOGGED}, ms', 'ratio'), rows,
-        f'ms an image; {crop}x{crop}, medians of {processes} processes in turns, {steps} steps each')
+        f'ms an image; {crop}x{crop}, medians of {processes} processes in turns, '
+        f'{steps} steps each')
 
 
 def _on(flag):
@@ -148,7 +149,7 @@ def _batch(kind, method, crop):
     batch = {'image': generator.uniform(0, 255, (size, crop, crop, 3)).astype('float32'),
              'label': generator.integers(0, CLASSES, (size, crop, crop)).astype('int32')}
     weights = {'adversarial_weight': 1.0}
-    if kind.phase == 'adversary':
+    if kind.phase == 'discriminator':
         weights = {'weight_real': 1.0, 'weight_fake': 1.0}
         side = (crop - 1) // method.segmentor.logits_stride + 1
         batch.update(map=generator.normal(size=(size, side, side, CLASSES)).astype('float16'),

@@ -17,7 +17,7 @@ from tf_advseg.run import dataset as datasets
 
 SUFFIXES = ('.html', '.json')
 SAMPLES = 6  # of each class
-MOST = 60  # suspect pictures of a kind that a page shows
+MOST = 60  # suspect images of a kind that a page shows
 
 
 def require_output(path):
@@ -102,10 +102,10 @@ def _opened(data_dir, reader):
 
 
 def class_sheets(diagnosis, samples=SAMPLES, seed=0):
-    """(class name, uint8 [H, W, 3]): pictures of each class, drawn at random.
+    """(class name, uint8 [H, W, 3]): images of each class, drawn at random.
 
     Those of which the class is at least a hundredth are preferred: what is hardly there is not
-    seen on a small picture.
+    seen on a small image.
     """
     streams = RandomStreams(seed)
     for number in range(diagnosis.spec.num_classes if diagnosis.spec else 0):
@@ -119,21 +119,21 @@ def class_sheets(diagnosis, samples=SAMPLES, seed=0):
         shown = [contact_sheet.Shown(image_id, *diagnosis.reader.load(image_id), only=number)
                  for image_id in chosen]
         name = diagnosis.spec.class_names[number]
-        yield (f'{name} ({len(able)} pictures)',
+        yield (f'{name} ({len(able)} images)',
                contact_sheet.contact_sheet(shown, diagnosis.spec.palette))
 
 
 def suspect_sheets(diagnosis, most=MOST):
-    """(kind, note, uint8 [H, W, 3]): the pictures that findings name, beside their labels."""
+    """(kind, note, uint8 [H, W, 3]): the images that findings name, beside their labels."""
     for kind in SUSPECT:
         found = [f for f in diagnosis.findings if f.kind == kind]
         ids = list(dict.fromkeys(i for finding in found for i in finding.pictures))
         shown = [contact_sheet.Shown(_caption(diagnosis, i), *diagnosis.reader.load(i))
                  for i in ids[:most]]
         if shown:
-            note = 'Picture and label; what is ignored is black.' + (
+            note = 'Image and label; what is ignored is black.' + (
                 f' The first {most} of {len(ids)}.' if len(ids) > most else '')
-            # Two pictures a row, each beside its label: so copies stand side by side.
+            # Two images a row, each beside its label: so copies stand side by side.
             yield kind, note, contact_sheet.contact_sheet(shown, diagnosis.spec.palette, 4, 244)
 
 

@@ -52,7 +52,7 @@ class Exported:
             found = entry.get('agreement')
             if found:
                 line += (f'; agrees with the network at {100 * found["pixels"]:.3f} % of the '
-                         f'pixels of {found["pictures"]} pictures '
+                         f'pixels of {found["pictures"]} images '
                          f'(least: {100 * found["worst"]:.3f} %)')
             lines.append(line)
         if any(entry.get('agreement') for entry in self.report['files'].values()):
@@ -77,10 +77,10 @@ def export(checkpoint, output, formats=('saved_model',), input_size=None, which=
       output: folder, see `output_folder`; saved_model.pb and model.json stand in it, so that it
         can be used as a checkpoint; beside them model_<kind>.tflite, tf1/model.ckpt-0, export.json.
       formats: of `FORMATS`.
-      input_size: (height, width) of TFLite's picture; None is the crop size.
+      input_size: (height, width) of TFLite's image; None is the crop size.
       which: which checkpoint of a run.
-      pictures: picture or folder that agreement is measured on; None: a few made-up ones.
-      calibration: picture or folder for int8; None: `pictures`.
+      pictures: image or folder that agreement is measured on; None: a few made-up ones.
+      calibration: image or folder for int8; None: `images`.
       large: 'pad', or 'resize' to the crop size, see `saved_model.Sizes`.
 
     Returns:
@@ -130,25 +130,25 @@ def _input_size(segmentor, size, formats):
     crop = segmentor.crop_size
     if size is None and crop is None:
         if any(name.startswith('tflite') for name in formats):
-            raise errors.UserError('TFLite files have one picture size: give --input_size')
+            raise errors.UserError('TFLite files have one image size: give --input_size')
         size = (257, 257)
     size = size or crop
     return (size, size) if isinstance(size, int) else tuple(size)
 
 
 def _pictures(source, size):
-    """(uint8 pictures of a size, where they are from)."""
+    """(uint8 images of a size, where they are from)."""
     if source is None:
         made = [parity.synthetic_picture(*size)]
         made += [made[0][::-1], made[0][:, ::-1], 255 - made[0]][:SYNTHETIC - 1]
-        return made, f'{len(made)} made-up pictures (--input names a folder of real ones)'
+        return made, f'{len(made)} made-up images (--input names a folder of real ones)'
     found = input_files.find_pictures(source)[1][:PICTURES]
     return ([_fitted(base.read_picture(path), size) for path in found],
-            f'{len(found)} pictures of {source}')
+            f'{len(found)} images of {source}')
 
 
 def _fitted(image, size):
-    """A picture shrunk until it fits a size, and padded with grey at the bottom and the right."""
+    """An image shrunk until it fits a size, and padded with grey at the bottom and the right."""
     scale = min(1.0, size[0] / image.shape[0], size[1] / image.shape[1])
     if scale < 1.0:
         height, width = (max(1, int(side * scale)) for side in image.shape[:2])
@@ -226,7 +226,7 @@ def prove(checkpoint, baseline, which=None, input_size=None, repeats=PROOF_REPEA
     Args:
       checkpoint, baseline: see `evaluating.load`.
       which: which checkpoint of each run.
-      input_size: (height, width) of the picture; None is the crop size, or 513x513.
+      input_size: (height, width) of the image; None is the crop size, or 513x513.
       repeats: runs of each, in turns.
 
     Returns:
@@ -250,15 +250,15 @@ def prove(checkpoint, baseline, which=None, input_size=None, repeats=PROOF_REPEA
     times = benchmark.interleaved([lambda run=run: run(image) for run in runners], repeats)
     where = f'{size[0]}x{size[1]}'
     rows = [(what, *values) for what, values in zip(
-        ('parameters', f'GFLOP of a {where} picture', 'operations in the graph', 'bytes on disk'),
+        ('parameters', f'GFLOP of a {where} image', 'operations in the graph', 'bytes on disk'),
         zip(*facts))]
-    rows.append((f'ms of a {where} picture', *(f'{1e3 * statistics.median(t):.1f}' for t in times)))
+    rows.append((f'ms of a {where} image', *(f'{1e3 * statistics.median(t):.1f}' for t in times)))
     rows.append(('latency ratio', '1.00', f'{np.median(times[1] / times[0]):.2f}'))
     return Proof((str(baseline), str(checkpoint)), tuple(rows), _first_difference(*graphs))
 
 
 def _computed(segmentor, size):
-    """The size that a picture is padded to before the exported network sees it."""
+    """The size that an image is padded to before the exported network sees it."""
     stride = getattr(segmentor, 'output_stride', None) or 16
     crop = segmentor.crop_size or 1
     padded = pipeline.padded_sizes([size], np.broadcast_to(crop, [2]), stride)[0]

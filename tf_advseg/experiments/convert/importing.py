@@ -66,7 +66,7 @@ def import_checkpoint(source, output, model=None, num_classes=None, output_strid
       backbone_only: take the backbone and let the head start anew.
       verify: also run the frozen graph or TFLite file of the same weights: what came in their
         archive, or has the official name beside them.
-      picture: path of the picture to verify with, or of a folder, whose first is taken; None is a
+      picture: path of the image to verify with, or of a folder, whose first is taken; None is a
         synthetic one.
       graph: path of the graph to run, whatever lies beside the weights; implies `verify`.
 
@@ -227,7 +227,7 @@ def _verified(source, description, segmentor, report, image, graph):
                          f'say so with --graph={path}')
         if not graphs:
             notes.append('no frozen graph or TFLite file of the same weights: all variables were '
-                         'matched by name and shape, and no picture was compared')
+                         'matched by name and shape, and no image was compared')
         for path in graphs:
             try:
                 parities.append(parity.compare(path, _twins(description, segmentor), image))

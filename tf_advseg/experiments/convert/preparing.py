@@ -54,9 +54,9 @@ def prepare(reader, source, output, options=(), show=True):
 
 
 def summary(records):
-    """tables.Table: for each class, its share of the labelled pixels and of the pictures."""
+    """tables.Table: for each class, its share of the labelled pixels and of the images."""
     parts = {name: records.split(name) for name in records.splits}
-    header = ['class', *(f'{name}: {what}' for name in parts for what in ('pixels', 'pictures'))]
+    header = ['class', *(f'{name}: {what}' for name in parts for what in ('pixels', 'images'))]
     columns = []
     for ids in parts.values():
         pixels = records.average_class_counts(ids)

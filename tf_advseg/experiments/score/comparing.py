@@ -1,4 +1,4 @@
-"""One model against others on the same pictures: intervals, and pictures to look at."""
+"""One model against others on the same images: intervals, and panels to look at."""
 import dataclasses
 import pathlib
 
@@ -57,11 +57,11 @@ def with_intervals(table, results):
 
 
 def compare(scored, spec):
-    """Differences of the first model minus each other, with 95 % intervals over pictures.
+    """Differences of the first model minus each other, with 95 % intervals over images.
 
     Args:
       scored: {name: evaluating.Scored}, in order.
-      spec: DatasetSpec of the pictures.
+      spec: DatasetSpec of the images.
 
     Returns:
       {other's name: {'of': the first's name, 'minus': the other's, and what
@@ -80,15 +80,15 @@ def interval_tables(results):
 
 
 def extremes(counts, number=PANEL_ROWS):
-    """The pictures with the lowest and the highest mIoU of their own.
+    """The images with the lowest and the highest mIoU of their own.
 
     Args:
       counts: PictureCounts.
       number: how many of each at most.
 
     Returns:
-      (positions of the worst, lowest first; of the best, highest first). Pictures without labelled
-      pixels are in neither; of few pictures none is in both.
+      (positions of the worst, lowest first; of the best, highest first). Images without labelled
+      pixels are in neither; of few images none is in both.
     """
     scores = counts.picture_miou()
     order = [i for i in np.argsort(scores, kind='stable') if not np.isnan(scores[i])]
@@ -98,11 +98,11 @@ def extremes(counts, number=PANEL_ROWS):
 
 
 def most_different(counts, others, number=PANEL_ROWS):
-    """The pictures whose own mIoU differs most: positions, largest difference first.
+    """The images whose own mIoU differs most: positions, largest difference first.
 
     Args:
-      counts, others: PictureCounts of the same pictures.
-      number: how many at most; pictures without a difference are left out.
+      counts, others: PictureCounts of the same images.
+      number: how many at most; images without a difference are left out.
     """
     difference = np.nan_to_num(np.abs(counts.picture_miou() - others.picture_miou()))
     order = np.argsort(-difference, kind='stable')[:number]
@@ -110,16 +110,16 @@ def most_different(counts, others, number=PANEL_ROWS):
 
 
 def panel(pictures, positions, scored):
-    """Rows of picture, truth and every model's prediction.
+    """Rows of image, truth and every model's prediction.
 
     Args:
       pictures: evaluation_data.Pictures.
       positions: which of its ids.
-      scored: {name: Scored}; their predictors are run again on these pictures.
+      scored: {name: Scored}; their predictors are run again on these images.
 
     Returns:
       uint8 [H, W, 3]; a caption under each row tells mIoU, in the models' order, and the
-      picture's name.
+      image's name.
     """
     spec = pictures.records.spec
     ids = [pictures.ids[position] for position in positions]
@@ -132,5 +132,5 @@ def panel(pictures, positions, scored):
     # Figures first: long names are cut off at the end.
     captions = ['mIoU ' + ' / '.join(f'{100 * scores[position]:.1f}' for scores in own)
                 + f' %: {image_id}' for image_id, position in zip(ids, positions)]
-    titles = ['picture', 'truth', *(['prediction'] if len(masks) == 1 else masks)]
+    titles = ['image', 'truth', *(['prediction'] if len(masks) == 1 else masks)]
     return panels.panel_grid(rows, titles, spec.palette, spec.class_names, captions)

@@ -110,7 +110,7 @@ def run_of(checkpoint):
 
 @dataclasses.dataclass(frozen=True)
 class Scored:
-    """One model on some pictures.
+    """One model on some images.
 
     Attributes:
       summary: figures as JSON: those of `metrics.summary` and 'miou', and a dict a further measure.
@@ -123,7 +123,7 @@ class Scored:
 
 
 def make_predictor(model, pictures, strategy=None, checkpoint='the checkpoint', **passes):
-    """What predicts pictures with a model, in the data's numbering of classes; no work yet.
+    """What predicts images with a model, in the data's numbering of classes; no work yet.
 
     Args:
       model: (segmentor, DatasetSpec it was trained with, description) as from `load`; under a
@@ -149,11 +149,11 @@ def make_predictor(model, pictures, strategy=None, checkpoint='the checkpoint', 
             f'{checkpoint} was trained on {spec.num_classes} ({spec.name}); evaluate it on data '
             'with those classes') from None
     return map_predictor.MapPredictor(segmentor, crop_size(content), strategy, BATCH_SIZE,
-                                    translation=translation, **passes)
+                                      translation=translation, **passes)
 
 
-def score(predictor, pictures, measures=(), show=True, description='pictures'):
-    """One model's figures on pictures at their own resolution; exact under any strategy.
+def score(predictor, pictures, measures=(), show=True, description='images'):
+    """One model's figures on images at their own resolution; exact under any strategy.
 
     Args:
       predictor: from `make_predictor`.
@@ -183,11 +183,11 @@ def score(predictor, pictures, measures=(), show=True, description='pictures'):
 
 def evaluate(checkpoint, compare=(), which=None, data_dir=None, reader=None, split='test',
              strategy=None, show=True, measures=(), output=None, damaged='refuse', **passes):
-    """Evaluates one checkpoint, and others beside it, on the same pictures.
+    """Evaluates one checkpoint, and others beside it, on the same images.
 
     Args:
       checkpoint: run directory or model folder.
-      compare: further ones; gains are told against them, with intervals over pictures.
+      compare: further ones; gains are told against them, with intervals over images.
       which: which checkpoint of each run among them.
       data_dir, reader, damaged: see `evaluation_data.open_records`; the default is the first
         checkpoint's own data.
@@ -199,11 +199,11 @@ def evaluate(checkpoint, compare=(), which=None, data_dir=None, reader=None, spl
       **passes: see `make_predictor`.
 
     Returns:
-      {'dataset', 'split', 'pictures', 'left_out': ids of damaged ones, 'scales', 'flip', 'padding',
-      'window', 'overlap', 'models': {name: summary}, 'checkpoints': {name: path}, 'which': {name:
-      the model's folder, in a run one of networks.WHICH}}; with others to compare 'comparisons' of
-      `comparing.compare`. 'window' is the one really used: {name: (h, w) on the network's grid}, or
-      None.
+      {'dataset', 'split', 'pictures', 'left_out': ids of damaged ones, 'scales', 'flip',
+      'padding', 'window', 'overlap', 'models': {name: summary}, 'checkpoints': {name: path},
+      'which': {name: the model's folder, in a run one of networks.WHICH}}; with others to compare
+      'comparisons' of `comparing.compare`. 'window' is the one really used: {name: (h, w) on the
+      network's grid}, or None.
 
     Raises:
       UserError: see the functions above.
@@ -257,7 +257,7 @@ def table(results):
     """tables.Table: per-class IoU, mIoU, pixel accuracy; a column a model."""
     return tables.class_table(
         results['models'], title=f'IoU in percent, {results["split"]} of {results["dataset"]} '
-                                 f'({results["pictures"]} pictures{left_out_text(results)}'
+                                 f'({results["pictures"]} images{left_out_text(results)}'
                                  f'{passes_text(results)}{which_text(results)})')
 
 
@@ -275,7 +275,7 @@ def left_out_text(results):
 
 
 def passes_text(results):
-    """How pictures were shown, unless once, whole and padded to the crop: '; scales 0.5, 1'."""
+    """How images were shown, unless once, whole and padded to the crop: '; scales 0.5, 1'."""
     parts = []
     if tuple(results['scales']) != multi_scale.SINGLE or results['flip']:
         listed = ', '.join(f'{scale:g}' for scale in results['scales'])

@@ -1,4 +1,4 @@
-"""The pictures that models are evaluated on: records, raw data, or those of a run itself."""
+"""The images that models are evaluated on: records, raw data, or those of a run itself."""
 import contextlib
 import dataclasses
 import pathlib
@@ -19,10 +19,10 @@ class Pictures:
 
     Attributes:
       records: data.records.record_set.RecordSet.
-      split: what the pictures are called.
+      split: what the images are called.
       ids: theirs.
       source: what the user calls the records.
-      left_out: ids of the split's pictures that were left out for damage.
+      left_out: ids of the split's images that were left out for damage.
     """
     records: object
     split: str
@@ -78,7 +78,7 @@ def open_records(data_dir=None, reader=None, run=None, damaged='refuse'):
         return
     reader = reader or settings.get('dataset.reader', 'folder')
     if reader == 'shapes' and not own:
-        reader = 'folder'  # the run's pictures were drawn; these lie in a folder
+        reader = 'folder'  # the run's images were drawn; these lie in a folder
     readers.reader_class(reader)  # a typo is told before any work
     options = settings.get('dataset.options') if settings.get('dataset.reader') == reader else None
     with tempfile.TemporaryDirectory(prefix='tf_advseg-') as scratch:
@@ -98,11 +98,11 @@ def _require_named(records, name):
 
 
 def choose_pictures(records, split='test', run=None, source=None):
-    """The pictures of a split: one of the records', or one of the run's (its hold-out, too).
+    """The images of a split: one of the records', or one of the run's (its hold-out, too).
 
     Args:
       records: RecordSet.
-      split: name; the run's split.json comes first where its pictures are in these records.
+      split: name; the run's split.json comes first where its images are in these records.
       run: Path of a run directory, or None.
       source: what the user calls the records, for messages; None is their folder.
 
@@ -119,12 +119,12 @@ def choose_pictures(records, split='test', run=None, source=None):
     if split not in choices and split in ('unlabelled', 'labelled'):
         raise errors.UserError(f'unknown split "{split}": ' + (
             'what was trained on with labels is "train"' if split == 'labelled' else
-            'the pictures of semi_supervised.unlabelled_dir have no labels to score; see what '
+            'the images of semi_supervised.unlabelled_dir have no labels to score; see what '
             'tools/predict.py makes of them'))
     errors.require_one_of('split', split, choices)
     ids = [image_id for image_id in choices[split] if image_id not in gone]
     if not ids:
-        raise errors.UserError(f'{records.folder}: every picture of split "{split}" is damaged; '
+        raise errors.UserError(f'{records.folder}: every image of split "{split}" is damaged; '
                                'make the records anew')
     # A run that skipped damage itself lists in its split.json what it had left.
     left_out = (records.left_out_of(split) if ids == records.splits.get(split)

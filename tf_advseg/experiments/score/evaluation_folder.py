@@ -25,7 +25,7 @@ def write(path, results, scored, pictures, told):
       told: [tables.Table]: the scores, further measures, comparisons.
 
     scores.json has, beside the results, 'counts': {name: PictureCounts.to_json()}, from which any
-    IoU figure of any of the pictures can be had again. classes.csv is the first table,
+    IoU figure of any of the images can be had again. classes.csv is the first table,
     comparison_NAME.csv that of the differences from a model.
     """
     spec = pictures.records.spec
@@ -61,15 +61,15 @@ def _summary(results, first):
     """The page's first sentences."""
     own = results['models'][first]
     score = 'no mIoU' if own['miou'] is None else f'mIoU {100 * own["miou"]:.2f} %'
-    lines = [f'{score} over {results["pictures"]} pictures. Pixels labelled 255 count nowhere. '
+    lines = [f'{score} over {results["pictures"]} images. Pixels labelled 255 count nowhere. '
              + ('Classes in neither truth nor prediction count as 0.' if own['absent'] == 'zero'
                 else 'Classes in neither truth nor prediction are left out of means.')]
     if results['left_out']:
-        lines.append('Damaged pictures that were left out: ' + ', '.join(results['left_out']) + '.')
+        lines.append('Damaged images that were left out: ' + ', '.join(results['left_out']) + '.')
     shown = ', '.join(f'{scale:g}' for scale in results['scales'])
     lines.append(f'Scales {shown}{", and mirrored" if results["flip"] else ""}; '
                  + (comparing.windows_text(results) if results['window']
-                    else 'whole pictures') + f'; padding: {results["padding"]}.')
+                    else 'whole images') + f'; padding: {results["padding"]}.')
     lines += [f'{name}: {path}' for name, path in results['checkpoints'].items()]
     return lines
 
@@ -98,15 +98,15 @@ def _panels(pictures, scored):
     """[(file's name, heading, caption, uint8 [H, W, 3])]."""
     first = next(iter(scored))
     worst, best = comparing.extremes(scored[first].counts)
-    wanted = [(name, heading, f'By the mIoU of each picture, of {first}. Unlabelled pixels are '
+    wanted = [(name, heading, f'By the mIoU of each image, of {first}. Unlabelled pixels are '
                'black.', positions, scored)
-              for name, heading, positions in (('worst', 'Worst pictures', worst),
-                                               ('best', 'Best pictures', best))]
+              for name, heading, positions in (('worst', 'Worst images', worst),
+                                               ('best', 'Best images', best))]
     for other, part in _file_names(list(scored)[1:]).items():
         positions = comparing.most_different(scored[first].counts, scored[other].counts)
         wanted.append((f'differences_{part}',
                        f'Where {first} and {other} differ most',
-                       'By the difference of the mIoU of each picture, told in the order of the '
+                       'By the difference of the mIoU of each image, told in the order of the '
                        'columns. Unlabelled pixels are black.', positions,
                        {first: scored[first], other: scored[other]}))
     return [(name, heading, caption, comparing.panel(pictures, positions, models))

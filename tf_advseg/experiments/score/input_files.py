@@ -1,4 +1,4 @@
-"""Which pictures a command line means: files, folders, patterns; and what is made of them."""
+"""Which images a command line means: files, folders, patterns; and what is made of them."""
 import collections
 import glob
 import os
@@ -20,18 +20,18 @@ def natural_key(path):
 
 
 def find_pictures(source, outside=None):
-    """The pictures that a word means: a file, those of a folder and below, or of a pattern.
+    """The images that a word means: a file, those of a folder and below, or of a pattern.
 
     Args:
       source: path, or a pattern such as frames/*.png (** for any depth).
-      outside: a folder whose pictures do not count where it lies inside the searched one (earlier
+      outside: a folder whose images do not count where it lies inside the searched one (earlier
         results), or None.
 
     Returns:
       (folder that names are relative to, list of Paths in natural order).
 
     Raises:
-      UserError: there is nothing, or nothing that is called like a picture.
+      UserError: there is nothing, or nothing that is called like an image.
     """
     path = pathlib.Path(source).expanduser()
     with files.disk_errors(path):
@@ -41,17 +41,17 @@ def find_pictures(source, outside=None):
             plain = next(i for i, part in enumerate(path.parts) if glob.has_magic(part))
             root = pathlib.Path(*path.parts[:plain])
             found = map(pathlib.Path, glob.glob(str(path), recursive=True))
-            nothing = f'{source}: no picture ({", ".join(PICTURES)}) matches this pattern'
+            nothing = f'{source}: no image ({", ".join(PICTURES)}) matches this pattern'
         else:
-            root = base.require_folder(path, 'a picture, a folder of pictures or a pattern '
+            root = base.require_folder(path, 'an image, a folder of images or a pattern '
                                        '(--input)')
             found = (p for p in root.rglob('*') if not any(
                 part.startswith('.') for part in p.relative_to(root).parts))
-            nothing = f'{root}: no picture ({", ".join(PICTURES)}) in this folder'
+            nothing = f'{root}: no image ({", ".join(PICTURES)}) in this folder'
         inside = pathlib.Path(outside).resolve() if outside else None
         if inside is not None and root.resolve() not in inside.parents:
             inside = None
-        # A link to nothing is named as a broken picture later on, not passed over.
+        # A link to nothing is named as a broken image later on, not passed over.
         pictures = sorted((p for p in found if p.suffix.lower() in PICTURES
                            and (p.is_file() or p.is_symlink() and not p.exists())
                            and (inside is None or inside not in _folders(p))), key=natural_key)
@@ -66,7 +66,7 @@ def _folders(path):
 
 
 def find_all(sources, outside=None):
-    """`find_pictures` of several words, in their order; a picture counts once.
+    """`find_pictures` of several words, in their order; an image counts once.
 
     Returns:
       (folder that names are relative to, list of Paths): of several, the folder above all.
@@ -85,11 +85,11 @@ def find_all(sources, outside=None):
 
 
 def output_names(root, pictures):
-    """Where each picture's files go, relative to the output folder, without '.png'.
+    """Where each image's files go, relative to the output folder, without '.png'.
 
-    `<stem>`, or `<stem>_<suffix>` where another picture of the folder has the same stem or is
+    `<stem>`, or `<stem>_<suffix>` where another image of the folder has the same stem or is
     called like what is made of one; with a number behind it, from 2, where that is taken too. No
-    two pictures share a file, and none of the files is called as a folder that is needed.
+    two images share a file, and none of the files is called as a folder that is needed.
     """
     stems = [path.relative_to(root).with_suffix('') for path in pictures]
     claims = collections.Counter(made for stem in stems for made in _made(stem))
@@ -111,5 +111,5 @@ def output_names(root, pictures):
 
 
 def _made(name):
-    """The files that are made of a picture at most, with confidence and without."""
+    """The files that are made of an image at most, with confidence and without."""
     return [f'{name.as_posix()}{end}.png' for end in ('', OVERLAY, CONFIDENCE)]

@@ -14,7 +14,7 @@ from tf_advseg.reporting.pages import report as reports
 
 # The two loops a run may have: heading, folder of their state, folder of their journal.
 LOOPS = (('LoAd', 'lookahead', ''), ('control', 'control', 'control'))
-GAN = 'gan.json'  # what tells Zhu et al.'s GAN from a model; see gan_folders, which needs TensorFlow
+MODEL = 'model.json'  # what tells a segmentor from other networks that are kept beside them
 _TIMES = ('event', 'time')
 
 
@@ -205,10 +205,12 @@ class Inspection:
             yield ''
             yield 'checkpoints:'
         for folder in folders:
-            if (folder / GAN).is_file():
-                yield from self._gan(folder)
+            others = [path for path in folder.glob('*.json')
+                      if path.name not in (MODEL, files.MANIFEST)]
+            if others and not (folder / MODEL).is_file():
+                yield from self._other_network(folder, others[0])
                 continue
-            with self._collecting(folder / 'model.json'):
+            with self._collecting(folder / MODEL):
                 content = files.read_json(folder / 'model.json')
                 self._check(folder / 'weights')
                 miou = content.get('holdout_miou')
@@ -216,15 +218,15 @@ class Inspection:
                 yield (f'  {folder.name:<8} {megabytes(files.folder_bytes(folder)):>9}  '
                        f'{content.get("label", "")}{score}')
 
-    def _gan(self, folder):
-        """Zhu et al.'s GAN, which is no model of a segmentor."""
-        with self._collecting(folder / GAN):
-            content = files.read_json(folder / GAN)
+    def _other_network(self, folder, description):
+        """A network that is no segmentor, such as a GAN: what its description says of itself."""
+        with self._collecting(description):
+            content = files.read_json(description)
             self._check(folder / 'weights')
             taken = content.get('taken_from')
-            yield (f'  {folder.name:<8} {megabytes(files.folder_bytes(folder)):>9}  redraws '
-                   f'pictures ({content["settings"]["form"]}, {content["steps"]} steps'
-                   + (f', taken over from {taken})' if taken else ')'))
+            yield (f'  {folder.name:<8} {megabytes(files.folder_bytes(folder)):>9}  '
+                   f'{content.get("format", "a network")}, {content["steps"]} steps'
+                   + (f', taken over from {taken}' if taken else ''))
 
     def _records(self):
         folder = self.run.path / 'records'

@@ -16,6 +16,7 @@ from tf_advseg.reporting import tables
 from tf_advseg.reporting.pages import evaluation_page
 from tf_advseg.reporting.paper_figures import confidence_tables
 from tf_advseg.run import networks
+from tf_advseg.run import shown_images
 
 RECORD = 'results.json'
 SHOWN = 0.9  # T of the panel without a discriminator
@@ -27,7 +28,7 @@ def require_output(path, sources=()):
 
 
 def judge(checkpoint, output, which=None, discriminator=None, data_dir=None, reader=None,
-          split='test', thresholds=None, pictures=confidence_maps.PANEL_ROWS, show=True):
+          split='test', thresholds=None, pictures=shown_images.ROWS, show=True):
     """Measures the confidence in a checkpoint's predictions, and writes a folder of it.
 
     Args:
@@ -58,19 +59,19 @@ def judge(checkpoint, output, which=None, discriminator=None, data_dir=None, rea
                            evaluating.which_folder(which))
     place = (discriminator_folders.find(discriminator) if discriminator
              else discriminator_folders.beside(folder))
-    adversary, description = (discriminator_folders.load(place, model[0].num_classes) if place
-                              else (None, {}))
+    discriminator, description = (discriminator_folders.load(place, model[0].num_classes) if place
+                                  else (None, {}))
     if thresholds is None:
         thresholds = counting.THRESHOLDS if place else confidence_maps.SOFTMAX_THRESHOLDS
     run = evaluating.run_of(checkpoint)
     with evaluation_data.open_records(data_dir, reader, run) as records:
         chosen = evaluation_data.choose_pictures(records, split, run, data_dir)
-        own = confidence_maps.Judge(model[0], adversary, _stride(description, folder),
-                               evaluating.crop_size(model[2]),
-                               _translation(model[1], chosen, checkpoint),
-                               description.get('mask_predictions', True))
+        own = confidence_maps.Judge(model[0], discriminator, _stride(description, folder),
+                                    evaluating.crop_size(model[2]),
+                                    _translation(model[1], chosen, checkpoint),
+                                    description.get('mask_predictions', True))
         softmax, disc = confidence_maps.measure(own, records, chosen.ids, thresholds, show)
-        shown = confidence_maps.shown_ids(chosen.ids, pictures)
+        shown = shown_images.spread(chosen.ids, pictures)
         trained = description.get('threshold', SHOWN)
         at = min(thresholds, key=lambda one: abs(one - trained))
         drawn = confidence_maps.panel(own, records, shown, at) if shown else None
@@ -113,7 +114,7 @@ def table(results):
     """tables.Table: Table 7 of results."""
     return confidence_tables.selection_table(
         results['figures'], f'Selected points, {results["split"]} of {results["dataset"]} '
-        f'({results["pictures"]} pictures)')
+        f'({results["pictures"]} images)')
 
 
 def text(results):
@@ -124,7 +125,7 @@ def text(results):
 def _sentences(results):
     """What is to be known of the table."""
     if not results['figures']['points']:
-        return ['No point of these pictures has a label, so nothing can be right or wrong.']
+        return ['No point of these images has a label, so nothing can be right or wrong.']
     stride, points = results['map_stride'], results['figures']['points']
     taken = (f'{points:,} labelled points: ' + (
         'every pixel' if stride == 1 else f'one for {stride} x {stride} pixels'))
@@ -146,12 +147,12 @@ def _write(path, results, softmax, disc, drawn):
     caption = ('The accuracy of the most confident points against their share, by what ranks '
                'them; dots are the thresholds.')
     shown = [] if drawn is None else [(
-        'Confidence maps', 'Pictures spread over the split. Confidence is black at 0 and white at '
+        'Confidence maps', 'Images spread over the split. Confidence is black at 0 and white at '
         f'1; selected is what is above {results["panel_threshold"]:g}. Errors are of all points.',
         drawn)]
     page = evaluation_page.EvaluationPage(
         f'Confidence, {results["split"]} of {results["dataset"]}',
-        [*_sentences(results), f'{results["pictures"]} pictures; {found["points"]} points with a '
+        [*_sentences(results), f'{results["pictures"]} images; {found["points"]} points with a '
          f'label, one of every {results["map_stride"]}. pixel along a side.',
          f'Model: {results["checkpoint"]} ({results["which"]}).'], scores,
         figures=[(caption, figure)], panels=shown, figures_heading='Accuracy by share')

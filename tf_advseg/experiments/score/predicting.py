@@ -1,4 +1,4 @@
-"""Class maps of pictures on disk: what tools/predict.py does."""
+"""Class maps of images on disk: what tools/predict.py does."""
 import concurrent.futures
 import dataclasses
 import hashlib
@@ -27,7 +27,7 @@ WRITERS = 2
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What was predicted: (picture, files) each; what not: (picture, reason); kept from before."""
+    """What was predicted: (image, files) each; what not: (image, reason); kept from before."""
     written: tuple
     skipped: tuple
     kept: tuple = ()
@@ -47,7 +47,7 @@ def identity(checkpoint, which=None):
 
 
 class _Maps:
-    """The usual files of a picture: palette PNG, overlay, on request confidence."""
+    """The usual files of an image: palette PNG, overlay, on request confidence."""
 
     state = STATE
 
@@ -57,12 +57,12 @@ class _Maps:
         self.translation = None
 
     def names(self, root, pictures):
-        """One tuple of names, relative to the output folder, a picture."""
+        """One tuple of names, relative to the output folder, an image."""
         return [tuple(stem.with_name(f'{stem.name}{end}.png').as_posix() for end in self._ends)
                 for stem in input_files.output_names(root, pictures)]
 
     def write(self, picture, names, image, ids, confidence):
-        """Writes a picture's files."""
+        """Writes an image's files."""
         del picture
         paths = [self._output / name for name in names]
         with files.disk_errors(paths[0].parent):
@@ -74,7 +74,7 @@ class _Maps:
 
 
 class _Submission:
-    """The one file a picture that an evaluation server wants."""
+    """The one file an image that an evaluation server wants."""
 
     state = SUBMISSION_STATE
 
@@ -84,14 +84,14 @@ class _Submission:
         self.translation = self._submission.translation
 
     def names(self, root, pictures):
-        """See `_Maps`; UserError where the server knows no such picture, or two are the same."""
+        """See `_Maps`; UserError where the server knows no such image, or two are the same."""
         del root
         names = [str(self._submission.path(path.stem, path)) for path in pictures]
         first = {}
         for name, path in zip(names, pictures):
             if first.setdefault(name, path) != path:
                 raise errors.UserError(f'{path}: and {first[name]} would both be {name}; give '
-                                       'each picture once')
+                                       'each image once')
         return [(name,) for name in names]
 
     def write(self, picture, names, image, ids, confidence):
@@ -102,11 +102,11 @@ class _Submission:
 
 def predict(segmentor, spec, crop_size, sources, output, show=True, confidence=False,
             submission=None, network='', **passes):
-    """Writes a palette PNG and an overlay for every picture; broken ones are skipped.
+    """Writes a palette PNG and an overlay for every image; broken ones are skipped.
 
-    What an earlier call made of the same picture with the same network and passes is kept, if it
+    What an earlier call made of the same image with the same network and passes is kept, if it
     is whole: `output`/predictions.jsonl tells (.predictions.jsonl of a submission). What other
-    settings made of a picture that is predicted anew is deleted. EXIF orientation is not applied:
+    settings made of an image that is predicted anew is deleted. EXIF orientation is not applied:
     maps have the orientation of the stored pixels, as labels have.
 
     Args:
@@ -126,7 +126,7 @@ def predict(segmentor, spec, crop_size, sources, output, show=True, confidence=F
       Outcome.
 
     Raises:
-      UserError: nothing to predict, or the output cannot be written or is where pictures lie.
+      UserError: nothing to predict, or the output cannot be written or is where images lie.
     """
     output = output_folder.require_makeable(output)
     if submission and confidence:
@@ -153,9 +153,9 @@ def predict(segmentor, spec, crop_size, sources, output, show=True, confidence=F
 
 
 def _predict_each(predictor, writer, wanted, output, settings, stale, show):
-    """Predicts and writes (picture, names) pairs; returns (written, skipped)."""
+    """Predicts and writes (image, names) pairs; returns (written, skipped)."""
     written, skipped, log = [], [], None
-    with progress.Progress(len(wanted), 'pictures', enabled=show) as bar, \
+    with progress.Progress(len(wanted), 'images', enabled=show) as bar, \
             concurrent.futures.ThreadPoolExecutor(WRITERS) as pool:
         def readable():
             for path, names in wanted:
@@ -167,7 +167,7 @@ def _predict_each(predictor, writer, wanted, output, settings, stale, show):
 
         try:
             for chunk in map_predictor.chunks(readable(), lambda item: item[2][..., 0].size,
-                                            map_predictor.AHEAD_BATCHES * predictor.batch_size):
+                                              map_predictor.AHEAD_BATCHES * predictor.batch_size):
                 found = predictor([image for _, _, image in chunk])
                 list(pool.map(lambda item, maps: writer.write(*item, *maps), chunk, found))
                 log = log or journal.Journal(output / writer.state)
@@ -183,13 +183,13 @@ def _predict_each(predictor, writer, wanted, output, settings, stale, show):
 
 
 def _require_apart(output, root, pictures, names):
-    """UserError if a result would be written over a picture, or among pictures."""
-    # Not resolve(), which fails on links in a ring: those are broken pictures like others.
+    """UserError if a result would be written over an image, or among images."""
+    # Not resolve(), which fails on links in a ring: those are broken images like others.
     taken = {pathlib.Path(os.path.realpath(path)) for path in pictures}
     target = output.resolve()
     if target == root.resolve() or any(target / name in taken
                                        for files_ in names for name in files_):
-        raise errors.UserError(f'{output}: is where the pictures lie, and they could be written '
+        raise errors.UserError(f'{output}: is where the images lie, and they could be written '
                                'over; choose another --output')
 
 
@@ -200,14 +200,14 @@ def _digest(network, spec, crop_size, submission, passes):
 
 
 def _entry(output, path, names):
-    """What is remembered of a picture: its own size and time, and the sizes of its files."""
+    """What is remembered of an image: its own size and time, and the sizes of its files."""
     stat = path.stat()
     return {'picture': [os.path.realpath(path), stat.st_size, stat.st_mtime_ns],
             'files': {name: (output / name).stat().st_size for name in names}}
 
 
 def _entries(state):
-    """What earlier calls wrote down of pictures, in their order."""
+    """What earlier calls wrote down of images, in their order."""
     entries = journal.Journal.read(state) if state.is_file() else ()
     return [entry for entry in entries if entry.get('files') and entry.get('picture')]
 
@@ -221,12 +221,12 @@ def _done(entries, settings):
 
 
 class _Stale:
-    """Files of earlier calls that no longer belong to the picture they were made of.
+    """Files of earlier calls that no longer belong to the image they were made of.
 
     Args:
       output: the folder.
       entries: of earlier calls.
-      names: files of the pictures of this call, none of which is ever deleted.
+      names: files of the images of this call, none of which is ever deleted.
     """
 
     def __init__(self, output, entries, names):
@@ -243,7 +243,7 @@ class _Stale:
                 self._files.setdefault(owner, {})[name] = size
 
     def delete(self, picture, names):
-        """Deletes what was made of the picture, or beside the first of its new files, before."""
+        """Deletes what was made of the image, or beside the first of its new files, before."""
         old = {**self._files.get(('picture', os.path.realpath(picture)), {}),
                **self._files.get(('name', names[0]), {})}
         for name in sorted(old.keys() - self._kept):
@@ -257,7 +257,7 @@ class _Stale:
 
 
 def _whole(output, entry, path, names):
-    """Whether an entry's files are all there as they were written, and of this very picture."""
+    """Whether an entry's files are all there as they were written, and of this very image."""
     if entry is None or not set(names) <= set(entry['files']):
         return False
     try:

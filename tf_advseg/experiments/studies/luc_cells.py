@@ -31,13 +31,13 @@ class Cell:
     """One cell of the table.
 
     Attributes:
-      adversary, encoding: names, as `build_adversary` and `label_maps` know them; None, None is the
-        baseline.
+      discriminator, encoding: names, as `build_fov_discriminator` and `label_maps` know them; None,
+        None is the baseline.
       miou, bf, sigma: percent, the paper's numbers.
-      slr, alr: learning rates of segmentor and adversary.
+      slr, alr: learning rates of segmentor and discriminator.
       weight: lambda.
     """
-    adversary: object
+    discriminator: object
     encoding: object
     miou: float
     bf: float
@@ -49,27 +49,27 @@ class Cell:
     @property
     def name(self):
         """The file's, below gin/."""
-        end = f'{self.adversary}_{self.encoding}' if self.adversary else 'baseline'
+        end = f'{self.discriminator}_{self.encoding}' if self.discriminator else 'baseline'
         return f'papers/luc/voc_dilated8_{end}.gin'
 
     def text(self):
         """What stands in the file."""
-        what = (f'{self.adversary} on the encoding {self.encoding}' if self.adversary else
+        what = (f'{self.discriminator} on the encoding {self.encoding}' if self.discriminator else
                 'the baseline, cross-entropy alone')
         lines = [f'# Luc et al. on PASCAL VOC 2012, Dilated-8: {what}.', '#', '# Command:',
                  f'#   python tools/train.py --gin_file=gin/{self.name} \\',
                  '#       --data_dir=VOC_RECORDS --checkpoint=DILATED8_ON_VOC --seed=0',
                  '# Paper: Table 2 of the supplement, '
-                 + ('a cell' if self.adversary else 'the first row')
+                 + ('a cell' if self.discriminator else 'the first row')
                  + f': mIOU {self.miou:.2f}, mBF {self.bf:.2f}, sigma {self.sigma:.2f}',
                  '# (the paper\'s numbers, on val; mBF on val_sbd).',
                  f'# Differs from the paper: see gin/{BASE}; how mBF is measured, too.',
                  '# Written by tf_advseg/experiments/studies/luc_cells.py: change it there.', '',
                  f"include '{BASE}'", '', f'segmentor_optimizer.learning_rate = {self.slr:g}']
-        if self.adversary:
-            lines += [f"build_adversary.name = '{self.adversary}'",
+        if self.discriminator:
+            lines += [f"build_fov_discriminator.name = '{self.discriminator}'",
                       f"label_maps.kind = '{self.encoding}'",
-                      f'adversary_optimizer.learning_rate = {self.alr:g}',
+                      f'discriminator_optimizer.learning_rate = {self.alr:g}',
                       f'luc.adversarial_weight = {self.weight:g}']
         else:
             lines.append('adversarial_stage.only_control = True')
@@ -79,8 +79,8 @@ class Cell:
 def cells():
     """[Cell]: the baseline and the twelve."""
     found = [Cell(None, None, *BASELINE)]
-    for adversary, values in TABLE.items():
-        found += [Cell(adversary, encoding, *row) for encoding, row in zip(ENCODINGS, values)]
+    for discriminator, values in TABLE.items():
+        found += [Cell(discriminator, encoding, *row) for encoding, row in zip(ENCODINGS, values)]
     return found
 
 

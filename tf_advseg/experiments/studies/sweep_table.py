@@ -20,7 +20,7 @@ MEASURES = {'miou': ('mIoU', lambda scores: scores.get('miou')),
             'miou_without_rare': ('mIoU without rare classes',
                                   lambda scores: scores.get('miou_without_rare')),
             'boundary': ('mean BF', lambda scores: scores.get('boundary', {}).get('mean')),
-            'boundary_std': ('sigma of BF over pictures',
+            'boundary_std': ('sigma of BF over images',
                              lambda scores: scores.get('boundary', {}).get('std'))}
 
 

@@ -1,6 +1,7 @@
 """Grids of runs, one process each, resumable: what tools/sweep.py does."""
 import ast
 import dataclasses
+import inspect
 import itertools
 import pathlib
 import re
@@ -31,7 +32,7 @@ class Cell:
       folder: its run directory.
       columns: the models that its configuration asks for, once `check` has looked.
       control_from: the run directory of the first earlier cell of this seed that trains the same
-        control (`shared_control.differences`), once `check` has looked; None where there is none.
+        control (`shared_control.key`), once `check` has looked; None where there is none.
     """
     settings: tuple
     seed: int
@@ -176,8 +177,9 @@ def check(cells, gin_files, gin_params, data_dir=None, checkpoint=None):
         configuration, or of the other lane, in a cell's folder.
     """
     from tf_advseg.experiments.train import run_results
+    from tf_advseg.experiments.train import shared_control
     from tf_advseg.experiments.train import training
-    known, trained = [], []
+    known, trained = [], {}
     for cell in cells:
         bindings = [f'experiment.seed = {cell.seed}',
                     *_path_bindings(data_dir, start_of(checkpoint, cell.seed)),
@@ -191,47 +193,45 @@ def check(cells, gin_files, gin_params, data_dir=None, checkpoint=None):
                 raise errors.UserError(f'{cell.folder}: was made with another configuration: '
                                        f'{"; ".join(changed[:3])}; choose another --workdir')
             run_directory.require_lane(cell.folder)
-        cell = dataclasses.replace(cell, columns=_asked_for())
-        if run_results.CONTROL in cell.columns and _takes_turns():
-            cell = dataclasses.replace(cell, control_from=_trains_the_same(trained, cell, text))
-            trained.append((cell, text))
+        recipe = _recipe()
+        cell = dataclasses.replace(cell, columns=_asked_for(recipe))
+        if run_results.CONTROL in cell.columns and _shares_its_control(recipe):
+            # Of the first cell of a seed that trains it, whichever its method.
+            first = trained.setdefault((cell.seed, shared_control.key(text, recipe)), cell.folder)
+            cell = dataclasses.replace(cell,
+                                       control_from=None if first == cell.folder else first)
         known.append(cell)
     return known
 
 
-def _trains_the_same(trained, cell, text):
-    """Folder of the first cell of the same seed whose control is this one's, or None.
-
-    Args:
-      trained: [(an earlier cell that trains its control, its configuration)].
-      cell, text: the cell, and its configuration.
-    """
-    from tf_advseg.experiments.train import shared_control
-    return next((other.folder for other, old in trained if other.seed == cell.seed
-                 and not shared_control.differences(old, text)), None)
-
-
-def _takes_turns():
-    """Whether the parsed configuration is of a method whose control hangs on no adversary."""
-    from tf_advseg.experiments.train import method_stage
+def _recipe():
+    """The recipe of the parsed configuration."""
+    from tf_advseg.experiments import recipes
     from tf_advseg.experiments.train import training
-    return gin.get_bindings(training.experiment).get('method', 'load') in method_stage.METHODS
+    return recipes.find(_given(training.experiment, 'method'))
 
 
-def _asked_for():
+def _given(configurable, name):
+    """The value of a parameter that gin binds, or its default."""
+    default = inspect.signature(configurable).parameters[name].default
+    return gin.get_bindings(configurable).get(name, default)
+
+
+def _shares_its_control(recipe):
+    """Whether the control is the ordinary one, which other runs can take over."""
+    return recipe.ordinary or recipe.control_steps() is not None
+
+
+def _asked_for(recipe):
     """The columns of results.json that the parsed configuration makes a run fill."""
-    from tf_advseg.experiments.train import method_stage
     from tf_advseg.experiments.train import run_results
     from tf_advseg.experiments.train import training
-    given = gin.get_bindings(training.experiment)
-    method = given.get('method', 'load')
-    if method not in run_results.TITLES:
+    if not recipe.trains:
         return ()
-    alone = method in method_stage.METHODS and gin.get_bindings(
-        method_stage.adversarial_stage).get('only_control', False)
-    control = alone or given.get('control', True)
-    return (*(() if alone else (run_results.TITLES[method],)),
-            *((run_results.CONTROL,) if control else ()))
+    alone = recipe.ordinary and gin.get_bindings(
+        'adversarial_stage').get('only_control', False)
+    control = alone or _given(training.experiment, 'control')
+    return (*(() if alone else (recipe.title,)), *((run_results.CONTROL,) if control else ()))
 
 
 def start_of(checkpoint, seed):

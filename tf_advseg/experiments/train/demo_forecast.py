@@ -86,7 +86,7 @@ class Overview:
     Args:
       workdir: the run directory.
       config: its gin text.
-      num_train: training pictures.
+      num_train: training images.
       clock: seconds, the one that journals write down.
     """
 

@@ -18,6 +18,7 @@ from tf_advseg.core import run_directory
 from tf_advseg.data.records import record_set as record_sets
 from tf_advseg.experiments.train import demo_forecast
 from tf_advseg.experiments.train import run_results
+from tf_advseg.experiments.train import run_stages
 from tf_advseg.experiments.train import training
 from tf_advseg.reporting import panels
 from tf_advseg.reporting import tables
@@ -104,7 +105,7 @@ def time_told(seconds):
 
 
 def write_example(records, folder, count=EXAMPLE_PICTURES):
-    """Writes a few pictures as anybody's own data would lie: images/, labels/, classes.txt.
+    """Writes a few images as anybody's own data would lie: images/, labels/, classes.txt.
 
     Args:
       records: RecordSet.
@@ -141,9 +142,9 @@ def run(workdir, gin_file, bindings, strategy, show=True):
     configuration.parse([gin_file], bindings)
     config = configuration.config_text()
     path = pathlib.Path(workdir).expanduser()
-    if (path / 'report.html').is_file() and (path / training.RESULTS).is_file():
+    if (path / 'report.html').is_file() and (path / run_stages.RESULTS).is_file():
         with run_directory.RunDirectory(path).open(config, may_change=training.MAY_CHANGE):
-            return files.read_json(path / training.RESULTS), True
+            return files.read_json(path / run_stages.RESULTS), True
     options = demo_forecast.setting(configuration.bindings(config), 'dataset.options', {})
     overview = demo_forecast.Overview(path, config, options.get('num_train', 400))
     with one_bar(overview, show):
@@ -178,7 +179,7 @@ def next_commands(workdir):
     return [
         '# what happened, as text',
         f'{_tool("inspect_run")} --workdir={run}',
-        '# class maps of pictures: a file or a folder',
+        '# class maps of images: a file or a folder',
         f'{_tool("predict")} --checkpoint={run} --input={example}/images --output={predicted}',
         f'# your own data: put images/*.jpg and labels/*.png in a folder like {example}, then',
         f'{_tool("prepare_data")} --source={example} --output={records}',
@@ -193,11 +194,11 @@ def print_outcome(results, workdir, done_before):
     if done_before:
         print(f'{workdir}: this demo is done; remove the folder to run it again')
     counts = results['pictures']
-    print(f'\nchosen by {counts["holdout"]} hold-out pictures: ' + ', '.join(
+    print(f'\nchosen by {counts["holdout"]} hold-out images: ' + ', '.join(
         f'{name} {100 * splits["holdout"]["miou"]:.2f}'
         for name, splits in results['models'].items()) + ' % mIoU')
     print(f'\n{tables.to_text(run_results.table(results, "test"))}')
-    print(f'\nThe {counts["test"]} test pictures chose nothing. A difference of a point or two is '
+    print(f'\nThe {counts["test"]} test images chose nothing. A difference of a point or two is '
           'within luck here:\nthe demo shows the machinery, not the method\'s worth.')
     print(f'\nreport: {_shown(workdir)}/report.html\n\nNext:')
     for line in next_commands(workdir):

@@ -1,83 +1,131 @@
-"""What a run leaves to read: scores on data that chose nothing, panels, the report."""
-
-import numpy as np
+"""What the models of a run score, on data that chose nothing, and how that is told."""
+import collections
+import dataclasses
 
 from tf_advseg.core import files
 from tf_advseg.core import journal as journals
+from tf_advseg.evaluation import map_predictor
+from tf_advseg.evaluation import measures as measures_lib
 from tf_advseg.evaluation import prediction
 from tf_advseg.reporting import like_with_like
-from tf_advseg.reporting import panels
 from tf_advseg.reporting import tables
-from tf_advseg.reporting.pages import report as reports
 from tf_advseg.run import networks
 from tf_advseg.run import semi_supervised
-from tf_advseg.training import checkpoints
+from tf_advseg.run import shown_images
+from tf_advseg.training import strategy as strategies
 
-# The names a reader sees: of the run's folders below checkpoints/, and of methods.
+# The names a reader sees of the run's folders below checkpoints/.
 START, CONTROL = 'Stage 1', 'control (CE)'
-TITLES = {'load': 'LoAd', 'luc': 'Luc', 'durall': 'Durall', 'hung': 'Hung',
-          'zhu': 'Zhu'}
 AVERAGED = like_with_like.AVERAGED
 SPLITS = ('holdout', 'val_without_holdout', 'test')
-PANEL_ROWS = 4
+BATCH_SIZE = 8
 
 
-def columns(method):
+@dataclasses.dataclass(frozen=True)
+class Shown:
+    """What is drawn of the panel's test images by the models of a run.
+
+    Attributes:
+      images: [(image, label)].
+      masks: {folder below checkpoints/: [uint8 [h, w]]}.
+      probabilities: {the same, Stage 1 left out: [float [h, w, C]]}.
+      observed: {the same: what `recipe.observe` gave}.
+    """
+    images: list
+    masks: dict
+    probabilities: dict
+    observed: dict
+
+
+def columns(recipe):
     """{folder below checkpoints/: the name a reader sees}, the method's own result last."""
-    title = TITLES.get(method)
-    own = {'last': title, 'best': title, 'averaged': title + AVERAGED} if title else {}
+    title = recipe.title
+    own = {'last': title, 'best': title, 'averaged': title + AVERAGED} if recipe.trains else {}
     return {'stage1': START, 'stage1_averaged': START + AVERAGED, 'control': CONTROL,
             'control_averaged': CONTROL + AVERAGED, **own}
 
 
-def scores(context, segmentor, seconds, method='load', leave_out=()):
-    """Evaluates every model of the run on every part of the data.
+def scores(context, segmentor, recipe, seconds, random=False):
+    """Evaluates every model of the run on every part of the data; each is loaded once.
 
-    Leaves the weights of the last of them in `segmentor`. Folders below checkpoints/ in
-    `leave_out` are no models to be shown.
+    Leaves the weights of the last of them in `segmentor`. With several workers `recipe.measures`
+    are left out: one process takes them (tools/evaluate.py).
+
+    Args:
+      context: run.context.Context.
+      segmentor: built in the strategy's scope.
+      recipe: methods.recipe.Recipe.
+      seconds: {stage: seconds}.
+      random: whether the start has random weights, and so is no model to compare with: it is left
+        out, and 'starts_random' says so.
 
     Returns:
-      {'models': {column: {split: summary}}, 'subject': the method's column, 'seconds': ...,
-      'seed': ..., 'dataset': ..., 'pictures': {split: number}, 'left_out': [ids of damaged
-      pictures], 'pictures_left_out': {'train', 'val', 'test': number}, 'test_shares': {'train',
-      'holdout': how many pictures of test are these, too}}; a split without pictures is left out.
-      And what `semi_supervised.tell_rare` adds.
+      ({'models': {column: {split: summary}}, 'subject': the method's column, 'seconds': ...,
+      'seed': ..., 'dataset': ..., 'method': ..., 'pictures': {split: number}, 'left_out': [ids of
+      damaged images], 'pictures_left_out': {'train', 'val', 'test': number}, 'test_shares':
+      {'train', 'holdout': how many images of test are these, too}, 'starts_random': bool}, a split
+      without images left out, with what `semi_supervised.tell_rare` adds; `Shown`).
     """
-    ids = {'holdout': context.data.holdout, 'val_without_holdout': context.data.rest,
-           'test': context.data.test}
-    models = {}
-    for name, column in columns(method).items():
-        if name in leave_out:
+    data = context.data
+    ids = {'holdout': data.holdout, 'val_without_holdout': data.rest, 'test': data.test}
+    shown = Shown(shown_images.load(context, shown_images.test_ids(context)), {}, {}, {})
+    models = collections.OrderedDict()
+    for name, column in columns(recipe).items():
+        if random and name == 'stage1' or column in models or not (
+                context.run.checkpoints / name / networks.DESCRIPTION).exists():
             continue
-        if (context.run.checkpoints / name / networks.DESCRIPTION).exists():
-            networks.load_weights(context.run.checkpoints / name, segmentor)
-            models[column] = {split: context.evaluate(segmentor, ids[split]) for split in SPLITS
-                              if ids[split]}
-    results = {'models': models, 'subject': _subject(models, method), 'seconds': seconds,
-               'seed': context.streams.seed_value,
-               'dataset': context.data.spec.name,
+        networks.load_weights(context.run.checkpoints / name, segmentor)
+        models[column] = {split: context.evaluate(segmentor, ids[split]) for split in SPLITS
+                          if ids[split]}
+        if 'test' in models[column] and not strategies.has_workers(context.strategy):
+            models[column]['test'].update(_measured(context, segmentor, recipe.measures))
+        _show(context, segmentor, recipe, name, shown)
+    results = {'models': dict(models), 'subject': _subject(models, recipe), 'seconds': seconds,
+               'seed': context.streams.seed_value, 'method': recipe.name,
+               'dataset': data.spec.name,
                'pictures': {name: len(part) for name, part in ids.items()},
-               'left_out': context.data.records.left_out,
-               'pictures_left_out': {name: len(part)
-                                     for name, part in context.data.left_out.items()},
-               'test_shares': {name: len(set(part).intersection(context.data.test)) for name, part
-                               in (('train', context.data.train),
-                                   ('holdout', context.data.holdout))}}
-    semi_supervised.tell_rare(results, context.data)
-    return results
+               'left_out': data.records.left_out,
+               'pictures_left_out': {name: len(part) for name, part in data.left_out.items()},
+               'test_shares': {name: len(set(part).intersection(data.test)) for name, part
+                               in (('train', data.train), ('holdout', data.holdout))},
+               'starts_random': random}
+    semi_supervised.tell_rare(results, data)
+    return results, shown
 
 
-def _subject(models, method):
-    """The column that a run's result is told of, and that --checkpoint=RUN means.
+def _measured(context, segmentor, names):
+    """{name: result} of measures that are taken image by image, on the test split."""
+    if not names:
+        return {}
+    records, ids = context.data.records, context.data.test
+    measures = measures_lib.make_measures(','.join(names), records.spec, records.image_sizes(ids))
+    predictor = map_predictor.MapPredictor(segmentor, context.crop_size, context.several_replicas,
+                                           BATCH_SIZE)
+    for found in predictor.over(records, ids):
+        for measure in measures.values():
+            measure.update(found.image_id, found.label, found.ids)
+    return {name: measure.result() for name, measure in measures.items()}
 
-    It is the last there is; but LoAd's is its best, which looking ahead has chosen, not an average.
-    """
-    chosen = TITLES['load']
-    return chosen if method == 'load' and chosen in models else list(models)[-1]
+
+def _show(context, segmentor, recipe, name, shown):
+    """Adds what one model makes of the panel's images."""
+    shown.masks[name] = shown_images.masks(context, segmentor, shown.images)
+    if name != 'stage1':
+        shown.probabilities[name] = [
+            prediction.predict(segmentor, image, context.crop_size, probabilities=True)[1]
+            for image, _ in shown.images]
+    shown.observed[name] = recipe.observe(context, segmentor, name)
+
+
+def _subject(models, recipe):
+    """The column that a run's result is told of, and that --checkpoint=RUN means."""
+    if not recipe.averages_are_the_result and recipe.title in models:
+        return recipe.title
+    return list(models)[-1]
 
 
 def by_split(results, split):
-    """{column: summary} of one split, in reading order; {} where it has no pictures."""
+    """{column: summary} of one split, in reading order; {} where it has no images."""
     return {column: splits[split] for column, splits in results['models'].items()
             if split in splits}
 
@@ -138,121 +186,12 @@ def notes_on_test(results):
     total = results.get('pictures', {}).get('test', 0)
     shared = results.get('test_shares', {})
     gone = results.get('pictures_left_out', {}).get('test', 0)
-    notes = [f'{shared[part]} of its {total} pictures {what}'
+    notes = [f'{shared[part]} of its {total} images {what}'
              for part, what in (('holdout', 'are the hold-out, which models were chosen by'),
                                 ('train', 'were trained on')) if shared.get(part)]
     if gone:
-        notes.append(f'{gone} damaged picture{"" if gone == 1 else "s"} of it left out')
+        notes.append(f'{gone} damaged image{"" if gone == 1 else "s"} of it left out')
     return notes
-
-
-def panel_ids(context):
-    """The same few test pictures in every panel of a run: spread evenly over the split."""
-    test = context.data.test
-    chosen = np.linspace(0, len(test) - 1, min(PANEL_ROWS, len(test))).astype(int)
-    return [test[i] for i in chosen]
-
-
-def masks(context, segmentor, pictures):
-    """The class maps that a network gives of (picture, label) pairs: uint8 [h, w] each."""
-    return [prediction.predict(segmentor, image, context.crop_size) for image, _ in pictures]
-
-
-def panel_maker(context, segmentor):
-    """For TensorBoard: function(LookAhead) -> panel of hold-out pictures at g0, g^e and g*."""
-    chosen = context.data.holdout[:PANEL_ROWS]
-    pictures = [context.data.records.load(image_id) for image_id in chosen]
-
-    def make(lookahead):
-        columns = {}
-        for title, role in (('g0', 'g0'), ('g^e', 'end'), ('g*', 'start')):
-            lookahead.store.restore(role, segmentor)
-            columns[title] = masks(context, segmentor, pictures)
-        return mask_grid(context, pictures, columns, chosen)
-
-    return make
-
-
-def mask_grid(context, pictures, columns, captions):
-    """uint8 [H, W, 3]: a row a picture: itself, its truth, and the masks of {title: masks}."""
-    rows = [panels.mask_row(image, truth, [masks[i] for masks in columns.values()])
-            for i, (image, truth) in enumerate(pictures)]
-    spec = context.data.spec
-    return panels.panel_grid(rows, ['picture', 'truth', *columns], spec.palette,
-                             spec.class_names, captions)
-
-
-def final_panel(context, segmentor):
-    """Test pictures at g0, the last ending, g* and the control, where the run has them."""
-    chosen = panel_ids(context)
-    pictures = [context.data.records.load(image_id) for image_id in chosen]
-    columns = {}
-    for name, title in (('stage1', 'g0'), ('end', 'last g^e'), ('best', 'g*'),
-                        ('control', 'control')):
-        if name == 'end':
-            state = context.run.lookahead / 'state.json'
-            roles = files.read_json(state)['snapshots']['roles'] if state.exists() else {}
-            if 'end' not in roles:
-                continue
-            checkpoints.read_state(context.run.lookahead / 'snapshots' / roles['end'],
-                                   network=segmentor)
-        elif (context.run.checkpoints / name / networks.DESCRIPTION).exists():
-            networks.load_weights(context.run.checkpoints / name, segmentor)
-        else:
-            continue
-        columns[title] = masks(context, segmentor, pictures)
-    return mask_grid(context, pictures, columns, chosen)
-
-
-def report(context, segmentor, results, controller=None):
-    """Writes report.html, the panels and the tables of a run.
-
-    Args:
-      context: run.context.Context.
-      segmentor: scratch for the panels' models; ends with other weights.
-      results: from `scores`.
-      controller: LoAd's, for the thresholds in the graph, or None.
-    """
-    run = context.run
-    panel = final_panel(context, segmentor)  # on every worker: it runs the network
-    if not context.chief:
-        return
-    events, metrics = read_lines(run.journal_path), read_lines(run.metrics_path)
-    control = run.path / 'control'
-    panels.write_png(run.figures / 'panel.png', panel)
-    for split in SPLITS:
-        with files.atomic_file(run.figures / f'{split}.csv', 'w') as file:
-            file.write(tables.to_csv(table(results, split)))
-    has_control = CONTROL in results['models']
-    content = reports.run_report(
-        f'LoAd on {context.data.spec.name}', events, metrics,
-        read_lines(control / 'journal.jsonl') if has_control else None,
-        read_lines(control / 'metrics.jsonl') if has_control else None,
-        holdout=by_split(results, 'holdout'), test=by_split(results, 'test'), start=START,
-        control=CONTROL if has_control else None, subject=results['subject'],
-        panels=[('Test pictures at the start, at the end of the last cycle, at the best model and '
-                 'the control (as LoAd Figs 4 to 7). Unlabelled pixels are black.', panel)],
-        beta_u=getattr(controller, 'beta_u', None), beta_l=getattr(controller, 'beta_l', None),
-        configuration=run.config_path.read_text(encoding='utf-8'),
-        environment=read_environment(run), **_report_notes(results))
-    stage = {START: results['seconds'].get('stage1', 0.0)}
-    content.wall_time = {**stage, **content.wall_time}
-    if 'control' in results['seconds']:
-        content.wall_time['control'] = results['seconds']['control']
-    reports.write_report(run.report_path, content)
-
-
-def _report_notes(results):
-    """Fields of `reports.RunReport` that say what `notes_on_test` does."""
-    fields = {'summary': [*(f'Test: {note}.' for note in notes_on_test(results)),
-                          *notes_on_training(results)]}
-    if results.get('test_shares', {}).get('holdout'):
-        fields['split_notes'] = {**reports.SPLIT_NOTES, 'test': 'holds the hold-out'}
-        fields['choice_note'] = (
-            'LoAd chooses its peaks by the hold-out, and so does the control. Here the hold-out is '
-            'part of the test split: a gain on either is partly the luck of that choice, and no '
-            'split but the rest of val chose nothing.')
-    return fields
 
 
 def read_environment(run):

@@ -1,11 +1,12 @@
 """A control that another run has trained already, taken over where it is the same training.
 
-The control has no adversary: of two runs that differ in nothing else, both would train the same
-one, step for step. A sweep over lambda or over discriminators trains it once a seed. Whether it is
-the same is not left to names: the configurations, the weights of either start, the pictures of
-either split and what either's records were made of are compared.
+The control knows no method: runs that differ in their methods alone would train the same one, step
+for step. A sweep over methods, over lambda or over discriminators trains it once a seed. Whether it
+is the same is not left to names: all that the stage depends on, the weights of either start, the
+images of either split and what either's records were made of are compared.
 """
 import dataclasses
+import json
 import pathlib
 import shutil
 
@@ -17,27 +18,23 @@ from tf_advseg.core import errors
 from tf_advseg.core import files
 from tf_advseg.core import journal
 from tf_advseg.core import run_directory
+from tf_advseg.experiments import recipes
 from tf_advseg.experiments.train import stage_one
-from tf_advseg.methods.hung import hung_settings
+from tf_advseg.run import dataset as datasets
 from tf_advseg.run import networks
 from tf_advseg.training import checkpoints
 from tf_advseg.training import loop
 from tf_advseg.training import stages
 
 STAGE = 'control'
-RECORDS = 'records'  # in the result of a stage: what its pictures were, see `fingerprint`
+RECORDS = 'records'  # in the result of a stage: what its images were, see `fingerprint`
 TAKEN, OWN, REFUSED = 'taken over', 'its own', 'refused'
-# What a control does not hang on: these builders, and these settings of the others.
-_BUILDERS = ('build_adversary', 'build_pixel_discriminator', 'build_fc_discriminator',
-             'build_reconstruction_generator', 'build_patch_discriminator', 'zhu_gan',
-             'redrawing_stage', 'reconstruction_optimizer', 'adversary_optimizer', 'alternation',
-             'label_maps', 'paper_figures')
-_SETTINGS = ('luc.adversarial_weight', 'luc.saturating', 'durall.adversarial_weight',
-             'durall.map_stride', *(f'hung.{name}' for name in hung_settings.OF_THE_METHOD_ALONE),
-             'zhu.content_weight', 'zhu.adversarial_weight', 'zhu.condition',
-             'semi_supervised.unlabelled_dir', 'semi_supervised.rare_below',
-             'experiment.control', 'experiment.control_from',
-             'adversarial_stage.only_control', 'adversarial_stage.diagnose_every')
+# What a control does not depend on, beside what every recipe names.
+_NOT_OF_THE_CONTROL = ('paper_figures', 'experiment.method', 'experiment.control',
+                       'experiment.control_from', 'semi_supervised.unlabelled_dir',
+                       'semi_supervised.rare_below', 'adversarial_stage.only_control',
+                       'adversarial_stage.diagnose_every', 'adversarial_stage.same_batches',
+                       'adversarial_stage.steps')
 # Where the other run's training stood: it is over, and its journal is another.
 _LEFT_BEHIND = ('step-', 'best-', loop.STATE, files.TEMPORARY)
 
@@ -63,26 +60,39 @@ class Outcome:
                          f'{self.reason}'}[self.kind]
 
 
-def differences(old_text, new_text):
-    """What would make the control of a configuration another one than that of another.
+def key(text, recipe):
+    """What tells the control of a configuration from others, before any network is built.
 
     Args:
-      old_text, new_text: from `configuration.config_text`.
+      text: from `configuration.config_text`; the configuration is the one that gin holds.
+      recipe: methods.recipe.Recipe of its method.
 
     Returns:
-      Lines 'name: was X, now Y'.
+      Text; two runs of one seed with the same key train the same control.
     """
-    return [line for line in configuration.differences(old_text, new_text, _SETTINGS)
-            if line.partition(':')[0].rsplit('/', 1)[-1].split('.')[-2:][0] not in _BUILDERS]
+    known = recipes.load_all().values()
+    left_out = {*_NOT_OF_THE_CONTROL, *(name for other in known for name in other.method_only),
+                *(other.name for other in known if other.trains)}
+    bindings = {name: repr(value) for name, value in configuration.bindings(text).items()
+                if not left_out.intersection(selectors(name))}
+    loss = dataclasses.asdict(recipe.pixel_loss(_NoData()))
+    steps = recipe.control_steps() or configuration.bound('adversarial_stage.steps')
+    return files.to_json([bindings, loss, steps])
 
 
-def fingerprint(records):
-    """Text that tells the pictures and labels of a data.records.record_set.RecordSet from others.
+class _NoData:
+    """A context without data: of one seed and configuration, class counts are the same."""
 
-    Of what they were made of (reader, options, classes, split, digests of the sources' bytes), not
-    of the records' own bytes: two conversions of one source may order a record's fields otherwise.
-    """
-    return stages.settings_hash(records.manifest['identity'])
+    @staticmethod
+    def average_class_counts():
+        """No counts."""
+        return ()
+
+
+def selectors(name):
+    """('configurable.parameter', 'configurable') of a binding's full name."""
+    parts = name.rsplit('/', 1)[-1].split('.')
+    return '.'.join(parts[-2:]), parts[-2]
 
 
 def require(source):
@@ -107,7 +117,7 @@ def take_over(context, source, identity):
     Args:
       context: run.context.Context; Stage 1 is done.
       source: the other run's directory.
-      identity: what the stage hangs on, see `stages.run_stage`.
+      identity: what the stage depends on, see `stages.run_stage`.
 
     Returns:
       Outcome. A copied stage's result says 'taken_from': `source` as given.
@@ -119,7 +129,7 @@ def take_over(context, source, identity):
     found = _examined(context, source, identity)
     context.barrier()
     if found.kind == TAKEN and context.chief:
-        _copy(context, found, _models(identity))
+        _copy(context, found, identity)
     context.barrier()
     return found
 
@@ -146,33 +156,40 @@ def _refusal(context, path, identity):
         return 'it has no finished control'
     if run_directory.lane_of(path) not in (None, run_directory.lane_of(context.run.path)):
         return 'it was trained with another TensorFlow (environment.json)'
-    changed = differences((path / 'config.gin').read_text(encoding='utf-8'),
-                          configuration.config_text())
-    if changed:
-        more = f' and {len(changed) - 1} more' if len(changed) > 1 else ''
-        return f'it was made with another configuration ({changed[0]}{more})'
     done = files.read_json(marker)
     if not _same_start(path, context.run.path):
         return f'it starts from other weights (checkpoints/{stage_one.NAME})'
     other = _other_parts(path, context.data)
     if other:
-        return f'it has other pictures (split.json: {", ".join(other)})'
+        return f'it has other images (split.json: {", ".join(other)})'
     known = _records_of(path, done, marker)
-    if known != fingerprint(context.data.records):
+    if known != datasets.fingerprint(context.data.records):
         return ('it was trained on other records (reader, classes, split or source files)' if known
                 else 'nothing tells which records it was trained on')
-    if done.get('settings_hash') != stages.settings_hash(identity):
-        was = done.get('settings', {})
-        names = [name for name in {**identity, **was}
-                 if stages.settings_hash(identity.get(name)) != stages.settings_hash(was.get(name))]
-        return f'its stage was done with other settings ({", ".join(names) or "not told which"})'
+    was = done.get('settings', {})
+    if done.get('settings_hash') != stages.settings_hash(was):
+        return 'its stage was done with other settings (not told which)'
+    changed = differences(was, identity)
+    if changed:
+        return f'its stage was done with other settings ({", ".join(changed)})'
     _require_whole(path, _models(identity))
     return None
 
 
+def differences(old, new):
+    """Names of the settings in which two controls differ, the name of the start left out.
+
+    Args:
+      old, new: from `method_stage.Stage.identity`; the weights of the start are compared by
+        themselves.
+    """
+    return [name for name in {**new, **old} if name != 'start'
+            and stages.settings_hash(old.get(name)) != stages.settings_hash(new.get(name))]
+
+
 def _models(identity):
     """Folders below checkpoints/ that a control leaves."""
-    return (STAGE, f'{STAGE}_averaged') if 'swa' in identity else (STAGE,)
+    return (STAGE, f'{STAGE}_averaged') if identity['swa'] else (STAGE,)
 
 
 def _require_whole(path, models):
@@ -202,7 +219,7 @@ def _variables(folder):
 
 
 def _other_parts(path, data):
-    """Names of the parts of the data that hold other pictures, or in another order."""
+    """Names of the parts of the data that hold other images, or in another order."""
     there = files.read_json(path / 'split.json').get('splits', {})
     own = {'train': data.train, 'holdout': data.holdout, 'val_without_holdout': data.rest,
            'test': data.test}
@@ -227,10 +244,10 @@ def _records_of(path, done, marker):
     return None
 
 
-def _copy(context, found, models):
+def _copy(context, found, identity):
     """Models first, then the curves' lines, the stage's folder last: only then does it count."""
     path = require(found.source)
-    for name in models:
+    for name in _models(identity):
         shutil.rmtree(context.run.checkpoints / name, ignore_errors=True)
         with files.atomic_folder(context.run.checkpoints / name) as folder:
             shutil.copytree(path / 'checkpoints' / name, folder, dirs_exist_ok=True)
@@ -241,6 +258,9 @@ def _copy(context, found, models):
                 (shutil.copytree if item.is_dir() else shutil.copy2)(item, folder / item.name)
         done = files.read_json(folder / stages.DONE)
         done['result']['taken_from'] = found.source
+        # The start has another name here, its weights are the same.
+        done.update(settings_hash=stages.settings_hash(identity), settings=json.loads(
+            json.dumps(identity, default=str)))
         files.write_json(folder / stages.DONE, done)
 
 

@@ -1,12 +1,15 @@
 """Stage 1 (LoAd, section 2): cross-entropy "up to a reasonable performance"."""
 import dataclasses
+from typing import Optional
 
 import gin
 
+from tf_advseg.core import arguments
 from tf_advseg.data import pipeline
 from tf_advseg.data.augmentation import recipes
 from tf_advseg.evaluation import metrics as figures
 from tf_advseg.methods import cross_entropy
+from tf_advseg.methods import recipe
 from tf_advseg.models import segmentor as segmentors
 from tf_advseg.run import averaged
 from tf_advseg.run import context as contexts
@@ -26,14 +29,11 @@ _LATER = {'optimizer': 'sgd', 'min_scale': 1.0, 'max_scale': 1.0, 'scale_step': 
           'size_range': None, 'nesterov': False, 'augmentation': None}
 
 
-@gin.configurable
-def stage_one(weighted_epochs=4, epochs=8, batch_size=7, learning_rate=1e-4, schedule='constant',
-              momentum=0.9, fine_tune_batch_norm=None, flip=True, evaluate_every_epochs=1,
-              optimizer='sgd', min_scale=1.0, max_scale=1.0, scale_step=0.25, size_range=None,
-              nesterov=False, augmentation=None):
+@dataclasses.dataclass(frozen=True)
+class Settings:
     """The settings of Stage 1; section 4 ("Stanford Background dataset") gives the defaults.
 
-    Args:
+    Attributes:
       weighted_epochs: epochs of weighted CE, first.
       epochs: epochs of CE, then.
       batch_size: 7 in the paper.
@@ -51,15 +51,52 @@ def stage_one(weighted_epochs=4, epochs=8, batch_size=7, learning_rate=1e-4, sch
       min_scale, max_scale, scale_step: random resizing before the crop, see
         `official_preprocessing.RandomScale`; 0.5, 2.0 and 0.25 in the official code, none here.
       size_range: (min_size, max_size, factor) of `official_preprocessing.SizeRange`, which resizes
-        every picture first; None for none. The hold-out's pictures are never resized.
+        every image first; None for none. The hold-out's images are never resized.
       nesterov: of 'sgd' and 'momentum'; Hung et al. train their segmentor so.
-      augmentation: a recipe by name (`data.augmentation.recipes`: 'flip', 'deeplab', 'hung', 'zhu', each with
-        '+photometric' or not) in place of flip, the scales and the size range; None for those.
+      augmentation: a recipe by name (`data.augmentation.recipes`: 'flip', 'deeplab', 'hung', 'zhu',
+        each with '+photometric' or not) in place of flip, the scales and the size range; None for
+        those.
 
-    Returns:
-      dict of the settings.
+    Raises:
+      UserError: a value out of range.
     """
-    return dict(locals())
+    weighted_epochs: float = 4
+    epochs: float = 8
+    batch_size: int = 7
+    learning_rate: float = 1e-4
+    schedule: str = 'constant'
+    momentum: float = 0.9
+    fine_tune_batch_norm: Optional[bool] = None
+    flip: bool = True
+    evaluate_every_epochs: float = 1
+    optimizer: str = 'sgd'
+    min_scale: float = 1.0
+    max_scale: float = 1.0
+    scale_step: float = 0.25
+    size_range: Optional[tuple] = None
+    nesterov: bool = False
+    augmentation: Optional[str] = None
+
+    def __post_init__(self):
+        where = 'stage_one'
+        for name in ('weighted_epochs', 'epochs', 'evaluate_every_epochs'):
+            arguments.require_number(where, name, getattr(self, name), 0)
+        arguments.require_number(where, 'batch_size', self.batch_size, 1, whole=True)
+
+    @property
+    def recipe(self):
+        """The `recipes.Recipe` that the settings spell."""
+        return recipes.of_settings('stage_one', self.augmentation, self.flip, self.min_scale,
+                                   self.max_scale, self.scale_step, self.size_range)
+
+    def steps(self, images):
+        """(steps of weighted CE, steps in all) where there are so many training images."""
+        # The last batch of an epoch runs into the next epoch: no image is left out.
+        weighted = round(self.weighted_epochs * images / self.batch_size)
+        return weighted, weighted + round(self.epochs * images / self.batch_size)
+
+
+stage_one = gin.external_configurable(Settings, name='stage_one', module='tf_advseg.experiments')
 
 
 def run(context, segmentor, start, average=False, random=False):
@@ -81,7 +118,7 @@ def run(context, segmentor, start, average=False, random=False):
       UserError: a setting out of range.
     """
     settings = _resolved(stage_one(), segmentor)
-    epochs = settings['weighted_epochs'] + settings['epochs']
+    epochs = settings.weighted_epochs + settings.epochs
     swa = averaging.swa()
     average = average and swa.enabled and epochs > 0
     ran = []
@@ -90,7 +127,7 @@ def run(context, segmentor, start, average=False, random=False):
         ran.append(True)
         result = _train(context, segmentor, settings, folder, swa if average else None) if (
             epochs) else {'steps': 0, 'seconds': 0.0}
-        miou = float(figures.mean_iou(context.holdout_evaluator(segmentor).run()))
+        miou = context.holdout_miou(segmentor)
         networks.save(context.run.checkpoints / NAME, segmentor, context.description,
                       context.data.spec, context.chief, holdout_miou=miou)
         return {**result, 'epochs': epochs, 'holdout_miou': miou, 'random': random}
@@ -116,34 +153,42 @@ def check(context, segmentor):
       UserError: a setting out of range.
     """
     settings = _resolved(stage_one(), segmentor)
-    _recipe(settings)
-    _method(context, segmentor, settings, max(1, _steps(context, settings)[1]))
+    _ = settings.recipe  # raises
+    _method(context, segmentor, settings, max(1, settings.steps(len(context.data.train))[1]))
 
 
-def _steps(context, settings):
-    """(steps of weighted CE, steps in all)."""
-    # The last batch of an epoch runs into the next epoch: no picture is left out.
-    pictures, size = len(context.data.train), settings['batch_size']
-    weighted = round(settings['weighted_epochs'] * pictures / size)
-    return weighted, weighted + round(settings['epochs'] * pictures / size)
+def cost(context, segmentor, forward):
+    """The `methods.recipe.Cost` of Stage 1, guessed.
+
+    Args:
+      context, segmentor: see `run`.
+      forward: seconds of the segmentor on one image.
+    """
+    settings = _resolved(stage_one(), segmentor)
+    steps = settings.steps(len(context.data.train))[1]
+    if steps:
+        check(context, segmentor)
+    return recipe.Cost('Stage 1', f'{steps} steps of the segmentor',
+                       steps * 3 * forward * settings.batch_size,
+                       3 * segmentors.parameter_count(segmentor)[0])
 
 
 def _method(context, segmentor, settings, steps):
     """`cross_entropy.CrossEntropy` with its optimizer."""
-    rate = schedules.make_schedule(settings['schedule'], settings['learning_rate'], steps,
+    rate = schedules.make_schedule(settings.schedule, settings.learning_rate, steps,
                                    'stage_one')
     with context.strategy.scope():
-        optimizer = optimizers.make_optimizer(settings['optimizer'], rate, settings['momentum'],
-                                              settings['nesterov'])
+        optimizer = optimizers.make_optimizer(settings.optimizer, rate, settings.momentum,
+                                              settings.nesterov)
         return cross_entropy.cross_entropy(
             segmentor, optimizer, context.data.records.average_class_counts(context.data.train))
 
 
 def _resolved(settings, segmentor):
     """The settings with the network's own word on batch norm where they have none."""
-    live = settings['fine_tune_batch_norm']
-    return {**settings, 'fine_tune_batch_norm': bool(
-        segmentor.fine_tune_batch_norm if live is None else live)}
+    live = settings.fine_tune_batch_norm
+    return dataclasses.replace(settings, fine_tune_batch_norm=bool(
+        segmentor.fine_tune_batch_norm if live is None else live))
 
 
 def _identity(settings):
@@ -151,43 +196,38 @@ def _identity(settings):
 
     A recipe by name stands there with all that it says, since gin may have changed it.
     """
-    identity = {name: value for name, value in settings.items()
+    identity = {name: value for name, value in dataclasses.asdict(settings).items()
                 if name not in _LATER or value != _LATER[name]}
-    if settings['augmentation'] is not None:
-        identity['recipe'] = dataclasses.asdict(_recipe(settings))
+    if settings.augmentation is not None:
+        identity['recipe'] = dataclasses.asdict(settings.recipe)
     return identity
-
-
-def _recipe(settings):
-    """The `recipes.Recipe` that the settings spell."""
-    return recipes.of_settings('stage_one', *(settings[name] for name in (
-        'augmentation', 'flip', 'min_scale', 'max_scale', 'scale_step', 'size_range')))
 
 
 def _train(context, segmentor, settings, folder, swa=None):
     """Trains; with `swa`, an `averaging.Settings`, the averaged model is saved as well."""
     data = context.data
-    weighted, steps = _steps(context, settings)
+    weighted, steps = settings.steps(len(context.data.train))
     frozen = segmentor.fine_tune_batch_norm
-    segmentor.fine_tune_batch_norm = settings['fine_tune_batch_norm']
+    segmentor.fine_tune_batch_norm = settings.fine_tune_batch_norm
     method = _method(context, segmentor, settings, steps)
     with context.strategy.scope():
         average = None if swa is None else swa.build(segmentor, steps)
     stepper = loop.Stepper(method, context.strategy)
-    evaluator = context.holdout_evaluator(segmentor)
-    every = round(settings['evaluate_every_epochs'] * len(data.train) / settings['batch_size'])
+    every = round(settings.evaluate_every_epochs * len(data.train) / settings.batch_size)
 
     def evaluate(_):
-        counts = evaluator.run()
-        return [{'hold_out/miou': float(figures.mean_iou(counts)),
-                 'hold_out/pixel_accuracy': float(figures.pixel_accuracy(counts))}]
+        if not data.holdout:
+            return []
+        counts = context.holdout_counts(segmentor)
+        return [{'hold_out/miou': figures.plain(figures.mean_iou(counts, data.spec.absent)),
+                 'hold_out/pixel_accuracy': figures.plain(figures.pixel_accuracy(counts))}]
 
-    recipe = _recipe(settings)
+    augmentation = settings.recipe
 
     def batches(_, first_step):
-        return pipeline.training_batches(data.records, data.train, settings['batch_size'],
+        return pipeline.training_batches(data.records, data.train, settings.batch_size,
                                          context.crop_size, context.streams, first_step,
-                                         recipe=recipe,
+                                         recipe=augmentation,
                                          pad_value=segmentors.padding_colour(segmentor))
 
     metrics = contexts.BoardedJournal(context.journal(context.run.metrics_path),

@@ -1,4 +1,4 @@
-"""Trains one stage of a method of two networks, or its control: batches, evaluations, what stays.
+"""Trains the stage of a method or its control: batches, evaluations, what is kept.
 
 A stage is put together in experiments/train/method_stage.py; training/loop.py takes the steps.
 """
@@ -12,18 +12,16 @@ from tf_advseg.data import mixed
 from tf_advseg.data import pipeline
 from tf_advseg.data.augmentation import recipes
 from tf_advseg.evaluation import metrics as figures
-from tf_advseg.experiments.train import method_results
-from tf_advseg.experiments.train import run_results
-from tf_advseg.methods.hung import confidence_maps
-from tf_advseg.methods.hung import discriminator_folders
 from tf_advseg.models import segmentor as segmentors
 from tf_advseg.run import averaged
 from tf_advseg.run import context as contexts
 from tf_advseg.run import networks
+from tf_advseg.run import shown_images
 from tf_advseg.training import alternation
 from tf_advseg.training import loop
 
 BEST = 'best-'  # models kept aside in the stage's folder
+MASKS = 'masks'  # there: class maps of the panel's images, at each evaluation
 
 
 def remove_aside(folder, kept=None):
@@ -44,10 +42,11 @@ class StageTraining:
     def __init__(self, context, stage):
         self._context, self._stage = context, stage
         self._stepper = loop.Stepper(stage.method, context.strategy)
-        self._folder = self._monitor = None
+        self._bundles = {} if stage.is_control else stage.recipe.bundles(stage.method)
+        self._folder, self._monitors = None, ()
         self._memory = {}  # of the best so far: 'miou', 'step', 'folder'; durable
         shown = context.streams.generator('diagnostics').permutation(len(context.data.train))
-        shown = sorted(shown[:stage.settings['train_pictures']])
+        shown = sorted(shown[:stage.settings.train_images])
         self._parts = {'train': [context.data.train[i] for i in shown],
                        'holdout': context.data.holdout}
         self._parts = {name: ids for name, ids in self._parts.items() if ids}
@@ -56,13 +55,14 @@ class StageTraining:
         """Trains from what `folder` holds; see `adversarial.run`."""
         context, stage, self._folder = self._context, self._stage, folder
         board = context.board(stage.name)
-        self._monitor = confidence_maps.monitor(context, stage, board)
+        if not stage.is_control:
+            self._monitors = tuple(stage.recipe.monitors(context, stage.method, board))
         metrics = contexts.BoardedJournal(context.journal(context.run.metrics_path), board)
         seconds = loop.train(
             self._stepper, stage.method, self._batches, stage.plan, folder, context.strategy,
             context.streams, metrics, stage.name, evaluate_every=stage.evaluate_every,
             evaluate=self._evaluate, diagnose=self._diagnose, memory=self._memory,
-            diagnose_every=(stage.settings['diagnose_every']
+            diagnose_every=(stage.settings.diagnose_every
                             if stage.method.compares_gradients else 0),
             average=stage.average)
         found = None if stage.average is None else averaged.save(
@@ -70,38 +70,40 @@ class StageTraining:
             context.run.checkpoints / stage.averaged_checkpoint,
             self._batches(alternation.SEGMENTOR, 0), label=stage.name)
         miou, step = None, stage.steps
-        if stage.settings['keep'] == 'best':
+        if stage.settings.keep == 'best':
             if not self._memory:
                 raise errors.UserError(
-                    f'{context.data.records.folder}: no picture of the hold-out has a labelled '
+                    f'{context.data.records.folder}: no image of the hold-out has a labelled '
                     'pixel to choose by; set adversarial_stage.keep = "last"')
             miou, step = self._memory['miou'], self._memory['step']
             networks.load_weights(folder / self._memory['folder'], stage.segmentor)
-            discriminator_folders.restore(folder / self._memory['folder'], stage.method.adversary)
+            for name, bundle in self._bundles.items():
+                bundle.restore(folder / self._memory['folder'] / name)
         self._save(context.run.checkpoints / stage.checkpoint, step, miou)
         return {'steps': stage.steps, 'seconds': seconds, 'holdout_miou': miou, 'kept_step': step,
                 'averaged': found, 'about': stage.method.about}
 
     def _batches(self, stream, first):
-        """Batches of one network's steps; the adversary's own come in an order of their own.
+        """Batches of one network's steps; the discriminator's own come in an order of their own.
 
-        Those with unlabelled pictures have the labelled ones of the segmentor's batch of that step.
+        Those with unlabelled images have the labelled ones of the segmentor's batch of that step.
         """
         data, settings = self._context.data, self._stage.settings
-        size, given = settings['batch_size'], {
+        size, given = settings.batch_size, {
             'crop_size': self._context.crop_size, 'streams': self._context.streams,
-            'first_step': first, 'recipe': recipes.make_recipe(settings['augmentation']),
+            'first_step': first, 'recipe': recipes.make_recipe(settings.augmentation),
             'pad_value': segmentors.padding_colour(self._stage.segmentor)}
-        truths = self._stage.method.second_truths
+        needs = self._stage.method.batch_needs
+        truths = needs.independent_ground_truth
         if stream == alternation.UNLABELLED:
             return mixed.mixed_batches(
                 data.records, data.train, data.unlabelled_records, data.unlabelled, size,
-                self._stage.method.settings.unlabelled_batch_size or size, second_truths=truths,
+                needs.unlabelled_batch_size or size, independent_ground_truth=truths,
                 **given)
         if truths:
-            return mixed.labelled_batches(data.records, data.train, size, second_truths=True,
-                                          **given)
-        own = stream == alternation.SEGMENTOR or settings['same_batches']
+            return mixed.labelled_batches(data.records, data.train, size,
+                                          independent_ground_truth=True, **given)
+        own = stream == alternation.SEGMENTOR or settings.same_batches
         return pipeline.training_batches(
             data.records, data.train, size, **given,
             stream='data' if own else 'disc_data',
@@ -113,20 +115,22 @@ class StageTraining:
     def _evaluate(self, done):
         """One line for each part of the data; keeps the best by the hold-out, and a few masks."""
         lines = [self._evaluated(split, ids) for split, ids in self._parts.items()]
-        if self._stage.settings['keep'] == 'best':
+        if self._stage.settings.keep == 'best':
             self._keep(done, lines[-1]['miou'])
         average, holdout = self._stage.average, self._parts.get('holdout')
-        # Statistics estimated anew would cost a pass over the training pictures each time.
+        # Statistics estimated anew would cost a pass over the training images each time.
         if average is not None and holdout and not self._stage.swa.reestimates(
                 self._stage.segmentor):
             with average.swapped(self._stage.segmentor):
                 lines.append(self._evaluated('holdout_averaged', holdout))
         self._keep_masks(done)
-        return lines + self._monitor.lines(done)
+        return lines + [line for monitor in self._monitors for line in monitor.lines(done)]
 
     def _evaluated(self, split, ids):
-        """The line of metrics.jsonl on some pictures."""
-        counts = self._context.counts(self._stage.segmentor, ids)
+        """The line of metrics.jsonl on some images."""
+        counts = (self._context.holdout_counts(self._stage.segmentor)
+                  if ids is self._parts.get('holdout')
+                  else self._context.counts(self._stage.segmentor, ids))
         absent = self._context.data.spec.absent
         classes = {'class_accuracy': figures.class_accuracy(counts),
                    'class_iou': figures.class_iou(counts)}
@@ -138,12 +142,12 @@ class StageTraining:
                    for name, values in classes.items()}}
 
     def _keep_masks(self, done):
-        """The class maps of the panel's pictures at this moment (Durall et al., Fig. 5)."""
+        """The class maps of the panel's images at this moment (Durall et al., Fig. 5)."""
         context = self._context
-        pictures = [context.data.records.load(image_id) for image_id in run_results.panel_ids(context)]
-        masks = run_results.masks(context, self._stage.segmentor, pictures)
+        images = shown_images.load(context, shown_images.test_ids(context))
+        masks = shown_images.masks(context, self._stage.segmentor, images)
         if context.chief:
-            folder = self._folder / method_results.MASKS
+            folder = self._folder / MASKS
             folder.mkdir(exist_ok=True)
             with files.atomic_file(folder / f'{done:07d}.npz') as file:
                 np.savez_compressed(file, *masks)
@@ -165,10 +169,6 @@ class StageTraining:
         context = self._context
         networks.save(folder, self._stage.segmentor, context.description, context.data.spec,
                       context.chief, label=self._stage.name, holdout_miou=miou, kept_step=done)
-        method = self._stage.method
-        if method.judges_points:  # every worker takes part in writing
-            discriminator_folders.save(
-                folder / discriminator_folders.FOLDER, method.adversary, discriminator_folders.describe(
-                    method.adversary, method.map_stride, method.settings.threshold,
-                    method.settings.mask_predictions), context.chief)
+        for name, bundle in self._bundles.items():  # every worker takes part in writing
+            bundle.save(folder / name, context.chief)
         context.barrier()

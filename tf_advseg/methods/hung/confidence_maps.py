@@ -1,8 +1,8 @@
 """What a discriminator's confidence maps are worth beside the softmax's own (Hung et al., Table 7).
 
-The points are those of the discriminator's maps, whole pictures padded as in every evaluation;
+The points are those of the discriminator's maps, whole images padded as in every evaluation;
 padding is zero in what the discriminator sees, and counts nowhere, as in training. Void is not: of
-the unlabelled pictures that the confidence is made for nobody knows it. What counts are the points
+the unlabelled images that the confidence is made for nobody knows it. What counts are the points
 that have a label. Without a discriminator the points are those where the segmentor's logits stand.
 """
 import dataclasses
@@ -22,18 +22,38 @@ from tf_advseg.evaluation import evaluator
 from tf_advseg.methods.hung import hung
 from tf_advseg.models import segmentor as segmentors
 from tf_advseg.reporting.paper_figures import confidence_panels
+from tf_advseg.run import shown_images
 
 BATCH_SIZE = 4
 BATCH_VALUES = 2 ** 25  # probabilities of a batch at most (256 MiB): Cityscapes' come one by one
-PANEL_ROWS = 4
 THRESHOLD = 0.2  # T of the paper, of the panels
 # Where there is no discriminator: every largest probability is above 1/C, so Table 7's tell little.
 SOFTMAX_THRESHOLDS = (0.0, 0.5, 0.9, 0.99)
 
 
+def judged(discriminator, logits, valid, map_stride=1, mask_predictions=True):
+    """D's confidence map D(S(X)), in which brighter is nearer to the truths (Fig. 3).
+
+    Args:
+      discriminator: a discriminator that decides for every point.
+      logits: the segmentor's, float32 [b, h', w', C].
+      valid: bool [b, h, w], the image's own pixels; the others are zero in what D sees.
+      map_stride: pixels from one point of D's maps to the next.
+      mask_predictions: as D was trained; False shows it the prediction on padding, too.
+
+    Returns:
+      float32 [b, (h-1)//s+1, (w-1)//s+1], D's probability of "truth" at every point.
+    """
+    grid = hung.on_grid(logits, tf.shape(valid)[1:3], map_stride)
+    maps = tf.nn.softmax(tf.cast(grid, tf.float32))
+    if mask_predictions:
+        maps *= tf.cast(hung.points_of(valid, grid), tf.float32)[..., None]
+    return tf.math.sigmoid(discriminator(maps, training=False))
+
+
 @dataclasses.dataclass(frozen=True)
 class Judged:
-    """One picture at the points of the discriminator's maps, padding cut off.
+    """One image at the points of the discriminator's maps, padding cut off.
 
     Attributes:
       image_id: str.
@@ -60,26 +80,26 @@ class Judged:
 
 
 class Judge:
-    """Runs a segmentor and what judges it; compiled once, whatever the pictures' sizes.
+    """Runs a segmentor and what judges it; compiled once, whatever the images' sizes.
 
     Args:
       segmentor: model [B, h, w, 3] RGB 0..255 -> logits [B, h', w', C].
-      adversary: maps [B, h', w', C] -> logits [B, h', w'], or None: softmax alone.
+      discriminator: maps [B, h', w', C] -> logits [B, h', w'], or None: softmax alone.
       map_stride: pixels from one point of its maps to the next; None without one takes the
         segmentor's `logits_stride`.
-      crop_size: (h, w) that pictures are padded to at least, or None.
+      crop_size: (h, w) that images are padded to at least, or None.
       translation: int [C], see `predictions.MapPredictor`; None: the data's classes.
-      mask_predictions: see `hung.judged`.
+      mask_predictions: see `judged`.
 
     Raises:
-      UserError: a discriminator that decides once for a picture, or of other classes.
+      UserError: a discriminator that decides once for an image, or of other classes.
     """
 
-    def __init__(self, segmentor, adversary=None, map_stride=None, crop_size=None,
+    def __init__(self, segmentor, discriminator=None, map_stride=None, crop_size=None,
                  translation=None, mask_predictions=True):
-        if adversary is not None:
-            _require_judge(segmentor, adversary)
-        self.segmentor, self.adversary = segmentor, adversary
+        if discriminator is not None:
+            _require_judge(segmentor, discriminator)
+        self.segmentor, self.discriminator = segmentor, discriminator
         self._mask = mask_predictions
         self.map_stride = map_stride or getattr(segmentor, 'logits_stride', None) or 1
         self.crop_size = (1, 1) if crop_size is None else crop_size
@@ -91,7 +111,7 @@ class Judge:
             tf.TensorSpec([None, None, None], tf.bool)])
 
     def _batch(self, images, labels, own):
-        """Everything of padded pictures at the points; `own` is False on padding."""
+        """Everything of padded images at the points; `own` is False on padding."""
         logits = self.segmentor(images, training=False)
         grid = hung.on_grid(logits, tf.shape(labels)[1:3], self.map_stride)
         size = tf.shape(grid)[1:3]
@@ -101,12 +121,13 @@ class Judge:
                  'softmax': tf.reduce_max(chances, axis=-1),
                  'labels': tf.cast(label_maps.labels_at(labels, size), tf.uint8),
                  'own': label_maps.labels_at(tf.cast(own, tf.int32), size) > 0}
-        if self.adversary is not None:
-            found['disc'] = hung.judged(self.adversary, logits, own, self.map_stride, self._mask)
+        if self.discriminator is not None:
+            found['disc'] = judged(self.discriminator, logits, own, self.map_stride,
+                                        self._mask)
         return found
 
     def over(self, records, ids):
-        """Judges pictures in the order of `ids`.
+        """Judges images in the order of `ids`.
 
         Args:
           records: data.records.record_set.RecordSet.
@@ -116,7 +137,7 @@ class Judge:
           Judged.
 
         Raises:
-          UserError: no pictures, or damaged ones.
+          UserError: no images, or damaged ones.
         """
         sizes = records.image_sizes(ids)
         multiple = getattr(self.segmentor, 'output_stride', None) or 16
@@ -134,7 +155,7 @@ class Judge:
                                        {name: part[row] for name, part in found.items()})
 
     def _batch_size(self, sizes, multiple):
-        """How many pictures fit, by the largest."""
+        """How many images fit, by the largest."""
         padded = pipeline.padded_sizes(sizes, self.crop_size, multiple).astype(np.int64)
         points = max(padded.prod(axis=1), default=1) // self.map_stride ** 2
         return int(np.clip(BATCH_VALUES // (points * self.segmentor.num_classes), 1, BATCH_SIZE))
@@ -148,13 +169,13 @@ class Judge:
         return Judged(image_id, **found)
 
 
-def _require_judge(segmentor, adversary):
+def _require_judge(segmentor, discriminator):
     """UserError unless a discriminator decides for every point of the segmentor's maps."""
-    decides = getattr(adversary, 'decides', 'pixel')
+    decides = getattr(discriminator, 'decides', 'pixel')
     if decides != 'pixel':
-        raise errors.UserError(f'this discriminator decides once for a {decides}: it has no '
+        raise errors.UserError(f'this discriminator decides once for an {decides}: it has no '
                                'confidence map; take one of build_fc_discriminator.kind = "pixel"')
-    theirs = getattr(adversary, 'num_classes', segmentor.num_classes)
+    theirs = getattr(discriminator, 'num_classes', segmentor.num_classes)
     if theirs != segmentor.num_classes:
         raise errors.UserError(f'the discriminator judges maps of {theirs} classes, and the '
                                f'segmentor has {segmentor.num_classes}; take one that was '
@@ -162,13 +183,13 @@ def _require_judge(segmentor, adversary):
 
 
 def _inside(sizes, shape):
-    """bool [B, h, w]: the pictures' own pixels of padded ones."""
+    """bool [B, h, w]: the images' own pixels of padded ones."""
     rows = np.arange(shape[0])[None, :, None] < sizes[:, 0, None, None]
     return rows & (np.arange(shape[1])[None, None, :] < sizes[:, 1, None, None])
 
 
 def measure(judge, records, ids, thresholds=counting.THRESHOLDS, show=False):
-    """Counts the points of pictures.
+    """Counts the points of images.
 
     Args:
       judge: Judge.
@@ -184,7 +205,7 @@ def measure(judge, records, ids, thresholds=counting.THRESHOLDS, show=False):
       UserError: see `Judge.over`; bad thresholds.
     """
     softmax = counting.SelectionCounts(thresholds)
-    disc = None if judge.adversary is None else counting.SelectionCounts(thresholds)
+    disc = None if judge.discriminator is None else counting.SelectionCounts(thresholds)
     with progress.Progress(len(ids), 'confidence', enabled=show) as bar:
         for found in judge.over(records, ids):
             softmax.update(found.softmax, found.correct, found.valid)
@@ -195,12 +216,12 @@ def measure(judge, records, ids, thresholds=counting.THRESHOLDS, show=False):
 
 
 def panel(judge, records, ids, threshold=THRESHOLD):
-    """Pictures with their confidence maps (Fig. 3), what T selects, and where errors are.
+    """Images with their confidence maps (Fig. 3), what T selects, and where errors are.
 
     Args:
       judge: Judge.
       records: data.records.record_set.RecordSet.
-      ids: of the pictures, a row each.
+      ids: of the images, a row each.
       threshold: T; without a discriminator that of the largest probability.
 
     Returns:
@@ -215,32 +236,26 @@ def panel(judge, records, ids, threshold=THRESHOLD):
     return confidence_panels.confidence_panel(rows, spec.palette, spec.class_names, threshold)
 
 
-def shown_ids(ids, most=PANEL_ROWS):
-    """The same few of the pictures every time, spread evenly."""
-    places = np.linspace(0, len(ids) - 1, min(most, len(ids))).astype(int)
-    return [ids[place] for place in places]
-
-
 class Monitor:
     """Measures a run's discriminator on its hold-out while it trains.
 
     Args:
       context: run.context.Context.
-      segmentor, adversary: the networks as they are at each call.
-      map_stride: pixels from one point of the adversary's maps to the next.
+      segmentor, discriminator: the networks as they are at each call.
+      map_stride: pixels from one point of the discriminator's maps to the next.
       thresholds: T of the lines.
       threshold: T of the panel.
       board: run.context.Board that `lines` writes the panel to, or None.
-      mask_predictions: see `hung.judged`.
+      mask_predictions: see `judged`.
     """
 
-    def __init__(self, context, segmentor, adversary, map_stride,
+    def __init__(self, context, segmentor, discriminator, map_stride,
                  thresholds=counting.THRESHOLDS, threshold=THRESHOLD, board=None,
                  mask_predictions=True):
         self._records, self._ids = context.data.records, list(context.data.holdout)
         self._thresholds = counting.require_thresholds(thresholds)
         self._threshold, self._board = threshold, board
-        self._judge = Judge(segmentor, adversary, map_stride, context.crop_size,
+        self._judge = Judge(segmentor, discriminator, map_stride, context.crop_size,
                             mask_predictions=mask_predictions)
 
     def lines(self, done):
@@ -262,36 +277,7 @@ class Monitor:
                  **counting.figures(softmax, disc)}]
 
     def panel(self):
-        """uint8 [H, W, 3] of a few pictures of the hold-out, or None without one."""
+        """uint8 [H, W, 3] of a few images of the hold-out, or None without one."""
         if not self._ids:
             return None
-        return panel(self._judge, self._records, shown_ids(self._ids), self._threshold)
-
-
-class NoMonitor:
-    """In place of a `Monitor` where no discriminator judges points."""
-
-    def lines(self, done):
-        """[]."""
-        del done
-        return []
-
-
-def monitor(context, stage, board):
-    """What follows the confidence of a stage's discriminator while it trains.
-
-    Args:
-      context: run.context.Context.
-      stage: experiments.train.method_stage.Stage.
-      board: run.context.Board, for the panels.
-
-    Returns:
-      `Monitor`, or `NoMonitor` where the method has no discriminator that decides for every point.
-    """
-    method = stage.method
-    if not getattr(method, 'judges_points', False):
-        return NoMonitor()
-    settings = method.settings
-    return Monitor(context, stage.segmentor, method.adversary, method.map_stride,
-                   {*counting.THRESHOLDS, settings.threshold}, settings.threshold, board,
-                   settings.mask_predictions)
+        return panel(self._judge, self._records, shown_images.spread(self._ids), self._threshold)

@@ -21,12 +21,12 @@ FORMAT = 'tf_advseg discriminator'
 _BUILT_FROM = ('kind', 'num_classes', 'widths', 'initial_values', 'map_size')
 
 
-def describe(adversary, map_stride, threshold=0.2, mask_predictions=True):
+def describe(discriminator, map_stride, threshold=0.2, mask_predictions=True):
     """What `save` writes down of a discriminator.
 
     Args:
-      adversary: from `fully_convolutional.build_fc_discriminator`.
-      map_stride: pixels of the picture from one point of its maps to the next.
+      discriminator: from `fully_convolutional.build_fc_discriminator`.
+      map_stride: pixels of the image from one point of its maps to the next.
       threshold: T that its points were selected by.
       mask_predictions: whether padding was zero in the maps that it learnt from.
 
@@ -34,16 +34,16 @@ def describe(adversary, map_stride, threshold=0.2, mask_predictions=True):
       JSON-able dict: 'kind', 'num_classes', 'widths', 'initial_values', 'map_size' ([h, w] or
       None), 'map_stride', 'threshold', 'mask_predictions'.
     """
-    return {**adversary.arguments, 'map_stride': int(map_stride), 'threshold': float(threshold),
+    return {**discriminator.arguments, 'map_stride': int(map_stride), 'threshold': float(threshold),
             'mask_predictions': bool(mask_predictions)}
 
 
-def save(folder, adversary, description, chief=True):
+def save(folder, discriminator, description, chief=True):
     """Writes a discriminator; the folder is whole or not there, and replaced if it is there.
 
     Args:
       folder: where to; its parent exists.
-      adversary: the network.
+      discriminator: the network.
       description: from `describe`.
       chief: see `checkpoints.write_state`.
 
@@ -53,13 +53,13 @@ def save(folder, adversary, description, chief=True):
     folder = pathlib.Path(folder)
     if not chief:
         with tempfile.TemporaryDirectory() as scratch:
-            checkpoints.write_state(pathlib.Path(scratch) / WEIGHTS, chief, network=adversary)
+            checkpoints.write_state(pathlib.Path(scratch) / WEIGHTS, chief, network=discriminator)
         return
     with files.disk_errors(folder):
         if folder.exists():
             shutil.rmtree(folder)
     with files.atomic_folder(folder) as temporary:
-        checkpoints.write_state(temporary / WEIGHTS, network=adversary)
+        checkpoints.write_state(temporary / WEIGHTS, network=discriminator)
         files.write_json(temporary / DESCRIPTION,
                          {'format': FORMAT, 'version': 1, 'discriminator': dict(description)})
 
@@ -72,7 +72,7 @@ def load(folder, num_classes=None):
       num_classes: of the segmentor that it shall judge; None for any.
 
     Returns:
-      (adversary, its description).
+      (discriminator, its description).
 
     Raises:
       UserError: nothing there, damaged, or a discriminator of another number of classes.
@@ -89,29 +89,29 @@ def load(folder, num_classes=None):
                                f'the segmentor has {num_classes}; take one that was trained on '
                                'the same data set')
     try:
-        adversary = fully_convolutional.build_fc_discriminator(
+        discriminator = fully_convolutional.build_fc_discriminator(
             **{name: description[name] for name in _BUILT_FROM})
     except errors.UserError as error:
         raise errors.UserError(f'{folder / DESCRIPTION}: damaged ({error})') from error
     if not (folder / WEIGHTS).is_dir():
         raise errors.UserError(f'{folder}: has {DESCRIPTION}, but no {WEIGHTS}/ beside it; copy '
                                'the whole folder anew from where it was made')
-    checkpoints.read_state(folder / WEIGHTS, network=adversary)
-    return adversary, description
+    checkpoints.read_state(folder / WEIGHTS, network=discriminator)
+    return discriminator, description
 
 
-def restore(model_folder, adversary):
+def restore(model_folder, discriminator):
     """Gives a network the weights of the discriminator beside a model; nothing where none is.
 
     Args:
       model_folder: Path.
-      adversary: the network that was saved there, or None.
+      discriminator: the network that was saved there, or None.
 
     Raises:
       UserError: damaged, or of another network.
     """
-    if adversary is not None and is_folder(model_folder / FOLDER):
-        checkpoints.read_state(model_folder / FOLDER / WEIGHTS, network=adversary)
+    if discriminator is not None and is_folder(model_folder / FOLDER):
+        checkpoints.read_state(model_folder / FOLDER / WEIGHTS, network=discriminator)
 
 
 def is_folder(path):

@@ -4,12 +4,14 @@ What the code does is told by reading it (github.com/hfslyc/AdvSemiSeg, train.py
 dataset/voc_dataset.py, of 2018); nothing of it is copied.
 """
 import dataclasses
-from typing import Optional
+from typing import Optional, Union
 
 import gin
 
 from tf_advseg.core import arguments
+from tf_advseg.core import configuration
 from tf_advseg.core import errors
+from tf_advseg.methods import objective
 from tf_advseg.methods import step_parts
 
 TERMS = ('adv', 'semi', 'adv+semi', 'self_training')
@@ -25,50 +27,101 @@ PUBLISHED_CODE = {
                 'lambda_adv 0.1 where nothing is given (its README gives the paper\'s 0.01)'),
     'weight_decay': ({'l2_weight': 5e-4}, 'weight decay 5e-4 where the paper has 1e-4'),
     'starts': ({'adversarial_start': 0},
-               'L_adv of unlabelled pictures from the first step, L_semi alone after 5000'),
+               'L_adv of unlabelled images from the first step, L_semi alone after 5000'),
     'fakes': ({'discriminator_fakes': 'all'},
-              'the discriminator learns from predictions of unlabelled pictures as well'),
-    'second_truths': ({'second_truths': True},
-                      'its truths are of other pictures, cropped otherwise: an independent loader'),
+              'the discriminator learns from predictions of unlabelled images as well'),
+    'independent_ground_truth': (
+        {'independent_ground_truth': True},
+        'its truths are of other images, cropped otherwise: an independent loader'),
     'normaliser': ({'semi_normaliser': 'selected'},
                    'L_semi is the mean over the selected pixels: few weigh as much as many'),
     'early_out': ({'early_out': True},
-                  'where L_semi selects nothing, L_adv of unlabelled pictures is dropped, too'),
+                  'where L_semi selects nothing, L_adv of unlabelled images is dropped, too'),
     'masks': ({'mask_predictions': False},
-              'predictions reach the discriminator unmasked, and of unlabelled pictures the '
+              'predictions reach the discriminator unmasked, and of unlabelled images the '
               'padding counts'),
 }
 
-# What the control trains by, too. `published_code` may set some of them: a stage's identity tells.
+# The control is trained by these, too. `published_code` may set some of them.
 _OF_THE_CONTROL = ('reduction', 'l2_weight', 'classifier_multiplier')
 
 
+# The settings are many because the paper and its code differ in so many: gin names each.
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """See `hung`; `published_code` is resolved here."""
-    terms: str
-    adversarial_weight: float
-    unlabelled_adversarial_weight: float
-    semi_weight: float
-    threshold: float
-    semi_start: float
-    adversarial_start: float
-    reduction: str
-    semi_normaliser: str
-    discriminator_fakes: str
-    second_truths: bool
-    early_out: bool
-    mask_predictions: bool
-    map_stride: int
-    l2_weight: float
-    classifier_multiplier: float
-    adversarial_decay: str
-    adversarial_limit: Optional[float]
-    self_training_by: str
-    self_training_threshold: float
-    self_training_share: float
-    unlabelled_batch_size: Optional[int]
-    deviations: tuple = ()
+    """The settings of a run of `methods.hung.hung.Hung`.
+
+    Attributes:
+      terms: what is learnt from beside L_ce: 'adv' (L_adv of labelled images), 'adv+semi' (L_adv
+        of all and L_semi), 'semi' (L_semi alone: Table 6), 'self_training' (L_semi at points that
+        softmax selects, with no discriminator: a control).
+      adversarial_weight: lambda_adv of labelled images.
+      unlabelled_adversarial_weight: lambda_adv of unlabelled ones.
+      semi_weight: lambda_semi.
+      threshold: T_semi; 0 selects everything, 1 nothing.
+      semi_start: steps before unlabelled images come in; below 1 a share of the stage's steps.
+      adversarial_start: the same of their coming in with L_adv; None for semi_start.
+      reduction: 'mean' or 'sum', see the method's docstring.
+      semi_normaliser: 'all' points of the unlabelled images, or the 'selected' ones.
+      discriminator_fakes: predictions of 'labelled' images, or 'all'.
+      independent_ground_truth: the discriminator's truths are of other labelled images, shuffled
+        and cropped by themselves.
+      early_out: see `PUBLISHED_CODE`.
+      mask_predictions: unlabelled pixels and padding are zero in the maps of predictions.
+      map_stride: int, pixels from one point of the discriminator's maps to the next.
+      l2_weight: weight decay in slim's sense, on convolution kernels that are not depthwise.
+      classifier_multiplier: on the gradient of the last layer, weight decay included.
+      adversarial_decay: 'constant', or 'poly': lambda_adv of both kinds times (1 - t / T)^0.9.
+      adversarial_limit: None, or how large the weighted adversarial gradient in the segmentor's
+        logits may be, in those of cross-entropy; it is scaled down to that.
+      self_training_by: 'share' (the surest points of each image) or 'threshold' (a probability).
+      self_training_threshold, self_training_share: see there.
+      unlabelled_batch_size: unlabelled images of a step; None for as many as labelled ones.
+      published_code: names of `PUBLISHED_CODE`, or 'all': these settings are the code's, whatever
+        was given for them.
+
+    Raises:
+      UserError: a setting out of range.
+    """
+    terms: str = 'adv+semi'
+    adversarial_weight: float = 0.01
+    unlabelled_adversarial_weight: float = 0.001
+    semi_weight: float = 0.1
+    threshold: float = 0.2
+    semi_start: float = 5000
+    adversarial_start: Optional[float] = None
+    reduction: str = 'mean'
+    semi_normaliser: str = 'all'
+    discriminator_fakes: str = 'labelled'
+    independent_ground_truth: bool = False
+    early_out: bool = False
+    mask_predictions: bool = True
+    map_stride: int = 1
+    l2_weight: float = 1e-4
+    classifier_multiplier: float = 1.0
+    adversarial_decay: str = 'constant'
+    adversarial_limit: Optional[float] = None
+    self_training_by: str = 'share'
+    self_training_threshold: float = 0.9
+    self_training_share: float = 0.7
+    unlabelled_batch_size: Optional[int] = None
+    published_code: Union[str, tuple] = ()
+
+    def __post_init__(self):
+        _check(dataclasses.asdict(self))
+        names = _deviations(self.published_code)
+        object.__setattr__(self, 'published_code', names)
+        for name in names:
+            for setting, value in PUBLISHED_CODE[name][0].items():
+                object.__setattr__(self, setting, value)
+        if self.adversarial_start is None:
+            object.__setattr__(self, 'adversarial_start', self.semi_start)
+
+    @property
+    def pixel_loss(self):
+        """`objective.PixelLoss` of these settings: L_ce (eq. 3)."""
+        return objective.PixelLoss(self.reduction, l2_weight=self.l2_weight,
+                                   classifier_multiplier=self.classifier_multiplier)
 
     @property
     def needs_discriminator(self):
@@ -77,11 +130,11 @@ class Settings:
 
     @property
     def needs_unlabelled(self):
-        """bool: whether unlabelled pictures are learnt from."""
+        """bool: whether unlabelled images are learnt from."""
         return self.terms != 'adv'
 
     def starts(self, steps):
-        """(step from which unlabelled pictures come in with L_adv, step from which with L_semi).
+        """(step from which unlabelled images come in with L_adv, step from which with L_semi).
 
         Args:
           steps: of the stage.
@@ -93,28 +146,23 @@ class Settings:
                       for start in (self.adversarial_start, self.semi_start))
         if found[0] > found[1]:
             raise errors.UserError(f'hung.adversarial_start = {self.adversarial_start} is after '
-                                   f'hung.semi_start = {self.semi_start}; unlabelled pictures come '
+                                   f'hung.semi_start = {self.semi_start}; unlabelled images come '
                                    'in with L_adv first, or with both at once')
         return found
 
     @property
     def adversarial_weights(self):
-        """(lambda_adv of labelled, of unlabelled pictures) as they count: 0 without that term."""
+        """(lambda_adv of labelled, of unlabelled images) as they count: 0 without that term."""
         if 'adv' not in self.terms:
             return 0.0, 0.0
         return self.adversarial_weight, self.unlabelled_adversarial_weight
-
-    @property
-    def of_control(self):
-        """dict: what the control hangs on, too."""
-        return {name: getattr(self, name) for name in _OF_THE_CONTROL}
 
     def about(self):
         """A sentence or two for a reader, without the last stop."""
         at = (f'the discriminator takes them for a truth with more than {self.threshold:g}'
               if self.needs_discriminator else 'softmax is surest')
         semi = f'L_semi, on unlabelled ones: cross-entropy with the predicted class where {at}'
-        terms = ['L_ce, cross-entropy on labelled pictures']
+        terms = ['L_ce, cross-entropy on labelled images']
         if 'adv' in self.terms:
             terms.append('L_adv, which a discriminator is to take the predictions for truths by')
         if self.needs_unlabelled:
@@ -132,72 +180,19 @@ class Settings:
 
     @property
     def acting_deviations(self):
-        """Those of `deviations` that change anything where these terms are learnt from."""
+        """Those of `published_code` that change anything where these terms are learnt from."""
         idle = {'adv': ('starts', 'fakes', 'normaliser', 'early_out'),
                 'semi': ('weights', 'starts', 'early_out'), 'adv+semi': (),
-                'self_training': ('weights', 'starts', 'fakes', 'second_truths', 'early_out')}
-        return tuple(name for name in self.deviations if name not in idle[self.terms])
+                'self_training': ('weights', 'starts', 'fakes', 'independent_ground_truth',
+                                  'early_out')}
+        return tuple(name for name in self.published_code if name not in idle[self.terms])
 
 
-OF_THE_METHOD_ALONE = tuple(
-    field.name for field in dataclasses.fields(Settings)
-    if field.name not in (*_OF_THE_CONTROL, 'deviations')) + ('published_code',)
+OF_THE_METHOD_ALONE = tuple(field.name for field in dataclasses.fields(Settings)
+                            if field.name not in _OF_THE_CONTROL)
 
-
-# The settings are many because the paper and its code differ in so many: gin names each.
-@gin.configurable
-def hung(terms='adv+semi', adversarial_weight=0.01, unlabelled_adversarial_weight=0.001,
-         semi_weight=0.1, threshold=0.2, semi_start=5000, adversarial_start=None,
-         reduction='mean', semi_normaliser='all', discriminator_fakes='labelled',
-         second_truths=False, early_out=False, mask_predictions=True, map_stride=1,
-         l2_weight=1e-4, classifier_multiplier=1.0, adversarial_decay='constant',
-         adversarial_limit=None, self_training_by='share', self_training_threshold=0.9,
-         self_training_share=0.7, unlabelled_batch_size=None, published_code=()):
-    """The settings of a run of `methods.hung.hung.Hung`.
-
-    Args:
-      terms: what is learnt from beside L_ce: 'adv' (L_adv of labelled pictures), 'adv+semi' (L_adv
-        of all and L_semi), 'semi' (L_semi alone: Table 6), 'self_training' (L_semi at points that
-        softmax selects, with no discriminator: a control).
-      adversarial_weight: lambda_adv of labelled pictures.
-      unlabelled_adversarial_weight: lambda_adv of unlabelled ones.
-      semi_weight: lambda_semi.
-      threshold: T_semi; 0 selects everything, 1 nothing.
-      semi_start: steps before unlabelled pictures come in; below 1 a share of the stage's steps.
-      adversarial_start: the same of their coming in with L_adv; None for semi_start.
-      reduction: 'mean' or 'sum', see the method's docstring.
-      semi_normaliser: 'all' points of the unlabelled pictures, or the 'selected' ones.
-      discriminator_fakes: predictions of 'labelled' pictures, or 'all'.
-      second_truths: the discriminator's truths are of other labelled pictures, shuffled and cropped
-        by themselves.
-      early_out: see `PUBLISHED_CODE`.
-      mask_predictions: unlabelled pixels and padding are zero in the maps of predictions.
-      map_stride: int, pixels from one point of the discriminator's maps to the next.
-      l2_weight: weight decay in slim's sense, on convolution kernels that are not depthwise.
-      classifier_multiplier: on the gradient of the last layer, weight decay included.
-      adversarial_decay: 'constant', or 'poly': lambda_adv of both kinds times (1 - t / T)^0.9.
-      adversarial_limit: None, or how large the weighted adversarial gradient in the segmentor's
-        logits may be, in those of cross-entropy; it is scaled down to that.
-      self_training_by: 'share' (the surest points of each picture) or 'threshold' (a probability).
-      self_training_threshold, self_training_share: see there.
-      unlabelled_batch_size: unlabelled pictures of a step; None for as many as labelled ones.
-      published_code: names of `PUBLISHED_CODE`, or 'all': these settings are the code's, whatever
-        was given for them.
-
-    Returns:
-      Settings.
-
-    Raises:
-      UserError: a setting out of range.
-    """
-    given = {name: value for name, value in locals().items() if name != 'published_code'}
-    _check(given)
-    deviations = _deviations(published_code)
-    for name in deviations:
-        given.update(PUBLISHED_CODE[name][0])
-    if given['adversarial_start'] is None:
-        given['adversarial_start'] = semi_start
-    return Settings(**given, deviations=deviations)
+hung = gin.external_configurable(Settings, name='hung', module='tf_advseg.methods')
+configuration.renamed(hung__second_truths='hung.independent_ground_truth')
 
 
 def _deviations(published_code):
@@ -236,5 +231,5 @@ def _check(given):
                                  least=1, whole=True)
     if given['adversarial_limit'] is not None:
         arguments.require_number('hung', 'adversarial_limit', given['adversarial_limit'], above=0)
-    for name in ('second_truths', 'early_out', 'mask_predictions'):
+    for name in ('independent_ground_truth', 'early_out', 'mask_predictions'):
         arguments.require_flag('hung', name, given[name])

@@ -8,7 +8,7 @@ import tempfile
 
 import gin
 
-from tf_advseg.adversaries import reconstruction
+from tf_advseg.adversaries import reconstruction_networks
 from tf_advseg.core import errors
 from tf_advseg.core import files
 from tf_advseg.methods.zhu import zhu
@@ -19,36 +19,38 @@ FOLDER = 'gan'  # below a run's checkpoints/
 DESCRIPTION = 'gan.json'
 WEIGHTS = 'weights'
 FORMAT = 'tf_advseg redrawing GAN'
+_VALUES = {'picture': 'image', 'mask_and_picture': 'mask_and_image'}  # since they were renamed
 _PARTS = ('settings', 'generator', 'discriminator', 'class_names', 'dataset', 'train', 'steps')
 
 
-def describe(redrawing, data, steps):
+def describe(reconstruction, data, steps):
     """What `save` writes down of a GAN: JSON-able.
 
     Args:
-      redrawing: methods.zhu.zhu.Redrawing.
+      reconstruction: methods.zhu.zhu.Reconstruction.
       data: run.dataset.ExperimentData that it was trained on.
       steps: of its generator.
     """
-    return {'settings': redrawing.settings.identity, 'generator': redrawing.generator.arguments,
-            'discriminator': redrawing.discriminator.arguments,
+    return {'settings': reconstruction.settings.identity,
+            'generator': reconstruction.generator.arguments,
+            'discriminator': reconstruction.discriminator.arguments,
             'class_names': list(data.spec.class_names), 'dataset': data.spec.name,
-            'train': list(data.train), 'steps': int(steps), 'digest': redrawing.digest()}
+            'train': list(data.train), 'steps': int(steps), 'digest': reconstruction.digest()}
 
 
-def save(folder, redrawing, description, chief=True):
+def save(folder, reconstruction, description, chief=True):
     """Writes a GAN; the folder is whole or not there, and replaced if it is there.
 
     Args:
       folder: where to; its parent exists.
-      redrawing: methods.zhu.zhu.Redrawing.
+      reconstruction: methods.zhu.zhu.Reconstruction.
       description: from `describe`.
       chief: see `checkpoints.write_state`.
 
     Raises:
       UserError: the disk is full or not writable.
     """
-    folder, both = pathlib.Path(folder), _networks(redrawing)
+    folder, both = pathlib.Path(folder), _networks(reconstruction)
     if not chief:
         with tempfile.TemporaryDirectory() as scratch:
             checkpoints.write_state(pathlib.Path(scratch) / WEIGHTS, chief, **both)
@@ -69,7 +71,7 @@ def load(folder, settings):
       settings: zhu_settings.GanSettings of the run that is to use it.
 
     Returns:
-      methods.zhu.zhu.Redrawing; its settings are those that it was trained with.
+      methods.zhu.zhu.Reconstruction; its settings are those that it was trained with.
 
     Raises:
       UserError: nothing there, damaged, or trained with other settings.
@@ -77,17 +79,19 @@ def load(folder, settings):
     folder = pathlib.Path(folder)
     description = read(folder)
     try:
-        generator = reconstruction.build_reconstruction_generator(**description['generator'])
-        discriminator = reconstruction.build_patch_discriminator(**description['discriminator'])
+        generator = reconstruction_networks.build_reconstruction_generator(
+            **description['generator'])
+        discriminator = reconstruction_networks.build_patch_discriminator(
+            **description['discriminator'])
     except (errors.UserError, TypeError, AttributeError) as error:
         raise errors.UserError(f'{folder / DESCRIPTION}: damaged ({error})') from error
     _require_alike(folder, description, settings)
     known = {name: description['settings'].get(name, value)
              for name, value in settings.identity.items()}
-    redrawing = zhu.Redrawing(generator, discriminator, zhu_settings.GanSettings(**known),
-                              description.get('digest'))
-    checkpoints.read_state(folder / WEIGHTS, **_networks(redrawing))
-    return redrawing
+    reconstruction = zhu.Reconstruction(generator, discriminator, zhu_settings.GanSettings(**known),
+                                        description.get('digest'))
+    checkpoints.read_state(folder / WEIGHTS, **_networks(reconstruction))
+    return reconstruction
 
 
 def _require_alike(folder, description, settings):
@@ -96,11 +100,11 @@ def _require_alike(folder, description, settings):
     Of what phase 2 needs, all; of the rest what gin binds: a setting that is only a default here
     claims nothing.
     """
-    said = {'zhu_gan': {**gin.get_bindings(zhu_settings.zhu_gan), **settings.of_use},
+    said = {'zhu_gan': {**gin.get_bindings('zhu_gan'), **settings.of_use},
             'build_reconstruction_generator': gin.get_bindings(
-                reconstruction.build_reconstruction_generator),
+                reconstruction_networks.build_reconstruction_generator),
             'build_patch_discriminator': gin.get_bindings(
-                reconstruction.build_patch_discriminator)}
+                reconstruction_networks.build_patch_discriminator)}
     known = {'zhu_gan': description['settings'],
              'build_reconstruction_generator': description['generator'],
              'build_patch_discriminator': description['discriminator']}
@@ -113,7 +117,7 @@ def _require_alike(folder, description, settings):
                 continue
             raise errors.UserError(
                 f'{folder}: this GAN was trained with {builder}.{name} = {theirs!r}, and here it '
-                f'is {value!r}; set it alike, or give another redrawing_stage.source')
+                f'is {value!r}; set it alike, or give another reconstruction_stage.source')
 
 
 def _plain(value):
@@ -132,16 +136,16 @@ def require_fitting(folder, data):
     theirs, own = description['class_names'], list(data.spec.class_names)
     if theirs != own:
         raise errors.UserError(
-            f'{folder}: this GAN redraws {len(theirs)} classes of {description["dataset"]}, and '
-            f'{data.spec.name} has {len(own)} (others, or in another order); give the phase 1 of a '
-            'run on this data set as redrawing_stage.source')
+            f'{folder}: this GAN reconstructs {len(theirs)} classes of {description["dataset"]}, '
+            f'and {data.spec.name} has {len(own)} (others, or in another order); give the phase 1 '
+            'of a run on this data set as reconstruction_stage.source')
     # By whatever name: a folder that was renamed is the same data set.
     withheld = set(data.records.ids) - set(data.train)
     seen = withheld.intersection(description['train'])
     if seen:
         raise errors.UserError(
             f'{folder}: labels would leak: this GAN was trained on '
-            + (f'{len(seen)} pictures that are' if len(seen) > 1 else '1 picture that is')
+            + (f'{len(seen)} images that are' if len(seen) > 1 else '1 image that is')
             + f' hold-out, test or unlabelled here ("{min(seen)}"); give a phase 1 of the same '
             'split')
 
@@ -164,15 +168,15 @@ def find(path, form=zhu_settings.GAN):
     with files.disk_errors(given):
         if not given.exists():
             raise errors.UserError(
-                f'redrawing_stage.source = {name!r}: no such folder; give the directory of a run '
-                'whose phase 1 is done, or leave it out to train one here')
+                f'reconstruction_stage.source = {name!r}: no such folder; give the directory of a '
+                'run whose phase 1 is done, or leave it out to train one here')
         for folder in (given, given / 'checkpoints' / FOLDER):
             if (folder / DESCRIPTION).is_file():
                 return folder
     raise errors.UserError(
-        f'redrawing_stage.source = {name!r}: holds no GAN (checkpoints/{FOLDER}/{DESCRIPTION}); '
-        'its phase 1 is not done, or it is no run of Zhu et al.\'s method; give one whose phase 1 is '
-        'done')
+        f'reconstruction_stage.source = {name!r}: holds no GAN '
+        f'(checkpoints/{FOLDER}/{DESCRIPTION}); its phase 1 is not done, or it is no run of Zhu et '
+        'al.\'s method; give one whose phase 1 is done')
 
 
 def read(folder):
@@ -195,9 +199,12 @@ def read(folder):
     if wrong:
         raise errors.UserError(f'{path}: "{wrong[0]}" is no group of settings; copy the whole '
                                'folder anew')
+    settings = content['settings']  # earlier versions said "picture"
+    content['settings'] = {name: _VALUES.get(value, value) if isinstance(value, str) else value
+                           for name, value in settings.items()}
     return content
 
 
-def _networks(redrawing):
+def _networks(reconstruction):
     """What is written of a GAN, by name."""
-    return {'generator': redrawing.generator, 'discriminator': redrawing.discriminator}
+    return {'generator': reconstruction.generator, 'discriminator': reconstruction.discriminator}

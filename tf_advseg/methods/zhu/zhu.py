@@ -1,6 +1,6 @@
-"""Zhu et al. (2018), SegGAN and SegWGAN: a GAN that redraws pictures from masks serves as a loss.
+"""Zhu et al. (2018), SegGAN and SegWGAN: a GAN that reconstructs images serves as a loss.
 
-Phase 1, on the truths Y and their pictures I:
+Phase 1, on the truths Y and their images I:
 
     generator       100 l_C + l_A                                            eq. 16
     discriminator   maximises log D(Y, I) + log(1 - D(Y, G(Y)))              eq. 7
@@ -15,10 +15,10 @@ Phase 2, G and D frozen, P the segmentor's soft map in the place of Y:
 The gradient reaches the segmentor through D and G. G's dropout is its noise z and acts in both
 phases; batch norm, where there is any, uses its moving statistics in phase 2.
 
-What the paper leaves open, methods/zhu/zhu_settings.py settles by parameters; what the networks are,
-adversaries/reconstruction.py has; gin/methods/zhu.gin the optimizers. In both phases:
-  * pixels without a label, padding among them, are 0 in masks and in pictures (which is the grey
-    that crops are padded with), whether redrawn or not, and count in no l_C;
+What the paper leaves open, methods/zhu/zhu_settings.py settles by parameters; what the networks
+are, adversaries/reconstruction_networks.py has; gin/methods/zhu.gin the optimizers. In both phases:
+  * pixels without a label, padding among them, are 0 in masks and in images (which is the grey
+    that crops are padded with), whether reconstructed or not, and count in no l_C;
   * in phase 1 one forward pass of either network serves both losses of a step (eqs 12 and 13: "in
     each iteration, we sample a mini-batch [...] then update each parameter"); the Wasserstein
     form's further steps of the critic take batches of their own;
@@ -38,15 +38,11 @@ from tf_advseg.methods import two_networks
 from tf_advseg.methods.zhu import zhu_settings
 from tf_advseg.models import resize
 
-# What the control trains by, too.
-_OF_THE_CONTROL = ('reduction', 'l2_weight')
-
-
-class Redrawing:
-    """A generator and a discriminator, and the losses that they make of masks and pictures.
+class Reconstruction:
+    """A generator and a discriminator, and the losses that they make of masks and images.
 
     Args:
-      generator, discriminator: from adversaries/reconstruction.
+      generator, discriminator: from adversaries/reconstruction_networks.
       settings: zhu_settings.GanSettings.
       digest: what `digest` said of these weights when they were written down, or None.
     """
@@ -56,7 +52,7 @@ class Redrawing:
         self._digest = digest
 
     def grid(self, labels):
-        """int32 [2]: sides of masks and redrawn pictures for labels int [b, h, w]."""
+        """int32 [2]: sides of masks and reconstructed images for labels int [b, h, w]."""
         return (tf.shape(labels)[1:3] - 1) // self.settings.map_stride + 1
 
     def labelled(self, labels):
@@ -87,8 +83,8 @@ class Redrawing:
             picture = tf.nn.avg_pool2d(picture, side, stride, 'SAME')
         return picture * self.labelled(labels)
 
-    def redrawn(self, masks, pictures, labels, seed, training=False):
-        """G's pictures of masks, float32 [b, h', w', 3], zero without a label.
+    def reconstructed(self, masks, pictures, labels, seed, training=False):
+        """G's reconstructions from masks, float32 [b, h', w', 3], zero without a label.
 
         Args:
           masks: [b, h', w', C].
@@ -102,15 +98,15 @@ class Redrawing:
         return self.generator(masks, training=training,
                               dropout_seed=seed) * self.labelled(labels)
 
-    def content_loss(self, pictures, redrawn, labels, reduction='mean'):
+    def content_loss(self, pictures, reconstructed, labels, reduction='mean'):
         """A replica's share of l_C (eq. 4).
 
         'mean' is over labelled points of the global batch and colours, 'sum' a sum over both and a
-        mean over pictures.
+        mean over images.
         """
-        total = tf.reduce_sum(tf.abs(pictures - redrawn))
+        total = tf.reduce_sum(tf.abs(pictures - reconstructed))
         if reduction == 'sum':
-            return total / two_networks.pictures(labels)
+            return total / step_parts.examples(labels)
         points = step_parts.global_sum(tf.reduce_sum(self.labelled(labels)))
         return tf.math.divide_no_nan(total, points * pictures.shape[-1])
 
@@ -120,8 +116,8 @@ class Redrawing:
         return found if self.settings.decision == 'each' else tf.reduce_mean(found, axis=[1, 2])
 
     def condition(self, masks, pictures):
-        """What D is given beside a picture."""
-        return {'mask': masks, 'picture': pictures,
+        """What D is given beside an image."""
+        return {'mask': masks, 'image': pictures,
                 'nothing': None}[self.settings.discriminator_sees]
 
     def adversarial_loss(self, responses):
@@ -141,7 +137,7 @@ class Redrawing:
         return _mean(adversarial.binary_cross_entropy(real, tf.ones_like(real))
                      + adversarial.binary_cross_entropy(fake, tf.zeros_like(fake)))
 
-    def penalty(self, pictures, redrawn, condition, seed):
+    def penalty(self, pictures, reconstructed, condition, seed):
         """A replica's share of the mean gradient penalty.
 
         `mix` is drawn by (seed, replica): here two replicas are not one device, as in dropout.
@@ -152,7 +148,7 @@ class Redrawing:
                 tf.cast(seed, tf.int32), context.replica_id_in_sync_group))
         return _mean(wasserstein.gradient_penalty(
             lambda between: self.discriminator(between, condition=condition, training=True),
-            pictures, redrawn, mix))
+            pictures, reconstructed, mix))
 
     def digest(self):
         """Text that tells both networks' weights, batch norm's statistics too, from others."""
@@ -171,27 +167,28 @@ def _mean(values):
     return two_networks.counted_mean(values, tf.ones_like(values))
 
 
-class RedrawingGan(step_parts.Method):
-    """Phase 1: the generator and the discriminator learn from truths and pictures.
+class ReconstructionGan(step_parts.Method):
+    """Phase 1: the generator and the discriminator learn from truths and images.
 
     Args:
-      redrawing: Redrawing.
+      reconstruction: Reconstruction.
       optimizer, discriminator_optimizer: tf.keras optimizers, one a network; built here.
     """
 
     default_phase = 'both'
+    step_name = 'generator_step'
 
-    def __init__(self, redrawing, optimizer, discriminator_optimizer):
-        super().__init__(redrawing.generator, name='redrawing_gan')
-        self.redrawing, self.settings = redrawing, redrawing.settings
-        self.discriminator = redrawing.discriminator
+    def __init__(self, reconstruction, optimizer, discriminator_optimizer):
+        super().__init__(reconstruction.generator, name='reconstruction_gan')
+        self.reconstruction, self.settings = reconstruction, reconstruction.settings
+        self.discriminator = reconstruction.discriminator
         self.optimizer, self.discriminator_optimizer = optimizer, discriminator_optimizer
-        optimizer.build(redrawing.generator.trainable_variables)
-        discriminator_optimizer.build(redrawing.discriminator.trainable_variables)
+        optimizer.build(reconstruction.generator.trainable_variables)
+        discriminator_optimizer.build(reconstruction.discriminator.trainable_variables)
 
     def call(self, maps, training=False):
-        """Redrawn pictures of maps [B, h, w, channels], see adversaries/reconstruction."""
-        return self.redrawing.generator(maps, training=training)
+        """Images from maps [B, h, w, channels], see adversaries/reconstruction_networks."""
+        return self.reconstruction.generator(maps, training=training)
 
     @property
     def phases(self):
@@ -201,7 +198,7 @@ class RedrawingGan(step_parts.Method):
     @property
     def state(self):
         """See `step_parts.Method.state`."""
-        return {'generator': self.redrawing.generator, 'discriminator': self.discriminator,
+        return {'generator': self.reconstruction.generator, 'discriminator': self.discriminator,
                 'optimizer': self.optimizer,
                 'discriminator_optimizer': self.discriminator_optimizer}
 
@@ -209,21 +206,22 @@ class RedrawingGan(step_parts.Method):
         """The optimizer that tells how far a phase is."""
         return self.discriminator_optimizer if phase == 'discriminator' else self.optimizer
 
-    def _redraw(self, batch, seed):
-        """(pictures, redrawn ones, what D is given beside them)."""
+    def _reconstruct(self, batch, seed):
+        """(images, reconstructed ones, what D is given beside them)."""
         labels = batch['label']
-        masks = self.redrawing.true_masks(labels)
-        pictures = self.redrawing.pictures(batch['image'], labels)
-        redrawn = self.redrawing.redrawn(masks, pictures, labels, seed, training=True)
-        return pictures, redrawn, self.redrawing.condition(masks, pictures)
+        masks = self.reconstruction.true_masks(labels)
+        pictures = self.reconstruction.pictures(batch['image'], labels)
+        reconstructed = self.reconstruction.reconstructed(masks, pictures, labels, seed,
+                                                          training=True)
+        return pictures, reconstructed, self.reconstruction.condition(masks, pictures)
 
-    def _discriminator_loss(self, pictures, redrawn, condition, fake, seed):
+    def _discriminator_loss(self, pictures, reconstructed, condition, fake, seed):
         """(a replica's share of D's loss, D's decisions on the originals)."""
-        real = self.redrawing.responses(pictures, condition, training=True)
-        loss = self.redrawing.discriminator_loss(real, fake)
+        real = self.reconstruction.responses(pictures, condition, training=True)
+        loss = self.reconstruction.discriminator_loss(real, fake)
         if self.settings.form == zhu_settings.WGAN and self.settings.lipschitz == 'penalty':
-            loss += self.settings.penalty_weight * self.redrawing.penalty(
-                pictures, tf.stop_gradient(redrawn), condition, seed)
+            loss += self.settings.penalty_weight * self.reconstruction.penalty(
+                pictures, tf.stop_gradient(reconstructed), condition, seed)
         return loss, real
 
     def _move_discriminator(self, gradients):
@@ -244,7 +242,7 @@ class RedrawingGan(step_parts.Method):
         """One step of G on eq. 16 and of D on eq. 7 or 8, from the same passes (eqs 12 and 13).
 
         Args:
-          batch: global batch's share, see DESIGN.md.
+          batch: global batch's share, see WORKSPACE.md.
           seed: int32 [2], of the noise and of the penalty.
 
         Returns:
@@ -252,21 +250,22 @@ class RedrawingGan(step_parts.Method):
           'loss/disc', 'disc/real', 'disc/fake' (mean decisions), 'weights/norm' (of both)}, with
           the conventional form 'disc/acc_real' and 'disc/acc_fake', too.
         """
-        own = self.redrawing.generator.trainable_variables
+        own = self.reconstruction.generator.trainable_variables
         theirs = self.discriminator.trainable_variables
         with tf.GradientTape() as tape, tf.GradientTape() as second:
-            pictures, redrawn, condition = self._redraw(batch, seed)
-            fake = self.redrawing.responses(redrawn, condition, training=True)
-            content = self.redrawing.content_loss(pictures, redrawn, batch['label'])
-            adv = self.redrawing.adversarial_loss(fake)
+            pictures, reconstructed, condition = self._reconstruct(batch, seed)
+            fake = self.reconstruction.responses(reconstructed, condition, training=True)
+            content = self.reconstruction.content_loss(pictures, reconstructed, batch['label'])
+            adv = self.reconstruction.adversarial_loss(fake)
             loss = self.settings.content_weight * content + adv
-            judged, real = self._discriminator_loss(pictures, redrawn, condition, fake, seed)
+            judged, real = self._discriminator_loss(pictures, reconstructed, condition, fake, seed)
         gradients = tape.gradient(loss, own)
         self._move_discriminator(second.gradient(judged, theirs))
         step_parts.apply_gradients(self.optimizer, gradients, own)
         return step_parts.globally({
             'loss/content': content, 'loss/adv': adv, 'loss/generator': loss,
-            **self._told(judged, real, fake), 'weights/norm': step_parts.weights_norm([*own, *theirs])})
+            **self._told(judged, real, fake),
+            'weights/norm': step_parts.weights_norm([*own, *theirs])})
 
     def discriminator_step(self, batch, seed):
         """One step of D alone: the further steps of a critic.
@@ -274,85 +273,74 @@ class RedrawingGan(step_parts.Method):
         Returns:
           {'loss/disc', 'disc/real', 'disc/fake', 'weights/norm'}, see `joint_step`.
         """
-        with step_parts.statistics_kept(self.redrawing.generator):
-            pictures, redrawn, condition = self._redraw(batch, seed)
-        redrawn = tf.stop_gradient(redrawn)
+        with step_parts.statistics_kept(self.reconstruction.generator):
+            pictures, reconstructed, condition = self._reconstruct(batch, seed)
+        reconstructed = tf.stop_gradient(reconstructed)
         variables = self.discriminator.trainable_variables
         with tf.GradientTape() as tape:
-            fake = self.redrawing.responses(redrawn, condition, training=True)
-            loss, real = self._discriminator_loss(pictures, redrawn, condition, fake, seed)
+            fake = self.reconstruction.responses(reconstructed, condition, training=True)
+            loss, real = self._discriminator_loss(pictures, reconstructed, condition, fake, seed)
         self._move_discriminator(tape.gradient(loss, variables))
         return step_parts.globally({**self._told(loss, real, fake),
-                              'weights/norm': step_parts.weights_norm(variables)})
+                                    'weights/norm': step_parts.weights_norm(variables)})
 
 
 class Zhu(two_networks.TwoNetworks):
     """Phase 2: a segmentor learns from cross-entropy and from what a frozen GAN makes of its maps.
 
     Args:
-      segmentor: see DESIGN.md ("Segmentor").
-      redrawing: Redrawing after phase 1; it is frozen here. None makes the control.
+      segmentor: see `step_parts.Method`.
+      reconstruction: Reconstruction after phase 1; it is frozen here.
       optimizer: of the segmentor; built here.
       settings: zhu_settings.Settings.
     """
 
-    def __init__(self, segmentor, redrawing, optimizer, settings):
-        super().__init__(segmentor, None, optimizer, None, settings.l2_weight, 'zhu')
-        self.settings, self.redrawing = settings, redrawing
-        if redrawing is not None:
-            self.default_phase = 'segmentor'
-            redrawing.generator.trainable = redrawing.discriminator.trainable = False
+    def __init__(self, segmentor, reconstruction, optimizer, settings):
+        super().__init__(segmentor, None, optimizer, None, settings.pixel_loss, 'zhu')
+        self.settings, self.reconstruction = settings, reconstruction
+        reconstruction.generator.trainable = reconstruction.discriminator.trainable = False
 
     @property
     def phases(self):
-        """dict: 'cross_entropy' (the control), 'segmentor'."""
-        steps = {'cross_entropy': self.cross_entropy_step}
-        if self.redrawing is not None:
-            steps['segmentor'] = self.segmentor_step
-        return steps
+        """dict: 'segmentor'."""
+        return {'segmentor': self.segmentor_step}
 
     @property
     def identity(self):
-        """dict: the settings that the stage hangs on, and which GAN it is that judges."""
-        if self.redrawing is None:
-            return {'zhu': {name: getattr(self.settings, name) for name in _OF_THE_CONTROL}}
-        return {'zhu': dataclasses.asdict(self.settings), 'gan': self.redrawing.digest()}
+        """See `objective.Objective.identity`; with which GAN it is that judges."""
+        return {'zhu': dataclasses.asdict(self.settings), 'gan': self.reconstruction.digest(),
+                **super().identity}
 
     @property
     def compares_gradients(self):
         """See `two_networks.TwoNetworks.compares_gradients`."""
-        return self.redrawing is not None
+        return True
 
     @property
     def about(self):
-        """See `two_networks.TwoNetworks.about`."""
-        if self.redrawing is None:
-            return 'cross-entropy alone'
-        form = self.redrawing.settings
+        """See `objective.Objective.about`."""
+        form = self.reconstruction.settings
         return (f'{zhu_settings.NAMES[form.form]} ({form.about()}), λ1 '
                 f'{self.settings.content_weight:g}, λ2 {self.settings.adversarial_weight:g}')
 
-    def cross_entropy(self, logits, batch, seed):
-        """A replica's share of l_S (eq. 3), at the picture's resolution."""
-        loss = step_parts.pixel_loss(logits, batch['label'], self.settings.reduction)
-        return loss / two_networks.pictures(logits) if self.settings.reduction == 'sum' else loss
-
-    def redrawing_losses(self, batch, logits, seed):
+    def reconstruction_losses(self, batch, logits, seed):
         """(l_C, l_A, D's decisions): a replica's shares, for the soft map of `logits`."""
-        labels, redrawing = batch['label'], self.redrawing
-        masks = redrawing.soft_masks(logits, labels)
-        pictures = redrawing.pictures(batch['image'], labels)
-        redrawn = redrawing.redrawn(masks, pictures, labels, seed)
-        given = masks if self.settings.condition == 'prediction' else redrawing.true_masks(labels)
-        found = redrawing.responses(redrawn, redrawing.condition(given, pictures))
-        content = redrawing.content_loss(pictures, redrawn, labels, self.settings.reduction)
-        return content, redrawing.adversarial_loss(found), found
+        labels, reconstruction = batch['label'], self.reconstruction
+        masks = reconstruction.soft_masks(logits, labels)
+        pictures = reconstruction.pictures(batch['image'], labels)
+        reconstructed = reconstruction.reconstructed(masks, pictures, labels, seed)
+        given = (masks if self.settings.condition == 'prediction'
+                 else reconstruction.true_masks(labels))
+        found = reconstruction.responses(reconstructed, reconstruction.condition(given, pictures))
+        content = reconstruction.content_loss(pictures, reconstructed, labels,
+                                              self.settings.reduction)
+        return content, reconstruction.adversarial_loss(found), found
 
     def terms(self, batch, logits, seed):
         """Eq. 15's l_C and l_A by lambda_1 and lambda_2; and 'loss/generator', both weighted (the
         paper's gloss; its segloss is 'loss/ce'), and 'disc/fake', D's mean decision on what is
-        redrawn."""
-        content, adv, found = self.redrawing_losses(batch, logits, seed)
+        reconstructed."""
+        content, adv, found = self.reconstruction_losses(batch, logits, seed)
         weights = self.settings.content_weight, self.settings.adversarial_weight
         return ({'content': (weights[0], content), 'adv': (weights[1], adv)},
                 {'loss/generator': weights[0] * content + weights[1] * adv,

@@ -173,7 +173,7 @@ def _resnet(layers):
 
 
 def _resized(side):
-    return (f'pictures are resized so that the longer side is {side}, and pixels of id 0 ignored: '
+    return (f'images are resized so that the longer side is {side}, and pixels of id 0 ignored: '
             '`evaluate` does neither, so the score is out of reach here')
 
 

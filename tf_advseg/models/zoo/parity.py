@@ -1,6 +1,6 @@
 """How well a network agrees with a published graph of the same weights, run by TensorFlow itself.
 
-A frozen graph is imported and fed a picture; a TFLite file is run by its interpreter; both only if
+A frozen graph is imported and fed an image; a TFLite file is run by its interpreter; both only if
 all their operations are known to do nothing but compute (`harmless`). The network is compared at
 the graph's own output stride and crop, which are read off the graph.
 """
@@ -30,12 +30,12 @@ class CannotCompareError(UserError):
 
 @dataclasses.dataclass(frozen=True)
 class Parity:
-    """Agreement of a network with a graph on one picture.
+    """Agreement of a network with a graph on one image.
 
     Attributes:
       reference: path of the graph.
       kind: 'frozen graph' or 'TFLite model', and 'quantised' before it where it rounds to 8 bits.
-      size: (height, width) of the picture.
+      size: (height, width) of the image.
       output_stride: at which both ran.
       agreement: share of equal classes among all pixels.
       clear_agreement: the same where our two best classes differ by more than MARGIN.
@@ -96,7 +96,7 @@ def synthetic_picture(height, width):
 
 
 def compare(path, build, picture=None):
-    """Runs a graph and the network on one picture.
+    """Runs a graph and the network on one image.
 
     Args:
       path: a frozen graph (.pb) or a TFLite file.
@@ -202,7 +202,7 @@ def _compare_tflite(path, build, picture):
 
 
 def _tflite_stride(path, interpreter, contents, size):
-    """The output stride: size of the picture over that of the map aspp0 reads."""
+    """The output stride: size of the image over that of the map aspp0 reads."""
     heads = [c for c in contents.convolutions if 'aspp0/' in c.name] or contents.convolutions[-3:]
     shapes = {d['index']: d['shape'] for d in interpreter.get_tensor_details()}
     height = int(shapes[heads[0].source][1])
@@ -218,7 +218,7 @@ def _parity(path, kind, segmentor, picture, classes, logits):
     size = picture.shape[:2]
     upsampled = resize_bilinear(ours, size).numpy()[0]
     if classes.shape != size:
-        raise CannotCompareError(f'{path}: gives a map of {classes.shape} for a picture of {size}; '
+        raise CannotCompareError(f'{path}: gives a map of {classes.shape} for an image of {size}; '
                                  'it cannot be compared')
     equal = upsampled.argmax(-1) == classes
     best = np.partition(upsampled, -2, -1) if upsampled.shape[-1] > 1 else None
@@ -234,7 +234,7 @@ def _parity(path, kind, segmentor, picture, classes, logits):
 
 
 def _fitted(picture, size):
-    """The picture at a graph's size: resized to fit, padded at the bottom and right with 127."""
+    """The image at a graph's size: resized to fit, padded at the bottom and right with 127."""
     if picture is None:
         return synthetic_picture(*size)
     from PIL import Image

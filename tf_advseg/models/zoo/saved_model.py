@@ -1,4 +1,4 @@
-"""A segmentor as a SavedModel: uint8 RGB pictures of any size in, class map and probabilities out.
+"""A segmentor as a SavedModel: uint8 RGB images of any size in, class map and probabilities out.
 
 Signatures: `serving_default`: `image` uint8 [B, H, W, 3] -> `class_map` uint8 [B, H, W] and
 `probabilities` float32 [B, H, W, C]; `class_map`: the map alone, which is much cheaper. All
@@ -30,7 +30,7 @@ _CONSTANT = re.compile(rf'^(.+)/({inference.KERNEL}|{inference.BIAS})(?:_(\d+))?
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
-    """What becomes of pictures that are not of the crop's size.
+    """What becomes of images that are not of the crop's size.
 
     A side that fits the crop is padded to it at the bottom and the right, with what normalisation
     makes 0; a longer one to the next k * output_stride + 1. Image pooling keeps the window that
@@ -38,7 +38,7 @@ class Sizes:
     evaluation. Of the padding nothing is left in what comes out.
 
     Attributes:
-      resized: None, or the `SizeRange` that every picture is resized to beforehand (bilinear,
+      resized: None, or the `SizeRange` that every image is resized to beforehand (bilinear,
         aligned corners), as the official export does where it is told sizes. The class map is
         enlarged again by nearest neighbours, the probabilities bilinearly.
     """
@@ -92,7 +92,7 @@ class ExportedSegmentor(tf.Module):
         return {CLASS_MAP: self._original(inference.class_ids(self._upsampled(image)), image)}
 
     def _upsampled(self, image):
-        """Logits of the (resized) picture at its own size; classes that never win at the end."""
+        """Logits of the (resized) image at its own size; classes that never win at the end."""
         image = tf.cast(image, tf.float32)
         if self._resized is not None:
             image = resize_bilinear(image, self._resized.size(*tf.unstack(tf.shape(image)[1:3])))
@@ -105,7 +105,7 @@ class ExportedSegmentor(tf.Module):
 
     def _padded(self, image, missing):
         margins = [[0, 0], [0, missing[0]], [0, missing[1]], [0, 0]]
-        if len(set(self._colour)) == 1:  # a picture that needs none is not copied
+        if len(set(self._colour)) == 1:  # an image that needs none is not copied
             return tf.pad(image, margins, constant_values=self._colour[0])
         return tf.pad(image - self._colour, margins) + self._colour
 

@@ -1,4 +1,4 @@
-"""A segmentor as a TFLite file of one picture size: uint8 RGB in, class map out.
+"""A segmentor as a TFLite file of one image size: uint8 RGB in, class map out.
 
 Signature `class_map`: `image` uint8 [1, H, W, 3] -> `class_map` uint8 [1, H, W]. Like the official
 files it ends in the argmax: an application wants the map, and 1.4 MB of logits at 513x513 would
@@ -31,7 +31,7 @@ class Agreement:
     Attributes:
       pictures: how many were compared.
       pixels: share of equal pixels, 0..1.
-      worst: the share in the picture that agrees least.
+      worst: the share in the image that agrees least.
     """
     pictures: int
     pixels: float
@@ -43,26 +43,26 @@ def convert(segmentor, size, kind, calibration=()):
 
     float16 keeps the weights in half precision and computes in what the device has. int8 has
     weights and activations of 8 bits throughout; their ranges are those that the calibration
-    pictures give. There each picture's first two pixels are made black and white, so that the
-    input's scale is exactly 1 and the file takes pictures as they are.
+    images give. There each image's first two pixels are made black and white, so that the
+    input's scale is exactly 1 and the file takes images as they are.
 
     Args:
       segmentor: see `models.segmentor`.
-      size: (height, width) of the pictures, in pixels.
+      size: (height, width) of the images, in pixels.
       kind: 'float32', 'float16' or 'int8'.
-      calibration: uint8 [H, W, 3] pictures of that size; needed for 'int8', others ignore it.
+      calibration: uint8 [H, W, 3] images of that size; needed for 'int8', others ignore it.
 
     Returns:
       The file as bytes.
 
     Raises:
-      UserError: unknown kind, no calibration pictures, too many classes, or TensorFlow's converter
+      UserError: unknown kind, no calibration images, too many classes, or TensorFlow's converter
         does not know an operation of the network.
     """
     errors.require_one_of('kind of TFLite file', kind, KINDS)
     if kind == 'int8' and not len(calibration):
-        raise errors.UserError('int8 needs pictures to calibrate its ranges: give --calibration or '
-                               '--input, a folder of pictures like those it will see')
+        raise errors.UserError('int8 needs images to calibrate its ranges: give --calibration or '
+                               '--input, a folder of images like those it will see')
     if segmentor.num_classes > saved_model.MAX_CLASSES:
         raise errors.UserError(f'{segmentor.name}: {segmentor.num_classes} classes do not fit into '
                                'a uint8 class map')
@@ -116,7 +116,7 @@ def run(content, images):
 
     Args:
       content: the file as bytes.
-      images: uint8 [H, W, 3] pictures of its size.
+      images: uint8 [H, W, 3] images of its size.
 
     Yields:
       uint8 [H, W].
@@ -129,7 +129,7 @@ def run(content, images):
 
 
 def agreement(content, segmentor, images):
-    """`Agreement` of a file with the segmentor that it was made of, on pictures of its size."""
+    """`Agreement` of a file with the segmentor that it was made of, on images of its size."""
     shares = []
     for image, ids in zip(images, run(content, images)):
         logits = segmentor(tf.constant(image[None], tf.float32), training=False)

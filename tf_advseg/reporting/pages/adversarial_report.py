@@ -1,22 +1,19 @@
-"""The report of a method with segmentor and adversary (Luc, Durall, Hung, Zhu).
+"""The report of a method that is trained beside a control, whichever method it is.
 
-`reporting.pages.report` draws the page; here is what such a run has to say: the measures of Luc et al.'s
-Tables 1 and 2 (and Durall et al.'s Tables 2 and 3) beside the control's and the paper's, the curves
-of Luc's Fig. 4 and Durall's Fig. 6, the panels of Luc's Fig. 3 and Durall's Fig. 5; where the
-discriminator's confidence was measured, Hung et al.'s Table 7 and Fig. 3; where a GAN redraws the
-picture from the mask, Zhu et al.'s curves of gloss and segloss and their Fig. 3. Where a run
-averages its weights, every gain is told of like against like (see `like_with_like`).
+`reporting.pages.report` draws the page; here is what every such run has to say: the measures of Luc
+et al.'s Tables 1 and 2 (and Durall et al.'s Tables 2 and 3) beside the control's and the paper's,
+the curves of Luc's Fig. 4 and Durall's Fig. 6, the panels of Luc's Fig. 3 and Durall's Fig. 5. A
+method's own sentences, tables, figures and panels are handed in as `parts`. Where a run averages
+its weights, every gain is told of like against like (see `like_with_like`).
 """
 from tf_advseg.reporting import curves
 from tf_advseg.reporting import like_with_like, tables, training_curves
 from tf_advseg.reporting.pages import adversarial_sentences
 from tf_advseg.reporting.pages import report
 from tf_advseg.reporting.paper_figures import class_curves
-from tf_advseg.reporting.paper_figures import confidence_tables
-from tf_advseg.reporting.paper_figures import reconstruction_curves
 
 # (column, function of a summary -> fraction or None, whether a difference of two is a gain); σ is
-# the standard deviation of BF over pictures, as in Luc et al.'s supplement, Table 2. The first four
+# the standard deviation of BF over images, as in Luc et al.'s supplement, Table 2. The first four
 # are Durall et al.'s, who call pixel accuracy overall accuracy; Zhu et al.'s (eqs 17 to 19, their
 # Tables 4 to 6) are mIoU, pixel accuracy and mean class accuracy, which they call class accuracy.
 MEASURES = (('mean class accuracy', lambda s: s.get('mean_class_accuracy'), True),
@@ -32,11 +29,12 @@ CHOICE_NOTES = {
     'last': 'Every model is shown as its training left it: the hold-out chose no moment. Where it '
             'chose settings (λ, learning rates), a gain on it is partly the luck of that choice. '
             'What counts is the test split, which chose nothing.'}
-NO_CONTROL_NOTE = ('There is no control beside this run, trained as long without an adversary, so '
-                   'nothing here tells what the adversarial term did from what more training did.')
+NO_CONTROL_NOTE = ('There is no control beside this run, trained as long without a discriminator, '
+                   'so nothing here tells what the adversarial term did from what more training '
+                   'did.')
 AVERAGED_NOTE = ('Models marked “SWA” have the average of the weights over training, as it was at '
-                 'the end: no picture chose them. They are compared with each other, and so are '
-                 'those without the mark: averaging has gains of its own, without an adversary.')
+                 'the end: no image chose them. They are compared with each other, and so are '
+                 'those without the mark: averaging has gains of its own, without a discriminator.')
 RANDOM_START_NOTE = ('There was no training before the adversarial one, and the start, whose head '
                      '(or all) has random weights, is no model: it is left out.')
 _HOLDOUT_NOTES = {'best': 'models were chosen by it', 'last': 'chose no moment'}
@@ -45,9 +43,9 @@ _HOLDOUT_NOTES = {'best': 'models were chosen by it', 'last': 'chose no moment'}
 def adversarial_report(title, results, metrics, stage, class_names, control='control',
                        start='Stage 1', control_column='control (CE)', subject=None, keep='best',
                        paper=None, palette=None, steps_per_epoch=None, masks=None,
-                       probabilities=None, masks_over_time=None, confidence=None, redrawn=None,
-                       noise=adversarial_sentences.NOISE, **fields):
-    """A RunReport of a run whose method alternates: tables, sentences, curves, panels, wall time.
+                       probabilities=None, masks_over_time=None, parts=(), paper_row=None,
+                       trains=True, noise=adversarial_sentences.NOISE, **fields):
+    """A RunReport: tables, sentences, curves, panels, wall time, and the method's own parts.
 
     Args:
       title: the page's heading.
@@ -63,13 +61,16 @@ def adversarial_report(title, results, metrics, stage, class_names, control='con
         whose gains are told; None as subject takes that of `results`, else `stage`. Columns of
         averaged weights are called like those of the plain ones and ' + SWA'.
       keep: 'best' where the hold-out chose among evaluations, 'last' where nothing was chosen.
-      paper: {row name: summary} of the paper's figures for the table of measures, baseline first
-        and method last, or None.
+      paper: {row name: summary} of the paper's figures for the table of measures, baseline first,
+        or None.
+      paper_row: the row of `paper` that is this method; None for the last.
       palette: C colours for the curves by class, as `class_curves` takes them.
       steps_per_epoch: puts epochs on their axes.
-      masks, masks_over_time, confidence, redrawn: uint8 [H, W, 3] (panels.panel_grid,
-        training_masks, confidence_panels, redrawn_panels), or None.
-      probabilities: {picture: one of probability_panels}, or None.
+      masks, masks_over_time: uint8 [H, W, 3] (panels.panel_grid, training_masks), or None.
+      parts: objects with `kind` ('sentence', 'table', 'figure' or 'panel'), `content` and
+        `caption`, see methods/recipe.py: the method's own, behind those of every method.
+      trains: False for Stage 1 alone, without a method: no control is missed then.
+      probabilities: {image: one of probability_panels}, or None.
       noise: how far another seed alone moves one run's mIoU, as a fraction; None: nobody has tried.
       **fields: further fields of RunReport (configuration, environment, …), which win over those
         made here; sentences given as `summary` are put in front.
@@ -86,21 +87,28 @@ def adversarial_report(title, results, metrics, stage, class_names, control='con
     results = results or {}
     subject = subject or results.get('subject') or str(stage)
     names = like_with_like.plain(subject), control_column  # of the two stages
-    made = report.RunReport(title=title, no_control_note=NO_CONTROL_NOTE,
+    made = report.RunReport(title=title, no_control_note=NO_CONTROL_NOTE if trains else '',
                             split_notes={'hold-out': _HOLDOUT_NOTES[keep], 'test': 'chose nothing'},
                             wall_time=dict(results.get('seconds') or {}))
     _set_models(made, results, metrics, start, subject, control_column)
     made.choice_note = _choice_note(keep, names, made.test)
-    made.measures = [*_measure_tables(made, paper), *_confidence_tables(metrics, stage)]
-    made.figures = _figures(metrics, stage, control, class_names, palette, steps_per_epoch, names,
-                            any(map(like_with_like.is_averaged, made.test)))
-    made.panels = _panels(masks, masks_over_time, probabilities, confidence, redrawn)
+    own_parts = {kind: [part for part in parts if part.kind == kind]
+                 for kind in ('sentence', 'table', 'figure', 'panel')}
+    made.measures = [*_measure_tables(made, paper, paper_row),
+                     *(part.content for part in own_parts['table'])]
+    made.figures = [*_figures(metrics, stage, control, class_names, palette, steps_per_epoch, names,
+                              any(map(like_with_like.is_averaged, made.test))),
+                    *((part.caption, part.content) for part in own_parts['figure'])]
+    made.panels = [*_panels(masks, masks_over_time),
+                   *((part.caption, part.content) for part in own_parts['panel']),
+                   *_probability_panels(probabilities)]
     own = list(fields.pop('summary', ()))
     if results.get('starts_random'):
         own.append(RANDOM_START_NOTE)
     report.set_fields(made, fields)
-    made.summary = own + adversarial_sentences.summary_sentences(made, metrics, stage, control,
-                                                               names, noise)
+    made.summary = [*own, *adversarial_sentences.summary_sentences(
+        made, metrics, stage, control, names, noise if trains else None,
+        [part.content for part in own_parts['sentence']], trains)]
     return made
 
 
@@ -129,30 +137,19 @@ def _split(models, split):
     return {column: (splits or {}).get(split) for column, splits in models.items()}
 
 
-def _measure_tables(made, paper):
+def _measure_tables(made, paper, paper_row):
     """Tables of what the splits have; the paper's figures stand by the last one, the test split."""
     splits = {name: columns for name, columns in (('hold-out', made.holdout), ('test', made.test))
               if any(columns.values())}
     found = [score_table(columns, made.subject, made.control, f'Measures, {name}',
-                         paper if name == list(splits)[-1] else None)
+                         paper if name == list(splits)[-1] else None, paper_row)
              for name, columns in splits.items()]
     if any((summary or {}).get('class_accuracy') for summary in made.test.values()):
         found.append(accuracy_table(made.test, made.subject, made.control))
     return found
 
 
-def _confidence_tables(metrics, stage):
-    """Table 7 of the last evaluation, as a list of none or one."""
-    line = confidence_tables.last_line(metrics, stage)
-    if line is None:
-        return []
-    step = line.get('generator_step')
-    at = '' if step is None else f' after {report.count(step, "step")}'
-    return [confidence_tables.selection_table(
-        line, f'What the discriminator selects (as Hung et al., Table 7), hold-out{at}')]
-
-
-def score_table(columns, subject, control=None, title='', paper=None):
+def score_table(columns, subject, control=None, title='', paper=None, paper_row=None):
     """Models in rows, Luc et al.'s measures in columns (their Table 1, and BF of Table 2).
 
     Args:
@@ -160,7 +157,8 @@ def score_table(columns, subject, control=None, title='', paper=None):
       subject, control: models whose difference is the row 'gain over'; no control, no such row.
         With averaged weights there is a row for each kind, and for averaging itself.
       title: heading of the table.
-      paper: {row name: summary}, put below with the gain of the last over the first, or None.
+      paper: {row name: summary}, put below with the gain of `paper_row` over the first, or None.
+      paper_row: name of a row; None for the last.
 
     Returns:
       tables.Table in percent and percentage points; without a column that no model has.
@@ -170,7 +168,8 @@ def score_table(columns, subject, control=None, title='', paper=None):
                 + like_with_like.averaging(columns, subject, control))
     groups = [(columns, subject, compared)]
     if paper:
-        groups.append((paper, list(paper)[-1], [(list(paper)[-1], list(paper)[0])]))
+        own = paper_row or list(paper)[-1]
+        groups.append((paper, own, [(own, list(paper)[0])]))
     shown = [measure for measure in MEASURES
              if any(measure[1](s) is not None for group, _, _ in groups for s in group.values())]
     rows, strong = [], []
@@ -229,7 +228,7 @@ def _figures(metrics, stage, control, class_names, palette, steps_per_epoch, nam
            for split in class_curves.SPLITS):
         axes = {'control': control, 'steps_per_epoch': steps_per_epoch, 'names': names}
         figures += [
-            ('mIoU, mean class accuracy and pixel accuracy over training, on training pictures and '
+            ('mIoU, mean class accuracy and pixel accuracy over training, on training images and '
              'on the hold-out: what adversarial training does against overfitting shows as a '
              'smaller gap between the two colours.',
              class_curves.mean_curves(own, stage, **axes)),
@@ -244,19 +243,14 @@ def _figures(metrics, stage, control, class_names, palette, steps_per_epoch, nam
                     '(dark, “SWA”).' if lines else '. Averaged weights have no line: for each '
                     'point batch norm would have to be estimated anew.'),
                 class_curves.miou_curves(own, stage, **axes)))
-    redrawn = reconstruction_curves.is_redrawn(metrics, stage)  # its discriminator has curves elsewhere
-    learned = adversarial_sentences.adversary_lines(metrics, stage)
-    if not redrawn and len(learned) >= adversarial_sentences.FEWEST:
+    learned = adversarial_sentences.discriminator_lines(metrics, stage)
+    if len(learned) >= adversarial_sentences.FEWEST:
         turns = '' if adversarial_sentences.is_joint(metrics, stage) else (
-            '; tinted, where shown, are phases in which the adversary alone learns')
-        figures.append(('The adversary over the steps of both networks: its loss, and how often '
-                        'it is right; 50 % is guessing. Points are batches, lines their running '
-                        f'mean{turns}.', training_curves.adversary_curve(own, stage)))
-    if confidence_tables.last_line(own, stage) is not None:
-        figures.append(('The discriminator\'s confidence on the hold-out over training: what it '
-                        'selects, how often that is right, beside as many points that the softmax '
-                        'is surest of; and how well either tells right from wrong points.',
-                        confidence_tables.selection_curves(own, stage)))
+            '; tinted, where shown, are phases in which the discriminator alone learns')
+        figures.append(('The discriminator over the steps of both networks: its loss, and how '
+                        'often it is right; 50 % is guessing. Points are batches, lines their '
+                        f'running mean{turns}.',
+                        training_curves.discriminator_steps_curve(own, stage)))
     return figures + _loss_figures(metrics, own, stage, control)
 
 
@@ -267,12 +261,9 @@ def _loss_figures(metrics, own, stage, control):
         figures.append(('The segmentor\'s losses: cross-entropy with and without adversarial '
                         'training, and the further terms, weights left out.',
                         training_curves.segmentor_loss_curve(own, stage, control)))
-    if reconstruction_curves.is_redrawn(metrics, stage):
-        figures.append((_redrawing_caption(metrics, stage), reconstruction_curves.redrawing_curves(
-            metrics, stage=stage, control=control)))
     if any(key.startswith('grad_ratio/') for m in own for key in m):
-        several = any('grad_ratio/content_ce' in m for m in own)
-        whose, left, right = ('gradients of the GAN\'s two terms', '', '') if several else (
+        several = len({key for m in own for key in m if key.startswith('grad_ratio/')}) > 1
+        whose, left, right = ('gradients of the further terms', '', '') if several else (
             'adversarial gradient', 'blue, ', 'brown, ')
         figures.append((f'Norm of the {whose} over the cross-entropy\'s, λ left out ({left}left), '
                         'and the cosine of the angle between them where it is logged '
@@ -280,47 +271,27 @@ def _loss_figures(metrics, own, stage, control):
                         'each other).',
                         training_curves.gradient_ratio_curve(own)))
     before = [m for m in metrics if m.get('event') == 'stage' and 'loss/ce' in m
-              and m.get('stage') not in (stage, control, reconstruction_curves.GAN)]
+              and m.get('stage') not in (stage, control)]
     if before:
         figures.append(('Cross-entropy in the stages before.',
                         training_curves.stage_loss_curve(before)))
     return figures
 
 
-def _redrawing_caption(metrics, stage):
-    """What `redrawing_curves` shows, of the phases that have lines."""
-    told = ['gloss and segloss (as Zhu et al., Figs 4, 6, 8, 9 and 10).']
-    if reconstruction_curves.gan_steps(metrics)[0]:
-        told.append('Phase 1: gloss is the generator\'s loss on true masks.')
-    if reconstruction_curves.held_out(metrics):
-        told.append('On the hold-out its content loss is also measured with another picture\'s '
-                    'mask: a generator that copies the picture it is given has both alike.')
-    if any(m.get('stage') == stage and 'loss/content' in m for m in metrics):
-        told.append('Phase 2: segloss is the segmentor\'s cross-entropy, gloss the weighted terms '
-                    'of the GAN, which is frozen.')
-    return ' '.join(told)
-
-
-def _panels(masks, masks_over_time, probabilities, confidence, redrawn):
-    """(caption, picture) pairs of what there is."""
+def _panels(masks, masks_over_time):
+    """(caption, image) pairs of what there is."""
     made = []
     if masks is not None:
-        made.append(('Test pictures, their truth and what each model says. Unlabelled pixels are '
+        made.append(('Test images, their truth and what each model says. Unlabelled pixels are '
                      'black.', masks))
     if masks_over_time is not None:
         made.append(('The same at several steps of training (as Durall et al., Fig. 5), a row a '
                      'network: the weights as they were, not averaged.', masks_over_time))
-    if redrawn is not None:
-        made.append(('Pictures and what the GAN\'s generator redraws of them (as Zhu et al., Fig. '
-                     '3): from the truth, which stands beside them, and from what each model says. '
-                     'A generator that is given the picture, too, may copy it: how much the mask '
-                     'is worth to it is told by the content loss with another picture\'s mask.',
-                     redrawn))
-    if confidence is not None:
-        made.append(('What the discriminator takes for truth (as Hung et al., Fig. 3) beside the '
-                     'largest softmax probability, black 0 and white 1; what it selects, and where '
-                     'errors are.', confidence))
-    for name, panel in (probabilities or {}).items():
-        made.append((f'{name}: class probabilities, a row a model (as Luc et al., Fig. 3), black 0 '
-                     'and white 1; below, the label maps superimposed on the picture.', panel))
     return made
+
+
+def _probability_panels(probabilities):
+    """(caption, image) pairs, one a test image."""
+    return [(f'{name}: class probabilities, a row a model (as Luc et al., Fig. 3), black 0 and '
+             'white 1; below, the label maps superimposed on the image.', panel)
+            for name, panel in (probabilities or {}).items()]

@@ -1,97 +1,74 @@
-"""What the report of a run with an adversary says in sentences: steps, gains, overfitting.
+"""What the report of a run with a control says in sentences: steps, gains, overfitting.
 
-The two networks take turns (Luc, Durall), or one step moves both (Hung): then the lines of the
-segmentor's steps tell of the discriminator, too. Or a GAN that redraws pictures from masks was
-trained before and is frozen (Zhu): then there is no contest to tell of, but whether it reads masks.
+The two networks take turns, or one step moves both: then the lines of the segmentor's steps tell of
+the discriminator, too. Or no discriminator learns beside the segmentor.
 """
 import math
 
 from tf_advseg.reporting import curves, like_with_like
 from tf_advseg.reporting.pages import report
 from tf_advseg.reporting.paper_figures import class_curves
-from tf_advseg.reporting.paper_figures import reconstruction_curves
 
-FEWEST = 2  # logged steps of the adversary, to draw a line through them
+FEWEST = 2  # logged steps of the discriminator, to draw a line through them
 # How far a new seed of the head alone moved one run's mIoU: a trial on Stanford Background (400
-# labelled pictures at most), fine-tuned from VOC weights. From scratch it may be more.
+# labelled images at most), fine-tuned from VOC weights. From scratch it may be more.
 NOISE = 0.014
 
 
-def summary_sentences(made, metrics, stage, control, names, noise=NOISE):
-    """What happened, in sentences: steps, gains and what they are worth, overfitting, adversary.
+def summary_sentences(made, metrics, stage, control, names, noise=NOISE, own=(), trains=True):
+    """What happened, in sentences: steps, gains and their worth, overfitting, discriminator.
 
     Args:
       made: a RunReport with its summaries.
       metrics, stage, control: see `adversarial_report`.
       names: what the two stages are called.
-      noise: see `adversarial_report`.
+      noise, trains: see `adversarial_report`.
+      own: the method's own sentences.
 
     Returns:
       list of sentences; what is not known yet is left out.
     """
-    return [*_step_sentences(metrics, stage, control, names, made.state),
-            *_redrawing_sentences(metrics), *report.gain_sentences(made),
+    steps = _step_sentences(metrics, stage, control, names, made.state) if trains else []
+    return [*steps, *own, *report.gain_sentences(made),
             *noise_sentences(made, noise),
             *_gap_sentences(metrics, stage, control, names),
-            *_adversary_sentences(metrics, stage)]
+            *_discriminator_sentences(metrics, stage)]
 
 
 def steps_taken(metrics, stage):
-    """(steps of the segmentor, steps of the adversary) of a stage, as far as they are logged."""
+    """(segmentor's steps, discriminator's steps) of a stage, as far as they are logged."""
     lines = [m for m in metrics if m.get('stage') == stage]
-    own = max([m['generator_step'] for m in lines if 'generator_step' in m], default=0)
+    own = max([m['segmentor_step'] for m in lines if 'segmentor_step' in m], default=0)
     if is_joint(metrics, stage):
-        return own, max(m['generator_step'] for m in adversary_lines(metrics, stage))
+        return own, max(m['segmentor_step'] for m in discriminator_lines(metrics, stage))
     return own, max([m['step'] for m in lines if 'step' in m] + [own]) - own
 
 
 def is_joint(metrics, stage):
     """Whether a stage's steps move both networks at once."""
-    return any('generator_step' in m for m in adversary_lines(metrics, stage))
+    return any('segmentor_step' in m for m in discriminator_lines(metrics, stage))
 
 
 def _step_sentences(metrics, stage, control, names, state):
-    own, adversary = steps_taken(metrics, stage)
+    own, discriminator = steps_taken(metrics, stage)
     other, _ = steps_taken(metrics, control) if control is not None else (0, 0)
-    redrawn = reconstruction_curves.is_redrawn(metrics, stage)
-    if not own and not adversary:
-        return [f'{names[1]}: {report.count(other, "step")} of the segmentor, without an adversary.'
+    if not own and not discriminator:
+        return [f'{names[1]}: {report.count(other, "step")} of the segmentor, without a '
+                'discriminator.'
                 if other and state == 'finished'
-                else 'No step of the segmentor with the GAN\'s terms is logged yet.' if redrawn
                 else 'No step of the adversarial training is logged yet.']
-    told = (f'{names[0]}: {report.count(own, "step")} of the segmentor and {adversary} of the '
-            'adversary')
-    if redrawn:
-        told = (f'{names[0]}: {report.count(own, "step")} of the segmentor with the terms of a GAN '
-                'that is frozen')
-    elif is_joint(metrics, stage):
+    told = f'{names[0]}: {report.count(own, "step")} of the segmentor'
+    if discriminator:
+        told += f' and {discriminator} of the discriminator'
+    if is_joint(metrics, stage):
         told = f'{names[0]}: {report.count(own, "step")}, each of both networks at once'
     if not other:
         return [told + '.']
     sentences = [f'{told}; {names[1]}: {other} of the segmentor.']
     if own != other and state == 'finished':
         sentences.append('The two have not taken equally many steps of the segmentor, so their '
-                         f'difference is not {"the GAN" if redrawn else "the adversary"}\'s alone.')
+                         'difference is not the method\'s alone.')
     return sentences
-
-
-def _redrawing_sentences(metrics):
-    """What phase 1 of a GAN that redraws pictures took, and whether its generator reads masks."""
-    own, adversary = reconstruction_curves.gan_steps(metrics)
-    if not own and not adversary:
-        return []
-    told = [f'Phase 1, the GAN on true masks: {report.count(own, "step")} of its generator and '
-            f'{adversary} of its discriminator.']
-    lines = [m for m in reconstruction_curves.held_out(metrics)
-             if all(curves.is_finite(m.get(f'content/{mask}')) for mask in ('own', 'other'))]
-    if lines:
-        last = lines[-1]
-        told.append(f'Redrawing the hold-out after {report.count(last["generator_step"], "step")} '
-                    f'of the generator, its content loss was {last["content/own"]:.4f} with the '
-                    f'pictures\' own masks and {last["content/other"]:.4f} with those of others. '
-                    'A generator that copies the picture it is given has both alike: it does not '
-                    'read the mask.')
-    return told
 
 
 def noise_sentences(made, noise=NOISE):
@@ -114,7 +91,7 @@ def noise_sentences(made, noise=NOISE):
         gains = '; '.join(f'{report.points(mious[a] - mious[b])} points of {a} over {b}'
                           for a, b in pairs)
         return [f'One run is one draw ({gains}): how far another seed alone moves it nobody has '
-                'tried on these pictures. Only several seeds of both, and an interval over them, '
+                'tried on these images. Only several seeds of both, and an interval over them, '
                 'tell a gain (tools/sweep.py runs them).']
     apart, weighed = math.sqrt(2.0) * noise, []
     for number, (subject, control) in enumerate(pairs):
@@ -132,7 +109,7 @@ def noise_sentences(made, noise=NOISE):
 def _gap_sentences(metrics, stage, control, names):
     """Train minus hold-out of both at the last step that both were evaluated at."""
     stages = [name for name in (stage, control) if name is not None]
-    steps = {name: set.intersection(*({line['generator_step'] for line in
+    steps = {name: set.intersection(*({line['segmentor_step'] for line in
                                        class_curves.evaluations(metrics, name, split)}
                                       for split in class_curves.SPLITS)) for name in stages}
     told = {name: label for name, label in zip((stage, control), names) if steps.get(name)}
@@ -151,15 +128,13 @@ def _gap_sentences(metrics, stage, control, names):
             f'{"; ".join(parts)}.'] if parts else []
 
 
-def _adversary_sentences(metrics, stage):
-    """How often the adversary was right in the last tenth of its logged steps, if it learned."""
-    if reconstruction_curves.is_redrawn(metrics, stage):
-        return []
-    lines, told = adversary_lines(metrics, stage), []
+def _discriminator_sentences(metrics, stage):
+    """How often the discriminator was right in the last tenth of its logged steps, if it learnt."""
+    lines, told = discriminator_lines(metrics, stage), []
     taken = steps_taken(metrics, stage)[1]
     if taken and len(lines) < FEWEST:
-        told = [f'There is no chart of the adversary: of its {report.count(taken, "step")} the log '
-                f'has {len(lines)}.']
+        told = [f'There is no chart of the discriminator: of its {report.count(taken, "step")} '
+                f'the log has {len(lines)}.']
     lines = [m for m in lines if all(curves.is_finite(m.get(f'disc/acc_{kind}'))
                                      for kind in ('real', 'fake'))]
     if not lines:
@@ -168,11 +143,11 @@ def _adversary_sentences(metrics, stage):
     real, fake = (100.0 * sum(m[f'disc/acc_{kind}'] for m in lines) / len(lines)
                   for kind in ('real', 'fake'))
     return [*told,
-            f'In the end the adversary took {real:.0f} % of the truths and {fake:.0f} % of the '
+            f'In the end the discriminator took {real:.0f} % of the truths and {fake:.0f} % of the '
             'segmentor\'s maps for what they are; guessing makes the two add up to 100 %.']
 
 
-def adversary_lines(metrics, stage):
-    """The lines of steps that move the adversary."""
+def discriminator_lines(metrics, stage):
+    """The lines of steps that move the discriminator."""
     return [m for m in metrics if m.get('event') == 'stage' and m.get('stage') == stage
             and curves.is_finite(m.get('loss/disc'))]

@@ -19,12 +19,12 @@ def headline(diagnosis):
 
 
 def summary(diagnosis):
-    """What was examined: name, pictures, splits."""
+    """What was examined: name, images, splits."""
     if diagnosis.spec is None:
         return f'{diagnosis.source}: could not be opened'
     parts = ', '.join(f'{name} {len(ids)}' for name, ids in diagnosis.splits.items())
     lost = len(diagnosis.facts) - diagnosis.counted()
-    return (f'{diagnosis.spec.name}: {counted(len(diagnosis.facts), "picture")}'
+    return (f'{diagnosis.spec.name}: {counted(len(diagnosis.facts), "image")}'
             + (f', {lost} of them could not be counted,' if lost else '')
             + f' in {diagnosis.spec.num_classes} classes; {parts or "no split"}')
 
@@ -50,7 +50,7 @@ def text(diagnosis, few=_FEW):
 
 
 def class_table(diagnosis):
-    """tables.Table: each class's share of the labelled pixels and its pictures, split by split.
+    """tables.Table: each class's share of the labelled pixels and its images, split by split.
 
     None where no label could be read. The last row is what is ignored. Of more classes than a
     page shows at once only those that are there have a row; findings name the others.
@@ -58,7 +58,7 @@ def class_table(diagnosis):
     if not diagnosis.counted():
         return None
     shares = diagnosis.class_shares()
-    header = ['class', *(f'{name}: {what}' for name in shares for what in ('pixels', 'pictures'))]
+    header = ['class', *(f'{name}: {what}' for name in shares for what in ('pixels', 'images'))]
     rows = [(name, *(entry for pixels, pictures, _ in shares.values()
                      for entry in (f'{100 * pixels[number]:.2f} %', pictures[number])))
             for number, name in enumerate(diagnosis.spec.class_names)

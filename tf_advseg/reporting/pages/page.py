@@ -1,4 +1,4 @@
-"""What the HTML pages are made with: the Jinja2 environment, and pictures inside a page.
+"""What the HTML pages are made with: the Jinja2 environment, and images inside a page.
 
 Templates escape every value. Only what a template of ours made goes into another one as it is.
 """
@@ -34,7 +34,7 @@ def part(template, **values):
 
 
 def figure(caption, picture, width=None):
-    """A picture inside the page with its caption, as markupsafe.Markup.
+    """An image inside the page with its caption, as markupsafe.Markup.
 
     Args:
       caption: plain text.

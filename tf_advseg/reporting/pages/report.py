@@ -1,6 +1,6 @@
 """The report of a run: ONE self-contained HTML file that a person can read, and send.
 
-Inline style, pictures as data, no script, no network; light and dark, telephone and desk.
+Inline style, images as data, no script, no network; light and dark, telephone and desk.
 """
 import dataclasses
 from typing import Any, Dict, Optional, Sequence, Tuple

@@ -1,4 +1,4 @@
-"""Accuracy over training, with and without an adversary (Luc et al., Fig. 4; Durall, Fig. 6).
+"""Accuracy over training, with and without a discriminator (Luc et al., Fig. 4; Durall, Fig. 6).
 
 They read the evaluation lines of metrics.jsonl as plain dicts and return matplotlib figures, as
 curves.py does. Whether adversarial training regularises, as the paper says of this figure, is told
@@ -28,16 +28,16 @@ def evaluations(metrics, stage, split):
     """The evaluations of a stage on a split, in the order of the segmentor's steps.
 
     Args:
-      metrics: lines of metrics.jsonl; those with `event` evaluation and a generator_step are read.
+      metrics: lines of metrics.jsonl; those with `event` evaluation and a segmentor_step are read.
       stage: the stage's name, such as 'luc' or 'control'.
       split: 'train', 'holdout' or 'holdout_averaged'.
 
     Returns:
-      list of lines by generator_step; of two lines of one step the last counts.
+      list of lines by segmentor_step; of two lines of one step the last counts.
     """
-    found = {line['generator_step']: line for line in metrics
+    found = {line['segmentor_step']: line for line in metrics
              if line.get('event') == 'evaluation' and line.get('stage') == stage
-             and line.get('split') == split and curves.is_finite(line.get('generator_step'))}
+             and line.get('split') == split and curves.is_finite(line.get('segmentor_step'))}
     return [found[step] for step in sorted(found)]
 
 
@@ -46,13 +46,13 @@ def gaps(metrics, stage, at=None):
 
     Args:
       metrics, stage: see `evaluations`.
-      at: the generator_step to look at; None is the last one at which both were evaluated.
+      at: the segmentor_step to look at; None is the last one at which both were evaluated.
 
     Returns:
       {measure: train minus hold-out, a fraction}, of the MEASURES that both have; {} where the two
       were not evaluated at that step.
     """
-    train, holdout = ({line['generator_step']: line for line in evaluations(metrics, stage, split)}
+    train, holdout = ({line['segmentor_step']: line for line in evaluations(metrics, stage, split)}
                       for split in SPLITS)
     both = sorted(set(train) & set(holdout))
     at = both[-1] if at is None and both else at
@@ -206,7 +206,7 @@ def _unit(steps_per_epoch):
 
 def _plot(axes, lines, value, steps_per_epoch, **look):
     """One curve; `value` picks the fraction of a line. Fewer than three points are marked."""
-    xs = [line['generator_step'] / (steps_per_epoch or 1) for line in lines]
+    xs = [line['segmentor_step'] / (steps_per_epoch or 1) for line in lines]
     axes.plot(xs, curves.percentages([value(line) for line in lines]),
               marker='.' if len(xs) < 3 else None, solid_joinstyle='round', **look)
 

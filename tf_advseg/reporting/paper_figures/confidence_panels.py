@@ -16,7 +16,7 @@ _CELL = 168
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One picture, and what is known of it at the h' x w' points of the discriminator's maps.
+    """One image, and what is known of it at the h' x w' points of the discriminator's maps.
 
     Attributes:
       name: what stands below it.
@@ -37,7 +37,7 @@ class Row:
 
 
 def confidence_panel(rows, palette, class_names, threshold, ignore_label=panels.IGNORE):
-    """Picture, truth, prediction, confidence maps, selected points and errors, a row a picture.
+    """Image, truth, prediction, confidence maps, selected points and errors, a row an image.
 
     Confidence maps are black at 0 and white at 1 ("the brighter regions indicate that they are
     closer to the ground truth distribution"). What is selected, and of that right or wrong, is told
@@ -62,7 +62,7 @@ def confidence_panel(rows, palette, class_names, threshold, ignore_label=panels.
     if len(judged) != 1:
         raise ValueError(f'{len(rows)} rows, expected 1 at least, all with a discriminator or none')
     judged = judged.pop()
-    titles = ['picture', 'truth', 'prediction', *(['discriminator'] if judged else []), 'softmax',
+    titles = ['image', 'truth', 'prediction', *(['discriminator'] if judged else []), 'softmax',
               f'selected, T = {threshold:g}', 'errors']
     cells, captions = [], []
     for row in rows:
@@ -85,7 +85,7 @@ def confidence_panel(rows, palette, class_names, threshold, ignore_label=panels.
 
 
 def at_pixels(values, size):
-    """Each pixel of a picture gets the value of the point that is nearest, corners on corners.
+    """Each pixel of an image gets the value of the point that is nearest, corners on corners.
 
     Args:
       values: [h', w', ...].
@@ -107,7 +107,7 @@ def _selection(chosen, right, known):
 
 
 def _caption(name, chosen, right, known):
-    """What the selection of one picture is worth."""
+    """What the selection of one image is worth."""
     total, count = int(known.sum()), int(chosen.sum())
     if not total:
         return f'no point has a label: {name}'

@@ -1,7 +1,7 @@
 """Table 7 of Hung et al. (2018), its course over training, and what shares are worth: as read.
 
-They take the named numbers of `evaluation.confidence_counts.figures`, from a results file or from lines of
-metrics.jsonl with `event` confidence.
+They take the named numbers of `evaluation.confidence_counts.figures`, from a results file or from
+lines of metrics.jsonl with `event` confidence.
 """
 from tf_advseg.reporting import curves, tables
 
@@ -75,7 +75,7 @@ def selection_curves(metrics, stage=None):
     """What the discriminator's confidence was worth over training.
 
     Args:
-      metrics: lines of metrics.jsonl; those with `event` confidence and a generator_step are read,
+      metrics: lines of metrics.jsonl; those with `event` confidence and a segmentor_step are read,
         and of the stage's steps 'semi/selected', the share of unlabelled points that were learnt
         from.
       stage: the stage's name; None for any.
@@ -85,7 +85,7 @@ def selection_curves(metrics, stage=None):
       many points and of all points; both AUCs. One with a note where nothing was logged.
     """
     figure, axes = curves.new_figure(9.0, 6.2)
-    lines = [line for line in _lines(metrics, stage) if 'generator_step' in line]
+    lines = [line for line in _lines(metrics, stage) if 'segmentor_step' in line]
     if not lines:
         curves.write_note(axes, 'no confidence was measured yet')
         return figure
@@ -93,9 +93,9 @@ def selection_curves(metrics, stage=None):
     share, accuracy, auc = figure.subplots(3, 1, sharex=True, height_ratios=(2, 3, 2))
     own = lines[-1].get('threshold', THRESHOLD)  # the run's T
     shown, name = min(thresholds(lines[-1]), key=lambda one: abs(one[0] - own))
-    steps = [line['generator_step'] for line in lines]
-    trained = [(m['generator_step'], 100.0 * m['semi/selected']) for m in metrics
-               if curves.is_finite(m.get('semi/selected')) and 'generator_step' in m
+    steps = [line['segmentor_step'] for line in lines]
+    trained = [(m['segmentor_step'], 100.0 * m['semi/selected']) for m in metrics
+               if curves.is_finite(m.get('semi/selected')) and 'segmentor_step' in m
                and (stage is None or m.get('stage') == stage)]
     if trained:
         share.plot(*zip(*trained), '.', color=_ALL, alpha=0.5, markersize=3,

@@ -14,17 +14,17 @@ _TOLERANCE = 1e-3                       # of a probability beyond 0..1
 
 def probability_panel(image, truth, probabilities, palette, class_names, classes=None,
                       per_row=10, alpha=0.55, ignore_label=panels.IGNORE):
-    """One picture as in Luc et al., Fig. 3: a row of grey maps a model, then the label maps.
+    """One image as in Luc et al., Fig. 3: a row of grey maps a model, then the label maps.
 
     Grey maps are black where a class has probability 0 and white where it has 1. In the last row
-    are the picture and, superimposed on it, the truth (unlabelled pixels show the picture) and what
+    are the image and, superimposed on it, the truth (unlabelled pixels show the image) and what
     each model says.
 
     Args:
       image: uint8 [H, W, 3].
       truth: ids [H, W], or None.
       probabilities: {name of the model: float [h, w, C] in 0..1}; first the model without
-        adversarial training, as in the figure. Maps of another size than the picture are brought
+        adversarial training, as in the figure. Maps of another size than the image are brought
         to it bilinearly, corners on corners, before the largest is taken.
       palette: sequence of (r, g, b), one per class.
       class_names: C names.
@@ -45,7 +45,7 @@ def probability_panel(image, truth, probabilities, palette, class_names, classes
     maps = {str(name): _checked(name, values, len(class_names))
             for name, values in probabilities.items()}
     if not maps or image.ndim != 3 or image.shape[2] != 3:
-        raise ValueError(f'{len(maps)} models and a picture of shape {image.shape}, expected 1 at '
+        raise ValueError(f'{len(maps)} models and an image of shape {image.shape}, expected 1 at '
                          'least and [H, W, 3]')
     maps = {name: corner_resized(values, image.shape[:2]) for name, values in maps.items()}
     labels = {name: values.argmax(axis=-1) for name, values in maps.items()}
@@ -59,7 +59,7 @@ def probability_panel(image, truth, probabilities, palette, class_names, classes
     overlays.update(labels)
     last = [np.asarray(image, np.uint8)] + [
         panels.overlay(image, ids, palette, alpha, ignore_label) for ids in overlays.values()]
-    sheet.last_row(['picture', *overlays], last)
+    sheet.last_row(['image', *overlays], last)
     return sheet.finished(panels.legend(class_names, palette, _WIDTH, unlabelled=False))
 
 
@@ -137,7 +137,7 @@ class _Sheet:
 
     Args:
       models: names of the rows, told in a margin on the left.
-      aspect: height over width of the picture.
+      aspect: height over width of the image.
     """
 
     def __init__(self, models, aspect):
@@ -148,7 +148,7 @@ class _Sheet:
         self._pasted, self._texts, self._height = [], [], 0
 
     def _size(self, width):
-        """(width, height) of the picture in a cell of this width: no taller than that."""
+        """(width, height) of the image in a cell of this width: no taller than that."""
         height = min(width, round(width * self._aspect))
         return max(1, min(width, round(height / self._aspect))), max(1, height)
 
@@ -181,7 +181,7 @@ class _Sheet:
             self._height += height + _GAP
 
     def last_row(self, titles, pictures):
-        """Larger pictures uint8 [H, W, 3] over the whole width, each under its title."""
+        """Larger images uint8 [H, W, 3] over the whole width, each under its title."""
         width = min(2 * _WIDEST, (_WIDTH - _GAP) // len(pictures) - _GAP)
         for number, title in enumerate(titles):
             self._title(title, _GAP + number * (width + _GAP), width)
@@ -190,7 +190,7 @@ class _Sheet:
         self._height += self._size(width)[1] + _GAP
 
     def finished(self, foot):
-        """uint8 [height, width, 3]; `foot` is a Pillow picture that goes below."""
+        """uint8 [height, width, 3]; `foot` is a Pillow image that goes below."""
         sheet = Image.new('RGB', (_WIDTH, self._height + foot.height), _PAPER)
         draw, letters = ImageDraw.Draw(sheet), panels.font(13)
         for picture, left, top, size, width in self._pasted:

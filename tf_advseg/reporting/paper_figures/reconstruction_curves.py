@@ -1,9 +1,9 @@
-"""Curves of a GAN that redraws pictures from masks, and of the segmentor it then supervises.
+"""Curves of a GAN that reconstructs images from masks, and of the segmentor it then supervises.
 
 Zhu et al. (2018) train in two phases: the GAN on true masks, then, frozen, as a loss of the
 segmentor. Their Figs 4, 6, 8, 9 and 10 show "gloss" and "segloss"; which phase gloss belongs to
 they do not say, so it is drawn of both. What the paper does not show is drawn, too: whether the
-generator reads the mask at all, since section 3.1 gives it the very picture it has to redraw.
+generator reads the mask at all, since section 3.1 gives it the very image it has to reconstruct.
 """
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -16,23 +16,7 @@ _GLOSS, _SEGLOSS = '#c07a1c', '#2f6db5'
 _OWN, _OTHER = '#2f6db5', '#b5402f'
 _REAL, _FAKE = curves.PEAK, curves.END
 _DASHED = (0, (4, 2))
-_COUNTED = {'generator_step': 'generator\'s steps', 'adversary_step': 'discriminator\'s steps'}
-
-
-def is_redrawn(metrics, stage, gan_stage=GAN):
-    """Whether a run's segmentor is supervised by a GAN that redraws pictures.
-
-    Args:
-      metrics: lines of metrics.jsonl.
-      stage: the stage that trains the segmentor, such as 'zhu'.
-      gan_stage: the stage of phase 1.
-
-    Returns:
-      bool: there is a line of phase 1, or the segmentor's stage has logged a content loss. (Phase
-      1 may have been taken over from another run, and phase 2 may not have begun.)
-    """
-    return any(m.get('stage') == gan_stage or m.get('stage') == stage and 'loss/content' in m
-               for m in metrics)
+_COUNTED = {'generator_step': 'generator\'s steps', 'discriminator_step': 'discriminator\'s steps'}
 
 
 def gan_steps(metrics, gan_stage=GAN):
@@ -49,32 +33,32 @@ def gan_steps(metrics, gan_stage=GAN):
 
 
 def held_out(metrics, gan_stage=GAN):
-    """What redrawn pictures of the hold-out are worth, in the order of the generator's steps.
+    """What reconstructed images of the hold-out are worth, in the order of the generator's steps.
 
     Args:
-      metrics: lines of metrics.jsonl; those with `event` redrawing, split 'holdout' and a
+      metrics: lines of metrics.jsonl; those with `event` reconstruction, split 'holdout' and a
         generator_step are read: content/own and content/other, the content loss (eq. 4) where the
-        generator is given a picture's own mask, and where it is given another picture's.
+        generator is given an image's own mask, and where it is given another image's.
       gan_stage: the stage of phase 1.
 
     Returns:
       list of lines; of two lines of one step the last counts.
     """
     found = {m['generator_step']: m for m in metrics
-             if m.get('event') == 'redrawing' and m.get('stage') == gan_stage
+             if m.get('event') == 'reconstruction' and m.get('stage') == gan_stage
              and m.get('split') == 'holdout' and curves.is_finite(m.get('generator_step'))}
     return [found[step] for step in sorted(found)]
 
 
-def redrawing_curves(metrics, gan_stage=GAN, stage='zhu', control='control'):
+def reconstruction_curves(metrics, gan_stage=GAN, stage='zhu', control='control'):
     """gloss and segloss over training (Zhu et al., Figs 4, 6, 8, 9, 10), a row a phase.
 
     Phase 1: gloss (loss/generator, eq. 16) over the generator's steps; the content loss on the
-    hold-out with the picture's own mask and with another's, which a generator that copies its
-    picture has alike; the discriminator's mean response (disc/real, disc/fake) to pictures and to
-    what is redrawn. Phase 2: segloss (loss/ce), the control's dashed; gloss, there the weighted
-    terms of the frozen GAN (eq. 2). Points are pale, lines their running mean. Axes of segloss and
-    of the content loss begin at 0; gloss and responses have no natural 0 (eq. 6).
+    hold-out with the image's own mask and with another's, which a generator that copies its
+    image has alike; the discriminator's mean response (disc/real, disc/fake) to images and to
+    what is reconstructed. Phase 2: segloss (loss/ce), the control's dashed; gloss, there the
+    weighted terms of the frozen GAN (eq. 2). Points are pale, lines their running mean. Axes of
+    segloss and of the content loss begin at 0; gloss and responses have no natural 0 (eq. 6).
 
     Args:
       metrics: lines of metrics.jsonl.
@@ -110,12 +94,12 @@ def _phase_1(metrics, stage):
     return _there([
         ('phase 1: the GAN', 'gloss', _COUNTED['generator_step'],
          [_points(lines, 'loss/generator', _GLOSS, None)]),
-        ('redrawing the hold-out', 'content loss', _COUNTED['generator_step'],
+        ('reconstructing the hold-out', 'content loss', _COUNTED['generator_step'],
          [_points(tested, 'content/own', _OWN, 'own mask', marked=True),
           _points(tested, 'content/other', _OTHER, 'another\'s mask', marked=True)]),
         ('discriminator', 'mean response', _COUNTED[key],
-         [_points(lines, 'disc/real', _REAL, 'pictures', key),
-          _points(lines, 'disc/fake', _FAKE, 'redrawn', key)])])
+         [_points(lines, 'disc/real', _REAL, 'images', key),
+          _points(lines, 'disc/fake', _FAKE, 'reconstructed', key)])])
 
 
 def _phase_2(metrics, stage, control):
@@ -125,10 +109,10 @@ def _phase_2(metrics, stage, control):
         return []
     return _there([
         ('phase 2: the segmentor', 'segloss', 'segmentor\'s steps',
-         [_points(own, 'loss/ce', _SEGLOSS, 'with the GAN'),
-          _points(other, 'loss/ce', curves.CONTROL, 'control', style=_DASHED)]),
+         [_points(own, 'loss/ce', _SEGLOSS, 'with the GAN', 'segmentor_step'),
+          _points(other, 'loss/ce', curves.CONTROL, 'control', 'segmentor_step', _DASHED)]),
         ('phase 2: the frozen GAN\'s terms', 'gloss', 'segmentor\'s steps',
-         [_points(own, 'loss/generator', _GLOSS, None)])])
+         [_points(own, 'loss/generator', _GLOSS, None, 'segmentor_step')])])
 
 
 def _there(row):

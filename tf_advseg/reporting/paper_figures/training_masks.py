@@ -1,4 +1,4 @@
-"""What networks say of a few pictures at several moments of their training (Durall et al., Fig. 5).
+"""What networks say of a few images at several moments of their training (Durall et al., Fig. 5).
 
 panels.panel_grid draws it; here are the choice of the moments and the arrangement.
 """
@@ -27,25 +27,25 @@ def chosen_steps(masks, most=MOMENTS):
 
 def masks_over_time(pictures, masks, palette, class_names=None, captions=None, most=MOMENTS,
                     cell_width=160):
-    """A panel: picture, truth, then the masks of up to five moments; below, those of the control.
+    """A panel: image, truth, then the masks of up to five moments; below, those of the control.
 
     Args:
       pictures: [(uint8 [h, w, 3], ids [h, w] or None)], of sizes of their own.
-      masks: {model: {step of the segmentor: [uint8 [h, w], one a picture]}}, the method first and
+      masks: {model: {step of the segmentor: [uint8 [h, w], one an image]}}, the method first and
         its control second (or alone); a model without masks is left out. A moment that a model
         has not is an empty cell.
       palette: C colours (r, g, b).
       class_names: C names for the legend; None draws none.
-      captions: what the pictures are called, or None.
+      captions: what the images are called, or None.
       most: columns of masks at most.
       cell_width: pixels of a column.
 
     Returns:
-      uint8 [height, width, 3] as panels.panel_grid gives it; None where there is no picture or no
+      uint8 [height, width, 3] as panels.panel_grid gives it; None where there is no image or no
       mask.
 
     Raises:
-      ValueError: a moment has not one mask a picture.
+      ValueError: a moment has not one mask an image.
     """
     masks = {name: found for name, found in masks.items() if found}
     if not masks or not len(pictures):
@@ -54,16 +54,16 @@ def masks_over_time(pictures, masks, palette, class_names=None, captions=None, m
         for step, shown in found.items():
             if len(shown) != len(pictures):
                 raise ValueError(f'{name} has {len(shown)} masks at step {step} for '
-                                 f'{len(pictures)} pictures')
+                                 f'{len(pictures)} images')
     steps = chosen_steps(masks, most)
     rows, under = [], []
     for number, (image, truth) in enumerate(pictures):
         for place, (name, found) in enumerate(masks.items()):
             row = panels.mask_row(image, truth, [found[step][number] if step in found else None
                                                  for step in steps])
-            if place:  # the picture and its truth stand above
+            if place:  # the image and its truth stand above
                 row[:2] = [np.full_like(row[0], 255)] * 2
             rows.append(row)
             under.append(f'{captions[number]}: {name}' if captions is not None else str(name))
-    titles = ['picture', 'truth', *(f'step {step:,}' for step in steps)]
+    titles = ['image', 'truth', *(f'step {step:,}' for step in steps)]
     return panels.panel_grid(rows, titles, palette, class_names, under, cell_width)

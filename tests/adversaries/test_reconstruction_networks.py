@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_advseg.adversaries import reconstruction
-from tf_advseg.adversaries.reconstruction import build_patch_discriminator
-from tf_advseg.adversaries.reconstruction import build_reconstruction_generator
+from tf_advseg.adversaries import reconstruction_networks
+from tf_advseg.adversaries.reconstruction_networks import build_patch_discriminator
+from tf_advseg.adversaries.reconstruction_networks import build_reconstruction_generator
 from tf_advseg.core.errors import UserError
 
 NARROW = (3, 4, 5, 6)
@@ -38,7 +38,7 @@ def values(model):
     return [v.numpy() for v in model.trainable_variables]
 
 
-@pytest.mark.parametrize('normalisation', reconstruction.NORMALISATIONS)
+@pytest.mark.parametrize('normalisation', reconstruction_networks.NORMALISATIONS)
 def test_parameters_of_the_layers_as_listed(normalisation):
     """Four convolutions and four deconvolutions, those after skips twice as wide; C = 21."""
     listed = sum((16 * a + 1) * b for a, b in (
@@ -86,7 +86,7 @@ def test_sizes_may_be_unknown_in_a_graph():
 
 @pytest.mark.parametrize('shift', [16, 32])
 def test_redrawn_pixels_stay_in_place(shift):
-    """A mask moved by a multiple of 16 is redrawn moved: away from borders, to the digit.
+    """A mask moved by a multiple of 16 is reconstructed moved: away from borders, to the digit.
 
     Of one pixel of another class the change is found around that pixel.
     """
@@ -195,7 +195,7 @@ def test_the_last_response_has_no_relu_and_the_condition_counts():
 
 
 def test_instance_norm_is_tensorflow_addons_function(tfa):
-    ours = reconstruction.InstanceNorm(1e-5)
+    ours = reconstruction_networks.InstanceNorm(1e-5)
     theirs = tfa.layers.InstanceNormalization(epsilon=1e-5)
     random = np.random.default_rng(2)
     x = random.normal(3.0, 2.0, (3, 6, 7, 4)).astype(np.float32)
@@ -272,7 +272,7 @@ def test_what_cannot_be_built_is_told_in_one_line(build, options, text):
 @pytest.mark.parametrize('call, text', [
     (lambda: generator()(tf.zeros([1, 16, 16, 4])), 'maps (1, 16, 16, 4): expected [B, h, w, 5]'),
     (lambda: generator()(tf.zeros([16, 16, 5])), 'maps (16, 16, 5)'),
-    (lambda: discriminator()(tf.zeros([1, 16, 16, 4])), 'pictures (1, 16, 16, 4)'),
+    (lambda: discriminator()(tf.zeros([1, 16, 16, 4])), 'images (1, 16, 16, 4)'),
     (lambda: discriminator()(tf.zeros([1, 16, 16, 3]), condition=tf.zeros([1, 16, 16, 4])),
      'a condition (1, 16, 16, 4): expected [B, h, w, 5]'),
     (lambda: discriminator()(tf.zeros([1, 16, 16, 3])), 'a condition ()')])

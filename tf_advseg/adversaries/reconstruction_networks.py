@@ -1,4 +1,4 @@
-"""The networks of Zhu et al. (2018), section 3.1: one redraws a picture from its mask, one judges.
+"""The networks of Zhu et al. (2018), section 3.1: one reconstructs images from masks, one judges.
 
 **Generator**: "4 convolutional layers and 4 de-convolutional layers, and a dropout layer is
 followed with the rate as 0.5", "an encoder-decoder" with "skip connections [...] between each layer
@@ -6,7 +6,7 @@ i and layer n - i" that concatenate. Kernels, widths and the other activations a
 "highly motivated by Pix2pix" (Isola et al. 2017), so from there:
 
     4x4 kernels of stride 2; 64, 128, 256 and 512 wide and back; LeakyReLU 0.2 on the way down, ReLU
-    on the way up, tanh at the end: pictures in [-1, 1]; no normalisation in the first convolution
+    on the way up, tanh at the end: images in [-1, 1]; no normalisation in the first convolution
     and the last deconvolution; dropout on the innermost of the way up, at test time as well: it is
     the noise z ("applied on several layers of our generator at both training and test time")
 
@@ -14,8 +14,8 @@ Not as in pix2pix's code: ReLU is not applied to the bottleneck and the skips as
 not halved (eq. 7 is a sum), and batch norm has its moving statistics at test time.
 
 A deconvolution doubles a side, so sides have to be multiples of 16. Here, and nowhere else, maps
-are padded to that with zeros (no class) at the bottom and the right, and what is redrawn is cut
-back: 513 becomes 528 and 513 again, pixel by pixel where it was. Resizing would blur what is
+are padded to that with zeros (no class) at the bottom and the right, and what is reconstructed is
+cut back: 513 becomes 528 and 513 again, pixel by pixel where it was. Resizing would blur what is
 compared.
 
 **Discriminator**: a PatchGAN, "4 convolutional layers with the ReLU method as the activation
@@ -44,7 +44,7 @@ _KERNEL = 4
 
 
 class InstanceNorm(tf.keras.layers.Layer):
-    """Each picture's channels by their own mean and variance: tensorflow-addons' function.
+    """Each image's channels by their own mean and variance: tensorflow-addons' function.
 
     That layer's tf.nn.moments takes the mean in the variance as a constant, which is right in a
     gradient and wrong in a gradient's own, such as a gradient penalty's (some per cent off).
@@ -58,7 +58,7 @@ class InstanceNorm(tf.keras.layers.Layer):
         self.epsilon = epsilon
 
     def build(self, shape):
-        """Makes gamma and beta [channels] for pictures of `shape`."""
+        """Makes gamma and beta [channels] for images of `shape`."""
         self.gamma = self.add_weight('gamma', shape=shape[-1:], initializer='ones')
         self.beta = self.add_weight('beta', shape=shape[-1:], initializer='zeros')
         super().build(shape)
@@ -121,7 +121,7 @@ class ReconstructionGenerator(tf.keras.Model):
 
     Attributes:
       channels: of what it is given.
-      sees_picture: whether the picture itself is among them.
+      sees_picture: whether the image itself is among them.
       multiple: int, what sides are padded to a multiple of.
       fine_tune_batch_norm: whether there are moving statistics, which follow in training.
       arguments: dict, what `build_reconstruction_generator` builds the same network from.
@@ -133,7 +133,8 @@ class ReconstructionGenerator(tf.keras.Model):
         self.num_classes, self.sees_picture = num_classes, sees_picture
         self.channels = num_classes + (COLOURS if sees_picture else 0)
         self.multiple = 2 ** len(widths)
-        self.fine_tune_batch_norm = normalisation == BATCH  # see `methods.step_parts.statistics_kept`
+        # See `methods.step_parts.statistics_kept`.
+        self.fine_tune_batch_norm = normalisation == BATCH
         self.arguments = {'num_classes': num_classes, 'sees_picture': sees_picture,
                           'widths': list(widths), 'normalisation': normalisation,
                           'dropout_rate': dropout_rate, 'dropout_layers': dropout_layers,
@@ -160,10 +161,10 @@ class ReconstructionGenerator(tf.keras.Model):
         return super().__call__(maps, training=training, dropout_seed=dropout_seed)
 
     def call(self, maps, training=False, dropout_seed=None):
-        """Redraws pictures.
+        """Reconstructs images.
 
         Args:
-          maps: float [B, h, w, channels]: class by class, then the picture where it sees it.
+          maps: float [B, h, w, channels]: class by class, then the image where it sees it.
           training: Python bool, of batch norm alone.
           dropout_seed: int32 [2], the noise z; None for none.
 
@@ -199,7 +200,7 @@ class PatchDiscriminator(tf.keras.Model):
       condition_channels, widths, normalisation, stddev, seed: see there.
 
     Attributes:
-      condition_channels: of what it is given beside a picture; 0 for nothing.
+      condition_channels: of what it is given beside an image; 0 for nothing.
       arguments: dict, what `build_patch_discriminator` builds the same network from.
     """
 
@@ -220,7 +221,7 @@ class PatchDiscriminator(tf.keras.Model):
 
     def __call__(self, pictures, condition=None, training=False):
         """See `call`; before it, since Keras adds lines of its own to an error in there."""
-        _require_maps(self, pictures, COLOURS, 'pictures')
+        _require_maps(self, pictures, COLOURS, 'images')
         if not self.condition_channels and condition is not None:
             raise errors.UserError(f'{self.name} got a condition, and was built for none')
         if self.condition_channels:
@@ -228,7 +229,7 @@ class PatchDiscriminator(tf.keras.Model):
         return super().__call__(pictures, condition=condition, training=training)
 
     def call(self, pictures, condition=None, training=False):
-        """Judges patches of pictures.
+        """Judges patches of images.
 
         Args:
           pictures: float [B, h, w, 3] in [-1, 1].
@@ -236,7 +237,7 @@ class PatchDiscriminator(tf.keras.Model):
           training: Python bool, of batch norm alone.
 
         Returns:
-          float32 [B, h', w'], a response a patch: larger for what is no redrawing.
+          float32 [B, h', w'], a response a patch: larger for what is no reconstruction.
 
         Raises:
           UserError: another number of channels.
@@ -265,7 +266,7 @@ def build_reconstruction_generator(num_classes, sees_picture=False, seed=0, widt
 
     Args:
       num_classes: C.
-      sees_picture: whether it is given the picture beside the mask (section 3.1), or the mask alone
+      sees_picture: whether it is given the image beside the mask (section 3.1), or the mask alone
         (eq. 10).
       seed: int.
       widths: filters of the convolutions; the deconvolutions mirror them.
@@ -285,7 +286,7 @@ def build_reconstruction_generator(num_classes, sees_picture=False, seed=0, widt
     _require_common(where, widths, normalisation, stddev)
     arguments.require_dropout(where, dropout_rate)
     arguments.require_number(where, 'dropout_layers', dropout_layers, least=0, whole=True,
-                             most=len(widths) - 1, hint='the last deconvolution draws the picture')
+                             most=len(widths) - 1, hint='the last deconvolution draws the image')
     return ReconstructionGenerator(num_classes, sees_picture, tuple(widths), normalisation,
                                    dropout_rate, dropout_layers, stddev, seed)
 
@@ -296,7 +297,7 @@ def build_patch_discriminator(condition_channels, seed=0, widths=WIDTHS[:-1],
     """Builds the discriminator; its variables exist on return.
 
     Args:
-      condition_channels: int, of what it is given beside the picture; 0 for nothing.
+      condition_channels: int, of what it is given beside the image; 0 for nothing.
       seed: int.
       widths: filters of the convolutions before the last.
       normalisation: 'instance', 'batch' or 'none'; none in the first and the last convolution.

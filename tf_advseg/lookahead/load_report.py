@@ -1,0 +1,162 @@
+"""What LoAd's report and dry run say: its page, its panels, its expected time."""
+import numpy as np
+
+from tf_advseg.core import files
+from tf_advseg.core import journal as journals
+from tf_advseg.methods import recipe
+from tf_advseg.models import segmentor as segmentors
+from tf_advseg.reporting.pages import report as reports
+from tf_advseg.run import costs
+from tf_advseg.run import shown_images
+from tf_advseg.training import checkpoints
+
+_SHARED_CHOICE = ('LoAd chooses its peaks by the hold-out, and so does the control. Here the '
+                  'hold-out is part of the test split: a gain on either is partly the luck of that '
+                  'choice, and no split but the rest of val chose nothing.')
+
+
+def panel_maker(context, segmentor):
+    """For TensorBoard: function(LookAhead) -> panel of hold-out images at g0, g^e and g*."""
+    chosen = context.data.holdout[:shown_images.ROWS]
+    images = shown_images.load(context, chosen)
+
+    def make(lookahead):
+        columns = {}
+        for title, role in (('g0', 'g0'), ('g^e', 'end'), ('g*', 'start')):
+            lookahead.store.restore(role, segmentor)
+            columns[title] = shown_images.masks(context, segmentor, images)
+        return shown_images.mask_grid(context, images, columns, chosen)
+
+    return make
+
+
+def report(inputs, segmentor, results, fields):
+    """See `recipe.Recipe.report`: convergence, buffer and rewinds from LoAd's own journal."""
+    context = inputs.context
+    panel = _final_panel(inputs, segmentor)  # on every worker: it runs the network
+    if not context.chief:
+        return None
+    run, control = context.run, context.run.path / 'control'
+    has_control = inputs.control is not None
+    own_control = has_control and (control / 'journal.jsonl').exists()
+    state = run.lookahead / 'state.json'
+    rules = files.read_json(state)['controller'] if state.exists() else {}
+    made = reports.run_report(
+        f'LoAd on {context.data.spec.name}', _lines(run.journal_path), inputs.metrics,
+        _lines(control / 'journal.jsonl') if own_control else None,
+        _lines(control / 'metrics.jsonl') if own_control else None,
+        holdout=_split(results, 'holdout'), test=_split(results, 'test'), start='Stage 1',
+        control='control (CE)' if has_control else None, subject=results['subject'],
+        panels=[('Test images at the start, at the end of the last cycle, at the best model and '
+                 'the control (as LoAd Figs 4 to 7). Unlabelled pixels are black.', panel)],
+        beta_u=rules.get('beta_u'), beta_l=rules.get('beta_l'), **fields,
+        **_shared_notes(results))
+    made.wall_time = {'Stage 1': results['seconds'].get('stage1', 0.0), **made.wall_time}
+    if 'control' in results['seconds']:
+        made.wall_time['control'] = results['seconds']['control']
+    return made
+
+
+def _shared_notes(results):
+    """Fields of RunReport where the hold-out, which chose the peaks, is part of the test split."""
+    if not results.get('test_shares', {}).get('holdout'):
+        return {}
+    return {'split_notes': {**reports.SPLIT_NOTES, 'test': 'holds the hold-out'},
+            'choice_note': _SHARED_CHOICE}
+
+
+def _final_panel(inputs, segmentor):
+    """Test images at g0, the last ending, g* and the control, where the run has them."""
+    context = inputs.context
+    chosen = shown_images.test_ids(context)
+    images = shown_images.load(context, chosen)
+    columns = {}
+    for name, title in (('stage1', 'g0'), ('end', 'last g^e'), ('best', 'g*'),
+                        ('control', 'control')):
+        if name == 'end':
+            state = context.run.lookahead / 'state.json'
+            roles = files.read_json(state)['snapshots']['roles'] if state.exists() else {}
+            if 'end' in roles:
+                checkpoints.read_state(context.run.lookahead / 'snapshots' / roles['end'],
+                                       network=segmentor)
+                columns[title] = shown_images.masks(context, segmentor, images)
+        elif name in inputs.masks:
+            columns[title] = inputs.masks[name]
+    return shown_images.mask_grid(context, images, columns, chosen)
+
+
+def _split(results, split):
+    """{column: summary} of one split."""
+    return {column: splits[split] for column, splits in results['models'].items()
+            if split in splits}
+
+
+def _lines(path):
+    """Entries of a journal; none where there is none."""
+    return journals.Journal.read(path) if path.exists() else []
+
+
+# --- what a dry run tells ----------------------------------------------------------------------
+
+def cost(context, segmentor, loop):
+    """The `recipe.Cost` of LoAd: of one cycle, since what follows depends on the peaks found.
+
+    Args:
+      context: run.context.Context.
+      segmentor: the run's.
+      loop: LookAhead, built.
+    """
+    size = loop.buffer.estimate_bytes(len(context.data.train) + len(context.data.holdout),
+                                      loop.data.map_shape)
+    total, _ = segmentors.parameter_count(loop.method.discriminator)
+    propagation, epoch = _seconds(context, loop)
+    cycle = loop.controller.patience * propagation + loop.settings.min_epochs * epoch
+    cycles = loop.controller.max_total_cycles or loop.controller.max_cycles
+    seconds = None if cycles is None else cycles * cycle
+    if loop.controller.max_propagations is not None:
+        most = loop.controller.max_propagations
+        cycles = max(1, most / loop.controller.patience)
+        seconds = most * propagation + cycles * loop.settings.min_epochs * epoch
+    return recipe.Cost('LoAd', (
+        f'{propagation:.1f} s a propagation and {epoch / 60:.1f} min an epoch of the discriminator '
+        f'({total:,} parameters) with a full buffer, so {cycle / 60:.0f} min or more a cycle; map '
+        f'buffer: at most {size.buffer / 1e6:.1f} MB, {size.on_disk / 1e6:.1f} MB while a slot is '
+        'replaced (`tools/benchmark.py load` measures)'), seconds,
+        6 * segmentors.parameter_count(segmentor)[0] + 3 * total)
+
+
+def control_cost(context, segmentor, loop):
+    """The `recipe.Cost` of LoAd's control: its propagations without a discriminator."""
+    settings = loop.settings
+    forward = _image_seconds(context, loop)
+    propagation = (3 * settings.batch_size * forward
+                   * settings.steps_per_propagation(len(context.data.train))
+                   + len(context.data.holdout) * forward)
+    most = loop.controller.max_propagations
+    if most is None:
+        cycles = loop.controller.max_total_cycles or loop.controller.max_cycles
+        most = cycles and cycles * loop.controller.patience
+    return recipe.Cost('control', f'{propagation:.1f} s a propagation, as many as LoAd has taken',
+                       most and most * propagation,
+                       4 * segmentors.parameter_count(segmentor)[0])
+
+
+def _image_seconds(context, loop):
+    """Seconds of the segmentor's forward pass on one image."""
+    images = np.zeros((loop.settings.batch_size, *context.crop_size, 3), np.float32)
+    return costs.seconds_of(loop.method.segmentor, images) / loop.settings.batch_size
+
+
+def _seconds(context, loop):
+    """(seconds of a propagation, of an epoch of the discriminator); a gradient costs about three
+    forward passes."""
+    settings, method = loop.settings, loop.method
+    inputs = np.zeros((settings.discriminator_batch_size, method.encoding.size,
+                       method.encoding.size, method.encoding.channels), np.float32)
+    image = _image_seconds(context, loop)
+    judged = (costs.seconds_of(method.discriminator, inputs) / settings.discriminator_batch_size)
+    propagation = (3 * settings.batch_size * (image + judged)
+                   * settings.steps_per_propagation(len(context.data.train))
+                   + len(context.data.holdout) * image)
+    items = len(context.data.train) * (1 + loop.buffer.policy.max_slots)
+    return propagation, 3 * items * judged
