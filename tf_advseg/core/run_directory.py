@@ -82,7 +82,7 @@ def require_lane(path):
 
 
 class RunDirectory:
-    """One run's folder; every path of DESIGN's layout has a property.
+    """One run's folder; each path of its layout has a property.
 
     Reading a finished run needs only the constructor. `open` makes the folder and takes the
     lock, which the process keeps until `close` or its end, however it ends.
