@@ -33,7 +33,7 @@ import sys
 import numpy as np
 from tf_advseg.core import runtime
 tf = runtime.configure()
-from tf_advseg.experiments import networks
+from tf_advseg.run import networks
 segmentor = networks.load(sys.argv[1])[0]
 image = np.random.default_rng(0).uniform(0, 255, (1, 49, 49, 3)).astype(np.float32)
 np.save(sys.argv[2], segmentor(image, training=False))

@@ -5,6 +5,7 @@ import gin
 
 from tf_advseg.adversaries import discriminators
 from tf_advseg.adversaries import encodings
+from tf_advseg.core import configuration
 from tf_advseg.core import errors
 from tf_advseg.lookahead import controller as controllers
 from tf_advseg.lookahead import data as lookahead_data
@@ -169,13 +170,28 @@ class LoadStage:
             self._context, self._segmentor, loop)
 
 
+def _propagations(settings, images):
+    """How many propagations `lookahead.budget_steps` are, where there are so many images.
+
+    Raises:
+      UserError: no whole number, or another cap is set as well.
+    """
+    steps = settings.steps_per_propagation(images)
+    if settings.budget_steps % steps:
+        raise errors.UserError(f'lookahead.budget_steps = {settings.budget_steps}: expected a '
+                               f'multiple of the {steps} steps of a propagation')
+    if configuration.bound('controller.max_propagations') is not None:
+        raise errors.UserError('lookahead.budget_steps and controller.max_propagations both say '
+                               'when LoAd ends; set one of them')
+    return settings.budget_steps // steps
+
+
 def _arm_stage(context, segmentor, arm, results):
     """See `recipe.Recipe.arm_stage`: the control has LoAd's own number of propagations."""
     settings = settings_lib.lookahead_settings()
     most = None
     if arm is recipe.Arm.METHOD and settings.budget_steps is not None:
-        most = max(1, settings.budget_steps // settings.steps_per_propagation(
-            len(context.data.train)))
+        most = _propagations(settings, len(context.data.train))
     if arm is recipe.Arm.CONTROL and results is not None:
         most = results[recipe.Arm.METHOD]['propagations']
         if not most:

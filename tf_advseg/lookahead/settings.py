@@ -51,8 +51,8 @@ class LookaheadSettings:
       min_scale, max_scale, scale_step: random resizing before the crop, of the generator's and the
         discriminator's images (data.augmentation.official_preprocessing.RandomScale); none in the
         paper.
-      augmentation: a recipe by name (data.recipes) in place of flip and the scales, or None. One
-        that changes an image's shape is refused: stored maps could not follow it.
+      augmentation: a recipe by name (data.augmentation.recipes) in place of flip and the scales, or
+        None. One that changes an image's shape is refused: stored maps could not follow it.
       budget_steps: LoAd ends after so many steps of the segmentor, and is compared with the
         ordinary control of as many (`adversarial_stage`), which other methods can share. None ends
         it by the controller's caps and compares it with its own control, of as many propagations.

@@ -97,11 +97,6 @@ class Durall(two_networks.TwoNetworks):
         self.encoding = label_maps.LabelMaps(segmentor.num_classes)
 
     @property
-    def identity(self):
-        """See `objective.Objective.identity`."""
-        return {'durall': dataclasses.asdict(self.settings), **super().identity}
-
-    @property
     def about(self):
         """See `objective.Objective.about`."""
         decides = {'pixel': 'one decision a pixel', 'image': 'one decision an image (standard)'}

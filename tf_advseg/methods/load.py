@@ -102,11 +102,6 @@ class LoAd(objective.Objective):
         return self.discriminator_optimizer if phase == 'discriminator' else self.optimizer
 
     @property
-    def identity(self):
-        """See `objective.Objective.identity`."""
-        return {'load': dataclasses.asdict(self.settings), **super().identity}
-
-    @property
     def state(self):
         """See `step_parts.Method.state`."""
         return {**super().state, 'discriminator': self.discriminator,

@@ -126,11 +126,6 @@ class Luc(two_networks.TwoNetworks):
         self.encoding, self.settings = encoding, settings
 
     @property
-    def identity(self):
-        """See `objective.Objective.identity`."""
-        return {'luc': dataclasses.asdict(self.settings), **super().identity}
-
-    @property
     def about(self):
         """See `objective.Objective.about`."""
         return (f'{self.discriminator.name} on {self.encoding.kind} maps, λ '

@@ -116,8 +116,10 @@ class Objective(step_parts.Method):
 
     @property
     def identity(self):
-        """dict, JSON-able: the settings that the result depends on."""
-        return {'pixel_loss': dataclasses.asdict(self.pixel_loss)}
+        """dict, JSON-able: what the result depends on: the method's settings and the pixel loss."""
+        found = {'pixel_loss': dataclasses.asdict(self.pixel_loss)}
+        settings = getattr(self, 'settings', None)
+        return found if settings is None else {self.name: dataclasses.asdict(settings), **found}
 
     @property
     def about(self):

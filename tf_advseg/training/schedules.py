@@ -122,7 +122,6 @@ def make_schedule(name, learning_rate, steps, where='optimizer'):
         return learning_rate
     if steps is None:
         raise errors.UserError(f"{where}.schedule = {name!r}: a schedule is over a known number of "
-                               "steps, and this training has none; take 'constant', or set "
-                               'lookahead.budget_steps')
+                               "steps, and this training has none; take 'constant'")
     with gin.config_scope(where):  # <where>/polynomial_decay.power is of this network alone
         return SCHEDULES[name](learning_rate, steps)

@@ -187,8 +187,8 @@ def test_what_is_the_methods_does_not(method, binding):
 
 
 # Five methods with one pixel loss: mean cross-entropy at the images' size, without decay.
-ONE_LOSS = {'luc': ('luc.upsample_logits = True', "build_fov_discriminator.name = 'small_fov_light'",
-                    'alternation.every = 1'),
+ONE_LOSS = {'luc': ('luc.upsample_logits = True', 'alternation.every = 1',
+                    "build_fov_discriminator.name = 'small_fov_light'"),
             'durall': ('durall.l2_weight = 0.0', 'build_pixel_discriminator.widths = (4, 8)',
                        'durall.map_stride = 4', 'alternation.every = 1'),
             'hung': ('hung.l2_weight = 0.0', "hung.terms = 'adv'", 'hung.map_stride = 4',

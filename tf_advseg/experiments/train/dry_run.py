@@ -49,6 +49,7 @@ def stage_costs(context, segmentor, recipe, control=True, control_from=None):
       context, segmentor, recipe, control, control_from: see `describe`.
     """
     run = run_stages.Run(context, segmentor, recipe, control, control_from)
+    run.check()
     arms = run.arms() if recipe.trains else ()
     if recipes.Arm.METHOD in arms:
         for stage in recipe.stages_before(context):

@@ -298,6 +298,9 @@ def build(context, segmentor, recipe, arm, steps=None):
     if alternation.UNLABELLED in plan.streams and not context.data.unlabelled:
         raise errors.UserError('there are no unlabelled images to learn from: '
                                + recipe.needs_unlabelled)
+    if settings.keep == 'best' and not context.data.holdout:
+        raise errors.UserError('adversarial_stage.keep = "best" chooses by the hold-out, and there '
+                               'is none; set it to "last", or dataset.holdout_fraction')
     with context.strategy.scope():
         if control:
             method = objective.Control(segmentor, stage_optimizers.segmentor_optimizer(steps),

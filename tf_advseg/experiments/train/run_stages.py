@@ -43,7 +43,7 @@ class Run:
           dict of the results; None where a stage before Stage 1 ends the run.
         """
         context, recipe, seconds, averages = self.context, self.recipe, {}, {}
-        self._check()
+        self.check()
         for stage in self._stages_before():
             found = stage.run()
             seconds.update({stage.name: found['seconds']} if 'seconds' in found else {})
@@ -83,8 +83,8 @@ class Run:
     def _stages_before(self):
         return () if self._only_control() else self.recipe.stages_before(self.context)
 
-    def _check(self):
-        """UserError for settings out of range, before anything that takes long."""
+    def check(self):
+        """Raises UserError for settings out of range, before anything that takes long."""
         before = self.recipe.stages_before(self.context) if self.recipe.trains else ()
         if self._only_control() and any(stage.ends_run for stage in before):
             raise errors.UserError('adversarial_stage.only_control = True trains the control '
@@ -97,7 +97,14 @@ class Run:
         if self.recipe.ordinary:
             method_stage.build(self.context, self.segmentor, self.recipe,
                                Arm.CONTROL if self._only_control() else Arm.METHOD)
-        run_report.paper_figures()
+        elif self.recipe.trains:
+            self.stage(Arm.METHOD)
+            if method_stage.adversarial_stage().only_control:
+                raise errors.UserError(
+                    'adversarial_stage.only_control = True: the control of '
+                    f'{self.recipe.title} has as many propagations as it took itself, so it is not '
+                    'trained alone; leave it out')
+        run_report.paper_figures().shown()
         own = self.recipe.arm_stage is not None and self.recipe.control_steps() is None
         if self.control_from and own and Arm.CONTROL in self.arms():
             raise errors.UserError(
@@ -135,8 +142,9 @@ class Run:
         context, results, arms = self.context, {}, self.arms()
         # A control that cannot be taken over is told before the method's training, which may be
         # long; but one that was begun is looked at when its turn comes.
-        early = self.control_from and Arm.CONTROL in arms and not (
-            context.run.stages / self.recipe.name).exists()
+        begun = [context.run.stages / self.recipe.name, context.run.lookahead / 'state.json']
+        early = self.control_from and Arm.CONTROL in arms and not any(
+            path.exists() for path in begun)
         if early:
             self._take_control()
         for arm in arms:

@@ -90,9 +90,16 @@ class _NoData:
 
 
 def selectors(name):
-    """('configurable.parameter', 'configurable') of a binding's full name."""
-    parts = name.rsplit('/', 1)[-1].split('.')
-    return '.'.join(parts[-2:]), parts[-2]
+    """What a binding's full name can be left out by.
+
+    Returns:
+      ('configurable.parameter', 'configurable', scopes...); () of a macro, which has no dot.
+    """
+    *scopes, rest = name.split('/')
+    parts = rest.split('.')
+    if len(parts) < 2:
+        return ()
+    return '.'.join(parts[-2:]), parts[-2], *scopes
 
 
 def require(source):

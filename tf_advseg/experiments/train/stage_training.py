@@ -52,7 +52,7 @@ class StageTraining:
         self._parts = {name: ids for name, ids in self._parts.items() if ids}
 
     def run(self, folder):
-        """Trains from what `folder` holds; see `adversarial.run`."""
+        """Trains from what `folder` holds; see `method_stage.Stage.run`."""
         context, stage, self._folder = self._context, self._stage, folder
         board = context.board(stage.name)
         if not stage.is_control:

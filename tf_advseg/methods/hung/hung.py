@@ -39,8 +39,6 @@ Where the paper is silent or leaves a choice, this is what we chose (settings of
 `PUBLISHED_CODE`. `adversarial_decay` and `adversarial_limit` are ours, against a discriminator that
 wins.
 """
-import dataclasses
-
 import tensorflow as tf
 
 from tf_advseg.adversaries import label_maps
@@ -86,11 +84,6 @@ class Hung(two_networks.TwoNetworks):
     def phase_optimizer(self, phase):
         """The segmentor's: a step moves both, and both optimizers count alike."""
         return self.optimizer
-
-    @property
-    def identity(self):
-        """See `objective.Objective.identity`."""
-        return {'hung': dataclasses.asdict(self.settings), **super().identity}
 
     @property
     def batch_needs(self):

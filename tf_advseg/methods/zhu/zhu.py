@@ -308,8 +308,7 @@ class Zhu(two_networks.TwoNetworks):
     @property
     def identity(self):
         """See `objective.Objective.identity`; with which GAN it is that judges."""
-        return {'zhu': dataclasses.asdict(self.settings), 'gan': self.reconstruction.digest(),
-                **super().identity}
+        return {'gan': self.reconstruction.digest(), **super().identity}
 
     @property
     def compares_gradients(self):
