@@ -9,6 +9,8 @@ from tf_advseg.core import configuration
 from tf_advseg.core.errors import UserError
 from tf_advseg.experiments import recipes
 from tf_advseg.experiments.train import training
+from tf_advseg.lookahead import load_stage
+from tf_advseg.lookahead import settings
 from tf_advseg.methods import cross_entropy
 from tf_advseg.methods import step_parts
 from tf_advseg.run import networks
@@ -122,3 +124,18 @@ def test_a_schedule_can_be_set_for_one_network():
     for optimizer, power in ((own, 0.5), (other, 2.0)):
         rate = optimizer.get_config()['learning_rate']
         assert rate['config']['power'] == power
+
+
+def test_a_macro_is_no_setting_of_a_method():
+    configuration.parse(['gin/methods/luc.gin'], ['rate = 0.01',
+                                                  'segmentor_optimizer.learning_rate = %rate'])
+    training._require_effect(recipes.find('luc'))
+
+
+@pytest.mark.parametrize('bindings, text', [
+    (['lookahead.propagation_steps = 3', 'lookahead.budget_steps = 4'], 'a multiple of the 3'),
+    (['lookahead.budget_steps = 4', 'controller.max_propagations = 2'], 'set one of them')])
+def test_a_budget_of_load_in_steps_fits_its_propagations(bindings, text):
+    configuration.parse(['gin/methods/load.gin'], bindings)
+    with pytest.raises(UserError, match=text):
+        load_stage._propagations(settings.lookahead_settings(), 10)

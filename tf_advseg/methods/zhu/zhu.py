@@ -25,7 +25,6 @@ are, adversaries/reconstruction_networks.py has; gin/methods/zhu.gin the optimiz
   * the segmentor is given as it is: Stage 1, where there is one, is "after [...] the segmentation
     model have been fine-tuned" (section 4.2).
 """
-import dataclasses
 import hashlib
 
 import tensorflow as tf
