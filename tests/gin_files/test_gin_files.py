@@ -7,7 +7,7 @@ import pytest
 
 from tf_advseg.core import configuration
 from tf_advseg.core.errors import UserError
-from tf_advseg.experiments import recipes
+from tf_advseg.experiments import recipe_registry as recipes
 from tf_advseg.experiments.train import training
 from tf_advseg.lookahead import load_stage
 from tf_advseg.lookahead import settings

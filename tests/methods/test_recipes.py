@@ -9,7 +9,7 @@ import tensorflow as tf
 import whole_run
 
 from tf_advseg.core import configuration
-from tf_advseg.experiments import recipes
+from tf_advseg.experiments import recipe_registry as recipes
 from tf_advseg.experiments import small_methods
 from tf_advseg.experiments.benchmarks import device_steps
 from tf_advseg.experiments.train import method_stage

@@ -13,7 +13,7 @@ from tf_advseg.core.errors import UserError
 from tf_advseg.data import splits as splits_lib
 from tf_advseg.experiments.score import evaluation_data
 from tf_advseg.experiments.studies import sweep_table
-from tf_advseg.experiments import recipes
+from tf_advseg.experiments import recipe_registry as recipes
 from tf_advseg.experiments.train import run_results
 from tf_advseg.experiments.train import run_stages
 from tf_advseg.experiments.train import training

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from tf_advseg.core import random_streams
 from tf_advseg.core.errors import UserError
-from tf_advseg.experiments import recipes
+from tf_advseg.experiments import recipe_registry as recipes
 from tf_advseg.training import alternation
 from tf_advseg.training import loop
 

@@ -3,7 +3,7 @@ import tensorflow as tf
 
 from tf_advseg.core import configuration
 from tf_advseg.core import random_streams
-from tf_advseg.experiments import recipes
+from tf_advseg.experiments import recipe_registry as recipes
 from tf_advseg.experiments.train import run_stages
 from tf_advseg.experiments.train import training
 from tf_advseg.models import segmentor as segmentors

@@ -1,6 +1,6 @@
 """A method as one object: everything that the rest of the house may ask of it.
 
-A method registers its `Recipe` in its own file (`register`), and experiments/recipes.py finds it.
+A method registers its `Recipe` in its own file (`register`), and experiments/recipe_registry.py finds it.
 No other room knows a method by name.
 """
 import dataclasses

@@ -6,7 +6,7 @@ import whole_run
 
 from tf_advseg.core import configuration
 from tf_advseg.core.errors import UserError
-from tf_advseg.experiments import recipes
+from tf_advseg.experiments import recipe_registry as recipes
 from tf_advseg.experiments.train import run_report
 from tf_advseg.experiments.train import training
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 from tf_advseg.core import configuration, files, journal, lanes, run_directory
 from tf_advseg.core.errors import UserError
 from tf_advseg.data.records import record_set
-from tf_advseg.experiments import recipes
+from tf_advseg.experiments import recipe_registry as recipes
 from tf_advseg.experiments.train import run_report
 from tf_advseg.experiments.train import run_results
 from tf_advseg.experiments.train import shared_control

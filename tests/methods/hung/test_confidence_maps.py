@@ -10,7 +10,7 @@ from tf_advseg.core.errors import UserError
 from tf_advseg.data.readers import shapes
 from tf_advseg.data.records import record_set as record_sets
 from tf_advseg.data.records import record_writing
-from tf_advseg.experiments import recipes
+from tf_advseg.experiments import recipe_registry as recipes
 from tf_advseg.methods.hung import confidence_maps
 from tf_advseg.methods.hung import hung_settings
 from tf_advseg.models import farabet, resize

@@ -6,7 +6,7 @@ import pytest
 
 from tf_advseg.core import random_streams
 from tf_advseg.core.errors import UserError
-from tf_advseg.experiments import recipes
+from tf_advseg.experiments import recipe_registry as recipes
 from tf_advseg.models import farabet
 
 CONTEXT = types.SimpleNamespace(streams=random_streams.RandomStreams(3), crop_size=(101, 70))

@@ -215,6 +215,6 @@ def test_every_file_takes_both_kinds_of_steps(name, more, tmp_path, lines_of):
 
 def test_a_plan_without_unlabelled_pictures_has_one_period():
     configuration.parse(['gin/methods/hung.gin'], ["hung.terms = 'adv'"])
-    from tf_advseg.experiments import recipes
+    from tf_advseg.experiments import recipe_registry as recipes
     plan = recipes.find('hung').plan(10)
     assert {plan.turn(step).stream for step in range(10)} == {alternation.SEGMENTOR}

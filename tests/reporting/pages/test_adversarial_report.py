@@ -9,7 +9,7 @@ import types
 import numpy as np
 import pytest
 
-from tf_advseg.experiments import recipes
+from tf_advseg.experiments import recipe_registry as recipes
 from tf_advseg.methods import recipe
 from tf_advseg.reporting import tables
 from tf_advseg.reporting.pages import adversarial_report

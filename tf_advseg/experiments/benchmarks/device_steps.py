@@ -17,7 +17,7 @@ import functools
 import numpy as np
 import tensorflow as tf
 
-from tf_advseg.experiments import recipes
+from tf_advseg.experiments import recipe_registry as recipes
 from tf_advseg.experiments import small_methods
 from tf_advseg.methods import cross_entropy
 from tf_advseg.models import deeplab

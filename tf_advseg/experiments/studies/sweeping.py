@@ -206,7 +206,7 @@ def check(cells, gin_files, gin_params, data_dir=None, checkpoint=None):
 
 def _recipe():
     """The recipe of the parsed configuration."""
-    from tf_advseg.experiments import recipes
+    from tf_advseg.experiments import recipe_registry as recipes
     from tf_advseg.experiments.train import training
     return recipes.find(_given(training.experiment, 'method'))
 

@@ -18,7 +18,7 @@ from tf_advseg.core import errors
 from tf_advseg.core import files
 from tf_advseg.core import journal
 from tf_advseg.core import run_directory
-from tf_advseg.experiments import recipes
+from tf_advseg.experiments import recipe_registry as recipes
 from tf_advseg.experiments.train import stage_one
 from tf_advseg.run import dataset as datasets
 from tf_advseg.run import networks

@@ -10,7 +10,7 @@ from tf_advseg.core import configuration
 from tf_advseg.core import errors
 from tf_advseg.core import random_streams
 from tf_advseg.core import run_directory
-from tf_advseg.experiments import recipes
+from tf_advseg.experiments import recipe_registry as recipes
 from tf_advseg.experiments.train import dry_run as dry_runs
 from tf_advseg.experiments.train import run_results
 from tf_advseg.experiments.train import run_stages
