@@ -142,7 +142,7 @@ def test_gin_names_what_it_needs():
     (dict(num_classes=0), 'num_classes'), (dict(num_classes=None), 'num_classes'),
     (dict(widths=()), 'widths'), (dict(widths=(3, 0)), 'widths'), (dict(widths=4), 'widths'),
     (dict(kind='image'), 'map_size is None'),
-    (dict(kind='image', map_size=(16, 15)), 'of at least 16; lower hung.map_stride')])
+    (dict(kind='image', map_size=(16, 15)), 'of at least 16; lower the method\'s map_stride')])
 def test_what_cannot_be_built_is_told_in_one_line(options, text):
     with pytest.raises(UserError) as caught:
         build(**options)
@@ -151,7 +151,7 @@ def test_what_cannot_be_built_is_told_in_one_line(options, text):
 
 @pytest.mark.parametrize('options, size, text', [
     ({}, (40, 40, 4), 'expected [B, h, w, 5]'), ({}, (31, 40, 5), 'at least 32 points a side'),
-    ({}, (40, 31, 5), 'lower hung.map_stride'),
+    ({}, (40, 31, 5), 'lower the method\'s map_stride'),
     (dict(kind='image', map_size=(40, 32)), (32, 40, 5), 'takes 40x32 alone')])
 def test_maps_that_it_cannot_judge_are_told_in_one_line(options, size, text):
     with pytest.raises(UserError) as caught:

@@ -102,8 +102,8 @@ class FullyConvolutional(tf.keras.Model):
         if any(side is not None and side < self.least_side for side in size):
             raise errors.UserError(
                 f'discriminator {self.name} is to judge maps of {size[0]}x{size[1]}: expected at '
-                f'least {self.least_side} points a side; lower hung.map_stride, or take a larger '
-                'crop')
+                f'least {self.least_side} points a side; lower the method\'s map_stride, or take '
+                'a larger crop')
 
     def call(self, maps, image=None, training=False):
         """Judges maps.
@@ -161,6 +161,6 @@ def build_fc_discriminator(num_classes=None, kind=PIXEL, widths=WIDTHS, initial_
         least = 2 ** len(widths)
         arguments.require(where, map_size is not None and all(side >= least for side in map_size),
                           'map_size', map_size, f'(h, w) of at least {least}; lower '
-                          'hung.map_stride, or take a larger crop')
+                          'the method\'s map_stride, or take a larger crop')
     return FullyConvolutional(num_classes, kind, tuple(widths), initial_values,
                               map_size and tuple(map_size), seed)

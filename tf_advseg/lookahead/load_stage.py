@@ -203,6 +203,9 @@ recipe.register(recipe.Recipe(
     'load', 'LoAd', lambda context: load_method.load_settings().pixel_loss, _build,
     arm_stage=_arm_stage,
     control_steps=lambda: settings_lib.lookahead_settings().budget_steps,
+    own_control="LoAd's control has as many propagations as LoAd took, so it is not trained alone "
+                "and is no other run's; set lookahead.budget_steps to compare LoAd with an "
+                'ordinary control, which experiment.control_from can take over',
     method_only=('load.map_kind', 'load.discriminator_training_mode', 'lookahead', 'controller',
                  'map_buffer', 'discriminator_optimizer',
                  'build_discriminator', 'input_encoding'),

@@ -1,7 +1,7 @@
 """A method as one object: everything that the rest of the house may ask of it.
 
-A method registers its `Recipe` in its own file (`register`), and experiments/recipe_registry.py finds it.
-No other room knows a method by name.
+A method registers its `Recipe` in its own file (`register`), and experiments/recipe_registry.py
+finds it. No other room knows a method by name.
 """
 import dataclasses
 import enum
@@ -118,6 +118,7 @@ class Recipe:
         there means that the arm has nothing to do. None here is the ordinary loop for both arms.
       control_steps: function() -> how many steps the ordinary control has that a method with a loop
         of its own is compared with; None for the control of that loop.
+      own_control: why the control of that loop is no other run's, and what to set instead.
       method_only: gin names that the control does not depend on: a configurable
         ('build_fov_discriminator') or a parameter of one ('luc.adversarial_weight').
       needs_unlabelled: what to set where a run has no unlabelled images and needs some.
@@ -148,6 +149,7 @@ class Recipe:
     methods_before: Callable = none
     arm_stage: Optional[Callable] = None
     control_steps: Callable = lambda: None
+    own_control: str = ''
     method_only: Tuple[str, ...] = ()
     needs_unlabelled: str = ''
     bundles: Callable = none

@@ -101,16 +101,13 @@ class Run:
             self.stage(Arm.METHOD)
             if method_stage.adversarial_stage().only_control:
                 raise errors.UserError(
-                    'adversarial_stage.only_control = True: the control of '
-                    f'{self.recipe.title} has as many propagations as it took itself, so it is not '
-                    'trained alone; leave it out')
+                    f'adversarial_stage.only_control = True: {self.recipe.own_control}, or leave '
+                    'it out')
         run_report.paper_figures().shown()
         own = self.recipe.arm_stage is not None and self.recipe.control_steps() is None
         if self.control_from and own and Arm.CONTROL in self.arms():
             raise errors.UserError(
-                f'experiment.control_from = {self.control_from!r}: the control of '
-                f'{self.recipe.title} has as many propagations as it took itself, and is no other '
-                "run's; set lookahead.budget_steps to compare both with an ordinary control, or "
+                f'experiment.control_from = {self.control_from!r}: {self.recipe.own_control}, or '
                 'leave it out')
         if self.control_from and not (self.context.run.stages / shared_control.STAGE).exists():
             shared_control.require(self.control_from)

@@ -102,18 +102,23 @@ def _require_effect(recipe):
 
     Of another method's own settings; Stage 1 alone reads none, so a recipe's file serves for it.
     """
+    for name, reader in _idle_settings(recipe).items():
+        raise errors.UserError(
+            f'{name} has no effect on experiment.method = {recipe.name!r}: it is read by '
+            f'{reader!r}; leave it out, or choose that method')
+
+
+def _idle_settings(recipe):
+    """{a setting that gin binds and this method does not read: the method that reads it}."""
     if not recipe.trains:
-        return
-    others = {name: other for other in recipes.load_all().values()
+        return {}
+    others = {name: other.name for other in recipes.load_all().values()
               for name in (*other.method_only, other.name)
               if other.trains and name not in (*recipe.method_only, recipe.name)}
-    for name in configuration.bindings(configuration.config_text()):
-        for part in shared_control.selectors(name):
-            if part in others and not any(own.startswith(part) for own in recipe.method_only):
-                raise errors.UserError(
-                    f'{".".join(name.rsplit("/", 1)[-1].split(".")[-2:])} has no effect on '
-                    f'experiment.method = {recipe.name!r}: it is read by '
-                    f'{others[part].name!r}; leave it out, or choose that method')
+    return {shared_control.selectors(name)[0]: others[part]
+            for name in configuration.bindings(configuration.config_text())
+            for part in shared_control.selectors(name)
+            if part in others and not any(own.startswith(part) for own in recipe.method_only)}
 
 
 @contextlib.contextmanager

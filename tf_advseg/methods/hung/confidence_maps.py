@@ -123,7 +123,7 @@ class Judge:
                  'own': label_maps.labels_at(tf.cast(own, tf.int32), size) > 0}
         if self.discriminator is not None:
             found['disc'] = judged(self.discriminator, logits, own, self.map_stride,
-                                        self._mask)
+                                   self._mask)
         return found
 
     def over(self, records, ids):
