@@ -38,19 +38,6 @@ def test_unknown_total_and_hours():
     assert stream.getvalue() == 'LoAd: 5, 1:02:05 gone\n'
 
 
-def test_who_knows_better_tells_the_time_left():
-    stream, clock = io.StringIO(), Clock()
-    progress = Progress(100, 'demo', stream=stream, clock=clock, forecast=False)
-    clock.now = 40.0
-    progress.update(10, left='2:05', now='work')
-    assert stream.getvalue() == 'demo: 10/100, 0:40 gone, left=2:05, now=work\n'
-    terminal = Terminal()
-    with Progress(4, 'demo', stream=terminal, forecast=False) as progress:
-        time.sleep(0.15)
-        progress.update(2, left='2:05')
-    assert 'left=2:05' in terminal.getvalue() and '<' not in terminal.getvalue()
-
-
 def test_short_loops_and_disabled_ones_print_nothing():
     stream, clock = io.StringIO(), Clock()
     with Progress(2, 'a', stream=stream, clock=clock) as progress:

@@ -1,12 +1,10 @@
-"""tools/demo.py: its progress, what it leaves to try, and what happens when it is started again."""
-import io
+"""tools/demo.py: what it leaves to try, and what happens when it is started again."""
 import json
 import pathlib
 import re
 import shlex
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -14,107 +12,10 @@ import pytest
 from tf_advseg.core import configuration
 from tf_advseg.core.errors import UserError
 from tf_advseg.data import readers
-from tf_advseg.experiments.train import demo_forecast
 from tf_advseg.experiments.train import demonstration
 
 
-class Steps:
-    """An overview that goes on by a tenth a look and measures from its second look on."""
-
-    def __init__(self, begun=0.0):
-        self.done, self.looks = begun, 0
-
-    def look(self):
-        """As Overview.look."""
-        self.done, self.looks = min(1.0, self.done + 0.1), self.looks + 1
-        return demo_forecast.Look(self.done, None if self.looks < 2 else 125.0, 'work')
-
-
-class Terminal(io.StringIO):
-    """A terminal to look at."""
-
-    def isatty(self):
-        """It is one."""
-        return True
-
-
-def terminal_as_stderr(monkeypatch):
-    """A terminal in the place of stderr (in the test itself: pytest puts its own there before)."""
-    stream = Terminal()
-    monkeypatch.setattr(sys, 'stderr', stream)
-    return stream
-
-
-def wait_for(overview, looks):
-    """Returns when an overview was looked at so many times; a test that hangs fails."""
-    ends = time.monotonic() + 60
-    while overview.looks < looks:
-        assert time.monotonic() < ends
-        time.sleep(0.01)
-
-
-def test_one_bar_takes_the_place_of_all_others(monkeypatch, capsys):
-    stderr, overview = terminal_as_stderr(monkeypatch), Steps()
-    with demonstration.one_bar(overview, every=0.15):
-        print('from another bar', file=sys.stderr)
-        print('Stage 1: done')
-        wait_for(overview, 3)
-    shown = stderr.getvalue()
-    assert 'demo, percent' in shown and 'left=' in shown and 'from another bar' not in shown
-    out = capsys.readouterr().out.splitlines()
-    assert sorted(out) == sorted(['Stage 1: done', demonstration.time_told(125.0)])
-
-
-class Bar:
-    """A bar that remembers what it was told."""
-
-    total, done = 100, 0
-
-    def __init__(self):
-        self.told = []
-
-    def update(self, count, **values):
-        """As Progress.update."""
-        self.done += count
-        self.told.append((self.done, values['left'], values['now']))
-
-    def close(self):
-        """As Progress.close."""
-        self.told.append('closed')
-
-
-@pytest.mark.parametrize('begun', [0.0, 0.75])
-def test_the_bar_begins_where_the_run_is_and_ends_at_100(monkeypatch, begun):
-    bar, overview = Bar(), Steps(begun)
-    monkeypatch.setattr(demonstration.progress, 'Progress', lambda *args, **kwargs: bar)
-    with demonstration.one_bar(overview, every=0.001):
-        wait_for(overview, 20)
-    first, second = bar.told[:2]
-    assert first == (round(100 * begun) + 10, 'measuring', 'work')
-    assert second[1:] == ('2:05', 'work')
-    shown = [told[0] for told in bar.told[:-1]]
-    assert shown == sorted(shown) and shown[-2] == 99
-    assert bar.told[-2:] == [(100, '0:00', 'done'), 'closed']
-
-
-def test_what_was_held_back_is_shown_where_a_bug_ends_the_demo(monkeypatch):
-    stderr = terminal_as_stderr(monkeypatch)
-    for error, expected in ((RuntimeError('a bug'), True), (UserError('x: bad'), False)):
-        with pytest.raises(type(error)), demonstration.one_bar(Steps(), every=0.02):
-            print('a warning', file=sys.stderr)
-            raise error
-        assert ('a warning' in stderr.getvalue()) == expected
-        assert '100%' not in stderr.getvalue()
-        stderr.truncate(0)
-
-
-@pytest.mark.parametrize('seconds, text', [(5, 'about 1 minute '), (89, 'about 1 minute '),
-                                           (340, 'about 6 minutes ')])
-def test_the_time_is_told_in_minutes(seconds, text):
-    assert demonstration.time_told(seconds).startswith(text)
-
-
-def test_a_finished_demo_is_told_again_another_is_refused(made_run, run_copy, capsys):
+def test_a_finished_demo_is_shown_again_and_another_is_refused(made_run, run_copy, capsys):
     (run_copy / 'report.html').write_text('<html>')
     before = (run_copy / 'results.json').read_bytes()
     results, done = demonstration.run(run_copy, 'datasets/shapes.gin', made_run.gin, None)

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tf_advseg.core import configuration
 from tf_advseg.core.errors import UserError
 from tf_advseg.run import stage_optimizers
 from tf_advseg.training import optimizers, schedules
@@ -79,12 +80,39 @@ def test_its_config_makes_it_again_and_unknown_names_are_refused():
         optimizers.make_optimizer('momentun', 0.1)
 
 
-def test_nesterov_reaches_the_generators_optimizer_and_is_refused_where_there_is_none():
+def test_nesterov_reaches_the_segmentors_optimizer():
     for name in ('sgd', 'momentum'):
-        assert stage_optimizers.segmentor_optimizer(9, name, nesterov=True).nesterov
+        assert stage_optimizers.segmentor_optimizer(9, name=name, nesterov=True).nesterov
     assert not stage_optimizers.segmentor_optimizer(9).nesterov
-    with pytest.raises(UserError, match='nesterov'):
-        stage_optimizers.segmentor_optimizer(9, 'adam', nesterov=True)
+
+
+@pytest.mark.parametrize('name, settings', [
+    ('adam', {'nesterov': True}), ('adam', {'momentum': 0.9}), ('rmsprop', {'beta_1': 0.5}),
+    ('sgd', {'beta_2': 0.9}), ('adagrad', {'momentum': 0.5})])
+def test_a_setting_that_the_optimizer_does_not_read_is_one_line(name, settings):
+    (setting, value), = settings.items()
+    with pytest.raises(UserError) as caught:
+        stage_optimizers.discriminator_optimizer(9, name=name, **settings)
+    assert str(caught.value).startswith(
+        f'discriminator_optimizer.{setting} = {value!r} has no effect on the optimizer {name}')
+    stage_optimizers.discriminator_optimizer(9, name=name, **{setting: None})
+
+
+def test_a_schedule_that_a_network_does_not_use_has_no_settings_of_it():
+    configuration.parse([], ['segmentor_optimizer/polynomial_decay.power = 2.0'])
+    with pytest.raises(UserError, match="polynomial_decay.power has no effect with "
+                       "segmentor_optimizer.schedule = 'constant'"):
+        stage_optimizers.segmentor_optimizer(9)
+    assert stage_optimizers.segmentor_optimizer(9, schedule='poly') is not None
+    assert stage_optimizers.discriminator_optimizer(9) is not None
+    configuration.parse([], [])
+
+
+def test_defaults_are_those_of_each_network():
+    assert stage_optimizers.segmentor_optimizer(9).get_config()['momentum'] == 0.9
+    ours = stage_optimizers.reconstruction_optimizer(9).get_config()
+    assert (ours['beta_1'], ours['beta_2']) == (0.5, 0.999)
+    assert stage_optimizers.reconstruction_optimizer(9, name='sgd').get_config()['momentum'] == 0
 
 
 @pytest.mark.parametrize('settings, text', [

@@ -332,6 +332,12 @@ def bound(name):
         raise UserError(f'{name}: {str(error).splitlines()[0]}') from error
 
 
+def scoped_bindings(scope, configurable):
+    """Names that gin binds of a configurable in one scope: ['scope/module.configurable.x', …]."""
+    return [name for name in bindings(config_text()) if name.startswith(f'{scope}/')
+            and name.rsplit('.', 1)[0].rsplit('.', 1)[-1].rsplit('/', 1)[-1] == configurable]
+
+
 def _ignored(name, may_change):
     """Tells whether a binding's name, its parameter or its configurable is in `may_change`."""
     plain = name.rsplit('/', 1)[-1]

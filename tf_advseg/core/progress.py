@@ -18,8 +18,7 @@ class Progress:
     A context manager.
     """
 
-    def __init__(self, total, description, enabled=None, stream=None, clock=time.monotonic,
-                 forecast=True):
+    def __init__(self, total, description, enabled=None, stream=None, clock=time.monotonic):
         """Starts the clock.
 
         Args:
@@ -28,15 +27,12 @@ class Progress:
           enabled: False shows nothing; None or True shows it.
           stream: where to; None means stderr.
           clock: seconds, for the plain lines.
-          forecast: whether to tell the time left, as if every step took as long as those so far;
-            False leaves it to who knows better, among the values of `update`.
         """
         self.total = total
         self.done = 0
         self._description = description
         self._stream = stream or sys.stderr
         self._clock = clock
-        self._forecast = forecast
         self._started = self._last_line = clock()
         self._postfix = {}
         self._bar = None
@@ -45,8 +41,7 @@ class Progress:
             from tqdm import tqdm
             self._lines = False
             self._bar = tqdm(total=total, desc=description, file=self._stream, leave=False,
-                             dynamic_ncols=True,
-                             bar_format=None if forecast else '{l_bar}{bar}| {elapsed}{postfix}')
+                             dynamic_ncols=True)
 
     def update(self, n=1, **postfix):
         """Counts `n` steps more; `postfix` values (numbers or text) are shown behind."""
@@ -66,7 +61,7 @@ class Progress:
         elapsed = self._last_line - self._started
         count = f'{self.done}/{self.total}' if self.total else str(self.done)
         text = f'{self._description}: {count}, {clock_text(elapsed)} gone'
-        if self._forecast and self.total and 0 < self.done < self.total:
+        if self.total and 0 < self.done < self.total:
             text += f', {clock_text(elapsed / self.done * (self.total - self.done))} left'
         for name, value in self._postfix.items():
             text += f', {name}={value:.4g}' if isinstance(value, float) else f', {name}={value}'

@@ -14,7 +14,7 @@ SCOPE = 'small'
 # last digit decides where it is near 0.
 _OPTIMIZERS = ("segmentor_optimizer.learning_rate = 1e-2",
                "discriminator_optimizer.learning_rate = 1e-2",
-               "reconstruction_optimizer.name = 'sgd'",
+               "reconstruction_optimizer.name = 'sgd'", 'reconstruction_optimizer.beta_1 = None',
                'reconstruction_optimizer.learning_rate = 1e-4')
 
 

@@ -220,7 +220,7 @@ def dataset(workdir, data_dir=None, reader='folder', options=None, holdout_fract
     Raises:
       UserError: bad data or settings.
     """
-    settings = semi_supervised.semi_supervised()  # out of range: told before a conversion
+    settings = semi_supervised.semi_supervised()  # out of range: an error before a conversion
     workdir = pathlib.Path(workdir)
     folder = pathlib.Path(data_dir) if data_dir else None
     if folder is not None and (folder / files.MANIFEST).is_file():
@@ -235,7 +235,7 @@ def dataset(workdir, data_dir=None, reader='folder', options=None, holdout_fract
     holdout, rest = (list(val), []) if holdout_fraction == 1 else splits.hold_out(
         val, holdout_fraction, holdout_seed, presence)
     train, others = semi_supervised.divide(records, train_split, settings, run_seed)
-    elsewhere = _pictures_without_labels(workdir, settings['unlabelled_dir'], damaged)
+    elsewhere = _pictures_without_labels(workdir, settings.unlabelled_dir, damaged)
     unlabelled = others if elsewhere is None else list(elsewhere.ids)
     data = ExperimentData(records, train, holdout, rest, records.split(test_split), {
         'train': records.left_out_of(train_split), 'val': records.left_out_of(val_split),
@@ -247,7 +247,7 @@ def dataset(workdir, data_dir=None, reader='folder', options=None, holdout_fract
             _warn_of_folder(data, len(others), first=not (workdir / 'split.json').exists())
         splits.write_split(workdir / 'split.json', {
             'train': data.train, 'holdout': holdout, 'val_without_holdout': rest, 'test': data.test,
-            **({semi_supervised.PART: unlabelled} if semi_supervised.in_use(settings) else {})},
+            **({semi_supervised.PART: unlabelled} if settings.in_use else {})},
             dataset=records.spec.name, holdout_seed=holdout_seed,
             holdout_stratified=holdout_stratified,
             **semi_supervised.split_fields(settings, run_seed))

@@ -3,7 +3,9 @@
 What is settled here holds for the whole run: Stage 1, class counts, the control and whatever
 supervised method there is see the labelled images and no other label.
 """
+import dataclasses
 import pathlib
+from typing import Optional
 
 import gin
 import numpy as np
@@ -21,12 +23,11 @@ PART = 'unlabelled'  # in split.json
 WITHOUT_RARE = 'miou_without_rare'
 
 
-@gin.configurable
-def semi_supervised(fraction=1.0, seed=None, labelled_split=None, unlabelled_dir=None,
-                    rare_below=10):
+@dataclasses.dataclass(frozen=True)
+class Settings:
     """Which labels a run is given.
 
-    Args:
+    Attributes:
       fraction: share of the training images that are labelled, above 0; with one seed 1/8 lies in
         1/4 and that in 1/2 (`splits.labelled_fraction`). The others are the unlabelled ones.
       seed: of that choice; None for the run's, since the paper averages over "random seeds".
@@ -34,42 +35,52 @@ def semi_supervised(fraction=1.0, seed=None, labelled_split=None, unlabelled_dir
         are the labelled ones: 'train' in 'train_aug' (Table 4). `fraction` is taken of it then, and
         all other training images are unlabelled. None for all of dataset.train_split.
       unlabelled_dir: a folder (of any depth) or an archive of images without labels, or records.
-        These alone are the unlabelled images then: training images that a fraction leaves
-        without label are not used at all, so that what a label is worth can be told from what an
-        image is worth. Records may have labels; nobody looks at them.
+        These alone are the unlabelled images then: training images that a fraction leaves without
+        label are not used at all, so that the worth of a label and the worth of an image can be
+        measured apart. Records may have labels; they are not read.
       rare_below: a class is rare if fewer labelled training images than this show it; scores are
         given with and without rare classes, which carry most of the noise between runs.
-
-    Returns:
-      dict of the settings.
 
     Raises:
       UserError: a value out of range.
     """
-    settings = dict(locals())
-    arguments.require_number('semi_supervised', 'fraction', fraction, above=0, most=1,
-                             hint='the share of the training images that are labelled')
-    if seed is not None:
-        arguments.require_number('semi_supervised', 'seed', seed, 0, whole=True,
-                                 hint="or None for the run's")
-    arguments.require_number('semi_supervised', 'rare_below', rare_below, 0, whole=True)
-    for name, expected in (('labelled_split', 'the name of a split'),
-                           ('unlabelled_dir', 'the path of a folder')):
-        value = settings[name]
-        if value is not None and not (isinstance(value, str) and value):
-            raise errors.UserError(f'semi_supervised.{name} = {value!r}: expected {expected}, or '
-                                   'None')
-    return settings
+    fraction: float = 1.0
+    seed: Optional[int] = None
+    labelled_split: Optional[str] = None
+    unlabelled_dir: Optional[str] = None
+    rare_below: int = 10
+
+    def __post_init__(self):
+        arguments.require_number('semi_supervised', 'fraction', self.fraction, above=0, most=1,
+                                 hint='the share of the training images that are labelled')
+        if self.seed is not None:
+            arguments.require_number('semi_supervised', 'seed', self.seed, 0, whole=True,
+                                     hint="or None for the run's")
+        arguments.require_number('semi_supervised', 'rare_below', self.rare_below, 0, whole=True)
+        for name, expected in (('labelled_split', 'the name of a split'),
+                               ('unlabelled_dir', 'the path of a folder')):
+            value = getattr(self, name)
+            if value is not None and not (isinstance(value, str) and value):
+                raise errors.UserError(f'semi_supervised.{name} = {value!r}: expected {expected}, '
+                                       'or None')
+
+    @property
+    def withholds_labels(self):
+        """Whether some training images have labels that the run does not see."""
+        return self.fraction < 1 or self.labelled_split is not None
+
+    @property
+    def in_use(self):
+        """Whether a run is any different from one in which every training image is labelled."""
+        return self.withholds_labels or self.unlabelled_dir is not None
+
+    def seed_of(self, run_seed):
+        """The seed of the choice of labelled images, in a run of seed `run_seed`."""
+        return run_seed if self.seed is None else self.seed
 
 
-def withholds_labels(settings):
-    """Whether some training images have labels that a run is not to see."""
-    return settings['fraction'] < 1 or settings['labelled_split'] is not None
-
-
-def in_use(settings):
-    """Whether a run is any different from one in which every training image is labelled."""
-    return withholds_labels(settings) or settings['unlabelled_dir'] is not None
+semi_supervised = gin.external_configurable(Settings, name='semi_supervised',
+                                            module='tf_advseg.run.semi_supervised')
 
 
 def divide(records, train_split, settings, run_seed):
@@ -78,7 +89,7 @@ def divide(records, train_split, settings, run_seed):
     Args:
       records: data.records.record_set.RecordSet.
       train_split: name of the split that is trained on.
-      settings: from `semi_supervised`.
+      settings: Settings.
       run_seed: the run's seed.
 
     Returns:
@@ -88,7 +99,7 @@ def divide(records, train_split, settings, run_seed):
       UserError: no such split, labelled images that are not trained on, or no labelled one.
     """
     pool = records.split(train_split)
-    labelled = settings['labelled_split']
+    labelled = settings.labelled_split
     candidates = pool
     if labelled is not None:
         errors.require_one_of('split (semi_supervised.labelled_split)', labelled, records.splits)
@@ -99,19 +110,18 @@ def divide(records, train_split, settings, run_seed):
                 f'semi_supervised.labelled_split = {labelled!r}: {strange} of its '
                 f'{len(candidates)} images are not in dataset.train_split = {train_split!r}; '
                 'expected a part of the images that are trained on')
-    seed = run_seed if settings['seed'] is None else settings['seed']
-    chosen, _ = splits.labelled_fraction(candidates, settings['fraction'], seed)
+    chosen, _ = splits.labelled_fraction(candidates, settings.fraction, settings.seed_of(run_seed))
     given = set(chosen)
     return chosen, [image_id for image_id in pool if image_id not in given]
 
 
 def split_fields(settings, run_seed):
     """What split.json says beside its parts; {} where every training image is labelled."""
-    if not in_use(settings):
+    if not settings.in_use:
         return {}
-    return {'labelled_fraction': float(settings['fraction']),
-            'labelled_split': settings['labelled_split'],
-            'labelled_seed': run_seed if settings['seed'] is None else settings['seed']}
+    return {'labelled_fraction': float(settings.fraction),
+            'labelled_split': settings.labelled_split,
+            'labelled_seed': settings.seed_of(run_seed)}
 
 
 def copies(data):
@@ -144,7 +154,7 @@ def require_unseen(checkpoint, data):
       UserError: a run in that line trained on labels of images that are here unlabelled, in the
         hold-out, the rest of val or test, or in no part at all.
     """
-    if checkpoint is None or not withholds_labels(semi_supervised()):
+    if checkpoint is None or not semi_supervised().withholds_labels:
         return
     withheld = set(data.records.ids) - set(data.train)
     known = list(_lineage(checkpoint))
@@ -232,10 +242,10 @@ def tell_rare(results, data):
       data: run.dataset.ExperimentData.
     """
     settings = semi_supervised()
-    if not in_use(settings):
+    if not settings.in_use:
         return
-    rare = rare_classes(data, settings['rare_below'])
-    results.update(rare_classes=rare, rare_below=settings['rare_below'],
+    rare = rare_classes(data, settings.rare_below)
+    results.update(rare_classes=rare, rare_below=settings.rare_below,
                    training_pictures={'labelled': len(data.train),
                                       'unlabelled': len(data.unlabelled)})
     for parts in results['models'].values():

@@ -9,6 +9,7 @@ its first snapshot, has the second reading alone and leaves batch norm to its us
 """
 import contextlib
 import dataclasses
+from typing import Optional
 
 import gin
 import numpy as np
@@ -139,14 +140,54 @@ class WeightAverage(tf.Module):
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """The settings of weight averaging; see `swa`."""
-    enabled: bool
-    every: int
-    constant: object
-    reading: str
-    start: float
-    reestimate_batch_norm: object
-    batch_norm_batches: object
+    """Stochastic weight averaging (Durall et al., section 3.4) of any method's segmentor.
+
+    With n = 100 constant, as printed, 90 % of the weights that training began with are still in the
+    average after 1,000 steps ((100/101)^10 = 0.905), and 14 % after the paper's 20,000
+    ((100/101)^200 = 0.137). A shorter training scales n, `every` and with it `constant`: as much as
+    in the paper is left for n = sqrt(steps / 2), 22 for 1,000 steps.
+
+    Attributes:
+      enabled: off by default.
+      every: n of Algorithm 1's "if mod(i, n) = 0": steps between two updates.
+      constant: n of eq. 7; None for the same as `every`, as the paper has it.
+      reading: of eq. 7, 'constant' or 'models', see `WeightAverage`; the paper prints the first
+        and cites the second.
+      start: th_swa, the share of the stage's steps before averaging starts; 0 was the best.
+      reestimate_batch_norm: whether the averaged network gets statistics of its own, from training
+        images; None: exactly where the training used batch statistics. Not in the paper.
+      batch_norm_batches: how many batches that takes; None for one pass over the training images.
+
+    Raises:
+      UserError: a setting out of range.
+    """
+    enabled: bool = False
+    every: int = 100
+    constant: Optional[float] = None
+    reading: str = 'constant'
+    start: float = 0.0
+    reestimate_batch_norm: Optional[bool] = None
+    batch_norm_batches: Optional[int] = None
+
+    def __post_init__(self):
+        arguments.require_flag('swa', 'enabled', self.enabled)
+        errors.require_one_of('swa.reading', self.reading, READINGS)
+        arguments.require_number('swa', 'every', self.every, least=1, whole=True,
+                                 hint='100 in the paper')
+        arguments.require_number('swa', 'start', self.start, least=0, most=1,
+                                 hint='the share of the steps before averaging starts')
+        if self.constant is not None:
+            arguments.require_number('swa', 'constant', self.constant, above=0,
+                                     hint='or None for swa.every')
+            if self.reading != 'constant':
+                raise errors.UserError(
+                    f'swa.constant = {self.constant!r} with swa.reading = {self.reading!r}, which '
+                    'counts the models instead; set one of the two to its default')
+        if self.reestimate_batch_norm is not None:
+            arguments.require_flag('swa', 'reestimate_batch_norm', self.reestimate_batch_norm)
+        if self.batch_norm_batches is not None:
+            arguments.require_number('swa', 'batch_norm_batches', self.batch_norm_batches, least=1,
+                                     whole=True, hint='or None for one pass over the images')
 
     def build(self, segmentor, steps=None, live=None):
         """The `WeightAverage` of a stage; call it in the strategy's scope.
@@ -194,51 +235,7 @@ class Settings:
         return has if self.reestimate_batch_norm is None else bool(self.reestimate_batch_norm)
 
 
-@gin.configurable
-def swa(enabled=False, every=100, constant=None, reading='constant', start=0.0,
-        reestimate_batch_norm=None, batch_norm_batches=None):
-    """Stochastic weight averaging (Durall et al., section 3.4) of any method's segmentor.
-
-    With n = 100 constant, as printed, 90 % of the weights that training began with are still in the
-    average after 1,000 steps ((100/101)^10 = 0.905), and 14 % after the paper's 20,000
-    ((100/101)^200 = 0.137). A shorter training scales n, `every` and with it `constant`: as much as
-    in the paper is left for n = sqrt(steps / 2), 22 for 1,000 steps.
-
-    Args:
-      enabled: off unless said.
-      every: n of Algorithm 1's "if mod(i, n) = 0": steps between two updates.
-      constant: n of eq. 7; None for the same as `every`, as the paper has it.
-      reading: of eq. 7, 'constant' or 'models', see `WeightAverage`; the paper prints the first
-        and cites the second.
-      start: th_swa, the share of the stage's steps before averaging starts; 0 was the best.
-      reestimate_batch_norm: whether the averaged network gets statistics of its own, from training
-        images; None: exactly where the training used batch statistics. Not in the paper.
-      batch_norm_batches: how many batches that takes; None for one pass over the training images.
-
-    Returns:
-      Settings.
-
-    Raises:
-      UserError: a setting out of range.
-    """
-    arguments.require_flag('swa', 'enabled', enabled)
-    errors.require_one_of('swa.reading', reading, READINGS)
-    arguments.require_number('swa', 'every', every, least=1, whole=True, hint='100 in the paper')
-    arguments.require_number('swa', 'start', start, least=0, most=1,
-                             hint='the share of the steps before averaging starts')
-    if constant is not None:
-        arguments.require_number('swa', 'constant', constant, above=0,
-                                 hint='or None for swa.every')
-        if reading != 'constant':
-            raise errors.UserError(f'swa.constant = {constant!r} with swa.reading = {reading!r}, '
-                                   'which counts the models instead; set one of the two to its '
-                                   'default')
-    if reestimate_batch_norm is not None:
-        arguments.require_flag('swa', 'reestimate_batch_norm', reestimate_batch_norm)
-    if batch_norm_batches is not None:
-        arguments.require_number('swa', 'batch_norm_batches', batch_norm_batches, least=1,
-                                 whole=True, hint='or None for one pass over the images')
-    return Settings(**dict(locals()))
+swa = gin.external_configurable(Settings, name='swa', module='tf_advseg.training.averaging')
 
 
 def batch_norms(segmentor):

@@ -1,22 +1,16 @@
-"""The demo: one command from nothing to a report, with one bar and the time left throughout."""
-import contextlib
-import io
+"""The demo: one command from nothing to a report."""
 import os
 import pathlib
+import shlex
 import sys
-import threading
-import time
 
 import numpy as np
 from PIL import Image
 
 from tf_advseg.core import configuration
-from tf_advseg.core import errors
 from tf_advseg.core import files
-from tf_advseg.core import progress
 from tf_advseg.core import run_directory
 from tf_advseg.data.records import record_set as record_sets
-from tf_advseg.experiments.train import demo_forecast
 from tf_advseg.experiments.train import run_results
 from tf_advseg.experiments.train import run_stages
 from tf_advseg.experiments.train import training
@@ -25,83 +19,6 @@ from tf_advseg.reporting import tables
 
 EXAMPLE = 'example'
 EXAMPLE_PICTURES = 20
-
-
-class _Above:
-    """A stdout that first clears the bar's line where both share a terminal."""
-
-    def __init__(self, stream, shared):
-        self._stream = stream
-        self._shared = shared
-
-    def write(self, text):
-        """Writes; a bar comes again below with its next update."""
-        if self._shared and text.strip():
-            self._stream.write('\r\x1b[K')
-        return self._stream.write(text)
-
-    def flush(self):
-        """Flushes."""
-        self._stream.flush()
-
-
-@contextlib.contextmanager
-def one_bar(overview, show=True, every=1.0):
-    """Shows one bar for a whole run in place of the bars of its parts.
-
-    Says once, when it is first known, how long the whole will take on this machine. What else is
-    written to stderr meanwhile is held back, and shown if the block fails.
-
-    Args:
-      overview: `demo_forecast.Overview`.
-      show: False shows nothing and holds nothing back.
-      every: seconds between looks.
-    """
-    if not show:
-        yield
-        return
-    stderr, held, stop = sys.stderr, io.StringIO(), threading.Event()
-    bar = progress.Progress(100, 'demo, percent', stream=stderr, forecast=False)
-    thread = threading.Thread(target=_watch, args=(overview, bar, stop, every), daemon=True)
-    try:
-        shared = stderr.isatty() and sys.stdout.isatty()
-        with contextlib.redirect_stdout(_Above(sys.stdout, shared)), \
-                contextlib.redirect_stderr(held):
-            thread.start()
-            yield
-            stop.set()
-            thread.join()
-            bar.update(bar.total - bar.done, left=progress.clock_text(0), now='done')
-    except Exception as error:
-        if not isinstance(error, errors.UserError):
-            stderr.write(held.getvalue())
-        raise
-    finally:
-        stop.set()
-        thread.join()
-        bar.close()
-
-
-def _watch(overview, bar, stop, every):
-    """Looks and shows what there is until it is told to stop."""
-    began, told = time.monotonic(), False
-    while True:
-        look = overview.look()
-        left = 'measuring' if look.left is None else progress.clock_text(look.left)
-        # 100 is for the end: the last part is seldom measured before it is over.
-        bar.update(max(0, min(99, int(100.0 * look.fraction)) - bar.done), left=left, now=look.text)
-        if look.left is not None and not told:
-            told = True
-            print(time_told(time.monotonic() - began + look.left), flush=True)
-        if stop.wait(every):
-            return
-
-
-def time_told(seconds):
-    """A sentence on how long a demo takes, from this start on."""
-    minutes = max(1, round(seconds / 60))
-    return (f'about {minutes} minute{"" if minutes == 1 else "s"} on this machine as it is now, by '
-            'the first steps')
 
 
 def write_example(records, folder, count=EXAMPLE_PICTURES):
@@ -126,7 +43,7 @@ def write_example(records, folder, count=EXAMPLE_PICTURES):
                                      records.spec.palette)
 
 
-def run(workdir, gin_file, bindings, strategy, show=True):
+def run(workdir, gin_file, bindings, strategy):
     """Runs the demo, goes on with one that was stopped, or takes up a finished one.
 
     Args:
@@ -134,7 +51,6 @@ def run(workdir, gin_file, bindings, strategy, show=True):
       gin_file: demo.gin or demo_smallest.gin.
       bindings: gin bindings over it.
       strategy: tf.distribute.Strategy.
-      show: whether to show progress.
 
     Returns:
       (results as in results.json, True if it had been done before).
@@ -145,17 +61,13 @@ def run(workdir, gin_file, bindings, strategy, show=True):
     if (path / 'report.html').is_file() and (path / run_stages.RESULTS).is_file():
         with run_directory.RunDirectory(path).open(config, may_change=training.MAY_CHANGE):
             return files.read_json(path / run_stages.RESULTS), True
-    options = demo_forecast.setting(configuration.bindings(config), 'dataset.options', {})
-    overview = demo_forecast.Overview(path, config, options.get('num_train', 400))
-    with one_bar(overview, show):
-        results = training.experiment(workdir=path, strategy=strategy)
-        write_example(record_sets.RecordSet(path / 'records', verify=False), path / EXAMPLE)
+    results = training.experiment(workdir=path, strategy=strategy)
+    write_example(record_sets.RecordSet(path / 'records', verify=False), path / EXAMPLE)
     return results, False
 
 
 def _shown(path):
     """A path relative to where we are, if it lies below; quoted if it has to be."""
-    import shlex
     path = pathlib.Path(os.path.abspath(os.path.expanduser(path)))
     try:
         return shlex.quote(str(path.relative_to(pathlib.Path.cwd())))
