@@ -176,6 +176,17 @@ def test_gin_is_left_as_it_was(root):
     assert (list(config._FILE_READERS), list(config._LOCATION_PREFIXES)) == before
 
 
+def test_a_setting_that_nothing_reads_is_known_after_the_calls():
+    configuration.parse([], ['gadget.patience = 7', 'a/gadget.cycles = 2', 'network.depth = 3'])
+    assert len(configuration.unread()) == 3
+    with gin.config_scope('a'):
+        assert gadget() == (7, 0.001, 2)
+    assert configuration.unread() == ['core_test.network.depth']
+    assert configuration.scoped_bindings('a', 'gadget') == ['a/core_test.gadget.cycles']
+    assert configuration.scoped_bindings('a', 'network') == []
+    configuration.parse([], [])
+
+
 def test_differences(root):
     configuration.parse([], ['gadget.patience = 1', 'gadget.cycles = [1, 2]'])
     old = configuration.config_text()

@@ -77,8 +77,6 @@ def test_confidences_within_a_hair_of_1_are_told_apart():
 def test_counts_of_parts_add_up_to_those_of_the_whole(seed, cut):
     whole = made(seed, 300)
     parts = [tuple(one[:cut] for one in whole), tuple(one[cut:] for one in whole)]
-    merged = counted(parts[1]).merge(counted(parts[0]))
-    assert confidence_counts.figures(merged) == confidence_counts.figures(counted(whole))
     assert confidence_counts.figures(counted(*parts)) == confidence_counts.figures(counted(whole))
 
 
@@ -154,5 +152,3 @@ def test_what_is_no_confidence_is_told():
         counts.update(np.zeros(3), np.zeros(2, bool), np.zeros(3, bool))
     with pytest.raises(UserError, match='threshold 0.25 was not counted; there is 0, 0.1'):
         counts.share(0.25)
-    with pytest.raises(UserError, match='cannot be added'):
-        counts.merge(confidence_counts.SelectionCounts((0.5,)))

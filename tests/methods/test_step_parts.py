@@ -4,6 +4,7 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
+import variable_groups
 
 from tf_advseg.core.errors import UserError
 from tf_advseg.losses import pixel
@@ -36,7 +37,7 @@ def test_multipliers_are_the_official_ones(official):
 def test_multipliers_go_to_their_variables(network):
     assert step_parts.gradient_multipliers(network) is None
     multipliers = step_parts.gradient_multipliers(network, 3.0, 2.0)
-    groups = segmentor.variable_groups(network)
+    groups = variable_groups.variable_groups(network)
     last = {id(v) for v in groups['head'] + groups['logits']}
     for variable, value in zip(network.trainable_variables, multipliers):
         bias = variable.name.endswith('biases:0')

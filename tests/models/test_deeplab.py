@@ -2,6 +2,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+import variable_groups
 
 from tf_advseg.core.errors import UserError
 from tf_advseg.models import deeplab, layers, mobilenet_v2, segmentor
@@ -206,7 +207,7 @@ def test_a_checkpoint_restores_every_variable(tmp_path):
 
 def test_groups_and_decayed_kernels():
     model = small(atrous_rates=(2,), decoder=True)
-    groups = segmentor.variable_groups(model)
+    groups = variable_groups.variable_groups(model)
     assert sum(map(len, groups.values())) == len(model.trainable_variables)
     assert len(groups['logits']) == 2
     assert all(v.name.startswith('MobilenetV2/') for v in groups['backbone'])

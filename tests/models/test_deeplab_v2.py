@@ -2,6 +2,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+import variable_groups
 
 from tf_advseg.core.errors import UserError
 from tf_advseg.models import deeplab_v2, layers, segmentor
@@ -30,7 +31,7 @@ def test_the_published_network(published):
     for branch in published.logits.branches:
         assert branch.kernel.numpy().std() == pytest.approx(0.01, rel=0.01)
     assert published(pictures(33, 41, 1)).shape.as_list() == [1, 5, 6, 21]
-    groups = segmentor.variable_groups(published)
+    groups = variable_groups.variable_groups(published)
     assert (len(groups['head']), len(groups['logits'])) == (0, 8)
 
 

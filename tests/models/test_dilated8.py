@@ -2,6 +2,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+import variable_groups
 
 from tf_advseg.core.errors import UserError
 from tf_advseg.models import dilated8, layers, segmentor
@@ -115,7 +116,7 @@ def test_parts_names_and_number_of_parameters():
     front = 14_714_688 + (512 * 49 * 16 + 16) + (16 * 16 + 16)
     context = 7 * (9 * 3 * 3 + 3) + (3 * 3 + 3)
     assert segmentor.parameter_count(model) == (front + (16 * 3 + 3) + context,) * 2
-    groups = segmentor.variable_groups(model)
+    groups = variable_groups.variable_groups(model)
     assert (len(groups['backbone']), len(groups['head']), len(groups['logits'])) == (30, 0, 18)
     names = list(layers.official_variables(model))
     assert names[0] == 'conv1_1/weights' and names[-1] == 'ct_final/biases'

@@ -2,6 +2,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+import variable_groups
 
 from tf_advseg.core.errors import UserError
 from tf_advseg.models import farabet, flops, local_contrast, resize, segmentor
@@ -79,7 +80,7 @@ def test_all_scales_share_their_weights():
     assert segmentor.parameter_count(model) == (stages + classifier,) * 2
     linear = farabet.farabet(8, hidden=0)
     assert segmentor.parameter_count(linear) == (stages + 768 * 8 + 8,) * 2
-    groups = segmentor.variable_groups(model)
+    groups = variable_groups.variable_groups(model)
     assert (len(groups['backbone']), len(groups['head']), len(groups['logits'])) == (6, 0, 4)
 
 

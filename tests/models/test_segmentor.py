@@ -2,6 +2,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+import variable_groups
 
 from tf_advseg.core.errors import UserError
 from tf_advseg.models import deeplab, layers, segmentor
@@ -144,7 +145,7 @@ def test_decayed_kernels_of_a_foreign_model_exclude_depthwise_and_vectors():
     inner = functional()
     decayed = segmentor.decayed_kernels(segmentor.as_segmentor(inner))
     assert [v.name.split('/')[-1] for v in decayed] == ['kernel:0', 'kernel:0']
-    groups = segmentor.variable_groups(segmentor.as_segmentor(inner))
+    groups = variable_groups.variable_groups(segmentor.as_segmentor(inner))
     assert len(groups['backbone']) == len(inner.trainable_variables)
 
 

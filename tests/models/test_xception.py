@@ -2,6 +2,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+import variable_groups
 
 from tf_advseg.core.errors import UserError
 from tf_advseg.models import deeplab, layers, segmentor, xception
@@ -63,7 +64,7 @@ def test_shapes_and_gradients(network, size):
 
 
 def test_groups_and_decay_follow_the_scopes(network):
-    groups = segmentor.variable_groups(network)
+    groups = variable_groups.variable_groups(network)
     assert all(v.name.startswith('xception_41/') for v in groups['backbone'])
     assert len(groups['logits']) == 2
     decayed = [v.name for v in segmentor.decayed_kernels(network)]

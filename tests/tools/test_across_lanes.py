@@ -5,7 +5,6 @@ beside this one (`make setup VENV=.venv-current PYTHON=python3.13`). `.ci/run` m
 """
 import json
 import os
-import pathlib
 import subprocess
 import sys
 

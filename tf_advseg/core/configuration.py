@@ -332,6 +332,22 @@ def bound(name):
         raise UserError(f'{name}: {str(error).splitlines()[0]}') from error
 
 
+def unread():
+    """Names of gin bindings that nothing has read since the configuration was parsed.
+
+    By gin's operative configuration: a binding counts as read if its configurable was called, in
+    whatever scope. Macros are left out.
+    """
+    read = {(selector, argument) for (_, selector), arguments
+            in gin_config._OPERATIVE_CONFIG.items() for argument in arguments}
+    found = []
+    for name in bindings(config_text()):
+        selector, _, argument = name.rsplit('/', 1)[-1].rpartition('.')
+        if selector and (selector, argument) not in read:
+            found.append(name)
+    return found
+
+
 def scoped_bindings(scope, configurable):
     """Names that gin binds of a configurable in one scope: ['scope/module.configurable.x', …]."""
     return [name for name in bindings(config_text()) if name.startswith(f'{scope}/')

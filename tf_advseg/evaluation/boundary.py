@@ -92,7 +92,7 @@ class BoundaryF:
             raise UserError(f'a boundary tolerance of {pixels} pixels; expected more than 0')
         self._spec, self._pixels = spec, pixels
         self._smallest = min(h * h + w * w for h, w in sizes)  # the diagonal, squared
-        self._ids, self._scores = [], []
+        self._scores = []
         self._true, self._hidden = 0, 0  # classes of images; those without a true boundary
 
     @property
@@ -109,7 +109,6 @@ class BoundaryF:
         del instances
         classes = self._spec.num_classes
         label, prediction = image_counts.checked_picture(image_id, label, prediction, classes)
-        self._ids.append(str(image_id))
         self._scores.append(self._score(label, prediction))
 
     def _score(self, label, prediction):
@@ -149,12 +148,6 @@ class BoundaryF:
         found = squares < 2 ** 62
         near = squares[found] * self._smallest < self._pixels ** 2 * diagonal
         return int(near.sum()) / len(points)
-
-    def picture_f(self):
-        """F of each image so far: (ids, float64 [N], nan where nothing is scored)."""
-        table = np.array([scores[2] for scores in self._scores])
-        table = table.reshape(len(self._ids), self._spec.num_classes)
-        return list(self._ids), metrics.mean_over_classes(table)
 
     def result(self):
         """Means over images, fractions in 0..1; None where there is nothing to average.

@@ -113,19 +113,6 @@ class SelectionCounts:
         places = 2 * _places(confidence) + correct
         self._histogram += np.bincount(places, minlength=2 * (BINS + 2)).reshape(-1, 2)
 
-    def merge(self, other):
-        """Adds the counts of other points, of the same thresholds; returns self.
-
-        Raises:
-          UserError: other thresholds.
-        """
-        if other.thresholds != self.thresholds:
-            raise UserError(f'counts of thresholds {other.thresholds} cannot be added to those of '
-                            f'{self.thresholds}; count both with the same')
-        self._selected += other._selected
-        self._histogram += other._histogram
-        return self
-
     def selected(self, threshold):
         """How many points a threshold selects: int.
 

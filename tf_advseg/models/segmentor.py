@@ -123,27 +123,6 @@ def apply(segmentor, image, training=False, dropout_seed=None):
     return segmentor(image, **arguments)
 
 
-def variable_groups(segmentor):
-    """Splits the trainable variables by their part in the network.
-
-    Returns:
-      dict of lists: 'backbone', 'head' (official "last layers" without the logits), 'logits'. All
-      variables of a model without parts of that name are in 'backbone'.
-    """
-    groups = {'backbone': [], 'head': [], 'logits': []}
-    backbone, logits = getattr(segmentor, 'backbone', None), getattr(segmentor, 'logits', None)
-    if not isinstance(backbone, tf.Module):
-        groups['backbone'] = list(segmentor.trainable_variables)
-        return groups
-    of_backbone = {id(v) for v in backbone.trainable_variables}
-    of_logits = {id(v) for v in logits.trainable_variables}
-    for variable in segmentor.trainable_variables:
-        group = ('backbone' if id(variable) in of_backbone else
-                 'logits' if id(variable) in of_logits else 'head')
-        groups[group].append(variable)
-    return groups
-
-
 def decayed_kernels(segmentor):
     """The variables that weight decay applies to: kernels that are not depthwise (slim).
 

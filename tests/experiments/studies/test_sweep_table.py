@@ -2,8 +2,6 @@
 import math
 import statistics
 
-import pytest
-
 from tf_advseg.experiments.studies import sweep_table
 
 

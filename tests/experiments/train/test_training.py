@@ -79,3 +79,13 @@ def test_ctrl_c_leaves_what_the_same_command_goes_on_with(folders, tmp_path, mon
     with pytest.raises(KeyboardInterrupt):
         start(tmp_path / 'run', folders[0.25])
     assert (tmp_path / 'run' / 'config.gin').is_file()
+
+
+def test_settings_that_nothing_read_are_named_at_the_end(tmp_path, caplog):
+    configuration.parse([], [*SMALL, "experiment.network = 'farabet'", 'farabet.hidden = 8',
+                             'step_decay.factor = 0.5', 'deeplab_xception.output_stride = 8'])
+    training.experiment(tmp_path / 'run', tf.distribute.get_strategy())
+    line, = [record.getMessage() for record in caplog.records if 'no effect' in record.getMessage()]
+    assert line == ('settings that had no effect on this run: deeplab_xception.output_stride, '
+                    'step_decay.factor')
+    configuration.parse([], [])

@@ -159,11 +159,6 @@ class RecordSet:
             raise UserError(f'{self.folder}: no image "{error.args[0]}" in these '
                             'records') from None
 
-    def image_size(self, image_id):
-        """(height, width) of an image in pixels."""
-        height, width = self._sizes[self.positions([image_id])[0]]
-        return int(height), int(width)
-
     def image_sizes(self, ids):
         """int32 [N, 2]: (height, width) of images."""
         return self._sizes[self.positions(ids)]

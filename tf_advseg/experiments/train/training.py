@@ -4,6 +4,7 @@ import pathlib
 import tempfile
 
 import gin
+from absl import logging
 
 from tf_advseg.core import arguments
 from tf_advseg.core import configuration
@@ -94,13 +95,29 @@ def experiment(workdir, strategy, dry_run=False, seed=0, method='load', control=
         if dry_run:
             dry_runs.describe(context, segmentor, recipe, control, control_from)
             return None
-        return run_stages.Run(context, segmentor, recipe, control, control_from).run(start, random)
+        resumed = run.stages.is_dir() and any(run.stages.iterdir())
+        results = run_stages.Run(context, segmentor, recipe, control, control_from).run(
+            start, random)
+        if not resumed:  # what was done before read its settings then
+            _warn_of_unread(network)
+        return results
+
+
+def _warn_of_unread(network):
+    """Logs the settings that nothing in this run has read, in one line."""
+    # A network is built from its description, past gin.
+    idle = [name for name in configuration.unread()
+            if name.rsplit('/', 1)[-1].split('.')[-2] != network]
+    if idle:
+        names = ', '.join('.'.join(name.split('.')[-2:]) for name in idle)
+        logging.warning('settings that had no effect on this run: %s', names)
 
 
 def _require_effect(recipe):
     """UserError for a setting that gin binds and no part of this run reads.
 
     Of another method's own settings; Stage 1 alone reads none, so a recipe's file serves for it.
+    Others are named when the run ends: a file may build on that of another network.
     """
     for name, reader in _idle_settings(recipe).items():
         raise errors.UserError(
