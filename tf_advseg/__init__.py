@@ -3,5 +3,5 @@ from tf_advseg.core import lanes as _lanes
 
 __version__ = '0.1.0'
 
-# Every room imports this file first, so TensorFlow finds what is set here whoever imports it.
+# Every subpackage imports this file first, so TensorFlow finds what is set here whoever imports it.
 _lanes.prepare_environment()

@@ -1,7 +1,9 @@
-"""Measures what things cost: `load`, `load_memory`, `step`, `inference`, `input`.
+"""Measures what things cost and are worth: `load`, `cues`, `screen`, `step`, ...
 
 load         a propagation and a cycle by parts: of a run (--workdir), or measured (--gin_file)
 load_memory  peak memory and buffer at the paper's VOC size, on images made up for it
+cues         what each method's discriminator can win on without a look at structure
+screen       whether LoAd's discriminators point anywhere, several designs from one Stage 1
 step         ms of a training step: oneDNN on and off, deterministic operations on and off
 inference    milliseconds of exported networks beside plain TF1 graphs; three, or --model
 input        images a second of the input beside a training step's; MobileNetV2's, or --model's
@@ -19,17 +21,19 @@ from tf_advseg.core import runtime  # noqa: E402
 
 from absl import flags  # noqa: E402
 
-KINDS = ('load', 'load_memory', 'step', 'inference', 'input')
+KINDS = ('load', 'load_memory', 'cues', 'screen', 'step', 'inference', 'input')
 VOC = ('models/deeplabv3_mobilenet_v2.gin', 'methods/load.gin')
 
 command_line.define_common_flags('gin_file', 'gin_param', 'workdir', 'strategy', 'model',
                                  'output_stride', input_size='513')
 flags.DEFINE_integer('cycles', 1, 'load: cycles measured.', lower_bound=1)
-flags.DEFINE_integer('pictures', 1464, 'load_memory: training images.', lower_bound=8)
+flags.DEFINE_integer('images', None, 'load_memory: training images (1464). cues: images looked at '
+                     '(48). screen: training images (all).', lower_bound=8)
 flags.DEFINE_integer('steps', 4, 'load_memory: steps of each network.', lower_bound=1)
 flags.DEFINE_integer('real_maps', 32, 'load_memory: maps of a slot that are drawn, not random.',
                      lower_bound=0)
 flags.DEFINE_multi_string('kind', [], 'step: a kind of step, as cross-entropy; default: all.')
+flags.DEFINE_multi_string('design', [], 'screen: a design by name; default: all.')
 flags.DEFINE_integer('repeats', 20, 'inference, input: runs of each.', lower_bound=1)
 
 FLAGS = flags.FLAGS
@@ -58,15 +62,16 @@ def main(argv):
         _inference()
         return
     runtime.configure(deterministic=True)
-    if kind == 'input':
-        _input()
+    if kind in ('input', 'cues', 'screen'):
+        {'input': _input, 'cues': _cues, 'screen': _screen}[kind]()
         return
     from tf_advseg.experiments.benchmarks import benchmarking
     from tf_advseg.reporting import tables
     from tf_advseg.training import strategy
     if kind == 'load' and not FLAGS.gin_file:
         costs = benchmarking.of_run(FLAGS.workdir)
-        print(f'{tables.to_text(benchmarking.table(costs))}\n{benchmarking.rest_text(costs)}')
+        print('\n'.join([tables.to_text(benchmarking.table(costs)), benchmarking.rest_text(costs),
+                         *benchmarking.ratios(FLAGS.workdir)]))
         return
     height, width = command_line.parse_size(FLAGS.input_size)
     if height != width:
@@ -81,11 +86,33 @@ def main(argv):
             print(f'{tables.to_text(benchmarking.table(costs))}\n{benchmarking.rest_text(costs)}')
             return
         memory = benchmarking.measure_memory(
-            workdir, FLAGS.gin_file or VOC, FLAGS.gin_param, distribution, FLAGS.pictures,
+            workdir, FLAGS.gin_file or VOC, FLAGS.gin_param, distribution, FLAGS.images or 1464,
             height, steps=FLAGS.steps, real_maps=FLAGS.real_maps)
     print(memory.text())
     if not memory.within:
         raise errors.UserError('a limit is not kept, see above')
+
+
+def _cues():
+    from tf_advseg.experiments.benchmarks import discriminator_benchmark
+    from tf_advseg.methods import cue_audit
+    from tf_advseg.reporting import tables
+    with tempfile.TemporaryDirectory(prefix='tf_advseg-') as scratch:
+        print(tables.to_text(discriminator_benchmark.cues(
+            scratch, FLAGS.gin_file, FLAGS.gin_param, FLAGS.images or cue_audit.IMAGES)))
+
+
+def _screen():
+    from tf_advseg.core import errors
+    from tf_advseg.experiments.benchmarks import discriminator_benchmark
+    from tf_advseg.reporting import tables
+    from tf_advseg.training import strategy
+    if not FLAGS.gin_file or not FLAGS.workdir:
+        raise errors.UserError('screen: add --gin_file=CONFIGURATION and --workdir=FOLDER, where '
+                               'results are kept')
+    print(tables.to_text(discriminator_benchmark.screen(
+        FLAGS.workdir, FLAGS.gin_file, FLAGS.gin_param, strategy.make_strategy(FLAGS.strategy),
+        FLAGS.images, FLAGS.design)))
 
 
 def _inference():

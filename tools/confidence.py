@@ -23,7 +23,7 @@ command_line.define_common_flags('checkpoint', 'which', 'data_dir', 'dataset', '
 flags.DEFINE_string('discriminator', None, 'Run directory or folder of another discriminator.')
 flags.DEFINE_list('thresholds', None, 'T, from 0 to 1. Default: 0,0.1,0.2,0.3; of softmax alone '
                   '0,0.5,0.9,0.99.')
-flags.DEFINE_integer('pictures', 4, 'Images whose maps are drawn.', lower_bound=0)
+flags.DEFINE_integer('images', 4, 'Images whose maps are drawn.', lower_bound=0)
 
 FLAGS = flags.FLAGS
 
@@ -40,7 +40,7 @@ def main(argv):
         path for path in (FLAGS.checkpoint, FLAGS.discriminator, FLAGS.data_dir) if path])
     results = measuring_confidence.judge(
         FLAGS.checkpoint, output, FLAGS.which, FLAGS.discriminator, FLAGS.data_dir, FLAGS.dataset,
-        FLAGS.split, FLAGS.thresholds, FLAGS.pictures)
+        FLAGS.split, FLAGS.thresholds, FLAGS.images)
     print(measuring_confidence.text(results))
     print(f'\nwritten: {FLAGS.output}')
 

@@ -5,7 +5,7 @@ longer one to the next k * stride + 1; image pooling keeps its window and slides
 evaluation). --large=resize: it is resized to the crop size first, its class map back by nearest
 neighbours (as the official export). --output is then a checkpoint itself. --format is a list with
 commas: saved_model, tf1, tflite_float32, tflite_float16, tflite_int8; the TFLite ones take uint8
-images of --input_size and give the class map. --prove tells parameters, FLOPs, size, latency.
+images of --input_size and give the class map. --prove prints parameters, FLOPs, size, latency.
 
 Example:
   python tools/export.py --checkpoint=demo_run --output=exported --format=saved_model,tf1

@@ -33,7 +33,7 @@ FLAGS = flags.FLAGS
 def main(argv):
     """Flags, one call, what was done."""
     from tf_advseg.core.errors import UserError
-    for name, hint in (('checkpoint', 'RUN_DIRECTORY'), ('input', 'PICTURE_OR_FOLDER'),
+    for name, hint in (('checkpoint', 'RUN_DIRECTORY'), ('input', 'IMAGE_OR_FOLDER'),
                        ('output', 'FOLDER')):
         if not getattr(FLAGS, name):
             raise UserError(f'no {name} was given: add --{name}={hint}')
@@ -43,7 +43,7 @@ def main(argv):
     from tf_advseg.experiments.score import evaluating
     from tf_advseg.experiments.score import input_files
     from tf_advseg.experiments.score import predicting
-    input_files.find_all(sources)  # a mistyped path is told before the network is built
+    input_files.find_all(sources)  # a mistyped path fails before the network is built
     segmentor, spec, content = evaluating.load(FLAGS.checkpoint, FLAGS.which)
     outcome = predicting.predict(
         segmentor, spec, evaluating.crop_size(content), sources, FLAGS.output,

@@ -80,7 +80,7 @@ def _table_runs(measures):
         raise UserError('--runs tables finished runs and trains nothing: leave out '
                         f'{", ".join(given)}')
     collected = sweeping.collect_runs(FLAGS.runs)
-    note = sweeping.configurations_told(FLAGS.runs)
+    note = sweeping.configurations_note(FLAGS.runs)
     if note:
         print(note)
     print('\n\n'.join(tables.to_text(sweep_table.table(collected, measure))

@@ -40,13 +40,14 @@ def test_matrix(name, channels):
         np.testing.assert_array_equal(a, b)
     kernels = [(a, b) for v, a, b in zip(first.weights, first.get_weights(), other.get_weights())
                if 'kernel' in v.name]
-    assert len(kernels) == {'mobilenet': 28, 'vgg16': 14, 'small_cnn': 5}[name]
+    assert len(kernels) == {'mobilenet': 28, 'vgg16': 14, 'small_cnn': 5, 'patch': 4}[name]
     assert all(np.mean(a == b) < 0.01 for a, b in kernels)
 
     x = inputs(3, channels)
     number = len(first.weights)
     logits = first(x, training=True, dropout_seed=SEED)
-    assert logits.shape == (3,) and logits.dtype == tf.float32
+    assert logits.shape == ((3, 16, 16) if name == 'patch' else (3,))
+    assert logits.dtype == tf.float32
     assert len(first.weights) == number  # they all existed on return
     np.testing.assert_array_equal(logits, again(x, training=True, dropout_seed=SEED))
     assert np.ptp(logits) > 0
@@ -258,6 +259,6 @@ def test_it_learns_to_tell_stripes_from_noise(name):
     # Who cannot tell has log 2 = 0.69 or more; three seeds of either network ended below 0.1.
     assert losses[-1] < 0.3
     reestimate_batch_norm(model, [x])
-    for pictures in (x,) if model.has_batch_norm else (x, stripes_and_noise(1000)[0]):
+    for images in (x,) if model.has_batch_norm else (x, stripes_and_noise(1000)[0]):
         # Of those seeds no logit was nearer to 0 than 1.9, seen or unseen.
-        np.testing.assert_array_equal(model(pictures) > 0, real > 0)
+        np.testing.assert_array_equal(model(images) > 0, real > 0)

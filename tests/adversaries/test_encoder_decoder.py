@@ -38,9 +38,9 @@ def test_every_pixel_has_its_decision_whatever_the_size(widths):
     graph = tf.function(lambda x: (model(x), other(x)), input_signature=[maps])
     for height, width in SIZES:
         maps = label_maps(2, height, width)
-        pixel, picture = model(maps, training=True), other(maps, training=True)
-        assert pixel.shape == (2, height, width) and picture.shape == (2,)
-        for logits, traced in zip((pixel, picture), graph(maps)):
+        pixel, image = model(maps, training=True), other(maps, training=True)
+        assert pixel.shape == (2, height, width) and image.shape == (2,)
+        for logits, traced in zip((pixel, image), graph(maps)):
             assert logits.dtype == tf.float32 and np.isfinite(logits).all()
             np.testing.assert_allclose(traced, logits, atol=1e-5)
     assert model.decides == 'pixel' and other.decides == 'image'
@@ -211,7 +211,7 @@ def test_gin_chooses_kind_and_widths():
     gin.parse_config("build_pixel_discriminator.kind = 'image'\n"
                      'build_pixel_discriminator.widths = (3, 7)')
     model = build_pixel_discriminator(4)
-    assert isinstance(model, encoder_decoder.PictureDecision)
+    assert isinstance(model, encoder_decoder.ImageDecision)
     assert [tuple(v.shape) for v in model.trainable_variables[::2]] == [
         (4, 4, 4, 3), (4, 4, 3, 7), (1, 1, 7, 1)]
     with pytest.raises(ValueError):

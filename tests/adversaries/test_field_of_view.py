@@ -9,7 +9,7 @@ from tf_advseg.adversaries.field_of_view import build_fov_discriminator
 from tf_advseg.core.errors import UserError
 from tf_advseg.models import layers, local_contrast, resize
 
-NARROW = {'label_widths': (8,), 'picture_widths': (4, 8), 'joint_widths': (8, 8, 8)}
+NARROW = {'label_widths': (8,), 'image_widths': (4, 8), 'joint_widths': (8, 8, 8)}
 TABLE_1 = {  # C = 21: counted by hand from the supplement's layers, with C channels and with 3C
     'large_fov_light': (871490, 907778, 34), 'large_fov': (2351170, 2387458, 34),
     'small_fov_light': (490434, 526722, 18), 'small_fov': (1572802, 1609090, 18)}
@@ -25,7 +25,7 @@ def label_maps(batch, height, width, channels=5, seed=0):
     return random.dirichlet(np.ones(channels), (batch, height, width)).astype(np.float32)
 
 
-def pictures(batch, height, width, seed=0):
+def make_images(batch, height, width, seed=0):
     random = np.random.default_rng(100 + seed)
     return random.uniform(0, 255, (batch, height, width, 3)).astype(np.float32)
 
@@ -96,7 +96,7 @@ def test_field_of_view(name, side):
 @pytest.mark.parametrize('name', ['small_fov_light', 'stanford'])
 def test_nothing_outside_the_field_of_view_is_seen(name):
     side = 18 if name == 'small_fov_light' else 34
-    model, image = build(name), pictures(1, 44, 44)
+    model, image = build(name), make_images(1, 44, 44)
     maps, changed = label_maps(1, 44, 44), label_maps(1, 44, 44, seed=1)
     inside = np.s_[:, 22 - side // 2:22 + side // 2, 22 - side // 2:22 + side // 2]
     one = model(maps, image=image).numpy()
@@ -112,7 +112,7 @@ def test_any_size_has_sixteen_times_fewer_logits(name):
     graph = tf.function(lambda maps, image: model(maps, image=image), input_signature=[
         tf.TensorSpec([None, None, None, 5]), tf.TensorSpec([None, None, None, 3])])
     for height, width in ((1, 1), (4, 5), (9, 12), (15, 20)):
-        maps, image = label_maps(2, height, width), pictures(2, 4 * height, 4 * width)
+        maps, image = label_maps(2, height, width), make_images(2, 4 * height, 4 * width)
         logits = model(maps, image=image, training=True)
         assert logits.shape == (2, -(-height // 4), -(-width // 4))
         assert logits.dtype == tf.float32 and np.isfinite(logits).all()
@@ -193,12 +193,13 @@ def test_torchs_last_layer_follows_its_gain_and_all_of_it_the_seed():
         np.testing.assert_array_equal(a, b)
 
 
-def test_the_picture_is_normalised_at_its_own_size_and_then_brought_to_the_maps():
+def test_the_image_is_normalised_at_its_own_size_and_then_brought_to_the_maps():
     model = build('stanford')
-    maps, image = label_maps(2, 8, 11), pictures(2, 61, 83)
-    picture = resize.resize_bilinear(local_contrast.normalise(
+    maps, image = label_maps(2, 8, 11), make_images(2, 61, 83)
+    normalised = resize.resize_bilinear(local_contrast.normalise(
         tf.constant(image), floor=local_contrast.MEAN_DEVIATION), (8, 11))
-    by_hand = model.joint(tf.concat([model.label_branch(maps), model.picture_branch(picture)], -1))
+    by_hand = model.joint(tf.concat(
+        [model.label_branch(maps), model.picture_branch(normalised)], -1))
     np.testing.assert_allclose(model(maps, image=image), by_hand[..., 0], atol=1e-5)
     whole = image.astype(np.uint8)
     np.testing.assert_array_equal(model(maps, image=whole),
@@ -223,7 +224,7 @@ def test_two_replicas_judge_as_one_device(name, two_replicas):
         mirrored = build(name, seed=3)
     for a, b in zip(alone.trainable_variables, mirrored.trainable_variables):
         np.testing.assert_array_equal(a, b)
-    maps, image = label_maps(3, 9, 10), pictures(3, 33, 37)
+    maps, image = label_maps(3, 9, 10), make_images(3, 33, 37)
 
     @tf.function
     def summed(maps, image):
@@ -245,7 +246,7 @@ def test_it_learns_to_tell_noisy_maps_from_smooth_ones(name):
     smooth = random.integers(0, 5, (4, 3, 3)).repeat(8, 1).repeat(8, 2)
     noisy = np.where(random.random(smooth.shape) < 0.3, random.integers(0, 5, smooth.shape), smooth)
     both = tf.one_hot(np.concatenate([smooth, noisy]), 5)
-    image = np.tile(pictures(4, 48, 48), (2, 1, 1, 1))
+    image = np.tile(make_images(4, 48, 48), (2, 1, 1, 1))
     signs = np.float32([1] * 4 + [-1] * 4)[:, None, None]
     model, optimizer = build(name), tf.keras.optimizers.Adam(2e-3)
     optimizer.build(model.trainable_variables)
@@ -282,7 +283,7 @@ def test_gin_chooses_the_adversary():
     (dict(channels=10), 'channels is 10, expected 5 .* or 15'),
     (dict(name='stanford', channels=15), 'branch of its own'),
     (dict(name='stanford', joint_widths=(8,)), 'joint_widths is .* at least 2 integers'),
-    (dict(name='stanford', picture_widths=(0,)), 'picture_widths'),
+    (dict(name='stanford', image_widths=(0,)), 'image_widths'),
     (dict(name='stanford', label_widths=64), 'label_widths is 64'),
     (dict(last_gain=0.0), 'last_gain = 0.0: expected a number above 0'),
     (dict(last_gain='a'), 'last_gain')])

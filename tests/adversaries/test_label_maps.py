@@ -49,13 +49,13 @@ def test_basic_and_scaling_show_the_softmax():
         np.testing.assert_allclose(fake[known()], tf.nn.softmax(example()[2]).numpy()[known()])
 
 
-def test_product_is_the_map_times_the_mean_centred_picture_class_by_class():
+def test_product_is_the_map_times_the_mean_centred_image_class_by_class():
     image, labels, logits = example()
     encoding = label_maps.LabelMaps(C, 'product', mean_colour=(120.0, 110.0, 100.0),
                                     colour_scale=2.0)
     product = encoding.fake(image, labels, logits).numpy().reshape(2, *SIZE, C, 3)
-    picture = (image.numpy()[:, ::STRIDE, ::STRIDE] - [120.0, 110.0, 100.0]) / 2.0
-    expected = tf.nn.softmax(logits).numpy()[..., None] * picture[..., None, :]
+    centred = (image.numpy()[:, ::STRIDE, ::STRIDE] - [120.0, 110.0, 100.0]) / 2.0
+    expected = tf.nn.softmax(logits).numpy()[..., None] * centred[..., None, :]
     np.testing.assert_allclose(product[known()], expected[known()], rtol=1e-5, atol=1e-4)
     np.testing.assert_allclose(resize_bilinear(image, SIZE), image[:, ::STRIDE, ::STRIDE],
                                atol=1e-3)

@@ -58,7 +58,7 @@ def test_parameters_of_the_layers_as_listed(normalisation):
 
 
 @pytest.mark.parametrize('height, width', [(32, 48), (33, 47), (17, 16), (1, 50)])
-def test_pictures_are_as_large_as_their_masks(height, width):
+def test_images_are_as_large_as_their_masks(height, width):
     model = louder(generator(), 40.0)
     found = model(masks(height, width), dropout_seed=SEED)
     assert found.shape == (2, height, width, 3) and found.dtype == tf.float32
@@ -154,7 +154,7 @@ def test_dropout_comes_after_the_innermost_deconvolutions_at_a_half():
     assert seen[0][2] != seen[1][2]
 
 
-def test_the_picture_itself_may_come_beside_the_mask():
+def test_the_image_itself_may_come_beside_the_mask():
     assert generator().channels == 5 and not generator().sees_picture
     model = louder(generator(sees_picture=True), 20.0)
     assert model.channels == 8
@@ -169,29 +169,29 @@ def test_a_response_sees_46_pixels():
     model = discriminator(0, widths=(2, 2, 2), normalisation='none')
     for variable in model.trainable_variables:  # positive kernels: nothing cancels
         variable.assign(tf.zeros_like(variable) + (0.1 if variable.shape.rank == 4 else 0.0))
-    pictures = tf.ones([1, 128, 120, 3])
-    assert model(pictures).shape == (1, 16, 15)
+    images = tf.ones([1, 128, 120, 3])
+    assert model(images).shape == (1, 16, 15)
     with tf.GradientTape() as tape:
-        tape.watch(pictures)
-        response = model(pictures)[0, 8, 7]
-    seen = np.abs(tape.gradient(response, pictures).numpy()[0]).max(-1) > 0
+        tape.watch(images)
+        response = model(images)[0, 8, 7]
+    seen = np.abs(tape.gradient(response, images).numpy()[0]).max(-1) > 0
     rows, columns = np.nonzero(seen)
     assert np.ptp(rows) + 1 == np.ptp(columns) + 1 == 46 and seen.sum() == 46 ** 2
     assert rows.min() < 8 * 8 < rows.max() and columns.min() < 8 * 7 < columns.max()
     for row, moves in ((rows.min(), True), (rows.min() - 1, False), (rows.max(), True),
                        (rows.max() + 1, False)):
-        other = pictures.numpy()
+        other = images.numpy()
         other[0, row, columns[0]] = 2.0
         assert (float(model(other)[0, 8, 7]) != float(response)) == moves
 
 
 def test_the_last_response_has_no_relu_and_the_condition_counts():
     model = louder(discriminator())
-    pictures = np.random.default_rng(1).uniform(-1, 1, (2, 33, 40, 3)).astype(np.float32)
-    found = model(pictures, condition=masks(33, 40))
+    images = np.random.default_rng(1).uniform(-1, 1, (2, 33, 40, 3)).astype(np.float32)
+    found = model(images, condition=masks(33, 40))
     assert found.shape == (2, 5, 5) and np.any(found < 0)
-    assert np.abs(found - model(pictures, condition=masks(33, 40)[..., ::-1])).max() > 1e-4
-    assert discriminator(0)(pictures).shape == found.shape
+    assert np.abs(found - model(images, condition=masks(33, 40)[..., ::-1])).max() > 1e-4
+    assert discriminator(0)(images).shape == found.shape
 
 
 def test_instance_norm_is_tensorflow_addons_function(tfa):

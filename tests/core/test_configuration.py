@@ -155,8 +155,8 @@ def test_a_macro_nobody_uses_is_a_mistake_on_the_command_line(root):
 
 
 def test_binary_file(root):
-    (root / 'picture.gin').write_bytes(b'\xff\xd8\xff\xe0')
-    assert 'not a text file' in problem(['picture.gin'])
+    (root / 'image.gin').write_bytes(b'\xff\xd8\xff\xe0')
+    assert 'not a text file' in problem(['image.gin'])
 
 
 def test_a_user_error_inside_configurables_stays_one_line():

@@ -109,10 +109,10 @@ def test_a_start_that_came_to_nothing_is_withdrawn(run, tmp_path):
     run.path.mkdir()  # the user's own: it stays, as do records, to be checked piece by piece
     run.open(CONFIG)
     (run.path / 'records').mkdir()
-    (run.path / 'records' / 'pictures').write_text('mine')
+    (run.path / 'records' / 'images').write_text('mine')
     run.withdraw()
     assert [path.name for path in run.path.iterdir()] == ['records.partial']
-    assert (run.path / 'records.partial' / 'pictures').read_text() == 'mine'
+    assert (run.path / 'records.partial' / 'images').read_text() == 'mine'
     RunDirectory(run.path).open(CONFIG.replace('50', '60')).close()
 
 

@@ -11,11 +11,11 @@ CMP_NAMES = ('background', 'facade', 'window', 'door', 'cornice', 'sill', 'balco
 def save(path, pixels, palette=None, **options):
     """Writes an array as an image, as a palette PNG where a palette is given."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture = Image.fromarray(pixels)
+    image = Image.fromarray(pixels)
     if palette is not None:
-        picture = Image.fromarray(pixels, 'P')
-        picture.putpalette([int(v) for v in np.asarray(palette).ravel()])
-    picture.save(path, **options)
+        image = Image.fromarray(pixels, 'P')
+        image.putpalette([int(v) for v in np.asarray(palette).ravel()])
+    image.save(path, **options)
 
 
 def write_ade20k(folder, counts=(3, 2)):

@@ -40,9 +40,9 @@ def write_voc(folder):
         image, label = voc_pair(name)
         Image.fromarray(image).save(folder / 'JPEGImages' / f'{name}.jpg', quality=90)
         if name in TRAIN + VAL:
-            picture = Image.fromarray(label, 'P')
-            picture.putpalette(palette)
-            picture.save(folder / 'SegmentationClass' / f'{name}.png')
+            png = Image.fromarray(label, 'P')
+            png.putpalette(palette)
+            png.save(folder / 'SegmentationClass' / f'{name}.png')
     for split, names in (('train', TRAIN), ('val', VAL), ('trainval', TRAIN + VAL)):
         (folder / 'ImageSets/Segmentation' / f'{split}.txt').write_text('\n'.join(names) + '\n')
     return folder
@@ -83,12 +83,12 @@ def city_maps(number):
     return image, ids, np.where(objects, ids.astype(np.int32) * 1000 + right, ids)
 
 
-def write_cityscapes(folder, pictures=2, only=('labelIds', 'instanceIds', 'labelTrainIds')):
+def write_cityscapes(folder, images=2, only=('labelIds', 'instanceIds', 'labelTrainIds')):
     """leftImg8bit and gtFine with `images` a city; test has dummy labels, as published."""
     number = 0
     for split, cities in CITIES.items():
         for city in cities:
-            for frame in range(pictures):
+            for frame in range(images):
                 image, ids, instances = city_maps(number)
                 number += 1
                 if split == 'test':

@@ -83,7 +83,7 @@ def test_contract_of_a_batch(records):
 
 
 @pytest.mark.parametrize('crop', [CROP, SMALL, (33, 57)])
-def test_picture_and_label_move_together(records, crop):
+def test_image_and_label_move_together(records, crop):
     for batch in batches(records, 3, 6, crop=crop):
         for image, label in zip(batch['image'], batch['label']):
             assert_together(image, label)
@@ -100,7 +100,7 @@ def test_flips_are_half_of_the_draws_and_can_be_switched_off(records):
     assert 0.35 < np.mean(moved) < 0.65
 
 
-def test_crops_are_drawn_from_all_over_the_picture(records):
+def test_crops_are_drawn_from_all_over_the_image(records):
     first = {b['image'][0].tobytes()
              for b in pipeline.training_batches(records, ['p0'], 1, SMALL, RandomStreams(0), 0,
                                                 20, recipe=recipes.Recipe(flip=False))
@@ -185,8 +185,8 @@ def test_one_device_gets_the_whole_batch(records):
         np.testing.assert_array_equal(batch['image'], whole['image'])
 
 
-def test_whole_pictures_in_order_padded_and_unflipped(records):
-    found = list(pipeline.whole_pictures(records, IDS, CROP, 4).as_numpy_iterator())
+def test_whole_images_in_order_padded_and_unflipped(records):
+    found = list(pipeline.whole_images(records, IDS, CROP, 4).as_numpy_iterator())
     assert [len(b['index']) for b in found] == [4, 4, 1]
     assert np.concatenate([b['index'] for b in found]).tolist() == list(range(9))
     for batch in found:
@@ -199,20 +199,20 @@ def test_whole_pictures_in_order_padded_and_unflipped(records):
             assert (label[height:] == 255).all() and (label[:, width:] == 255).all()
 
 
-def test_whole_pictures_larger_than_the_crop(records):
-    found = list(pipeline.whole_pictures(records, IDS, SMALL, 4).as_numpy_iterator())
+def test_whole_images_larger_than_the_crop(records):
+    found = list(pipeline.whole_images(records, IDS, SMALL, 4).as_numpy_iterator())
     assert np.concatenate([b['index'] for b in found]).tolist() == list(range(9))
     sizes = {0: (49, 65), 1: (33, 49), 2: (49, 33), 3: (49, 49)}
     for batch in found:
         for index, image in zip(batch['index'], batch['image']):
             assert image.shape[:2] == sizes[index % 4]
     same_size = ['p0', 'p4', 'p8', 'p1']
-    lengths = [len(b['index']) for b in pipeline.whole_pictures(
+    lengths = [len(b['index']) for b in pipeline.whole_images(
         records, same_size, SMALL, 2).as_numpy_iterator()]
     assert lengths == [2, 1, 1]
-    strides = [next(iter(pipeline.whole_pictures(records, ['p1'], (1, 1), 1, multiple=multiple)))
+    strides = [next(iter(pipeline.whole_images(records, ['p1'], (1, 1), 1, multiple=multiple)))
                ['image'].shape[1:3] for multiple in (8, 32)]
-    height, width = records.image_size('p1')
+    height, width = records.image_sizes(['p1'])[0]
     assert strides == [[-(-(side - 1) // multiple) * multiple + 1 for side in (height, width)]
                        for multiple in (8, 32)]
     images, _, _ = pipeline.evaluation_arrays(records, ['p1'], (1, 1), multiple=8)
@@ -230,15 +230,15 @@ def test_padded_sizes_fit_the_grid(height, width, k, m):
 
 
 @pytest.mark.parametrize('crop', [CROP, (33, 57)])
-def test_cached_arrays_give_what_whole_pictures_give(records, crop):
+def test_cached_arrays_give_what_whole_images_give(records, crop):
     images, labels, sizes = pipeline.evaluation_arrays(records, IDS, crop)
     assert images.dtype == labels.dtype == np.uint8 and sizes.dtype == np.int32
     assert images.shape[:3] == labels.shape
     batch = pipeline.padded_batch(images, labels, sizes)
     assert batch['image'].dtype == tf.float32 and batch['label'].dtype == tf.int32
     start = 0
-    for expected in pipeline.whole_pictures(records, IDS, images.shape[1:3],
-                                            4).as_numpy_iterator():
+    for expected in pipeline.whole_images(records, IDS, images.shape[1:3],
+                                          4).as_numpy_iterator():
         stop = start + len(expected['index'])
         np.testing.assert_array_equal(batch['image'][start:stop], expected['image'])
         np.testing.assert_array_equal(batch['label'][start:stop], expected['label'])
@@ -251,7 +251,7 @@ def test_data_sets_that_are_gone_leave_no_memory_behind(records):
 
     def make(step):
         for dataset in (pipeline.training_batches(records, many, 2, CROP, RandomStreams(0), step),
-                        pipeline.whole_pictures(records, many[:50], CROP, 2)):
+                        pipeline.whole_images(records, many[:50], CROP, 2)):
             next(iter(dataset))
 
     make(0)
@@ -268,9 +268,9 @@ def test_data_sets_that_are_gone_leave_no_memory_behind(records):
     assert grown < 2 * 40_000
 
 
-def test_no_pictures_are_refused(records):
+def test_no_images_are_refused(records):
     for call in (lambda: batches_of_none(records),
-                 lambda: pipeline.whole_pictures(records, [], CROP, 2),
+                 lambda: pipeline.whole_images(records, [], CROP, 2),
                  lambda: pipeline.evaluation_arrays(records, [], CROP)):
         with pytest.raises(UserError, match='empty list of images'):
             call()
@@ -299,11 +299,11 @@ def test_pad_flip_and_crop_move_everything_together(height, width, down, right, 
     np.testing.assert_array_equal(moved, np.stack([expected] * 3, axis=-1))
 
 
-def test_maps_at_a_stride_flip_with_their_picture():
-    picture = tf.reshape(tf.range(33 * 49), [33, 49])
+def test_maps_at_a_stride_flip_with_their_image():
+    image = tf.reshape(tf.range(33 * 49), [33, 49])
     for step in range(6):
         seed = tf.constant([step, 1])
-        big, small = augment.random_flip((picture, picture[::16, ::16, None]), seed)
+        big, small = augment.random_flip((image, image[::16, ::16, None]), seed)
         np.testing.assert_array_equal(big[::16, ::16], small[..., 0])
 
 
@@ -317,6 +317,6 @@ def test_crop_offsets_fit_and_reach_both_ends(multiple):
     assert len(tops) == 3 if multiple == 16 else len(tops) > 15
 
 
-def test_padding_to_less_than_the_picture_raises():
+def test_padding_to_less_than_the_image_raises():
     with pytest.raises(tf.errors.InvalidArgumentError):
         augment.pad_to(np.zeros([4, 4, 3], np.uint8), np.zeros([4, 4], np.uint8), 3, 4)

@@ -138,7 +138,7 @@ def test_translation_between_two_numberings():
 
 
 def test_translation_to_another_data_set_is_refused():
-    with pytest.raises(UserError, match='ade20k cannot be told as those of cityscapes'):
+    with pytest.raises(UserError, match='ade20k cannot be expressed as those of cityscapes'):
         SPECS['ade20k'].translation(SPECS['cityscapes'])
     other = make_spec(class_names=['b', 'a'])
     with pytest.raises(UserError, match='"a" has the official id of "b"'):

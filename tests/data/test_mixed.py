@@ -93,7 +93,7 @@ def test_labelled_rows_are_those_of_the_labelled_batch(records, recipe):
 
 
 @pytest.mark.parametrize('recipe', ['flip', 'hung', 'zhu'])
-def test_no_label_of_an_unlabelled_picture_shows(records, recipe):
+def test_no_label_of_an_unlabelled_image_shows(records, recipe):
     seen = set()
     for batch in batches(records, steps=7, recipe=recipes.make_recipe(recipe),
                          independent_ground_truth=True):
@@ -105,18 +105,18 @@ def test_no_label_of_an_unlabelled_picture_shows(records, recipe):
     assert seen == set(UNLABELLED)
 
 
-def test_valid_is_the_picture_and_never_the_padding(records):
+def test_valid_is_the_image_and_never_the_padding(records):
     """Whole images in a larger crop: their sizes, at the top and on the left or mirrored."""
     for batch in batches(records):
         for index in np.flatnonzero(~batch['labeled']):
             name, valid = batch['image_id'][index].decode(), batch['valid'][index]
-            assert valid.sum() == np.prod(records.image_size(name)) < valid.size
+            assert valid.sum() == np.prod(records.image_sizes([name])[0]) < valid.size
             assert (batch['image'][index][~valid] == 127.5).all()
-    picture, _ = records.load('p5')
+    image, _ = records.load('p5')
     shown = next(batch['image'][i] for batch in batches(records, steps=7)
                  for i, name in enumerate(batch['image_id']) if name == b'p5')
-    height, width = picture.shape[:2]
-    assert any(np.array_equal(found[:height, :width], picture)
+    height, width = image.shape[:2]
+    assert any(np.array_equal(found[:height, :width], image)
                for found in (shown, shown[:, ::-1]))
 
 
@@ -145,7 +145,7 @@ def test_second_truths_are_draws_of_their_own(records):
             map(bytes, other['truth'][other['labeled']]))
 
 
-def test_pictures_may_come_from_other_records_with_the_same_ids(records, tmp_path):
+def test_images_may_come_from_other_records_with_the_same_ids(records, tmp_path):
     ids = LABELLED[:3]
     reader = make_reader('folder', write_folder(tmp_path / 'own', ids, classes=2), num_classes=2)
     other = RecordSet(write_records(reader, {'train': ids}, tmp_path / 'records', progress=False))

@@ -71,7 +71,7 @@ def test_a_list_without_subsets_has_no_fold():
         split_files.chosen_split('load', ids, 'here', 'stanford_background', fold=1)
 
 
-def test_pictures_must_be_those_of_the_list():
+def test_images_must_be_those_of_the_list():
     everything = luc()['train'] + luc()['val'] + luc()['test']
     with pytest.raises(UserError, match='^here: split list "luc" lists 715 images, but 2 of'):
         luc(ids=[i for i in everything if i not in (everything[3], everything[9])])
@@ -79,7 +79,7 @@ def test_pictures_must_be_those_of_the_list():
         luc(ids=[*everything, 'new'])
 
 
-def test_a_file_of_one_s_own_may_leave_pictures_out(tmp_path):
+def test_a_file_of_one_s_own_may_leave_images_out(tmp_path):
     path = tmp_path / 'mine.json'
     splits_lib.write_split(path, {'train': ['a'], 'val': ['b']}, dataset='toy')
     choose = split_files.chosen_split

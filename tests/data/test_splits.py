@@ -45,12 +45,12 @@ def test_fractions_give_sizes_that_add_up(count, shares):
         assert abs(sizes[name] - count * share / sum(shares)) < 2
 
 
-def test_too_few_pictures_for_the_fractions_are_refused():
+def test_too_few_images_for_the_fractions_are_refused():
     with pytest.raises(UserError, match='2 images are too few'):
         splits.sizes_from_fractions(2, {'a': 0.4, 'b': 0.3, 'c': 0.3})
 
 
-def test_papers_hold_out_of_172_has_52_pictures():
+def test_papers_hold_out_of_172_has_52_images():
     ids = [str(i) for i in range(172)]
     held, rest = splits.hold_out(ids, seed=1)
     assert (len(held), len(rest)) == (52, 120)
@@ -108,7 +108,7 @@ def test_smaller_labelled_fractions_lie_in_larger_ones(count, seed):
         ids, 1 / 4, seed)[0][::-1]
 
 
-def test_labelled_fractions_depend_on_the_seed_and_take_any_picture():
+def test_labelled_fractions_depend_on_the_seed_and_take_any_image():
     drawn = [splits.labelled_fraction(IDS, 1 / 4, seed)[0] for seed in range(40)]
     assert len({tuple(ids) for ids in drawn}) == 40
     assert {i for ids in drawn for i in ids} == set(IDS)
@@ -147,7 +147,7 @@ def test_other_files_are_refused_by_name(tmp_path, text, words):
     assert words in str(error.value)
 
 
-def test_parts_that_share_a_picture_are_refused_only_where_they_must_not(tmp_path):
+def test_parts_that_share_an_image_are_refused_only_where_they_must_not(tmp_path):
     path = tmp_path / 'splits.json'
     parts = {'train': ['a', 'b'], 'val': ['c'], 'trainval': ['a', 'c']}
     splits.write_split(path, parts)

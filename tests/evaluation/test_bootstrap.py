@@ -7,16 +7,16 @@ import pytest
 from tf_advseg.core.errors import UserError
 from tf_advseg.evaluation import bootstrap, metrics
 from tf_advseg.evaluation.bootstrap import paired_bootstrap
-from tf_advseg.evaluation.image_counts import PictureCounts
+from tf_advseg.evaluation.image_counts import ImageCounts
 
 
 def counts_of(matrices, ids=None):
-    """PictureCounts of confusion matrices [N,C,C]."""
+    """ImageCounts of confusion matrices [N,C,C]."""
     matrices = np.asarray(matrices, np.int64)
     hits = np.diagonal(matrices, axis1=1, axis2=2).copy()
     ids = ids or tuple(f'p{number}' for number in range(len(matrices)))
-    return PictureCounts(tuple(ids), hits, matrices.sum(axis=2), matrices.sum(axis=1),
-                         matrices.sum(axis=0))
+    return ImageCounts(tuple(ids), hits, matrices.sum(axis=2), matrices.sum(axis=1),
+                       matrices.sum(axis=0))
 
 
 def synthetic(rng, number, accuracy, truth=None, classes=3, pixels=200):
@@ -39,7 +39,7 @@ def two(seed, number=30, gain=0.05):
     return first, second
 
 
-def test_it_is_drawing_pictures_one_by_one():
+def test_it_is_drawing_images_one_by_one():
     first, second = two(0)
     found = paired_bootstrap(counts_of(second), counts_of(first), samples=600, seed=5)
     rng, drawn = np.random.default_rng(5), []
@@ -130,20 +130,20 @@ def test_absent_classes():
         assert result['miou']['delta'] == pytest.approx(expected, abs=1e-15)
 
 
-@pytest.mark.parametrize('pictures', [1, 9, 10, 30])
-def test_a_class_in_few_pictures_has_no_interval(pictures):
+@pytest.mark.parametrize('images', [1, 9, 10, 30])
+def test_a_class_in_few_images_has_no_interval(images):
     """Drawn from so few images an interval is too narrow: of one image it has no width."""
     first, second = (np.pad(m, ((0, 0), (0, 1), (0, 1))) for m in two(7))
-    first[:pictures, 3, 3], second[:pictures, 3, 3], second[:pictures, 3, 0] = 10, 5, 5
+    first[:images, 3, 3], second[:images, 3, 3], second[:images, 3, 0] = 10, 5, 5
     found = paired_bootstrap(counts_of(first), counts_of(second))
-    bound = 0.5 if pictures >= bootstrap.FEWEST_PICTURES else None
+    bound = 0.5 if images >= bootstrap.FEWEST_IMAGES else None
     assert found['class_iou']['3'] == {'delta': 0.5, 'low': bound, 'high': bound,
-                                       'pictures': pictures}
+                                       'pictures': images}
     assert found['class_iou']['0']['pictures'] == found['miou']['pictures'] == 30
     assert found['miou']['low'] is not None
 
 
-def test_few_pictures_in_all_have_no_interval():
+def test_few_images_in_all_have_no_interval():
     for number in (9, 10):
         found = paired_bootstrap(*map(counts_of, two(8, number=number)))
         entries = [found['miou'], *found['class_iou'].values()]
@@ -154,7 +154,7 @@ def test_few_pictures_in_all_have_no_interval():
 def test_without_a_difference_about_one_in_twenty_is_starred():
     """As many stars as the note promises, for a class in few images of many, too."""
     rng = np.random.default_rng(12)
-    stars = told = 0
+    stars = given = 0
     for trial in range(250):
         pair = []
         rare = rng.random(106) < 0.04  # about four images
@@ -164,10 +164,10 @@ def test_without_a_difference_about_one_in_twenty_is_starred():
             matrices[~rare, 0, 1] = 0  # the rare class is nowhere predicted where it is not
             pair.append(counts_of(matrices))
         for name, entry in paired_bootstrap(*pair, samples=300, seed=trial)['class_iou'].items():
-            told += entry['low'] is not None
+            given += entry['low'] is not None
             stars += entry['low'] is not None and not entry['low'] <= 0 <= entry['high']
             assert name == '0' or (entry['low'] is None) == (entry['pictures'] < 10)
-    assert told >= 250 and stars / told < 0.095  # 5 % and three standard deviations
+    assert given >= 250 and stars / given < 0.095  # 5 % and three standard deviations
 
 
 def test_samples_in_parts_are_the_samples(monkeypatch):

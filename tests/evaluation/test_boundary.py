@@ -169,7 +169,7 @@ def test_a_network_that_sees_background_only_gains_nothing_by_void_rims(spec_of)
     assert (found['mean'], found['scored'], found['without_boundary']) == (1.0, 2, 0.0)
 
 
-def test_pictures_weigh_the_same_whatever_their_size(spec_of):
+def test_images_weigh_the_same_whatever_their_size(spec_of):
     measure = BoundaryF(spec_of(2), [(40, 30), (80, 60)])
     measure.update('right', halves(12), halves(12))
     measure.update('wrong', halves(12, (80, 60)), halves(40, (80, 60)))
@@ -245,7 +245,7 @@ def test_the_band_has_the_data_set_s_rule_for_absent_classes(spec_of, absent, me
     assert result['absent'] == absent and result['widths']['3']['mean_iou'] == mean
 
 
-def test_bands_are_nested_and_end_in_the_whole_picture(spec_of):
+def test_bands_are_nested_and_end_in_the_whole_image(spec_of):
     label, prediction = pair(5, size=(30, 30), ignored=False)
     measure = Trimap(spec_of(4), widths=(1, 3, 5, 60))
     measure.update('one', label, prediction)

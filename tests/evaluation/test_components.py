@@ -51,18 +51,18 @@ def test_real_maps(real_pairs):
                     == by_hand(label, prediction, number))
 
 
-def picture(*rows):
+def make_image(*rows):
     return np.uint8([[255 if c == '?' else int(c) for c in row] for row in rows])
 
 
 def test_what_counts_as_what():
-    label = picture('1100011', '1100000', '0000000', '1000000')
+    label = make_image('1100011', '1100000', '0000000', '1000000')
     assert count_components(label, label, 1) == {
         'truth': 3, 'predicted': 3, 'missed': 0, 'spurious': 0, 'difference': 0}
-    prediction = picture('1000000', '0100000', '0000010', '1000001')
+    prediction = make_image('1000000', '0100000', '0000010', '1000001')
     assert count_components(label, prediction, 1) == {
         'truth': 3, 'predicted': 3, 'missed': 1, 'spurious': 1, 'difference': 0}
-    absent = picture(*['0000000'] * 4)
+    absent = make_image(*['0000000'] * 4)
     assert count_components(label, absent, 1) == {
         'truth': 3, 'predicted': 0, 'missed': 3, 'spurious': 0, 'difference': 3}
     assert count_components(label, label, 2) == dict.fromkeys(
@@ -70,21 +70,21 @@ def test_what_counts_as_what():
 
 
 def test_a_region_that_runs_through_ignored_pixels_stays_one():
-    label = picture('11?0?', '11?00')
-    reaching = picture('11110', '11111')  # it leaks through the border that is not labelled
+    label = make_image('11?0?', '11?00')
+    reaching = make_image('11110', '11111')  # it leaks through the border that is not labelled
     assert count_components(label, reaching, 1)['spurious'] == 0
-    inside = picture('11001', '11000')  # altogether in an ignored pixel
+    inside = make_image('11001', '11000')  # altogether in an ignored pixel
     assert count_components(label, inside, 1)['predicted'] == 1
-    beyond = picture('11010', '11000')
+    beyond = make_image('11010', '11000')
     assert count_components(label, beyond, 1)['spurious'] == 1
 
 
 def test_sums_and_means(spec_of):
     measure = ComponentErrors(spec_of(3))
-    label = picture('1100', '0000', '0001')
-    measure.update('a', label, picture('1100', '0000', '0202'))
-    measure.update('b', label, picture('0000', '0000', '0000'))
-    measure.update('nothing', picture('????'), picture('0120'))
+    label = make_image('1100', '0000', '0001')
+    measure.update('a', label, make_image('1100', '0000', '0202'))
+    measure.update('b', label, make_image('0000', '0000', '0000'))
+    measure.update('nothing', make_image('????'), make_image('0120'))
     result = measure.result()
     assert result['pictures'] == 2
     assert result['truth'] == {'total': 6, 'per_picture': 3.0}
@@ -98,7 +98,7 @@ def test_sums_and_means(spec_of):
     assert json.loads(json.dumps(result, allow_nan=False)) == result
 
 
-def test_no_pictures(spec_of):
+def test_no_images(spec_of):
     result = ComponentErrors(spec_of(2)).result()
     assert result['missed'] == {'total': 0, 'per_picture': None}
     assert result['missed_share'] is None

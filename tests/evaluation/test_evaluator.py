@@ -94,7 +94,7 @@ def test_two_replicas_give_the_matrix_of_one_device(case, two_replicas, batch_si
 
 
 def batches_of(data, sizes=None):
-    """Batches as data.pipeline.whole_pictures gives them, of 3; sizes: crops to take."""
+    """Batches as data.pipeline.whole_images gives them, of 3; sizes: crops to take."""
     images, labels, proper = data
     images = images.astype(np.float32)
     for image, (h, w) in zip(images, proper):
@@ -217,7 +217,7 @@ def test_ties_go_to_the_lower_class():
 
 
 @pytest.mark.parametrize('heights', [(65, 49, 81)])
-def test_pictures_of_one_width_and_several_heights(heights):
+def test_images_of_one_width_and_several_heights(heights):
     """Atrous depthwise convolutions fail in a graph that leaves one of the two sizes open."""
     network = deeplab_residual.deeplab_residual(3, atrous_rates=(2, 3, 5))
     generator = np.random.default_rng(0)

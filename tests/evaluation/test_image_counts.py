@@ -8,12 +8,12 @@ from sklearn import metrics as sklearn_metrics
 from label_maps import pair
 from tf_advseg.core.errors import UserError
 from tf_advseg.evaluation import metrics
-from tf_advseg.evaluation.image_counts import PictureCounts, PictureIoU, count_picture
+from tf_advseg.evaluation.image_counts import ImageCounts, ImageIoU, count_image
 
 
 def assert_equals_scikit_learn(classes, label, prediction):
     """Matrix, IoU and recall of one image, all equal to the last digit."""
-    matrix = count_picture(label, prediction, classes)
+    matrix = count_image(label, prediction, classes)
     assert matrix.dtype == np.int64 and not matrix[:, -1].any()
     matrix = matrix[:, :-1]
     truth, predicted = label[label != 255], prediction[label != 255]
@@ -44,23 +44,23 @@ def test_real_maps_give_what_scikit_learn_gives(real_pairs):
 
 
 def counted(spec, pairs):
-    measure = PictureIoU(spec)
+    measure = ImageIoU(spec)
     for number, (label, prediction) in enumerate(pairs):
         measure.update(f'p{number}', label, prediction)
     return measure
 
 
-def test_the_matrix_is_the_sum_and_the_pictures_add_up(spec_of):
+def test_the_matrix_is_the_sum_and_the_images_add_up(spec_of):
     pairs = [pair(seed) for seed in range(9)]
     counts = counted(spec_of(4), pairs).counts()
-    matrices = [count_picture(*maps, 4)[:, :-1] for maps in pairs]
+    matrices = [count_image(*maps, 4)[:, :-1] for maps in pairs]
     np.testing.assert_array_equal(counts.matrix, np.sum(matrices, axis=0))
     assert counts.matrix.dtype == counts.hits.dtype == np.int64
     for place, matrix in enumerate(matrices):
         np.testing.assert_array_equal(counts.hits[place], np.diag(matrix))
         np.testing.assert_array_equal(counts.truth[place], matrix.sum(axis=1))
         np.testing.assert_array_equal(counts.predicted[place], matrix.sum(axis=0))
-        assert counts.picture_miou()[place] == metrics.mean_iou(matrix)
+        assert counts.image_miou()[place] == metrics.mean_iou(matrix)
     assert counts.ids == tuple(f'p{number}' for number in range(9))
 
 
@@ -68,7 +68,7 @@ def test_json_and_back(spec_of):
     label, prediction = pair(1)
     prediction[0, 0], label[0, 0] = 255, 2
     counts = counted(spec_of(6), [pair(0), (label, prediction), pair(5)]).counts()
-    again = PictureCounts.from_json(json.loads(json.dumps(counts.to_json(), allow_nan=False)))
+    again = ImageCounts.from_json(json.loads(json.dumps(counts.to_json(), allow_nan=False)))
     assert again.ids == counts.ids
     for name in ('hits', 'truth', 'predicted', 'matrix'):
         np.testing.assert_array_equal(getattr(again, name), getattr(counts, name))
@@ -82,7 +82,7 @@ def test_other_json_is_refused_in_one_line(spec_of, spoil):
     fields = counted(spec_of(4), [pair(0), pair(3)]).counts().to_json()
     spoil(fields)
     with pytest.raises(UserError, match='not the counts of an evaluation'):
-        PictureCounts.from_json(fields)
+        ImageCounts.from_json(fields)
 
 
 def test_no_class_is_wrong_for_the_truth_and_no_mistake_of_another_class(spec_of):
@@ -109,7 +109,7 @@ def test_the_result_follows_the_rules_of_the_data_set(spec_of):
     assert json.loads(json.dumps(result, allow_nan=False)) == result
 
 
-def test_pictures_without_labelled_pixels_count_nowhere(spec_of):
+def test_images_without_labelled_pixels_count_nowhere(spec_of):
     ignored = np.full([4, 4], 255, np.uint8)
     label, prediction = pair(2)
     with_it = counted(spec_of(4), [(label, prediction), (ignored, ignored)]).result()
@@ -118,7 +118,7 @@ def test_pictures_without_labelled_pixels_count_nowhere(spec_of):
     assert with_it == without
 
 
-def test_no_pictures_give_no_figures(spec_of):
+def test_no_images_give_no_figures(spec_of):
     result = counted(spec_of(3), []).result()
     assert result['mean_iou'] is result['picture_miou'] is None
     assert result['pictures'] == 0
@@ -131,4 +131,4 @@ def test_no_pictures_give_no_figures(spec_of):
     ([[0.0]], [[0]], ValueError, 'whole numbers')])
 def test_what_cannot_be_counted_is_told(label, prediction, error, words):
     with pytest.raises(error, match=words):
-        count_picture(np.array(label), np.array(prediction), 4, 'street')
+        count_image(np.array(label), np.array(prediction), 4, 'street')

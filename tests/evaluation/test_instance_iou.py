@@ -13,7 +13,7 @@ from cityscapesscripts.helpers import labels as official_labels
 from label_maps import real_cityscapes, regions, torn
 from tf_advseg.core.errors import UserError
 from tf_advseg.data.official_specs import SPECS
-from tf_advseg.evaluation.image_counts import PictureIoU
+from tf_advseg.evaluation.image_counts import ImageIoU
 from tf_advseg.evaluation.instance_iou import AVERAGE_SIZE, CityscapesScores
 
 pytestmark = pytest.mark.usefixtures('official_script_runs')
@@ -161,7 +161,7 @@ def test_the_table_of_sizes_is_the_official_one():
 
 def test_iou_agrees_with_the_plain_measure_and_is_json():
     frames = [random_frame(seed) for seed in range(3)]
-    ours, plain = our_scores(frames), PictureIoU(SPEC)
+    ours, plain = our_scores(frames), ImageIoU(SPEC)
     for number, (label_ids, _, predicted) in enumerate(frames):
         plain.update(str(number), train_ids(label_ids), train_ids(predicted))
     figures = plain.result()

@@ -72,7 +72,7 @@ PASSES = [dict(), dict(scales=(0.5, 1.25), flip=True)]
 
 
 @pytest.mark.parametrize('passes', PASSES)
-def test_a_batch_gives_what_one_picture_gives(model, records, passes):
+def test_a_batch_gives_what_one_image_gives(model, records, passes):
     images = images_of(records, records.splits['train'])
     assert len({image.shape for image in images}) > 5
     found = map_predictor.MapPredictor(model, CROP, batch_size=3, confidence=True, **passes)(images)
@@ -104,12 +104,12 @@ def test_two_replicas_give_the_same_to_the_last_bit(model, mirrored, two_replica
 @pytest.mark.parametrize('batch_size', [1, 4])
 def test_the_matrix_is_the_evaluators(model, records, batch_size):
     ids = records.splits['train']
-    measure = image_counts.PictureIoU(records.spec)
+    measure = image_counts.ImageIoU(records.spec)
     for found in map_predictor.MapPredictor(
             model, CROP, batch_size=batch_size).over(records, ids):
         measure.update(found.image_id, found.label, found.ids)
     expected = evaluator.Evaluator(
-        model, lambda: pipeline.whole_pictures(records, ids, CROP, 3), C).run()
+        model, lambda: pipeline.whole_images(records, ids, CROP, 3), C).run()
     assert_same_counts(measure.counts().matrix, expected)
     assert (expected.sum(axis=0) > 0).sum() >= 3
 
@@ -166,7 +166,7 @@ def test_windows_see_nothing_larger_and_agree_with_the_whole(striped):
 
 
 @pytest.mark.parametrize('window', [999, (16, 99999999), (10 ** 30, 33)])
-def test_a_window_far_beyond_the_picture_is_cut_to_it(striped, window):
+def test_a_window_far_beyond_the_image_is_cut_to_it(striped, window):
     small, expected = red(*np.ones((5, 6), int))
     for image, ids, size in ((small, expected, (33, 33)), (*striped, (33, 65))):
         model = Shown()
@@ -186,7 +186,7 @@ def test_a_window_over_scales_is_their_mean(striped):
     np.testing.assert_allclose(both[1][same], ((one[1] + two[1]) / 2)[same], rtol=1e-5)
 
 
-def test_a_window_as_large_as_the_picture_is_the_whole_picture(model, records):
+def test_a_window_as_large_as_the_image_is_the_whole_image(model, records):
     image = next(i for i in images_of(records, records.splits['train'])
                  if max(i.shape[:2]) <= CROP[0] + 16)
     size = tuple(pipeline.padded_sizes([image.shape[:2]], CROP)[0])
@@ -244,7 +244,7 @@ def test_a_network_of_one_size_is_fed_that_size():
     assert ids.shape == (20, 9)
 
 
-def test_large_pictures_come_in_small_batches(monkeypatch):
+def test_large_images_come_in_small_batches(monkeypatch):
     monkeypatch.setattr(map_predictor, 'BATCH_VALUES', 2 * 17 * 17 * 4)
     batches = map_predictor.MapPredictor(Shown(), None)._batched([(17, 17)] * 5 + [(33, 33)])
     assert list(batches) == [[0, 1], [2, 3], [4], [5]]

@@ -63,7 +63,7 @@ def test_ignored_pixels_count_nowhere(name):
 
 
 @pytest.mark.parametrize('name', list(MEASURES))
-def test_the_order_of_pictures_changes_no_figure(name):
+def test_the_order_of_images_changes_no_figure(name):
     results = []
     for order in (frames(), frames()[::-1]):
         measure = make_measures([name], SPEC, [(24, 30)])[name]
@@ -97,7 +97,7 @@ def test_what_does_not_exist_is_told(spec_of):
 
 
 @pytest.mark.parametrize('name', list(MEASURES))
-def test_a_label_out_of_range_is_told_with_the_picture(name):
+def test_a_label_out_of_range_is_told_with_the_image(name):
     measure = make_measures([name], SPEC, [(24, 30)])[name]
     label = np.full([4, 4], 19, np.uint8)
     with pytest.raises(UserError, match='p7: label 19 is out of range; expected 0 to 18'):

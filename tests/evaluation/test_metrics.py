@@ -171,13 +171,13 @@ def test_durall_equation_8_in_both_readings():
         [[2, 0, 0], [3, 1, 0], [0, 0, 0]],
         [[3, 1, 0], [3, 1, 0], [0, 0, 0]],
         [[2, 0, 2], [3, 1, 0], [0, 0, 0]]])
-    by_classes = metrics.picture_miou(hits, truth, predicted)
+    by_classes = metrics.image_miou(hits, truth, predicted)
     # The first image: classes 0, 1 (never predicted) and 2 (only predicted); the second is right.
     np.testing.assert_allclose(by_classes, [(2 / 3 + 0 + 0) / 3, 1.0, np.nan])
-    literal = metrics.picture_miou(hits, truth, predicted, 'pixels')
+    literal = metrics.image_miou(hits, truth, predicted, 'pixels')
     np.testing.assert_allclose(literal, [2 / 6, 1.0, np.nan])
     with pytest.raises(UserError, match='unknown reading'):
-        metrics.picture_miou(hits, truth, predicted, 'literal')
+        metrics.image_miou(hits, truth, predicted, 'literal')
 
 
 @pytest.mark.parametrize('scale', [2 ** 31, 2 ** 33 + 1])

@@ -20,8 +20,8 @@ def test_probabilities_and_classes_are_the_official_ones(official, name):
     expected = official.arrays(name)
     if 'ms_scales' not in expected:
         pytest.skip('the committed numbers hold one scale only: the rest lies in ../shared')
-    model, picture, _ = official.case(name)
-    images = tf.constant(picture[None], tf.float32)
+    model, image, _ = official.case(name)
+    images = tf.constant(image[None], tf.float32)
     scales, flip = expected['ms_scales'].tolist(), bool(expected['ms_flip'])
     assert tuple(scales) == multi_scale.OFFICIAL_SCALES and flip
     ours = multi_scale.probabilities(model, images, scales, flip).numpy()[0]
@@ -47,17 +47,17 @@ def test_probabilities_and_classes_are_the_official_ones(official, name):
 
 
 @pytest.mark.slow  # seven scales, each mirrored
-@pytest.mark.parametrize('weights, numbers, picture, arguments', [
+@pytest.mark.parametrize('weights, numbers, photo, arguments', [
     ('deeplabv3.tflite', 'zoo_dm05_os8_horse257.npz', 'horse_person_257.png',
      dict(output_stride=8, depth_multiplier=0.5, crop_size=257)),
     ('deeplabv3_mnv2_pascal_quant.tflite', 'zoo_mnv2_os16_bird513.npz', 'bird_513.png',
                  dict(output_stride=16, crop_size=513))])
-def test_trained_weights_on_real_pictures(shared, weights, numbers, picture, arguments):
+def test_trained_weights_on_real_images(shared, weights, numbers, photo, arguments):
     folder = shared / 'zoo'
     expected = np.load(folder / numbers)
     model = deeplab.deeplab_mobilenet_v2(21, **arguments)
     zoo.read(folder / weights, model)
-    image = np.asarray(Image.open(folder / 'images' / picture).convert('RGB'))
+    image = np.asarray(Image.open(folder / 'images' / photo).convert('RGB'))
     ids, chances = prediction.predict(model, image, arguments['crop_size'], probabilities=True,
                                       scales=multi_scale.OFFICIAL_SCALES, flip=True)
     assert np.abs(chances[::16, ::16] - expected['ms_avg_softmax_16']).max() < 2e-3
@@ -82,24 +82,24 @@ class Probe(tf.keras.Model):
         return logits * tf.cast(left_to_right, tf.float32)[:, None]
 
 
-def pictures(height=33, width=49):
+def make_images(height=33, width=49):
     return np.random.default_rng(1).uniform(0, 255, (2, height, width, 3)).astype(np.float32)
 
 
-def test_the_pooling_window_is_scaled_with_the_picture_and_put_back():
+def test_the_pooling_window_is_scaled_with_the_image_and_put_back():
     model = Probe((33, 49))
-    multi_scale.probabilities(model, pictures(), (0.5, 1.0, 2.0), flip=False)
+    multi_scale.probabilities(model, make_images(), (0.5, 1.0, 2.0), flip=False)
     assert model.shown == [((17, 25), (17, 25)), ((33, 49), (33, 49)), ((65, 97), (65, 97))]
     assert model.crop_size == (33, 49)
     model.shown.clear()
     with pytest.raises(ZeroDivisionError), multi_scale._crop_scaled(model, 2.0):
         1 / 0
     assert model.crop_size == (33, 49)
-    multi_scale.scaled_logits(Probe(), pictures(), 0.5)  # a network without one
+    multi_scale.scaled_logits(Probe(), make_images(), 0.5)  # a network without one
 
 
-def test_a_mirrored_pass_makes_the_answer_mirror_with_the_picture():
-    images = pictures()
+def test_a_mirrored_pass_makes_the_answer_mirror_with_the_image():
+    images = make_images()
     both = multi_scale.probabilities(Probe(), images, (0.75, 1.0), flip=True)
     other = multi_scale.probabilities(Probe(), images[:, :, ::-1], (0.75, 1.0), flip=True)
     np.testing.assert_allclose(both, other[:, :, ::-1], atol=1e-5)
@@ -109,7 +109,7 @@ def test_a_mirrored_pass_makes_the_answer_mirror_with_the_picture():
 
 
 def test_unknown_sizes_give_what_known_ones_give():
-    images = pictures()
+    images = make_images()
     dynamic = tf.function(
         lambda batch: multi_scale.probabilities(Probe(), batch, (0.5, 1.25), True),
         input_signature=[tf.TensorSpec([None, None, None, 3])])
@@ -118,7 +118,7 @@ def test_unknown_sizes_give_what_known_ones_give():
 
 
 def test_an_evaluator_counts_the_averaged_prediction(two_replicas):
-    images = pictures()[:, :31, :45]
+    images = make_images()[:, :31, :45]
     labels = np.random.default_rng(2).integers(0, 3, images.shape[:3]).astype(np.int32)
     expected = evaluator.confusion_matrix(labels, tf.argmax(
         multi_scale.probabilities(Probe(), images, (0.5, 1.0), True), -1), 3).numpy()
@@ -164,7 +164,7 @@ class Subtracting(Probe):
         return tf.concat([zero, 1.0 - zero, 0.0 * zero], -1)
 
 
-def test_pictures_are_padded_with_what_the_first_layer_makes_zero():
+def test_images_are_padded_with_what_the_first_layer_makes_zero():
     assert segmentor.padding_colour(Subtracting()) == layers.IMAGENET_MEAN
     assert segmentor.padding_colour(Probe()) == (127.5,) * 3
     arrays = (np.zeros((1, 17, 17, 3), np.uint8), np.zeros((1, 17, 17), np.uint8),

@@ -21,7 +21,7 @@ class Brightness(tf.keras.Model):
         return tf.concat([-light, light], -1)
 
 
-def picture(height, width):
+def make_image(height, width):
     """Left half dark, right half light, at multiples of 16."""
     image = np.zeros([height, width, 3], np.uint8)
     image[:, width // 2:] = 255
@@ -33,7 +33,7 @@ def picture(height, width):
     (40, 70, (65, 65), (65, 81)), (17, 34, None, (17, 49)), (1, 1, None, (1, 1))])
 def test_any_size_is_padded_and_cropped_back(height, width, crop_size, padded):
     model = Brightness()
-    ids = predict(model, picture(height, width), crop_size)
+    ids = predict(model, make_image(height, width), crop_size)
     assert model.shown == [padded]
     assert ids.shape == (height, width) and ids.dtype == np.uint8
     if width > 32:
@@ -42,7 +42,7 @@ def test_any_size_is_padded_and_cropped_back(height, width, crop_size, padded):
 
 
 def test_probabilities_belong_to_the_ids():
-    image = picture(40, 70)
+    image = make_image(40, 70)
     ids, probabilities = predict(Brightness(), image, 65, probabilities=True)
     assert probabilities.shape == (40, 70, 2) and probabilities.dtype == np.float32
     np.testing.assert_allclose(probabilities.sum(-1), 1.0, atol=1e-6)
@@ -50,10 +50,10 @@ def test_probabilities_belong_to_the_ids():
     np.testing.assert_array_equal(predict(Brightness(), image, 65), ids)
 
 
-def test_pictures_of_any_size_compile_once():
+def test_images_of_any_size_compile_once():
     model = Brightness()
     for side in (40, 50, 60, 90):
-        predict(model, picture(side, side), 65)
+        predict(model, make_image(side, side), 65)
     assert len(model.traces) == 1 and model.shown == [(65, 65)] * 3 + [(97, 97)]
 
 
@@ -63,12 +63,12 @@ def test_new_weights_are_seen():
     model.layers[-1].kernel.assign(tf.zeros([1, 1, 3, 3]))
     for c in (2, 1):
         model.layers[-1].bias.assign(tf.one_hot(c, 3))
-        np.testing.assert_array_equal(predict(model, picture(20, 30)), c)
+        np.testing.assert_array_equal(predict(model, make_image(20, 30)), c)
 
 
 @pytest.mark.parametrize('image', [
     np.zeros([8, 8], np.uint8), np.zeros([8, 8, 4], np.uint8), np.zeros([8, 8, 3], np.float32),
     np.zeros([0, 8, 3], np.uint8)])
-def test_what_is_no_picture_is_refused(image):
+def test_what_is_no_image_is_refused(image):
     with pytest.raises(UserError, match='expected uint8'):
         predict(Brightness(), image)

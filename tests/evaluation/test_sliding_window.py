@@ -13,7 +13,7 @@ GREY = (127.5,) * 3
 @given(side=some.integers(1, 300), window=some.integers(1, 120),
        overlap=some.floats(0.0, 0.95))
 @settings(max_examples=200, deadline=None)
-def test_every_pixel_is_seen_and_no_window_leaves_the_picture(side, window, overlap):
+def test_every_pixel_is_seen_and_no_window_leaves_the_image(side, window, overlap):
     starts = sliding_window.places(side, window, overlap)
     seen = np.zeros(side, int)
     for start in starts:
@@ -58,7 +58,7 @@ def test_the_mean_is_over_the_windows_that_see_a_pixel():
     np.testing.assert_array_equal(found[0, :, 0], [0, 0, 0.5, 0.5, 1.5, 1.5, 2, 2])
 
 
-def test_a_small_picture_is_padded_at_the_bottom_and_the_right():
+def test_a_small_image_is_padded_at_the_bottom_and_the_right():
     shown = []
 
     def kept(windows):

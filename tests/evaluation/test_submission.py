@@ -74,8 +74,8 @@ def test_cityscapes_script_finds_and_counts_the_files(tmp_path, monkeypatch, off
 def test_names_that_no_server_knows(server, stem):
     with pytest.raises(UserError, match='not the name of an image of'):
         submission.Submission(server, SPECS[server]).path(stem)
-    with pytest.raises(UserError, match=f'^in/picture.png: not the name .* of {server}; expected'):
-        submission.Submission(server, SPECS[server]).path(stem, 'in/picture.png')
+    with pytest.raises(UserError, match=f'^in/image.png: not the name .* of {server}; expected'):
+        submission.Submission(server, SPECS[server]).path(stem, 'in/image.png')
 
 
 def test_other_networks_and_servers_are_refused():

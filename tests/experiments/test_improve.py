@@ -22,7 +22,7 @@ SETTINGS = [binding for binding in tiny.GIN if not binding.startswith('dataset.'
     'controller.max_total_cycles = 1', 'controller.patience = 3', 'lookahead.max_epochs = 1']
 
 
-def write_pictures(folder, classes=2):
+def write_images(folder, classes=2):
     """Bright discs on dark ground, 40x44, in the folder layout with a folder for each split."""
     generator = np.random.default_rng(5)
     rows, columns = np.mgrid[:40, :44]
@@ -46,7 +46,7 @@ def improved(tmp_path_factory):
     """(the model, its results, the run's folder) after Stage 1, one cycle and the control."""
     folder = tmp_path_factory.mktemp('improve')
     model = tiny.network(classes=2)
-    results = improve.improve(model, write_pictures(folder / 'mine'), folder / 'run', crop_size=49,
+    results = improve.improve(model, write_images(folder / 'mine'), folder / 'run', crop_size=49,
                               normalise=lambda x: x / 127.5 - 1.0, gin_params=SETTINGS, seed=1)
     return model, results, folder / 'run'
 
@@ -96,7 +96,7 @@ def test_another_configuration_in_the_same_folder_is_refused(improved, tmp_path)
 
 
 def test_data_without_classes_to_tell_apart_are_refused(tmp_path):
-    source = write_pictures(tmp_path / 'one', classes=1)
+    source = write_images(tmp_path / 'one', classes=1)
     with pytest.raises(errors.UserError) as failure:
         improve.improve(tiny.network(classes=2), source, tmp_path / 'run', crop_size=49,
                         gin_params=SETTINGS)
@@ -104,7 +104,7 @@ def test_data_without_classes_to_tell_apart_are_refused(tmp_path):
 
 
 def test_a_model_of_another_number_of_classes_is_refused(tmp_path):
-    source = write_pictures(tmp_path / 'mine')
+    source = write_images(tmp_path / 'mine')
     with pytest.raises(errors.UserError, match='classes'):
         improve.improve(tiny.network(classes=5), source, tmp_path / 'run', crop_size=49,
                         gin_params=SETTINGS)

@@ -105,6 +105,8 @@ def test_a_setting_of_another_method_is_told():
 @pytest.mark.parametrize('old, new', [
     ('redrawing_stage.steps = 3', '"redrawing_stage" is called "reconstruction_stage" now'),
     ('adversarial_stage.train_pictures = 3', 'is called "adversarial_stage.train_images" now'),
+    ('build_fov_discriminator.picture_widths = (3,)',
+     'is called "build_fov_discriminator.image_widths" now'),
     ('luc.pixels_per_picture = 3', 'is called "luc.pixels_per_image" now'),
     ('hung.second_truths = True', 'is called "hung.independent_ground_truth" now'),
     ('adversary_optimizer.name = "sgd"', 'is called "discriminator_optimizer" now'),

@@ -106,37 +106,37 @@ class Step:
 
     def segmentor_loss(self, segmentor, discriminator, constants=None):
         """(eq. 2 with weight decay; what it is made of). `constants` are of `chosen`."""
-        s, told = self.s, {}
+        s, logs = self.s, {}
         full, grid = self.predicted(segmentor)
         labelled, others = self.masks(grid.shape[1:3])
         known = self.batch['label'] != IGNORE
         picked = np.take_along_axis(softmax(full), np.where(known, self.batch['label'], 0)[
             ..., None], -1)[..., 0]
         total = {'mean': mean, 'sum': lambda values, mask: values[mask].sum()}[s['reduction']]
-        told['loss/ce'] = total(-np.log(picked), known)
-        loss = told['loss/ce'] + 0.5 * s['l2_weight'] * np.square(segmentor[0]).sum()
+        logs['loss/ce'] = total(-np.log(picked), known)
+        loss = logs['loss/ce'] + 0.5 * s['l2_weight'] * np.square(segmentor[0]).sum()
         z = self.judge(self.fakes(grid), discriminator) if self.kind else None
         share = None
         if self.semi:
             target, selected = constants or self.chosen(grid, z, others)
             losses = -np.log(np.take_along_axis(softmax(grid), target[..., None], -1)[..., 0])
-            told['semi/selected'] = share = selected.sum() / max(others.sum(), 1)
-            told['loss/semi'] = losses[selected].sum()
+            logs['semi/selected'] = share = selected.sum() / max(others.sum(), 1)
+            logs['loss/semi'] = losses[selected].sum()
             if s['reduction'] == 'mean':
                 of = selected if s['semi_normaliser'] == 'selected' else others
-                told['loss/semi'] /= max(of.sum(), 1)
-            loss += s['semi_weight'] * told['loss/semi']
+                logs['loss/semi'] /= max(of.sum(), 1)
+            loss += s['semi_weight'] * logs['loss/semi']
         if self.kind:
             adv = -np.log(sigmoid(z))
             on = 'adv' in s['terms']
-            told['loss/adv'] = total(adv, self.decisions(labelled))
-            loss += on * s['adversarial_weight'] * told['loss/adv']
+            logs['loss/adv'] = total(adv, self.decisions(labelled))
+            loss += on * s['adversarial_weight'] * logs['loss/adv']
             if self.adversarial:
-                told['loss/adv_unlabelled'] = total(adv, self.decisions(others))
+                logs['loss/adv_unlabelled'] = total(adv, self.decisions(others))
                 kept = not (s['early_out'] and share == 0)
-                loss += on * kept * s['unlabelled_adversarial_weight'] * told[
+                loss += on * kept * s['unlabelled_adversarial_weight'] * logs[
                     'loss/adv_unlabelled']
-        return loss, {**told, 'loss/total': loss}
+        return loss, {**logs, 'loss/total': loss}
 
     def discriminator_loss(self, segmentor, discriminator):
         """(half of eq. 1's two means; what it is made of)."""

@@ -9,13 +9,13 @@ from plain_discriminator import bilinear
 from plain_hung import IGNORE, sigmoid, softmax
 
 
-def averaged(picture, stride):
+def averaged(image, stride):
     """Each `stride`-th pixel with its neighbours up to half a stride away, inside the image."""
     reach = stride // 2
-    rows = range(0, picture.shape[1], stride)
-    columns = range(0, picture.shape[2], stride)
+    rows = range(0, image.shape[1], stride)
+    columns = range(0, image.shape[2], stride)
     return np.stack([np.stack([
-        picture[:, max(0, y - reach):y + reach + 1, max(0, x - reach):x + reach + 1].mean((1, 2))
+        image[:, max(0, y - reach):y + reach + 1, max(0, x - reach):x + reach + 1].mean((1, 2))
         for x in columns], 1) for y in rows], 1)
 
 
@@ -40,21 +40,21 @@ class Plain:
         small = self.label[:, ::stride, ::stride]
         self.known = (small != IGNORE)[..., None]
         self.truth = np.eye(classes)[np.where(self.known[..., 0], small, 0)] * self.known
-        picture = self.image / 127.5 - 1.0
-        self.picture = (averaged(picture, stride) if stride > 1 else picture) * self.known
+        image = self.image / 127.5 - 1.0
+        self.scaled = (averaged(image, stride) if stride > 1 else image) * self.known
 
     def paint(self, masks, weights):
         """G: images of masks."""
         kernel, bias = weights
         if self.s['generator_sees'] == 'mask_and_image':
-            masks = np.concatenate([masks, self.picture], -1)
+            masks = np.concatenate([masks, self.scaled], -1)
         return np.tanh(masks @ kernel[0, 0] + bias) * self.known
 
-    def judge(self, pictures, masks, weights):
+    def judge(self, images, masks, weights):
         """D: decisions."""
         kernel, bias, last, end = weights
-        beside = {'mask': [masks], 'image': [self.picture], 'nothing': []}
-        x = np.concatenate([pictures, *beside[self.s['discriminator_sees']]], -1)
+        beside = {'mask': [masks], 'image': [self.scaled], 'nothing': []}
+        x = np.concatenate([images, *beside[self.s['discriminator_sees']]], -1)
         b, h, w = x.shape[0], x.shape[1] // 2, x.shape[2] // 2
         x = x[:, :2 * h, :2 * w].reshape(b, h, 2, w, 2, -1)
         found = np.tanh(np.einsum('bhiwjc,ijcd->bhwd', x, kernel) + bias) @ last[0, 0, :, 0] + end
@@ -62,7 +62,7 @@ class Plain:
 
     def content(self, reconstructed, reduction='mean'):
         """l_C, eq. 4."""
-        apart = np.abs(self.picture - reconstructed).sum()
+        apart = np.abs(self.scaled - reconstructed).sum()
         return apart / (len(reconstructed) if reduction == 'sum' else max(self.known.sum() * 3, 1))
 
     def adversarial(self, responses):
@@ -72,18 +72,18 @@ class Plain:
     def phase_1(self, painter, judge):
         """What a step of the GAN tells."""
         reconstructed = self.paint(self.truth, painter)
-        real = self.judge(self.picture, self.truth, judge)
+        real = self.judge(self.scaled, self.truth, judge)
         fake = self.judge(reconstructed, self.truth, judge)
-        told = {'loss/content': self.content(reconstructed), 'loss/adv': self.adversarial(fake),
+        logs = {'loss/content': self.content(reconstructed), 'loss/adv': self.adversarial(fake),
                 'disc/real': real.mean(), 'disc/fake': fake.mean()}
-        told['loss/generator'] = self.s['gan_content'] * told['loss/content'] + told['loss/adv']
+        logs['loss/generator'] = self.s['gan_content'] * logs['loss/content'] + logs['loss/adv']
         if self.s['form'] == 'wgan':  # maximised: E[D(real)] - E[D(fake)]
-            told['loss/disc'] = fake.mean() - real.mean()
+            logs['loss/disc'] = fake.mean() - real.mean()
         else:  # maximised: eq. 7
-            told['loss/disc'] = -(np.log(sigmoid(real)).mean()
+            logs['loss/disc'] = -(np.log(sigmoid(real)).mean()
                                   + np.log(1 - sigmoid(fake)).mean())
-            told['disc/acc_real'], told['disc/acc_fake'] = (real > 0).mean(), (fake <= 0).mean()
-        return told
+            logs['disc/acc_real'], logs['disc/acc_fake'] = (real > 0).mean(), (fake <= 0).mean()
+        return logs
 
     def phase_2(self, segmentor, painter, judge):
         """What a step of the segmentor tells."""
@@ -92,15 +92,15 @@ class Plain:
         masks = softmax(bilinear(coarse, self.grid)) * self.known
         known = self.label != IGNORE
         picked = np.take_along_axis(full, np.where(known, self.label, 0)[..., None], -1)[..., 0]
-        told = {'loss/ce': -np.log(picked)[known].sum()}
-        told['loss/ce'] /= len(known) if self.s['reduction'] == 'sum' else max(known.sum(), 1)
+        logs = {'loss/ce': -np.log(picked)[known].sum()}
+        logs['loss/ce'] /= len(known) if self.s['reduction'] == 'sum' else max(known.sum(), 1)
         reconstructed = self.paint(masks, painter)
         given = masks if self.s['condition'] == 'prediction' else self.truth
         fake = self.judge(reconstructed, given, judge)
-        told['loss/content'] = self.content(reconstructed, self.s['reduction'])
-        told['loss/adv'], told['disc/fake'] = self.adversarial(fake), fake.mean()
-        told['loss/generator'] = (self.s['content_weight'] * told['loss/content']
-                                  + self.s['adversarial_weight'] * told['loss/adv'])
-        told['loss/total'] = (told['loss/ce'] + told['loss/generator']
+        logs['loss/content'] = self.content(reconstructed, self.s['reduction'])
+        logs['loss/adv'], logs['disc/fake'] = self.adversarial(fake), fake.mean()
+        logs['loss/generator'] = (self.s['content_weight'] * logs['loss/content']
+                                  + self.s['adversarial_weight'] * logs['loss/adv'])
+        logs['loss/total'] = (logs['loss/ce'] + logs['loss/generator']
                               + 0.5 * self.s['l2_weight'] * np.square(segmentor[0]).sum())
-        return told
+        return logs

@@ -28,6 +28,6 @@ def take(method, strategy, batch, phases, seed=SEED, **scalars):
         stepper = loop.Stepper(method, strategy)
         return [dict(stepper(phase, shares, seed, **scalars)) for phase in phases]
     tensors = {name: tf.constant(value, tf.float32) for name, value in scalars.items()}
-    told = [strategy.run(method.phases[phase], (shares, tf.constant(seed)), tensors)
+    logs = [strategy.run(method.phases[phase], (shares, tf.constant(seed)), tensors)
             for phase in phases]
-    return [{name: float(value) for name, value in scalars.items()} for scalars in told]
+    return [{name: float(value) for name, value in scalars.items()} for scalars in logs]

@@ -7,12 +7,12 @@ from tf_advseg.lookahead.buffer_policy import ENDING, PEAK, BufferPolicy
 
 def story(policy, cycles):
     """The labels after each of `cycles`, 'g1 e01' or 'e10', as one string a cycle."""
-    entries, told = policy.aggregate((), 'g0', None).entries, []
+    entries, seen = policy.aggregate((), 'g0', None).entries, []
     for cycle in cycles:
         *peak, end = cycle.split()
         entries = policy.aggregate(entries, peak[0] if peak else None, end).entries
-        told.append(' '.join(entry.label for entry in entries))
-    return told
+        seen.append(' '.join(entry.label for entry in entries))
+    return seen
 
 
 FIGURE_1 = ['e00', 'g1 e01', 'e10', 'g2 e11', 'e20', 'e21']

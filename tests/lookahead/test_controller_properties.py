@@ -174,7 +174,7 @@ def test_algorithms_2_and_3_agree_when_omega_is_infinite(trace, Gamma, Psi, star
 @given(TRACES, CONFIGURATIONS, st.integers(0, 40))
 def test_state_round_trip_at_any_point_continues_the_same(trace, configuration, cut):
     def story(controller, restore_at):
-        miou, calls, told = itertools.cycle(trace), 0, []
+        miou, calls, seen = itertools.cycle(trace), 0, []
 
         def restored(controller):
             nonlocal calls
@@ -192,10 +192,10 @@ def test_state_round_trip_at_any_point_continues_the_same(trace, configuration, 
             controller.begin_cycle()
             controller = restored(controller)
             while controller.looking_ahead:
-                told.append(controller.propagated(next(miou)))
+                seen.append(controller.propagated(next(miou)))
                 controller = restored(controller)
-            told.append(controller.end_cycle())
+            seen.append(controller.end_cycle())
             controller = restored(controller)
-        return told, controller.result, controller.state_dict()
+        return seen, controller.result, controller.state_dict()
 
     assert story(Controller(**configuration), None) == story(Controller(**configuration), cut)

@@ -1,4 +1,6 @@
 """Images, truths and stored maps move together, whatever is flipped and cropped."""
+import types
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -69,7 +71,7 @@ def test_a_perfect_models_maps_lie_on_the_truth_after_flip_and_crop(records, cro
 
 
 @pytest.mark.parametrize('factor', [0.5, 1.5, 2.0])
-def test_pictures_truths_and_maps_are_scaled_together(records, factor):
+def test_images_truths_and_maps_are_scaled_together(records, factor):
     """A perfect model's hard maps: nearest resizing keeps them on the truth, pixel by pixel."""
     ids, crop = records.split('train'), 49
     pairs = discriminator_data.items(len(ids), 1)
@@ -127,7 +129,7 @@ def lookahead_data_of(records, **settings):
         tf.distribute.get_strategy(), segmentor, 'soft')
 
 
-def test_seen_pictures_are_those_that_the_spans_steps_drew(records):
+def test_seen_images_are_those_that_the_spans_steps_drew(records):
     data = lookahead_data_of(records, map_images='seen', batch_size=2)
     drawn = [[image_id.decode() for image_id in batch['image_id'].numpy()]
              for batch in data.batches(0, 5)]
@@ -138,7 +140,7 @@ def test_seen_pictures_are_those_that_the_spans_steps_drew(records):
     assert set(data.map_ids([[1, 2]])['train']) == set(drawn[1])
 
 
-def test_the_generators_pictures_are_scaled_on_request(records):
+def test_the_generators_images_are_scaled_on_request(records):
     scaled = lookahead_data_of(records, min_scale=0.5, max_scale=0.5, flip=False)
     image = next(iter(scaled.batches(0, 1)))['image'].numpy()
     assert (image[:, 25:] == 127.5).all() and (image[:, :20, :20] != 127.5).any(-1).all()
@@ -146,7 +148,7 @@ def test_the_generators_pictures_are_scaled_on_request(records):
         settings_lib.LookaheadSettings(min_scale=2.0)
 
 
-def test_all_pictures_are_drawn_from_by_default(records):
+def test_all_images_are_drawn_from_by_default(records):
     data = lookahead_data_of(records)
     assert data.map_ids([[0, 1]]) == {'train': records.split('train'),
                                       'holdout': records.split('val')}
@@ -157,7 +159,7 @@ def test_a_recipe_by_name_in_both_kinds_of_data(records):
     named = lookahead_data_of(records, augmentation='deeplab+photometric')
     spelt = lookahead_data_of(records, min_scale=0.5, max_scale=2.0)
     for make in (lambda data: data.batches(0, 2),
-                 lambda data: data.discriminator_data(EmptyBuffer()).training(
+                 lambda data: data.discriminator_data(EmptyBuffer(), METHOD).training(
                      discriminator_data.items(6, 0), np.array([1, 2], np.int32))):
         for batch, other in zip(make(named), make(spelt)):
             np.testing.assert_array_equal(batch['label'], other['label'])
@@ -171,6 +173,10 @@ def test_a_recipe_by_name_in_both_kinds_of_data(records):
 class EmptyBuffer:
     """A buffer before its first slot: truths alone."""
     slots = ()
+
+
+METHOD = types.SimpleNamespace(encoding=encodings.Encoding(CLASSES, 32), map_kind='soft',
+                               features=None)  # what is asked of methods.load.LoAd
 
 
 def test_recipes_that_maps_cannot_follow_or_that_are_said_twice_are_refused():

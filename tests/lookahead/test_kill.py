@@ -16,6 +16,11 @@ POINTS = (('step', 3), ('slot', 5), ('epoch', 2), ('propagation', 4), ('slot', 9
           ('state', 4), ('snapshot', 3), ('control', 4))
 # Of a run of one cycle, for a quick look: -k few.
 FEW, ONE_CYCLE = (('propagation', 4),), 'controller.max_total_cycles = 1'
+# With the discriminator's items from memory, its own hold-out, and shuffled targets.
+GRID = ("build_discriminator.name = 'patch'", "input_encoding.size = 'logits'",
+        "input_encoding.truth = 'scaling'", "input_encoding.kind = 'concat'",
+        'lookahead.discriminator_holdout = 0.3', "lookahead.null = 'shuffled'",
+        'load.r1_weight = 0.1')
 VOLATILE = ('time', 'seconds')
 
 
@@ -43,7 +48,8 @@ def _weights(folder):
 
 
 @pytest.fixture(scope='module', params=[
-    pytest.param((FEW, ONE_CYCLE), id='few'), pytest.param((POINTS,), id='all')])
+    pytest.param((FEW, ONE_CYCLE), id='few'), pytest.param((POINTS,), id='all'),
+    pytest.param(((('epoch', 2), *FEW), ONE_CYCLE, *GRID), id='grid')])
 def runs(request, tmp_path_factory):
     """Folders of the run never killed and of the one killed at every point, and the points."""
     folder = tmp_path_factory.mktemp('kill')

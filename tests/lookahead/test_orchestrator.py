@@ -114,7 +114,7 @@ def averaging_loop(tmp_path, mious, **caps):
         kernel.assign_add([[1.0]])
         return {'loss/ce': 1.0}
 
-    look._stepper = step
+    look.stepper = step
     return look
 
 
@@ -138,14 +138,14 @@ def test_an_average_of_a_run_that_was_stopped_is_that_of_one_that_was_not(tmp_pa
     whole = averaging_loop(tmp_path / 'whole', mious, **caps)
     whole.run()
     look, done = averaging_loop(tmp_path / 'cut', mious, **caps), []
-    take = look._stepper
+    take = look.stepper
 
     def step(*arguments, **scalars):
         if len(done) == 5:
             raise KeyboardInterrupt
         done.append(1)
         return take(*arguments, **scalars)
-    look._stepper = step
+    look.stepper = step
     with pytest.raises(KeyboardInterrupt):
         look.run()
     look = averaging_loop(tmp_path / 'cut', mious[len(mious) - len(look.data.mious):], **caps)
@@ -158,8 +158,8 @@ def test_a_loss_that_is_no_number_rewinds_and_is_counted(tmp_path):
     loop, seen = build(tmp_path, [0.5, 0.45, 0.44], steps=[math.nan, 1.0, 1.0])
     loop.run()
     assert [weight for weight, _, _ in seen] == [0.0, 0.0, 1.0]
-    told = [event for event in events(tmp_path) if event['event'] == 'nonfinite']
-    assert len(told) == 1 and told[0]['loss/ce'] == 'nan'
+    lines = [event for event in events(tmp_path) if event['event'] == 'nonfinite']
+    assert len(lines) == 1 and lines[0]['loss/ce'] == 'nan'
 
 
 def test_it_gives_up_after_the_limit_with_one_line(tmp_path):

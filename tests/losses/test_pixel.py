@@ -81,7 +81,7 @@ def test_image_class_weights_match_the_sentence_of_the_paper(reading):
     np.testing.assert_allclose(weights, expected, rtol=1e-6)
 
 
-def test_per_class_weights_turn_a_picture_of_average_counts_into_plain_cross_entropy():
+def test_per_class_weights_turn_an_image_of_average_counts_into_plain_cross_entropy():
     counts = np.bincount(LABELS[2].ravel(), minlength=6)
     weights = pixel.image_class_weights(LABELS[2:], 6, counts)
     np.testing.assert_allclose(weights, np.ones((1, 4, 5)), rtol=1e-6)

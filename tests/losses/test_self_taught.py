@@ -78,7 +78,7 @@ def test_softmax_selects_where_the_largest_probability_is_above(threshold):
 
 
 @pytest.mark.parametrize('share', [0.0, 0.05, 0.3, 0.7, 1.0])
-def test_a_share_takes_the_surest_points_of_each_picture(share):
+def test_a_share_takes_the_surest_points_of_each_image(share):
     selected = self_taught.selected_share(LOGITS, VALID, share).numpy()
     certainty = PROBABILITIES.max(-1)
     for mine, sure, valid in zip(selected, certainty, VALID):

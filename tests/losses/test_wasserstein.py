@@ -71,7 +71,7 @@ def test_the_penalty_of_a_linear_critic_is_of_its_weights_norm(patches):
     np.testing.assert_allclose(found, np.full(3, (norm - 1.0) ** 2), rtol=1e-5)
 
 
-def test_the_penalty_looks_between_the_two_pictures():
+def test_the_penalty_looks_between_the_two_images():
     """D = sum x^3 / 3 has the gradient x^2: at mix 0 of the fake, at 1 of the real one."""
     found = wasserstein.gradient_penalty(
         lambda x: tf.reduce_sum(x ** 3, axis=[1, 2, 3]) / 3.0, REAL, FAKE, MIX)

@@ -29,7 +29,7 @@ def build(strategy=SINGLE, kind='pixel', rate=0.05, **settings):
         return durall.Durall(segmentor, judge, own, optimizers.make_optimizer('adam', 1e-2), found)
 
 
-def pictures(size=5):
+def make_images(size=5):
     """Noise, and labels of patches; image k has its first 3k rows unlabelled."""
     generator = np.random.default_rng(7)
     label = generator.integers(0, CLASSES, (size, 3, 3)).repeat(6, 1).repeat(6, 2)
@@ -42,7 +42,7 @@ def pictures(size=5):
 
 def take(method, strategy, *phases, batch=None):
     """(the last step's scalars, all trainable values) after steps on one global batch."""
-    batch = pictures() if batch is None else batch
+    batch = make_images() if batch is None else batch
     scalars = steps.take(method, strategy, batch, phases)
     discriminator = getattr(method, 'discriminator', None)
     judged = discriminator.trainable_variables if discriminator else []
@@ -100,7 +100,7 @@ def by_hand(method, batch, stride):
 
 @pytest.mark.parametrize('kind, stride', [('pixel', 1), ('image', 4)])
 def test_losses_are_the_papers_equations(kind, stride):
-    batch = pictures()
+    batch = make_images()
     expected = by_hand(build(kind=kind), batch, stride)
     for reduction, ours in (('mean', np.mean), ('sum', np.sum)):
         scalars, _ = take(build(kind=kind, map_stride=stride, reduction=reduction, l2_weight=0.0,
@@ -119,7 +119,7 @@ def test_losses_are_the_papers_equations(kind, stride):
 @pytest.mark.parametrize('kind', encoder_decoder.KINDS)
 def test_the_adversarial_gradient_is_that_of_finite_differences(kind):
     """On a few parts of the logits; nothing flows where nothing is labelled."""
-    method, batch = build(kind=kind, map_stride=2), pictures(3)
+    method, batch = build(kind=kind, map_stride=2), make_images(3)
     logits = method.segmentor(batch['image'])
     with tf.GradientTape() as tape:
         tape.watch(logits)
@@ -143,7 +143,7 @@ def test_the_adversarial_gradient_is_that_of_finite_differences(kind):
 @pytest.mark.parametrize('kind', encoder_decoder.KINDS)
 def test_the_discriminators_gradient_is_that_of_finite_differences(kind):
     """Eq. 5's, for each of its variables, along the gradient's signs."""
-    method, batch = build(kind=kind, map_stride=2), pictures(3)
+    method, batch = build(kind=kind, map_stride=2), make_images(3)
     # Maps of zeros, where nothing is labelled, would lie on LeakyReLU's kink to the bit.
     batch['label'] %= 255
     logits = method.segmentor(batch['image'])
@@ -168,7 +168,7 @@ def test_the_discriminators_gradient_is_that_of_finite_differences(kind):
 
 def test_unlabelled_pixels_decide_nothing():
     """What stands under void rows, in the image's truth or in D's decisions there, is unseen."""
-    batch = pictures(2)
+    batch = make_images(2)
     batch['label'][:, :8] = 255
     method = build(map_stride=1)
     scalars, _ = take(method, SINGLE, 'discriminator', batch=batch)

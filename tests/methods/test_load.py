@@ -205,5 +205,5 @@ def test_reductions(reduction):
     scalars = method.segmentor_step(batch, tf.constant([0, 0]), adversarial_weight=tf.constant(0.0))
     per_pixel = float(scalars['loss/ce']) / (valid if reduction == 'sum' else 1)
     assert per_pixel == pytest.approx(np.log(CLASSES), rel=0.2)
-    per_picture = float(scalars['loss/adv']) / (2 if reduction == 'sum' else 1)
-    assert per_picture == pytest.approx(np.log(2), rel=0.2)
+    per_image = float(scalars['loss/adv']) / (2 if reduction == 'sum' else 1)
+    assert per_image == pytest.approx(np.log(2), rel=0.2)

@@ -76,16 +76,16 @@ def test_a_step_goes_down_the_whole_objective_by_its_multipliers(phase, weights,
     method.multipliers = multipliers
     variables = method.segmentor.trainable_variables
     before, expected = [v.numpy() for v in variables], gradient(method, batch, weights)
-    told = getattr(method, phase)(batch, SEED)
+    logs = getattr(method, phase)(batch, SEED)
     for start, variable, slope, factor in zip(before, variables, expected, multipliers or [1, 1]):
         np.testing.assert_allclose(variable, start - RATE * factor * slope, rtol=1e-5, atol=1e-6)
     terms = {f'loss/{name}' for name in weights}
-    assert set(told) == {'loss/ce', 'loss/total', 'weights/norm', *terms,
+    assert set(logs) == {'loss/ce', 'loss/total', 'weights/norm', *terms,
                          *(['extra'] if weights else [])}
     kernel = [v for v in before if v.ndim == 4][0]
-    total = float(told['loss/ce']) + sum(
-        weight * float(told[f'loss/{name}']) for name, weight in weights.items())
-    assert float(told['loss/total']) == pytest.approx(
+    total = float(logs['loss/ce']) + sum(
+        weight * float(logs[f'loss/{name}']) for name, weight in weights.items())
+    assert float(logs['loss/total']) == pytest.approx(
         total + 0.05 * np.square(kernel).sum(), rel=1e-5)
 
 
@@ -123,8 +123,8 @@ def test_two_replicas_equal_one_device(two_replicas):
     ends = []
     for strategy in (SINGLE, two_replicas):
         method = build(strategy)
-        told, = steps.take(method, strategy, images(), ['segmentor'], scale=2.0)
-        ends.append((told, [v.numpy() for v in method.segmentor.trainable_variables]))
+        logs, = steps.take(method, strategy, images(), ['segmentor'], scale=2.0)
+        ends.append((logs, [v.numpy() for v in method.segmentor.trainable_variables]))
     (one, ours), (two, theirs) = ends
     assert one == pytest.approx(two, rel=1e-5)
     for a, b in zip(ours, theirs):

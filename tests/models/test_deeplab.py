@@ -15,7 +15,7 @@ def small(num_classes=4, **options):
     return deeplab.deeplab_mobilenet_v2(num_classes, **options)
 
 
-def pictures(height, width, batch=2):
+def make_images(height, width, batch=2):
     random = np.random.default_rng(height * width)
     return random.uniform(0, 255, (batch, height, width, 3)).astype(np.float32)
 
@@ -30,7 +30,7 @@ def full_head():
 @pytest.mark.parametrize('size', [(65, 97), (64, 50), (33, 31)])
 def test_logits_shape_for_any_size(stride, size):
     model = small(2, output_stride=stride)
-    logits = model(pictures(*size))
+    logits = model(make_images(*size))
     assert logits.shape.as_list() == [2] + [(side - 1) // stride + 1 for side in size] + [2]
     assert logits.dtype == tf.float32
     assert (model.output_stride, model.logits_stride, model.num_classes) == (stride, stride, 2)
@@ -39,19 +39,19 @@ def test_logits_shape_for_any_size(stride, size):
 @pytest.mark.parametrize('size', [(65, 65), (64, 50), (97, 81)])
 def test_decoder_logits_are_at_stride_4(full_head, size):
     assert full_head.logits_stride == 4 and full_head.output_stride == 16
-    logits = full_head(pictures(*size))
+    logits = full_head(make_images(*size))
     assert logits.shape.as_list() == [2] + [(side - 1) // 4 + 1 for side in size] + [4]
 
 
 def test_a_graph_for_any_size_gives_what_a_graph_for_one_size_gives(full_head):
     anything = tf.function(full_head, input_signature=[tf.TensorSpec([None, None, None, 3])])
     for size in [(65, 65), (97, 81), (49, 97), (33, 33)]:
-        x = pictures(*size)
+        x = make_images(*size)
         np.testing.assert_allclose(anything(x), full_head(x), atol=1e-5, err_msg=str(size))
 
 
-def test_uint8_pictures_are_taken_as_they_are(full_head):
-    x = pictures(65, 65).astype(np.uint8)
+def test_uint8_images_are_taken_as_they_are(full_head):
+    x = make_images(65, 65).astype(np.uint8)
     np.testing.assert_array_equal(full_head(x), full_head(x.astype(np.float32)))
 
 
@@ -60,7 +60,7 @@ def test_atrous_consistency_dense_then_subsampled_equals_strided(stride):
     """Chen et al. 2017, section 3.1: the same kernels at a smaller stride give a denser map."""
     dense = loud(mobilenet_v2.MobileNetV2(8, 0.25))
     strided = loud(mobilenet_v2.MobileNetV2(stride, 0.25))
-    x = pictures(65, 97) / 127.5 - 1
+    x = make_images(65, 97) / 127.5 - 1
     ours, expected = dense(x)['features'][:, ::stride // 8, ::stride // 8], strided(x)['features']
     largest = np.abs(expected).max()
     assert largest > 0.1
@@ -78,9 +78,9 @@ def loud(backbone):
 
 def test_image_pooling_is_global_at_the_crop_size_and_local_beyond():
     model, globally = small(crop_size=65), small()
-    np.testing.assert_array_equal(model(pictures(65, 65)), globally(pictures(65, 65)))
-    np.testing.assert_array_equal(model(pictures(49, 65)), globally(pictures(49, 65)))
-    large = pictures(97, 97)
+    np.testing.assert_array_equal(model(make_images(65, 65)), globally(make_images(65, 65)))
+    np.testing.assert_array_equal(model(make_images(49, 65)), globally(make_images(49, 65)))
+    large = make_images(97, 97)
     assert np.abs(model(large) - globally(large)).max() > 0
 
 
@@ -89,7 +89,7 @@ def test_gradient_reaches_every_trainable_variable(full_head, live):
     full_head.fine_tune_batch_norm = live
     try:
         with tf.GradientTape() as tape:
-            logits = full_head(pictures(65, 65), training=True, dropout_seed=SEED)
+            logits = full_head(make_images(65, 65), training=True, dropout_seed=SEED)
             loss = tf.reduce_sum(tf.square(logits - 1.0))
         gradients = tape.gradient(loss, full_head.trainable_variables)
     finally:
@@ -112,7 +112,7 @@ def test_frozen_statistics_do_not_move_by_a_bit_while_gamma_and_beta_train():
     unmoved = {n: v.numpy() for n, v in layers.official_variables(model).items()}
     for step in range(2):
         with tf.GradientTape() as tape:
-            logits = model(pictures(33, 33), training=True, dropout_seed=tf.constant([step, 0]))
+            logits = model(make_images(33, 33), training=True, dropout_seed=tf.constant([step, 0]))
             loss = tf.reduce_mean(tf.square(logits - 1.0))
         variables = model.trainable_variables
         optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables))
@@ -130,28 +130,28 @@ def test_live_statistics_move_by_the_momentum_asked_for():
         assert norms['MobilenetV2/Conv'].momentum == (momentum or 0.997)
         assert norms['concat_projection'].momentum == (momentum or 0.9997)
         before = statistics(model)
-        model(pictures(33, 33), training=True, dropout_seed=SEED)
+        model(make_images(33, 33), training=True, dropout_seed=SEED)
         after = statistics(model)
         assert all(np.any(after[n] != before[n]) for n in before)
-        model(pictures(33, 33))
+        model(make_images(33, 33))
         for name, value in statistics(model).items():
             np.testing.assert_array_equal(value, after[name])
 
 
 def test_dropout_is_reproducible_by_its_seed_alone(full_head):
     def logits(seed):
-        return full_head(pictures(33, 33), training=True, dropout_seed=seed).numpy()
+        return full_head(make_images(33, 33), training=True, dropout_seed=seed).numpy()
 
     first = logits(SEED)
     np.testing.assert_array_equal(first, logits(SEED))
     assert np.any(first != logits(tf.constant([3, 5])))
     with pytest.raises(ValueError, match='dropout_seed'):
-        full_head(pictures(33, 33), training=True)
+        full_head(make_images(33, 33), training=True)
 
 
 def test_training_without_dropout_is_the_inference_function():
     model = small(dropout_rate=0.0)
-    x = pictures(33, 49)
+    x = make_images(33, 49)
     np.testing.assert_allclose(model(x, training=True), model(x), atol=1e-5)
 
 
@@ -179,7 +179,7 @@ def test_two_replicas_of_3_and_2_give_the_gradients_of_one_device(two_replicas, 
         return tape.gradient(loss, model.trainable_variables)
 
     options = dict(dropout_rate=0.0, fine_tune_batch_norm=live, image_pooling=False)
-    x = pictures(33, 33, batch=5)
+    x = make_images(33, 33, batch=5)
     single = small(**options)
     expected = step(single, x)
     with two_replicas.scope():

@@ -9,7 +9,7 @@ from tf_advseg.models import deeplab_residual, segmentor
 SEED = tf.constant([1, 2])
 
 
-def pictures(height, width):
+def make_images(height, width):
     random = np.random.default_rng(height * width)
     return random.uniform(0, 255, (2, height, width, 3)).astype(np.float32)
 
@@ -19,7 +19,7 @@ def pictures(height, width):
 def test_logits_shape_for_any_size(variant, stride):
     model = deeplab_residual.deeplab_residual(3, variant, stride)
     for size in ((65, 49), (64, 50)):
-        logits = model(pictures(*size))
+        logits = model(make_images(*size))
         assert logits.shape.as_list() == [2] + [(side - 1) // stride + 1 for side in size] + [3]
     assert model.logits_stride == stride and model.backbone.variant == variant
 
@@ -35,7 +35,7 @@ def test_the_improved_aspp_is_there_and_batch_norm_is_live():
 def test_gradient_reaches_every_trainable_variable():
     model = deeplab_residual.deeplab_residual(3, output_stride=8)
     with tf.GradientTape() as tape:
-        logits = model(pictures(33, 40), training=True, dropout_seed=SEED)
+        logits = model(make_images(33, 40), training=True, dropout_seed=SEED)
         loss = tf.reduce_mean(tf.square(logits - 1.0))
     for variable, gradient in zip(model.trainable_variables,
                                   tape.gradient(loss, model.trainable_variables)):

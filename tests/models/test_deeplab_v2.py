@@ -12,7 +12,7 @@ def small(num_classes=4, **options):
     return deeplab_v2.deeplab_v2_resnet(num_classes, **{'variant': 'resnet_18', **options})
 
 
-def pictures(height, width, batch=2):
+def make_images(height, width, batch=2):
     random = np.random.default_rng(height * width)
     return random.uniform(0, 255, (batch, height, width, 3)).astype(np.float32)
 
@@ -30,7 +30,7 @@ def test_the_published_network(published):
     assert [branch.rate for branch in published.logits.branches] == [6, 12, 18, 24]
     for branch in published.logits.branches:
         assert branch.kernel.numpy().std() == pytest.approx(0.01, rel=0.01)
-    assert published(pictures(33, 41, 1)).shape.as_list() == [1, 5, 6, 21]
+    assert published(make_images(33, 41, 1)).shape.as_list() == [1, 5, 6, 21]
     groups = variable_groups.variable_groups(published)
     assert (len(groups['head']), len(groups['logits'])) == (0, 8)
 
@@ -39,14 +39,14 @@ def test_the_published_network(published):
 @pytest.mark.parametrize('stride', [8, 16])
 def test_logits_shape_for_any_size(stride, size):
     model = small(output_stride=stride)
-    logits = model(pictures(*size).astype(np.uint8))
+    logits = model(make_images(*size).astype(np.uint8))
     assert logits.shape.as_list() == [2] + [(side - 1) // stride + 1 for side in size] + [4]
     assert logits.dtype == tf.float32
     assert model.logits_stride == stride
 
 
 def test_logits_are_the_sum_of_the_rates():
-    model, x = small(), pictures(65, 65)
+    model, x = small(), make_images(65, 65)
     features = model.backbone(model.normalisation(x))['features']
     total = 0
     for branch, rate in zip(model.logits.branches, (6, 12, 18, 24)):
@@ -59,12 +59,12 @@ def test_two_rates_are_what_code_with_the_early_return_computes():
     full, two = small(), small(atrous_rates=(6, 12))
     for branch in full.logits.branches[2:]:
         branch.kernel.assign(tf.zeros_like(branch.kernel))
-    np.testing.assert_array_equal(full(pictures(33, 33)), two(pictures(33, 33)))
+    np.testing.assert_array_equal(full(make_images(33, 33)), two(make_images(33, 33)))
 
 
 def test_the_input_is_caffes():
     model = deeplab_v2.deeplab_v2_resnet(2, variant='resnet_50')
-    x = pictures(33, 33, 1)
+    x = make_images(33, 33, 1)
     bgr = x[..., ::-1] - np.float32([103.939, 116.779, 123.68])
     expected = model.logits(model.backbone(bgr)['features'])
     np.testing.assert_allclose(model(x), expected, rtol=1e-5)
@@ -72,7 +72,7 @@ def test_the_input_is_caffes():
 
 def step(model):
     with tf.GradientTape() as tape:
-        logits = model(pictures(33, 40), training=True)
+        logits = model(make_images(33, 40), training=True)
         loss = tf.reduce_mean(tf.square(logits - 1.0))
     return zip(model.trainable_variables, tape.gradient(loss, model.trainable_variables))
 
@@ -85,7 +85,7 @@ def test_gradient_reaches_every_trainable_variable(live):
 
 
 def test_frozen_batch_norm_is_the_inference_function_and_live_is_not():
-    model, x = small(), pictures(33, 40)
+    model, x = small(), make_images(33, 40)
     before = [v.numpy() for v in model.non_trainable_variables]
     frozen, plain = model(x, training=True).numpy(), model(x).numpy()
     assert np.abs(frozen - plain).max() < 1e-4 * np.abs(plain).max()
@@ -105,17 +105,17 @@ def test_gamma_and_beta_can_be_held_as_the_published_code_does():
 
 
 def test_initial_values_follow_the_seed():
-    x = pictures(33, 33)
+    x = make_images(33, 33)
     np.testing.assert_array_equal(small(seed=3)(x), small(seed=3)(x))
     assert np.abs(small(seed=3)(x) - small(seed=4)(x)).max() > 0
 
 
 def test_bad_arguments_are_told_in_one_line():
-    for options, told in (({'atrous_rates': ()}, 'at least one'),
+    for options, text in (({'atrous_rates': ()}, 'at least one'),
                           ({'atrous_rates': (6, 0)}, '6, 0'),
                           ({'num_classes': 0}, 'num_classes is 0'), ({'crop_size': 'x'}, 'pixels'),
                           ({'variant': 'resnet_100'}, 'resnet_10')):
-        with pytest.raises(UserError, match=told):
+        with pytest.raises(UserError, match=text):
             deeplab_v2.deeplab_v2_resnet(**{'num_classes': 2, **options})
 
 

@@ -14,7 +14,7 @@ def small(num_classes=3, **options):
     return dilated8.dilated8(num_classes, **{'fc_channels': 16, **options})
 
 
-def pictures(height, width):
+def make_images(height, width):
     random = np.random.default_rng(height * width)
     return random.uniform(0, 255, (2, height, width, 3)).astype(np.float32)
 
@@ -30,7 +30,7 @@ def scores(context, classes=3, seed=0):
 def test_logits_shape_for_any_size(size):
     for context in dilated8.CONTEXTS:
         model = small(context=context)
-        logits = model(pictures(*size).astype(np.uint8))
+        logits = model(make_images(*size).astype(np.uint8))
         assert logits.shape.as_list() == [2] + [(side - 1) // 8 + 1 for side in size] + [3]
         assert logits.dtype == tf.float32
     assert (model.logits_stride, model.output_stride, model.fine_tune_batch_norm) == (8, 8, False)
@@ -70,7 +70,7 @@ def test_the_context_modules_field_of_view_is_67():
 
 
 def test_the_input_is_caffes():
-    model, x = small(), pictures(24, 24)
+    model, x = small(), make_images(24, 24)
     bgr = x[..., ::-1] - np.float32([103.939, 116.779, 123.68])
     expected = model.logits(model.backbone(bgr)['features'])
     np.testing.assert_allclose(model(x), expected, rtol=1e-4, atol=1e-5)
@@ -82,7 +82,7 @@ def test_gradient_reaches_every_trainable_variable(context):
     # Scores below zero stop at the first layer of the context module.
     model.logits.scores.bias.assign([1.0, 1.0, 1.0])
     with tf.GradientTape() as tape:
-        logits = model(pictures(48, 40), training=True, dropout_seed=SEED)
+        logits = model(make_images(48, 40), training=True, dropout_seed=SEED)
         loss = tf.reduce_mean(tf.square(logits - 3.0))
     for variable, gradient in zip(model.trainable_variables,
                                   tape.gradient(loss, model.trainable_variables)):
@@ -91,7 +91,7 @@ def test_gradient_reaches_every_trainable_variable(context):
 
 
 def test_dropout_and_initial_values_follow_their_seeds():
-    model, x = small(), pictures(24, 24)
+    model, x = small(), make_images(24, 24)
     first = model(x, training=True, dropout_seed=SEED).numpy()
     np.testing.assert_array_equal(first, model(x, training=True, dropout_seed=SEED))
     assert np.any(first != model(x, training=True, dropout_seed=tf.constant([2, 2])))
@@ -131,7 +131,7 @@ def test_number_of_parameters_of_the_published_network():
 
 
 def test_bad_arguments_are_told_in_one_line():
-    for options, told in (({'context': 'larg'}, 'large'), ({'num_classes': 1.5}, 'num_classes'),
+    for options, text in (({'context': 'larg'}, 'large'), ({'num_classes': 1.5}, 'num_classes'),
                           ({'dropout_rate': 1.0}, 'rate < 1'), ({'fc_channels': 0}, 'fc_channels')):
-        with pytest.raises(UserError, match=told):
+        with pytest.raises(UserError, match=text):
             small(**options)

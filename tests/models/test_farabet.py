@@ -8,7 +8,7 @@ from tf_advseg.core.errors import UserError
 from tf_advseg.models import farabet, flops, local_contrast, resize, segmentor
 
 
-def pictures(height, width, batch=2):
+def make_images(height, width, batch=2):
     random = np.random.default_rng(height * width)
     return random.uniform(0, 255, (batch, height, width, 3)).astype(np.float32)
 
@@ -21,7 +21,7 @@ def small(**options):
 @pytest.mark.parametrize('size', [(33, 49), (40, 31), (66, 50), (5, 7)])
 def test_logits_shape_for_any_size(colour, size):
     model = small(colour=colour)
-    logits = model(pictures(*size).astype(np.uint8))
+    logits = model(make_images(*size).astype(np.uint8))
     assert logits.shape.as_list() == [2] + [(side - 1) // 4 + 1 for side in size] + [4]
     assert logits.dtype == tf.float32 and np.isfinite(logits).all()
     assert (model.logits_stride, model.output_stride) == (4, 4)
@@ -30,7 +30,7 @@ def test_logits_shape_for_any_size(colour, size):
 @pytest.mark.parametrize('size', [(33, 49), (40, 31), (66, 50), (5, 7), (1, 2), (240, 17)])
 def test_a_halving_network_keeps_the_contract_for_any_size(size):
     model = small(input_stride=2)
-    logits = model(pictures(*size, batch=1).astype(np.uint8))
+    logits = model(make_images(*size, batch=1).astype(np.uint8))
     assert logits.shape.as_list() == [1] + [(side - 1) // 8 + 1 for side in size] + [4]
     assert np.isfinite(logits).all()
     assert (model.logits_stride, model.output_stride) == (8, 8)
@@ -38,7 +38,7 @@ def test_a_halving_network_keeps_the_contract_for_any_size(size):
 
 @pytest.mark.parametrize('colour', farabet.COLOURS)
 def test_a_halving_network_is_the_network_on_the_pyramids_second_level(colour):
-    x = pictures(65, 50)
+    x = make_images(65, 50)
     halving, plain = small(input_stride=2, colour=colour), small(colour=colour)
     smaller = local_contrast.blurred(tf.constant(x), farabet.PYRAMID_KERNEL)[:, ::2, ::2]
     np.testing.assert_allclose(halving(x), plain(smaller), atol=1e-5)
@@ -53,12 +53,13 @@ def test_a_halving_network_costs_a_quarter_and_any_graph_runs_it():
     assert share == pytest.approx(0.25, abs=0.02)
     anything = tf.function(model, input_signature=[tf.TensorSpec([None, None, None, 3])])
     for size in ((33, 49), (40, 30)):
-        np.testing.assert_allclose(anything(pictures(*size)), model(pictures(*size)), atol=1e-4)
+        images = make_images(*size)
+        np.testing.assert_allclose(anything(images), model(images), atol=1e-4)
 
 
 @pytest.mark.parametrize('size', [(33, 49), (40, 30)])
-def test_the_pyramid_adds_up_to_the_picture(size):
-    x = pictures(*size)
+def test_the_pyramid_adds_up_to_the_image(size):
+    x = make_images(*size)
     levels = farabet.pyramid(tf.constant(x), 3)
     assert [level.shape[1:3].as_list() for level in levels] == [
         [(side - 1) // stride + 1 for side in size] for stride in (1, 2, 4)]
@@ -68,7 +69,7 @@ def test_the_pyramid_adds_up_to_the_picture(size):
     np.testing.assert_allclose(again, x, atol=1e-3)
 
 
-def test_a_constant_picture_has_logits_and_no_nan():
+def test_a_constant_image_has_logits_and_no_nan():
     logits = small()(tf.fill([1, 33, 33, 3], 127.5)).numpy()
     assert np.isfinite(logits).all() and np.abs(logits).max() < 0.5
 
@@ -98,7 +99,7 @@ def test_filters_see_the_published_numbers_of_maps():
 def test_gradient_reaches_every_variable_and_only_connected_weights():
     model = small()
     with tf.GradientTape() as tape:
-        loss = tf.reduce_mean(tf.square(model(pictures(33, 40), training=True) - 1.0))
+        loss = tf.reduce_mean(tf.square(model(make_images(33, 40), training=True) - 1.0))
     variables = model.trainable_variables
     gradients = dict(zip([v.name for v in variables], tape.gradient(loss, variables)))
     assert all(np.isfinite(g).all() and np.abs(g).max() > 0 for g in gradients.values())
@@ -107,17 +108,18 @@ def test_gradient_reaches_every_variable_and_only_connected_weights():
         np.testing.assert_array_equal(gradient > 0, stage.connected > 0)
 
 
-def test_grey_pictures_have_no_colour_in_yuv():
+def test_grey_images_have_no_colour_in_yuv():
     """The six filters of U and V give their bias, so changing their kernels changes nothing."""
     model = small(colour='yuv')
-    grey = np.repeat(pictures(33, 33)[..., :1], 3, -1)
+    grey = np.repeat(make_images(33, 33)[..., :1], 3, -1)
     before = model(grey).numpy()
     first = model.backbone.stages[0]
     kernel = first.kernel.numpy()
     kernel[..., 10:] = np.random.default_rng(0).normal(size=kernel[..., 10:].shape)
     first.kernel.assign(kernel)
     np.testing.assert_allclose(model(grey), before, atol=2e-2)
-    assert np.abs(model(pictures(33, 33)) - small(colour='yuv')(pictures(33, 33))).max() > 0.05
+    images = make_images(33, 33)
+    assert np.abs(model(images) - small(colour='yuv')(images)).max() > 0.05
 
 
 def test_one_scale_is_the_same_wherever_it_looks():
@@ -147,30 +149,31 @@ def test_a_graph_for_any_size_gives_what_a_graph_for_one_size_gives():
     model = small()
     anything = tf.function(model, input_signature=[tf.TensorSpec([None, None, None, 3])])
     for size in ((33, 49), (40, 30)):
-        np.testing.assert_allclose(anything(pictures(*size)), model(pictures(*size)), atol=1e-4)
+        images = make_images(*size)
+        np.testing.assert_allclose(anything(images), model(images), atol=1e-4)
 
 
 def test_padding_far_away_changes_nothing():
     model = small()
-    picture = pictures(65, 257, batch=1)
-    padded = np.pad(picture, [(0, 0), (0, 0), (0, 128), (0, 0)], constant_values=127.5)
+    image = make_images(65, 257, batch=1)
+    padded = np.pad(image, [(0, 0), (0, 0), (0, 128), (0, 0)], constant_values=127.5)
     # Out of reach of the padding: 92 pixels of the coarsest field, 30 of its window, 12 of
     # pyramids.
     far = np.s_[:, :, :(257 - 140) // 4]
-    np.testing.assert_allclose(model(padded)[far], model(picture)[far], atol=1e-5)
+    np.testing.assert_allclose(model(padded)[far], model(image)[far], atol=1e-5)
     whole = small(contrast_floor=None)
-    assert np.abs(whole(padded)[far] - whole(picture)[far]).max() > 1e-3
+    assert np.abs(whole(padded)[far] - whole(image)[far]).max() > 1e-3
 
 
 def test_initial_values_follow_the_seed():
-    x = pictures(20, 20)
+    x = make_images(20, 20)
     np.testing.assert_array_equal(small(seed=3)(x), small(seed=3)(x))
     assert np.abs(small(seed=3)(x) - small(seed=4)(x)).max() > 0
 
 
 def test_bad_arguments_are_told_in_one_line():
-    for options, told in (({'colour': 'rbg'}, 'rgb'), ({'hidden': -1}, 'hidden is -1'),
+    for options, text in (({'colour': 'rbg'}, 'rgb'), ({'hidden': -1}, 'hidden is -1'),
                           ({'crop_size': (3,)}, 'crop_size'),
                           ({'input_stride': 4}, 'input_stride is 4, expected 1 or 2')):
-        with pytest.raises(UserError, match=told):
+        with pytest.raises(UserError, match=text):
             small(**options)

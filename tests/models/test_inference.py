@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tf_advseg.models import (deeplab, deeplab_residual, deeplab_v2, dilated8, farabet, inference,
                               layers)
 
-PICTURES = np.random.default_rng(5)
+RANDOM = np.random.default_rng(5)
 
 
 def randomised(model, seed=0):
@@ -28,8 +28,8 @@ def randomised(model, seed=0):
     return model
 
 
-def picture(height, width, batch=1):
-    return tf.constant(PICTURES.uniform(0, 255, (batch, height, width, 3)), tf.float32)
+def make_image(height, width, batch=1):
+    return tf.constant(RANDOM.uniform(0, 255, (batch, height, width, 3)), tf.float32)
 
 
 def compiled(model, **options):
@@ -55,30 +55,30 @@ def test_mobilenet_v2_of_any_stride_and_size(crop, output_stride):
         5, output_stride, depth_multiplier=0.25, crop_size=crop))
     function, _ = compiled(model)
     for size in ((97, 97), (97, 129), (65, 70), (113, 161)):
-        assert_same(model, function, picture(*size, batch=2))
+        assert_same(model, function, make_image(*size, batch=2))
 
 
 def test_maps_smaller_than_the_rate():
     model = randomised(deeplab.deeplab_mobilenet_v2(3, 8, depth_multiplier=0.25))
     function, _ = compiled(model)
     for side in (9, 17, 25):
-        assert_same(model, function, picture(side, side + 8))
+        assert_same(model, function, make_image(side, side + 8))
 
 
 def test_a_decoder_and_atrous_rates():
     model = randomised(deeplab.deeplab_mobilenet_v2(
         5, depth_multiplier=0.25, atrous_rates=(2, 6), decoder=True, crop_size=(65, 97)))
     function, _ = compiled(model)
-    assert_same(model, function, picture(65, 97))
-    assert_same(model, function, picture(97, 113))
+    assert_same(model, function, make_image(65, 97))
+    assert_same(model, function, make_image(97, 113))
     model = randomised(deeplab.deeplab_mobilenet_v2(5, depth_multiplier=0.25, image_pooling=False))
-    assert_same(model, compiled(model)[0], picture(65, 97))
+    assert_same(model, compiled(model)[0], make_image(65, 97))
 
 
 @pytest.mark.slow
 def test_xception_of_any_size():
     model = randomised(deeplab.deeplab_xception(4, 'xception_41', 16, crop_size=65))
-    assert_same(model, compiled(model)[0], picture(60, 72))
+    assert_same(model, compiled(model)[0], make_image(60, 72))
 
 
 @pytest.mark.slow
@@ -89,7 +89,7 @@ def test_xception(output_stride):
     exact, graph = compiled(model, exact_sizes=True)
     sums = [op for op in graph.get_operations() if op.type == 'AddV2' and 'module' in op.name]
     assert sums and all([c.type for c in op.outputs[0].consumers()] == ['Snapshot'] for op in sums)
-    assert_same(model, exact, picture(65, 81))
+    assert_same(model, exact, make_image(65, 81))
 
 
 OTHERS = {
@@ -106,13 +106,13 @@ OTHERS = {
 def test_every_other_network_is_folded(name):
     model = randomised(OTHERS[name]())
     function, _ = compiled(model)
-    assert_same(model, function, picture(65, 81))
+    assert_same(model, function, make_image(65, 81))
 
 
 @pytest.mark.slow
 def test_dilated8():
     model = randomised(dilated8.dilated8(4))
-    assert_same(model, compiled(model)[0], picture(65, 81))
+    assert_same(model, compiled(model)[0], make_image(65, 81))
 
 
 def test_there_is_no_variable_and_no_batch_norm_and_training_does_not_reach_it():
@@ -121,7 +121,7 @@ def test_there_is_no_variable_and_no_batch_norm_and_training_does_not_reach_it()
     kinds = {operation.type for operation in graph.get_operations()}
     assert not kinds & {'VarHandleOp', 'ReadVariableOp', 'FusedBatchNormV3', 'Rsqrt'}
     assert not graph.variables and not [c for c in graph.external_captures if c.dtype == 'resource']
-    image = picture(33, 33)
+    image = make_image(33, 33)
     before = function(image).numpy()
     model.logits.kernel.assign(tf.zeros_like(model.logits.kernel))
     np.testing.assert_array_equal(function(image).numpy(), before)
@@ -129,7 +129,7 @@ def test_there_is_no_variable_and_no_batch_norm_and_training_does_not_reach_it()
 
 def test_the_segmentor_is_left_as_it_was():
     model = randomised(deeplab.deeplab_mobilenet_v2(3, depth_multiplier=0.25))
-    image = picture(33, 33)
+    image = make_image(33, 33)
     before = model(image).numpy()
     compiled(model)
     assert not [layer for layer in model._flatten_layers() if 'call' in layer.__dict__]
@@ -144,7 +144,7 @@ def test_the_segmentor_is_left_as_it_was():
 @given(st.integers(1, 11), st.integers(1, 11), st.sampled_from([1, 2, 3]),
        st.sampled_from([1, 2, 4]))
 def test_phases_are_strided_slices_and_join_to_the_map(height, width, rate, factor):
-    x = tf.constant(PICTURES.normal(size=(2, height, width, 3)), tf.float32)
+    x = tf.constant(RANDOM.normal(size=(2, height, width, 3)), tf.float32)
     phases = inference.Phases(x, rate).at_rate(rate * factor)
     step = rate * factor
     for index, phase in enumerate(phases.maps):
@@ -159,7 +159,7 @@ def test_phases_are_strided_slices_and_join_to_the_map(height, width, rate, fact
 
 @pytest.mark.parametrize('classes', [2, 8, 21])
 def test_class_ids_are_the_argmax_and_ties_go_to_the_first(classes):
-    logits = tf.constant(PICTURES.integers(-3, 3, (2, 5, 7, classes)), tf.float32)
+    logits = tf.constant(RANDOM.integers(-3, 3, (2, 5, 7, classes)), tf.float32)
     large = inference.upsampled(logits, tf.constant([9, 13]))
     assert large.shape[-1] % inference.LANES == 0
     plain = large[..., :classes]

@@ -6,7 +6,7 @@ import tensorflow as tf
 from tf_advseg.models import local_contrast
 
 
-def picture(height=23, width=31, channels=2):
+def make_image(height=23, width=31, channels=2):
     random = np.random.default_rng(7)
     return random.uniform(0, 255, (1, height, width, channels)).astype(np.float32)
 
@@ -31,7 +31,7 @@ def written_out(x, window):
 
 
 def test_it_is_the_definition_for_each_channel_on_its_own():
-    x = picture()
+    x = make_image()
     ours = local_contrast.normalise(x, window=9).numpy()
     for channel in range(2):
         expected = written_out(x[0, ..., channel].astype(np.float64), 9)
@@ -39,13 +39,13 @@ def test_it_is_the_definition_for_each_channel_on_its_own():
 
 
 def test_brightness_and_contrast_do_not_matter():
-    x = picture()
+    x = make_image()
     np.testing.assert_allclose(local_contrast.normalise(0.3 * x + 50),
                                local_contrast.normalise(x), atol=1e-3)
 
 
 @pytest.mark.parametrize('grey', [0.0, 77.7, 255.0])
-def test_a_constant_picture_is_nothing_and_breaks_nothing(grey):
+def test_a_constant_image_is_nothing_and_breaks_nothing(grey):
     x = tf.fill([1, 20, 17, 3], grey)
     with tf.GradientTape() as tape:
         tape.watch(x)
@@ -64,8 +64,8 @@ def test_flat_regions_are_not_blown_up_unless_the_floor_says_so():
     assert local_contrast.normalise(x, floor=0.1).numpy()[flat].std() > 0.5
 
 
-def test_a_batch_is_its_pictures():
-    x = np.concatenate([picture(), picture()[:, ::-1] * 0.2])
+def test_a_batch_is_its_images():
+    x = np.concatenate([make_image(), make_image()[:, ::-1] * 0.2])
     together = local_contrast.normalise(x)
     for index in range(2):
         np.testing.assert_allclose(together[index:index + 1],

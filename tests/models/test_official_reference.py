@@ -83,13 +83,13 @@ def test_variables_are_the_official_ones(official, configuration):
 
 
 def test_logits_probabilities_and_classes_are_the_official_ones(case):
-    model, picture, expected = case
-    logits = model(picture[None])
+    model, image, expected = case
+    logits = model(image[None])
     step = int(expected['logits_step'])
     assert logits.shape.as_list() == expected['logits_shape'].tolist()
     assert_close(logits[0, ::step, ::step], expected['logits'])
 
-    upsampled = resize.resize_bilinear(logits, picture.shape[:2]).numpy()[0]
+    upsampled = resize.resize_bilinear(logits, image.shape[:2]).numpy()[0]
     step = int(expected['upsampled_step'])
     sampled = upsampled[::step, ::step]
     assert_close(sampled, expected['upsampled'])
@@ -104,10 +104,10 @@ def test_logits_probabilities_and_classes_are_the_official_ones(case):
 
 def test_every_batch_norm_and_endpoint_is_the_official_one(case):
     """After the logits' test, since it puts recorders into the network."""
-    model, picture, expected = case
+    model, image, expected = case
     if 'bn_names' not in expected:
         pytest.skip('the committed numbers hold no endpoints: they lie in ../shared/reference')
-    seen = recorded(model, picture)
+    seen = recorded(model, image)
     for scope, stats, centre in zip(expected['bn_names'], expected['bn_stats'],
                                     expected['bn_center8']):
         output = seen[f'{scope}/BatchNorm'][1]
@@ -155,13 +155,13 @@ def places(shape):
             for size, count in zip(shape, (5, 5, min(16, shape[2])))]
 
 
-def recorded(model, picture):
+def recorded(model, image):
     """dict: scope -> (input, output) of every layer with an official scope."""
     seen = {}
     for layer in model._flatten_layers():
         if hasattr(layer, 'scope'):
             object.__setattr__(layer, 'call', recording(layer, seen))
-    model(picture[None], training=True)
+    model(image[None], training=True)
     return seen
 
 

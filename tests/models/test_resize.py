@@ -35,7 +35,7 @@ def test_nearest_keeps_type_and_corners():
 
 
 @pytest.mark.parametrize('size', [(7, 9), (2, 3)])
-def test_pictures_and_labels_are_resized_by_the_same_rule(size):
+def test_images_and_labels_are_resized_by_the_same_rule(size):
     """The room of the data, below this one, has the two ops for itself."""
     np.testing.assert_array_equal(official_preprocessing.resized_map(tf.constant(MAP[0]), size),
                                   resize.resize_bilinear(MAP, size)[0])

@@ -11,7 +11,7 @@ TRAINABLE = {'resnet_18': 11_176_512, 'resnet_34': 21_284_672, 'resnet_50': 23_5
              'resnet_101': 42_500_160}
 
 
-def pictures(height, width, batch=1):
+def make_images(height, width, batch=1):
     random = np.random.default_rng(height * width)
     return random.uniform(-1, 1, (batch, height, width, 3)).astype(np.float32)
 
@@ -113,8 +113,8 @@ def test_caffe_layout_is_the_function_of_keras_applications(variant, build):
     backbone = resnet.ResNet(variant, output_stride=32)
     copied_from_keras(backbone, model)
     for size in ((64, 100), (97, 65)):
-        theirs = model(pictures(*size)).numpy()
-        ours = backbone(pictures(*size))['features'].numpy()
+        theirs = model(make_images(*size)).numpy()
+        ours = backbone(make_images(*size))['features'].numpy()
         assert ours.shape == theirs.shape
         assert np.abs(ours - theirs).max() < 1e-4 * np.abs(theirs).max()
 
@@ -135,10 +135,10 @@ def test_atrous_consistency_dense_then_subsampled_equals_strided(variant, multi_
     """The same kernels at a smaller stride give a denser map, to the borders, for every size."""
     networks = {stride: resnet.ResNet(variant, stride, multi_grid) for stride in (8, 16, 32)}
     for size in ((65, 33), (50, 64)):
-        dense = networks[8](pictures(*size))['features'].numpy()
+        dense = networks[8](make_images(*size))['features'].numpy()
         for stride in (16, 32):
             ours = dense[:, ::stride // 8, ::stride // 8]
-            theirs = networks[stride](pictures(*size))['features'].numpy()
+            theirs = networks[stride](make_images(*size))['features'].numpy()
             assert ours.shape == theirs.shape
             assert np.abs(ours - theirs).max() < 1e-4 * np.abs(theirs).max()
 
@@ -162,7 +162,7 @@ def test_rates_are_the_published_ones():
 def test_shapes_for_any_size(variant):
     backbone = resnet.ResNet(variant, 16)
     for size in ((33, 49), (64, 50), (47, 30)):
-        maps = backbone(pictures(*size, batch=2))
+        maps = backbone(make_images(*size, batch=2))
         for key, stride, channels in (('features', 16, backbone.channels),
                                       ('skip', 4, backbone.skip_channels)):
             assert maps[key].shape.as_list() == (
@@ -174,7 +174,7 @@ def test_shapes_for_any_size(variant):
 def test_gradient_reaches_every_trainable_variable(variant, mode):
     backbone = resnet.ResNet(variant, 8)
     with tf.GradientTape() as tape:
-        features = backbone(pictures(33, 40, batch=2), mode=mode)['features']
+        features = backbone(make_images(33, 40, batch=2), mode=mode)['features']
         loss = tf.reduce_mean(tf.square(features - 1.0))
     for variable, gradient in zip(backbone.trainable_variables,
                                   tape.gradient(loss, backbone.trainable_variables)):
@@ -213,11 +213,11 @@ def test_a_layout_brings_the_input_its_weights_want():
     assert resnet.normalisation('resnet_v1_101').mean == plain.mean and not plain.bgr
 
 
-@pytest.mark.parametrize('arguments, told', [
+@pytest.mark.parametrize('arguments, text', [
     (('resnet_v1_10',), 'resnet_v1_101'), (('resnet_18', 12), 'output_stride is 12'),
     (('resnet_18', 16, (1, 2, 4)), 'resnet_18: multi_grid is .* expected 2 integers'),
     (('resnet_101', 8, (1, 2)), 'expected 3 integers'), (('resnet_50', 8, 2), 'multi_grid is 2,'),
     (('resnet_34', 8, (1, 2, 0)), 'multi_grid')])
-def test_bad_arguments_are_told_in_one_line(arguments, told):
-    with pytest.raises(UserError, match=told):
+def test_bad_arguments_are_told_in_one_line(arguments, text):
+    with pytest.raises(UserError, match=text):
         resnet.ResNet(*arguments)

@@ -42,7 +42,7 @@ class Seeded(tf.keras.Model):
         return self.convolution(self.dropout(x, training=training, seed=dropout_seed))
 
 
-def picture(height=33, width=50):
+def make_image(height=33, width=50):
     return np.random.default_rng(0).uniform(0, 255, (2, height, width, 3)).astype(np.float32)
 
 
@@ -52,7 +52,7 @@ def test_a_functional_model_keeps_the_contract(stride):
     assert isinstance(model, tf.keras.Model)
     assert (model.num_classes, model.logits_stride, model.output_stride) == (3, stride, stride)
     assert model.crop_size is None and model.fine_tune_batch_norm is False
-    logits = segmentor.apply(model, picture(), training=True, dropout_seed=tf.constant([1, 2]))
+    logits = segmentor.apply(model, make_image(), training=True, dropout_seed=tf.constant([1, 2]))
     assert logits.shape.as_list() == [2, 32 // stride + 1, 49 // stride + 1, 3]
     assert logits.dtype == tf.float32
 
@@ -62,7 +62,7 @@ def test_the_weights_are_the_models_own_and_all_train():
     model = segmentor.as_segmentor(inner)
     assert [id(v) for v in model.trainable_variables] == [id(v) for v in inner.trainable_variables]
     with tf.GradientTape() as tape:
-        loss = tf.reduce_sum(segmentor.apply(model, picture(), training=True) ** 2)
+        loss = tf.reduce_sum(segmentor.apply(model, make_image(), training=True) ** 2)
     assert all(g is not None for g in tape.gradient(loss, model.trainable_variables))
     assert segmentor.parameter_count(model)[0] == inner.count_params()
 
@@ -71,12 +71,12 @@ def test_foreign_batch_norm_and_dropout_rest_unless_asked():
     inner = functional()
     model = segmentor.as_segmentor(inner)
     before = [v.numpy() for v in inner.non_trainable_variables]
-    first = segmentor.apply(model, picture(), training=True)
-    np.testing.assert_array_equal(first, segmentor.apply(model, picture(), training=False))
+    first = segmentor.apply(model, make_image(), training=True)
+    np.testing.assert_array_equal(first, segmentor.apply(model, make_image(), training=False))
     for variable, value in zip(inner.non_trainable_variables, before):
         np.testing.assert_array_equal(variable, value)
     live = segmentor.as_segmentor(inner, fine_tune_batch_norm=True)
-    segmentor.apply(live, picture(), training=True)
+    segmentor.apply(live, make_image(), training=True)
     assert any(np.any(v.numpy() != b) for v, b in zip(inner.non_trainable_variables, before))
 
 
@@ -84,10 +84,10 @@ def test_sequential_two_classes_own_normalisation():
     inner = tf.keras.Sequential([K.Rescaling(1 / 255), K.Conv2D(2, 3, padding='same')])
     model = segmentor.as_segmentor(inner, num_classes=2)
     assert model.logits_stride == 1
-    np.testing.assert_allclose(model(picture()), inner(picture()), atol=1e-6)
+    np.testing.assert_allclose(model(make_image()), inner(make_image()), atol=1e-6)
 
 
-def test_only_a_mean_that_is_subtracted_from_the_picture_is_a_padding_colour():
+def test_only_a_mean_that_is_subtracted_from_the_image_is_a_padding_colour():
     mean = layers.MeanSubtraction(layers.CAFFE_MEAN, bgr=True)
     keras = K.Normalization(mean=[1.0, 2.0, 3.0], variance=[1.0, 1.0, 1.0])
     for normalise, colour in ((mean, layers.CAFFE_MEAN), (keras, (127.5,) * 3),
@@ -103,12 +103,13 @@ def test_normalise_and_pick_are_callables():
     model = segmentor.as_segmentor(inner, normalise=lambda x: x / 127.5 - 1,
                                    pick=lambda output: output['logits'])
     assert (model.num_classes, model.logits_stride) == (2, 4)
-    np.testing.assert_allclose(model(picture()), inner(picture() / 127.5 - 1)['logits'], atol=1e-6)
+    np.testing.assert_allclose(model(make_image()), inner(make_image() / 127.5 - 1)['logits'],
+                               atol=1e-6)
 
 
 def test_a_seed_is_passed_to_a_model_that_takes_one():
     model = segmentor.as_segmentor(Seeded())
-    runs = [segmentor.apply(model, picture(), training=True, dropout_seed=tf.constant([1, s]))
+    runs = [segmentor.apply(model, make_image(), training=True, dropout_seed=tf.constant([1, s]))
             for s in (1, 1, 2)]
     np.testing.assert_array_equal(runs[0], runs[1])
     assert np.any(runs[0].numpy() != runs[2].numpy())
@@ -117,7 +118,7 @@ def test_a_seed_is_passed_to_a_model_that_takes_one():
 def test_maps_of_valid_padding_are_brought_to_the_contracts_size():
     model = segmentor.as_segmentor(functional(3, 2, padding='valid'))
     assert model.logits_stride == 2
-    assert model(picture()).shape.as_list() == [2, 17, 25, 3]
+    assert model(make_image()).shape.as_list() == [2, 17, 25, 3]
 
 
 def test_a_fixed_input_size_is_the_crop_size():
@@ -129,7 +130,7 @@ def test_a_fixed_input_size_is_the_crop_size():
 def test_works_inside_a_graph_of_any_size():
     model = segmentor.as_segmentor(functional())
     graph = tf.function(model, input_signature=[tf.TensorSpec([None, None, None, 3])])
-    np.testing.assert_allclose(graph(picture()), model(picture()), atol=1e-5)
+    np.testing.assert_allclose(graph(make_image()), model(make_image()), atol=1e-5)
 
 
 def test_a_segmentor_is_returned_as_it_is():

@@ -58,14 +58,14 @@ def our_classes(model, image):
     return logits.numpy()[0].argmax(-1)
 
 
-@pytest.mark.parametrize('name, picture, share', [
+@pytest.mark.parametrize('name, photo, share', [
     (QUANTISED, 'bird_513.png', 0.985), (QUANTISED, 'horse_person.jpg', 0.985),
     (HALF_QUANTISED, 'bird_513.png', 0.985), (HALF_QUANTISED, 'horse_person.jpg', 0.985),
     (HALF_FLOAT, 'bird_257.png', 0.999), (HALF_FLOAT, 'horse_person_257.png', 0.999)])
-def test_agrees_with_the_tflite_interpreter(weights, networks, name, picture, share):
+def test_agrees_with_the_tflite_interpreter(weights, networks, name, photo, share):
     model, _ = networks(name)
     size = FILES[name]['crop_size']
-    image = Image.open(weights / 'images' / picture).convert('RGB').resize((size, size))
+    image = Image.open(weights / 'images' / photo).convert('RGB').resize((size, size))
     image = np.asarray(image)
     theirs = interpreter_classes(weights / name, image)
     assert len(np.unique(theirs)) > 1
@@ -73,12 +73,12 @@ def test_agrees_with_the_tflite_interpreter(weights, networks, name, picture, sh
     assert agreement >= share, agreement
 
 
-@pytest.mark.parametrize('name, expected, picture', [
+@pytest.mark.parametrize('name, expected, photo', [
     (QUANTISED, 'zoo_mnv2_os16_bird513.npz', 'bird_513.png'),
     (HALF_FLOAT, 'zoo_dm05_os8_horse257.npz', 'horse_person_257.png')])
-def test_agrees_with_the_official_graph_on_real_weights(weights, networks, name, expected, picture):
+def test_agrees_with_the_official_graph_on_real_weights(weights, networks, name, expected, photo):
     model, _ = networks(name)
-    image = np.asarray(Image.open(weights / 'images' / picture).convert('RGB'))
+    image = np.asarray(Image.open(weights / 'images' / photo).convert('RGB'))
     expected = np.load(weights / expected)
     logits = model(image[None]).numpy()[0]
     assert np.abs(logits - expected['logits']).max() < 1e-3 * np.abs(expected['logits']).max()

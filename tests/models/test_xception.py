@@ -8,7 +8,7 @@ from tf_advseg.core.errors import UserError
 from tf_advseg.models import deeplab, layers, segmentor, xception
 
 
-def pictures(height, width, batch=1):
+def make_images(height, width, batch=1):
     random = np.random.default_rng(height * width)
     return random.uniform(-1, 1, (batch, height, width, 3)).astype(np.float32)
 
@@ -24,7 +24,7 @@ def network():
     ('xception_41', (65, 97)), ('xception_65', (64, 50)), ('xception_71', (49, 66))])
 def test_atrous_consistency_dense_then_subsampled_equals_strided(variant, size):
     """Chen et al. 2017, section 3.1; with the fixed padding it holds for every image size."""
-    x = pictures(*size)
+    x = make_images(*size)
     dense = xception.Xception(variant, 8)(x)
     for stride in (16, 32):
         strided = xception.Xception(variant, stride)(x)
@@ -52,7 +52,7 @@ def test_rates_at_stride_8_are_the_official_ones():
 
 @pytest.mark.parametrize('size', [(33, 33), (50, 37)])
 def test_shapes_and_gradients(network, size):
-    x = (pictures(*size, batch=2) + 1.0) * 127.5
+    x = (make_images(*size, batch=2) + 1.0) * 127.5
     with tf.GradientTape() as tape:
         logits = network(x, training=True, dropout_seed=tf.constant([1, 2]))
         loss = tf.reduce_sum(tf.square(logits - 1.0))

@@ -5,8 +5,8 @@ from tf_advseg.evaluation import bootstrap
 from tf_advseg.reporting import comparison, tables
 
 
-def entry(delta, low, high, pictures=30):
-    return {'delta': delta, 'low': low, 'high': high, 'pictures': pictures}
+def entry(delta, low, high, images=30):
+    return {'delta': delta, 'low': low, 'high': high, 'pictures': images}
 
 
 FOUND = {'miou': entry(0.011, -0.002, 0.02), 'pictures': 30, 'samples': 2000, 'level': 0.95,
@@ -24,7 +24,7 @@ def test_table_has_points_and_marks_what_leaves_out_zero():
     assert rows['mIoU'] == ['30', '+1.10', '-0.20', '+2.00', ''] and table.strong == (4,)
     assert 'load minus control' in table.title and '95 % intervals over 30 images' in table.title
     assert 'images' in comparison.NOTE and 'sweep.py' in comparison.NOTE
-    assert f'below {bootstrap.FEWEST_PICTURES} images' in comparison.NOTE
+    assert f'below {bootstrap.FEWEST_IMAGES} images' in comparison.NOTE
     assert 'too narrow' in comparison.NOTE and 'one class in twenty' in comparison.NOTE
     assert tables.to_csv(table).splitlines()[1] == 'sky,30,5.00,1.00,8.00,*'
 

@@ -31,7 +31,7 @@ def test_predictions_of_no_class_have_a_column():
     assert (3, 0) in {text.get_position() for text in axes.texts}
 
 
-def test_many_classes_lose_numbers_and_then_names_but_stay_a_picture():
+def test_many_classes_lose_numbers_and_then_names_but_stay_an_image():
     for count, named in ((24, True), (40, True), (150, False)):
         figure = confusion.confusion_figure(np.eye(count, dtype=int), [f'c{i}' for i in
                                                                        range(count)])

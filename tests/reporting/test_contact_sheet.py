@@ -15,7 +15,7 @@ def flat(grey, side=(30, 40)):
     return np.full([*side, 3], grey, np.uint8)
 
 
-def test_pictures_fill_rows_and_pairs_are_not_torn_apart():
+def test_images_fill_rows_and_pairs_are_not_torn_apart():
     label = np.zeros([30, 40], np.uint8)
     pairs = [Shown(f'p{i}', flat(40 + i), label) for i in range(3)]
     sheet = contact_sheet.contact_sheet(pairs, PALETTE, columns=3, width=40)
@@ -56,7 +56,7 @@ def test_any_shape_fits_its_place(side):
     assert sheet.shape[1] == 4 * 58 + 8 and sheet.shape[0] < 3 * 100
 
 
-def test_jpeg_keeps_the_picture():
+def test_jpeg_keeps_the_image():
     image = np.asarray(Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).resize(
         (80, 60), Image.BICUBIC))
     image = np.stack([image] * 3, axis=-1)

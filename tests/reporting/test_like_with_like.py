@@ -48,12 +48,12 @@ def test_load_tells_like_with_like_too(make_summary, run):
     mious = {'start': 0.4, 'control': 0.5, 'control + SWA': 0.52, 'LoAd': 0.55, 'LoAd + SWA': 0.56}
     made = report.run_report('t', run.events, run.metrics, subject='LoAd + SWA',
                              test={name: make_summary(miou) for name, miou in mious.items()})
-    told = ' '.join(made.summary)
+    text = ' '.join(made.summary)
     assert (made.subject, made.control) == ('LoAd + SWA', 'control + SWA')
     assert 'LoAd has 55.00 % mIoU: +15.00 points against start, +5.00 points against control.' \
-        in told
-    assert '+16.00 points against start, +4.00 points against control + SWA.' in told
-    assert 'by +2.00 points for control and +1.00 points for LoAd.' in told
+        in text
+    assert '+16.00 points against start, +4.00 points against control + SWA.' in text
+    assert 'by +2.00 points for control and +1.00 points for LoAd.' in text
 
 
 def test_a_control_alone_tells_what_averaging_gave(make_summary):

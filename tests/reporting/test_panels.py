@@ -28,7 +28,7 @@ def test_an_id_without_colour_is_refused(bad):
         panels.colourise(bad, PALETTE)
 
 
-def test_overlay_shows_the_picture_where_unlabelled(ids):
+def test_overlay_shows_the_image_where_unlabelled(ids):
     image = np.full((2, 3, 3), 100, np.uint8)
     mixed = panels.overlay(image, ids, PALETTE, alpha=0.5)
     assert tuple(mixed[1, 0]) == (100, 100, 100)
@@ -40,10 +40,10 @@ def test_overlay_shows_the_picture_where_unlabelled(ids):
 
 def test_palette_png_holds_ids_and_colours(ids, tmp_path):
     panels.write_palette_png(tmp_path / 'map.png', ids, PALETTE)
-    with Image.open(tmp_path / 'map.png') as picture:
-        assert picture.mode == 'P'
-        assert np.array_equal(np.array(picture), ids)
-        assert np.array_equal(np.array(picture.convert('RGB')), panels.colourise(ids, PALETTE))
+    with Image.open(tmp_path / 'map.png') as image:
+        assert image.mode == 'P'
+        assert np.array_equal(np.array(image), ids)
+        assert np.array_equal(np.array(image.convert('RGB')), panels.colourise(ids, PALETTE))
     assert [p.name for p in tmp_path.iterdir()] == ['map.png']
 
 
@@ -68,7 +68,7 @@ def test_grid_places_every_cell(ids):
     image = np.full((20, 30, 3), 77, np.uint8)
     mask = np.full((20, 30), 1, np.uint8)
     grid = panels.panel_grid([[image, mask, None], [image[:, :15], mask[:, :15] * 2, mask]],
-                             ['picture', 'truth', 'a title that is far too long for its column'],
+                             ['image', 'truth', 'a title that is far too long for its column'],
                              PALETTE, cell_width=60)
     assert grid.dtype == np.uint8 and grid.shape[2] == 3
     assert grid.shape[1] == 6 + 3 * 66

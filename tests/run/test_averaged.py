@@ -86,7 +86,7 @@ def test_stage_one_leaves_its_averaged_model_and_what_it_scores(made):
     assert content['holdout_miou'] == pytest.approx(float(checked))
 
 
-def test_its_statistics_are_those_of_one_pass_over_the_training_pictures(made):
+def test_its_statistics_are_those_of_one_pass_over_the_training_images(made):
     _, _, _, context = made
     other = network()
     networks.load_weights(context.run.checkpoints / 'stage1_averaged', other)

@@ -44,7 +44,7 @@ def test_splits_are_those_of_the_records_and_written_into_the_run(records, run):
                        'val_without_holdout': data.rest, 'test': data.test}
 
 
-def test_a_damaged_picture_is_refused_or_left_out_by_gin(records, run):
+def test_a_damaged_image_is_refused_or_left_out_by_gin(records, run):
     gone = records.splits['train'][2]
     damage(records, gone)
     data = datasets.dataset(run, records.folder, holdout_fraction=0.5)
@@ -60,7 +60,7 @@ def test_a_damaged_picture_is_refused_or_left_out_by_gin(records, run):
         data.records.load(image_id)
 
 
-def test_test_pictures_that_choose_or_train_are_said(records, run, caplog):
+def test_test_images_that_choose_or_train_are_said(records, run, caplog):
     def said(**options):
         caplog.clear()
         datasets.dataset(run, records.folder, holdout_fraction=0.5, **options)

@@ -63,7 +63,7 @@ def with_two_splits(records, tmp_path):
         Reader(), None, tmp_path / 'two', progress=False))
 
 
-def write_pictures(folder, number=5):
+def write_images(folder, number=5):
     """A folder of small images, one of them deeper in it."""
     (folder / 'deep').mkdir(parents=True)
     for i in range(number):
@@ -101,11 +101,11 @@ def test_the_unlabelled_part_is_written_and_can_be_evaluated_on(opened):
     written = splits_lib.read_split(run / 'split.json', may_be_empty=True)
     assert written['train'] == data.train and written['unlabelled'] == data.unlabelled
     assert files.read_json(run / 'split.json')['labelled_seed'] == 3
-    chosen = evaluation_data.choose_pictures(data.records, 'unlabelled', run)
+    chosen = evaluation_data.choose_images(data.records, 'unlabelled', run)
     assert chosen.ids == data.unlabelled and len(chosen.ids) == 12
 
 
-def test_a_split_may_be_the_labelled_pictures(with_two_splits, tmp_path):
+def test_a_split_may_be_the_labelled_images(with_two_splits, tmp_path):
     def opened(*bindings):
         gin.clear_config()
         gin.parse_config([f'semi_supervised.{binding}' for binding in bindings])
@@ -123,8 +123,8 @@ def test_a_split_may_be_the_labelled_pictures(with_two_splits, tmp_path):
         opened("labelled_split = 'val'")
 
 
-def test_a_folder_of_pictures_is_made_into_records_once(opened, records, tmp_path):
-    folder = write_pictures(tmp_path / 'mine')
+def test_a_folder_of_images_is_made_into_records_once(opened, records, tmp_path):
+    folder = write_images(tmp_path / 'mine')
     run, data = opened('run', f"unlabelled_dir = '{folder}'")
     assert data.train == records.splits['train'] and data.records.folder == records.folder
     assert data.unlabelled == ['0.png', '2.png', '3.png', '4.png', 'deep/1.png']
@@ -139,19 +139,19 @@ def test_a_folder_of_pictures_is_made_into_records_once(opened, records, tmp_pat
     assert again.unlabelled_records.folder == data.unlabelled_records.folder
 
 
-def test_with_a_folder_the_rest_of_the_training_pictures_is_left_aside(opened, tmp_path, caplog):
-    folder = write_pictures(tmp_path / 'mine')
+def test_with_a_folder_the_rest_of_the_training_images_is_left_aside(opened, tmp_path, caplog):
+    folder = write_images(tmp_path / 'mine')
     run, data = opened('run', f"unlabelled_dir = '{folder}'", 'fraction = 0.25')
     assert len(data.train) == 4 and len(data.unlabelled) == 5
     assert data.unlabelled_records is not data.records
     said = [record.getMessage() for record in caplog.records]
     assert len(said) == 1 and '12 training images are used neither' in said[0]
     with pytest.raises(UserError, match='unknown split "unlabelled"'):
-        evaluation_data.choose_pictures(data.records, 'unlabelled', run)
+        evaluation_data.choose_images(data.records, 'unlabelled', run)
 
 
-def test_copies_of_pictures_that_judge_are_counted(opened, records, tmp_path, caplog):
-    folder = write_pictures(tmp_path / 'mine')
+def test_copies_of_images_that_judge_are_counted(opened, records, tmp_path, caplog):
+    folder = write_images(tmp_path / 'mine')
     for name in ('val', 'test'):
         Image.fromarray(records.load(records.splits[name][0])[0]).save(folder / f'{name}.png')
     Image.fromarray(records.load(records.splits['train'][0])[0]).save(folder / 'train.png')
@@ -181,7 +181,7 @@ def test_settings_out_of_range_are_told_in_a_line(opened, binding, words):
     (lambda folder: [path.unlink() for path in folder.rglob('*.png')], 'mine: no image'),
     (lambda folder: (folder / '3.png').write_bytes(b'xx'), 'mine/3.png: not a readable image')])
 def test_bad_folders_leave_no_records(opened, tmp_path, spoil, words):
-    folder = write_pictures(tmp_path / 'mine')
+    folder = write_images(tmp_path / 'mine')
     spoil(folder)
     with pytest.raises(UserError, match=words) as caught:
         opened('run', f"unlabelled_dir = '{folder}'")
@@ -209,7 +209,7 @@ def test_a_start_that_has_seen_withheld_labels_is_refused(opened, tmp_path):
     semi_supervised.require_unseen(same, data)
 
 
-def test_a_start_that_trained_on_test_pictures_is_refused_too(opened, records):
+def test_a_start_that_trained_on_test_images_is_refused_too(opened, records):
     """Another seed of the same images' split: its training set is partly this run's test set."""
     other, _ = opened('other')
     content = files.read_json(other / 'split.json')
@@ -225,7 +225,7 @@ def test_a_start_that_trained_on_test_pictures_is_refused_too(opened, records):
 def test_all_labels_may_have_been_seen_where_none_is_withheld(opened, tmp_path):
     full, data = opened('full')
     assert semi_supervised.require_unseen(full, data) is None
-    _, data = opened('run', f"unlabelled_dir = '{write_pictures(tmp_path / 'mine')}'")
+    _, data = opened('run', f"unlabelled_dir = '{write_images(tmp_path / 'mine')}'")
     assert semi_supervised.require_unseen(full, data) is None
 
 
@@ -234,7 +234,7 @@ def summary(spec, *values):
             'class_iou': dict(zip(spec.class_names, values))}
 
 
-def test_rare_classes_are_counted_in_labelled_pictures_alone(opened, records):
+def test_rare_classes_are_counted_in_labelled_images_alone(opened, records):
     _, data = opened('run', 'fraction = 0.25', 'rare_below = 3')
     shown = [{int(c) for c in np.unique(records.load(i)[1]) if c != 255} for i in data.train]
     expected = [name for number, name in enumerate(data.spec.class_names)
@@ -244,7 +244,7 @@ def test_rare_classes_are_counted_in_labelled_pictures_alone(opened, records):
     assert semi_supervised.rare_classes(data, 17) == list(data.spec.class_names)
     values = [0.1 * i for i in range(len(data.spec.class_names))]
     results = {'models': {'Stage 1': {'test': summary(data.spec, *values)}}}
-    semi_supervised.tell_rare(results, data)
+    semi_supervised.add_rare_classes(results, data)
     assert results['rare_classes'] == expected and results['rare_below'] == 3
     rest = [v for v, name in zip(values, data.spec.class_names) if name not in expected]
     assert results['models']['Stage 1']['test']['miou_without_rare'] == pytest.approx(
@@ -255,8 +255,8 @@ def test_results_of_runs_with_every_label_stay_as_they_were(opened):
     _, data = opened('run')
     results = {'models': {'Stage 1': {'test': summary(data.spec, *[0.5] * 8)}}}
     before = json.dumps(results)
-    semi_supervised.tell_rare(results, data)
-    assert json.dumps(results) == before and semi_supervised.labels_told(results) == []
+    semi_supervised.add_rare_classes(results, data)
+    assert json.dumps(results) == before and semi_supervised.label_sentences(results) == []
 
 
 def test_miou_without_rare_classes_follows_the_rule_for_absent_ones():
@@ -270,9 +270,9 @@ def test_miou_without_rare_classes_follows_the_rule_for_absent_ones():
 def test_rare_classes_are_told_and_tabled():
     results = {'subject': 'Stage 1', 'rare_classes': ['water', 'mountain'], 'rare_below': 10,
                'models': {'Stage 1': {'test': {'miou': 0.5, 'miou_without_rare': 0.6}}}}
-    told = run_results.notes_on_training(results)
-    assert told == ['Rare, shown by fewer than 10 labelled training images: water, mountain; '
-                    'test mIoU without them: Stage 1 60.00.']
+    notes = run_results.notes_on_training(results)
+    assert notes == ['Rare, shown by fewer than 10 labelled training images: water, mountain; '
+                     'test mIoU without them: Stage 1 60.00.']
     table = sweep_table.table({'cell': {0: results}}, 'miou_without_rare')
     assert 'mIoU without rare classes' in table.title
     assert [cell.value for cell in table.rows[1]] == ['cell', 'test', '1', '60.00']

@@ -145,7 +145,7 @@ def run_copy(made_run, tmp_path):
 def own_folder(made_run, tmp_path_factory):
     """Images of the made run as a folder of one's own: images/, labels/, classes.txt."""
     from tf_advseg.experiments.train import demonstration
-    folder = tmp_path_factory.mktemp('own') / 'pictures'
+    folder = tmp_path_factory.mktemp('own') / 'images'
     demonstration.write_example(made_run.data.records, folder, 6)
     return folder
 

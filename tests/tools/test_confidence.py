@@ -33,9 +33,9 @@ def output(tmp_path_factory):
 
 
 def test_a_run_with_a_discriminator(call, made_run, judged_run, output, capsys):
-    call('confidence', f'--checkpoint={judged_run}', '--thresholds=0,0.45,0.5,1', '--pictures=2',
+    call('confidence', f'--checkpoint={judged_run}', '--thresholds=0,0.45,0.5,1', '--images=2',
          f'--output={output}')
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     found = json.loads((output / 'results.json').read_text())
     figures = found['figures']
     assert found['which'] == 'last' and found['map_stride'] == 2 and found['pictures'] == 5
@@ -47,7 +47,7 @@ def test_a_run_with_a_discriminator(call, made_run, judged_run, output, capsys):
     assert [row[0] for row in rows[1:]] == ['0', '0.45', '0.5', '1'] and rows[1][1] == '100.00'
     for text in ('softmax at this share', 'AUC: discriminator', confidence_tables.NOTE,
                  f'written: {output}'):
-        assert text in told
+        assert text in printed
     names = ['confidence.png', 'coverage.png', 'report.html', 'results.json', 'table.csv']
     assert sorted(path.name for path in output.iterdir()) == names
     assert min(Image.open(output / 'confidence.png').size) > 100
@@ -62,7 +62,7 @@ def test_a_run_with_a_discriminator(call, made_run, judged_run, output, capsys):
 def test_another_runs_discriminator_judges_any_model_and_own_output_is_replaced(
         call, made_run, judged_run, output):
     call('confidence', f'--checkpoint={made_run.path}/checkpoints/control', '--split=holdout',
-         f'--discriminator={judged_run}', '--pictures=0', f'--output={output}')
+         f'--discriminator={judged_run}', '--images=0', f'--output={output}')
     found = json.loads((output / 'results.json').read_text())
     assert found['split'] == 'holdout' and found['pictures'] == 3 and found['which'] == 'control'
     assert found['discriminator'].startswith(str(judged_run)) and found['map_stride'] == 2
@@ -72,8 +72,8 @@ def test_another_runs_discriminator_judges_any_model_and_own_output_is_replaced(
 
 def test_a_checkpoint_without_one_has_the_softmax_alone(call, made_run, tmp_path, capsys):
     call('confidence', f'--checkpoint={made_run.path}', f'--output={tmp_path}/out')
-    told = capsys.readouterr().out
-    assert confidence_tables.SOFTMAX_NOTE in told
+    printed = capsys.readouterr().out
+    assert confidence_tables.SOFTMAX_NOTE in printed
     found = json.loads((tmp_path / 'out' / 'results.json').read_text())
     assert found['discriminator'] is None and found['thresholds'] == [0, 0.5, 0.9, 0.99]
     assert not any(key.startswith('disc/') for key in found['figures'])

@@ -20,8 +20,8 @@ def broken(own_folder, tmp_path):
     shutil.copytree(own_folder, folder)
     names = sorted(path.stem for path in (folder / 'labels').iterdir())
     (folder / 'labels' / f'{names[0]}.png').unlink()
-    picture = next((folder / 'images').glob(f'{names[1]}.*'))
-    picture.write_bytes(picture.read_bytes()[:60])
+    image = next((folder / 'images').glob(f'{names[1]}.*'))
+    image.write_bytes(image.read_bytes()[:60])
     return folder
 
 

@@ -60,7 +60,7 @@ def test_a_run_is_evaluated_on_its_own_test_split_beside_another(call, made_run,
         assert text in out
 
 
-def test_damaged_pictures_are_left_out_by_flag_and_told(call, made_run, tmp_path, capsys):
+def test_damaged_images_are_left_out_by_flag_and_told(call, made_run, tmp_path, capsys):
     run = tmp_path / 'run'
     shutil.copytree(made_run.path, run)
     gone, split = made_run.data.test[1], made_run.data.holdout
@@ -81,7 +81,7 @@ def test_damaged_pictures_are_left_out_by_flag_and_told(call, made_run, tmp_path
     page = (tmp_path / 'scores' / 'report.html').read_text()
     assert f'left out: {gone}.' in page
     with evaluation_data.open_records(None, None, run, 'skip') as found:  # of another split
-        chosen = evaluation_data.choose_pictures(found, 'holdout', run)
+        chosen = evaluation_data.choose_images(found, 'holdout', run)
         assert (chosen.ids, chosen.left_out) == (split, ())
 
 
@@ -96,15 +96,15 @@ def test_two_replicas_give_the_same_and_csv_is_written(call, made_run, scores, t
     assert values['sky'] == f'{100 * expected["class_iou"]["sky"]:.2f}'
 
 
-def test_which_model_and_which_pictures(made_run, own_folder):
+def test_which_model_and_which_images(made_run, own_folder):
     segmentor, _, content = evaluating.load(made_run.path, 'start')
     assert content['label'] == 'g0' and segmentor.num_classes == 8
     assert evaluating.load(made_run.path)[2]['label'] == 'g2'
     assert evaluating.run_of(made_run.path / 'checkpoints' / 'control') == made_run.path
     with evaluation_data.open_records(None, None, made_run.path) as records:
-        chosen = evaluation_data.choose_pictures(records, 'holdout', made_run.path)
+        chosen = evaluation_data.choose_images(records, 'holdout', made_run.path)
         assert chosen.ids == made_run.data.holdout
-        assert evaluation_data.choose_pictures(records, 'train').ids == made_run.data.train
+        assert evaluation_data.choose_images(records, 'train').ids == made_run.data.train
     with evaluation_data.open_records(own_folder, 'folder', made_run.path) as records:
         scratch = records.folder
         assert len(records) == 6 and records.spec.class_names[0] == 'sky'
@@ -113,7 +113,7 @@ def test_which_model_and_which_pictures(made_run, own_folder):
 
 MISTAKES = {
     ('--split=tets',): 'unknown split "tets". Did you mean "test"?',
-    ('--output=scores.txt',): 'scores.txt: cannot tell the format; expected a name that ends in '
+    ('--output=scores.txt',): 'scores.txt: unknown format; expected a name that ends in '
                               '.json or .csv',
     ('--output=nowhere/scores.csv',): 'there is no folder nowhere',
     ('--compare=nowhere',): 'nowhere: no such checkpoint',
@@ -140,7 +140,7 @@ def test_a_dot_in_a_new_folders_name_is_no_suffix(tmp_path):
     for name in ('results_v1.json', 'v1.2.csv'):
         assert evaluating.require_output(tmp_path / name) == tmp_path / name
     for name in ('scores.png', 'scores.mp4'):
-        with pytest.raises(UserError, match='cannot tell the format'):
+        with pytest.raises(UserError, match='unknown format'):
             evaluating.require_output(tmp_path / name)
 
 
@@ -234,12 +234,12 @@ def test_a_folder_has_scores_counts_matrix_panels_and_a_page(call, made_run, fol
     assert sorted(path.name for path in output.iterdir()) == names
     found = json.loads((output / 'scores.json').read_text())
     assert list(found['models']) == ['run', 'control', 'stage1']
-    # What the bootstrap tells is the difference of the table, and it says what it is not.
-    for other, told in found['comparisons'].items():
+    # What the bootstrap gives is the difference of the table, and it says what it is not.
+    for other, compared in found['comparisons'].items():
         gain = found['models']['run']['miou'] - found['models'][other]['miou']
-        assert told['miou']['delta'] == pytest.approx(gain) and told['pictures'] == 5
-        assert told['miou']['low'] is None  # five images are too few
-        assert (told['of'], told['minus']) == ('run', other)
+        assert compared['miou']['delta'] == pytest.approx(gain) and compared['pictures'] == 5
+        assert compared['miou']['low'] is None  # five images are too few
+        assert (compared['of'], compared['minus']) == ('run', other)
     for text in ('IoU of run minus stage1', '95 % intervals', comparison.NOTE,
                  'boundary F (Csurka)', 'connected components'):
         assert text in out
@@ -249,7 +249,7 @@ def test_a_folder_has_scores_counts_matrix_panels_and_a_page(call, made_run, fol
     differences = (output / 'comparison_stage1.csv').read_text(encoding='utf-8').splitlines()
     assert differences[0] == 'class,images,difference,from,to,not 0'
     assert differences[-1].startswith('mIoU,5,')
-    counts = image_counts.PictureCounts.from_json(found['counts']['run'])
+    counts = image_counts.ImageCounts.from_json(found['counts']['run'])
     np.testing.assert_array_equal(counts.matrix, by_hand(made_run, made_run.data.test))
     assert list(counts.ids) == made_run.data.test
     page = (output / 'report.html').read_text(encoding='utf-8')
@@ -265,7 +265,7 @@ def test_a_folder_of_ones_own_is_replaced_and_no_other(call, made_run, folder):
     assert (output / 'notes.txt').read_text() == 'mine'
 
 
-def test_windows_slide_over_the_pictures(call, made_run, tmp_path, capsys):
+def test_windows_slide_over_the_images(call, made_run, tmp_path, capsys):
     output = tmp_path / 'scores.json'
     call('evaluate', f'--checkpoint={made_run.path}', f'--output={output}', '--window=33x49')
     assert 'windows 33x49' in capsys.readouterr().out
@@ -274,7 +274,7 @@ def test_windows_slide_over_the_pictures(call, made_run, tmp_path, capsys):
     counts = np.zeros((8, 8), np.int64)
     for image_id in made_run.data.test:
         image, label = made_run.data.records.load(image_id)
-        counts += image_counts.count_picture(label, predictor([image])[0][0], 8)[:, :8]
+        counts += image_counts.count_image(label, predictor([image])[0][0], 8)[:, :8]
     assert results['window'] == {'run': [33, 49]}
     assert results['models']['run']['confusion_matrix'] == counts.tolist()
 
@@ -289,12 +289,12 @@ def test_a_network_of_another_numbering_of_the_data_set(made_run):
         99 if i == lost else i for i in range(8)])
     content = {'model': {'arguments': {'crop_size': [49, 49]}}}
     with evaluation_data.open_records(None, None, made_run.path) as records:
-        pictures = evaluation_data.choose_pictures(records, 'test', made_run.path)
+        images = evaluation_data.choose_images(records, 'test', made_run.path)
         found = evaluating.score(evaluating.make_predictor(
-            (made_run.segmentor, network, content), pictures), pictures, show=False)
+            (made_run.segmentor, network, content), images), images, show=False)
         foreign = specs.DatasetSpec('foreign', ('a', 'b'), ((0, 0, 0), (1, 1, 1)))
         with pytest.raises(UserError, match='has 8 classes, one was trained on 2'):
-            evaluating.make_predictor((made_run.segmentor, foreign, content), pictures,
+            evaluating.make_predictor((made_run.segmentor, foreign, content), images,
                                       checkpoint='one')
     np.testing.assert_array_equal(found.counts.matrix[:, 8], expected[:, lost])
     expected[:, lost] = 0
@@ -337,8 +337,8 @@ class _BlindToTheSmall:
 def test_cityscapes_scores_are_told_by_class_and_category(tmp_path):
     """Zhu et al., Tables 1 and 2: what --measures=instances prints, from records on."""
     records = RecordSet(write_records(_Streets(), None, tmp_path / 'records', progress=False))
-    pictures = evaluation_data.Pictures(records, 'test', list(records.ids))
-    summary = evaluating.score(_BlindToTheSmall(), pictures, ['instances'], show=False).summary
+    images = evaluation_data.Images(records, 'test', list(records.ids))
+    summary = evaluating.score(_BlindToTheSmall(), images, ['instances'], show=False).summary
     text = evaluating.text({
         'dataset': 'cityscapes', 'split': 'test', 'pictures': 3, 'left_out': [], 'scales': [1.0],
         'flip': False, 'window': None, 'padding': 'crop', 'models': {'run': summary}})

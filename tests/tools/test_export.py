@@ -16,22 +16,22 @@ SIDE = 49
 
 
 @pytest.fixture(scope='module')
-def pictures(made_run, tmp_path_factory):
+def images(made_run, tmp_path_factory):
     from PIL import Image
-    folder = tmp_path_factory.mktemp('pictures')
+    folder = tmp_path_factory.mktemp('images')
     for name in made_run.data.test[:2]:
         Image.fromarray(made_run.data.records.load(name)[0]).save(folder / f'{name}.png')
     return folder
 
 
-def test_saved_model_and_tf1_checkpoint_are_checkpoints(call, made_run, deeplab_folder, pictures,
+def test_saved_model_and_tf1_checkpoint_are_checkpoints(call, made_run, deeplab_folder, images,
                                                         tmp_path, capsys):
     output = tmp_path / 'out'
     segmentor, source = deeplab_folder
-    words = (f'--checkpoint={source}', f'--output={output}', f'--input={pictures}')
+    words = (f'--checkpoint={source}', f'--output={output}', f'--input={images}')
     call('export', *words, '--format=saved_model,tf1')
     printed = capsys.readouterr().out
-    assert f'{output / "saved_model.pb"}: ' in printed and f'2 images of {pictures}' in printed
+    assert f'{output / "saved_model.pb"}: ' in printed and f'2 images of {images}' in printed
     report = json.loads((output / 'export.json').read_text())
     assert report['files']['saved_model.pb']['agreement']['worst'] >= 0.999
     names = {path.name for path in output.iterdir()}

@@ -118,7 +118,7 @@ def test_an_empty_and_a_foreign_folder_are_refused(call, tmp_path):
             call('inspect_run', *words)
 
 
-def test_a_gan_that_redraws_pictures_is_no_damaged_model(run_copy):
+def test_a_gan_that_redraws_images_is_no_damaged_model(run_copy):
     folder = run_copy / 'checkpoints' / 'gan'
     (folder / 'weights').mkdir(parents=True)
     (folder / 'weights' / 'state.index').write_text('weights')

@@ -15,16 +15,16 @@ from tf_advseg.models import deeplab
 
 
 @pytest.fixture
-def pictures(made_run, tmp_path):
+def images(made_run, tmp_path):
     """Four good images, two broken: names that clash, a folder inside, a hidden file."""
     folder = tmp_path / 'in'
     (folder / 'more').mkdir(parents=True)
     image, _ = made_run.data.records.load(made_run.data.test[0])
-    picture = Image.fromarray(image)
-    picture.save(folder / 'a.png')
-    picture.save(folder / 'a.jpg')
-    picture.convert('L').save(folder / 'grey.png')
-    picture.resize((61, 35)).save(folder / 'more' / 'wide.png')
+    photo = Image.fromarray(image)
+    photo.save(folder / 'a.png')
+    photo.save(folder / 'a.jpg')
+    photo.convert('L').save(folder / 'grey.png')
+    photo.resize((61, 35)).save(folder / 'more' / 'wide.png')
     whole = (folder / 'a.jpg').read_bytes()
     (folder / 'cut.jpg').write_bytes(whole[:-300])
     (folder / 'text.png').write_text('no image')
@@ -33,9 +33,9 @@ def pictures(made_run, tmp_path):
     return folder
 
 
-def test_a_folder_broken_pictures_are_named(call, made_run, pictures, tmp_path, capsys):
+def test_a_folder_broken_images_are_named(call, made_run, images, tmp_path, capsys):
     output = tmp_path / 'out'
-    assert call('predict', f'--checkpoint={made_run.path}', f'--input={pictures}',
+    assert call('predict', f'--checkpoint={made_run.path}', f'--input={images}',
                 f'--output={output}') is None
     found = sorted(path.relative_to(output).as_posix() for path in output.rglob('*.png'))
     assert found == ['a_jpg.png', 'a_jpg_overlay.png', 'a_png.png', 'a_png_overlay.png',
@@ -46,11 +46,11 @@ def test_a_folder_broken_pictures_are_named(call, made_run, pictures, tmp_path, 
     assert len(skipped) == 2 and 'cut.jpg: truncated' in skipped[0] and 'text.png' in skipped[1]
 
 
-def test_a_map_holds_the_ids_and_the_classes_colours(call, made_run, pictures, tmp_path):
-    call('predict', f'--checkpoint={made_run.path}', f'--input={pictures}/more/wide.png',
+def test_a_map_holds_the_ids_and_the_classes_colours(call, made_run, images, tmp_path):
+    call('predict', f'--checkpoint={made_run.path}', f'--input={images}/more/wide.png',
          f'--output={tmp_path}/deep/out')
     written = Image.open(tmp_path / 'deep' / 'out' / 'wide.png')
-    image = np.array(Image.open(pictures / 'more' / 'wide.png'))
+    image = np.array(Image.open(images / 'more' / 'wide.png'))
     ids = prediction.predict(made_run.segmentor, image, (49, 49))
     assert written.mode == 'P' and len(set(ids.flat)) > 1
     np.testing.assert_array_equal(np.array(written), ids)
@@ -58,43 +58,43 @@ def test_a_map_holds_the_ids_and_the_classes_colours(call, made_run, pictures, t
     assert Image.open(tmp_path / 'deep' / 'out' / 'wide_overlay.png').size == (61, 35)
 
 
-def test_nothing_that_can_be_predicted_is_an_error(call, made_run, pictures, tmp_path):
+def test_nothing_that_can_be_predicted_is_an_error(call, made_run, images, tmp_path):
     broken = tmp_path / 'broken'
     broken.mkdir()
     for name in ('cut.jpg', 'text.png'):
-        shutil.copy(pictures / name, broken / name)
+        shutil.copy(images / name, broken / name)
     with pytest.raises(UserError, match='nothing could be predicted, 2 of 2 images'):
         call('predict', f'--checkpoint={made_run.path}', f'--input={broken}',
              f'--output={tmp_path}/out')
     assert not (tmp_path / 'out').exists()
 
 
-def test_mistakes_are_one_line(call, made_run, pictures, tmp_path):
+def test_mistakes_are_one_line(call, made_run, images, tmp_path):
     start = [f'--checkpoint={made_run.path}', f'--output={tmp_path}/out']
     (tmp_path / 'empty').mkdir()
     for words, text in (
             ([f'--checkpoint={made_run.path}'], 'no input was given'),
             ([*start, f'--input={tmp_path}/nowhere'], 'nowhere: no such folder'),
             ([*start, f'--input={tmp_path}/empty'], 'empty: no image'),
-            ([f'--input={pictures}', f'--output={tmp_path}/out'], 'no checkpoint was given'),
-            ([f'--checkpoint={pictures}', f'--input={pictures}', f'--output={tmp_path}/out'],
+            ([f'--input={images}', f'--output={tmp_path}/out'], 'no checkpoint was given'),
+            ([f'--checkpoint={images}', f'--input={images}', f'--output={tmp_path}/out'],
              'neither a run directory'),
-            ([*start, f'--input={pictures}', f'--output={pictures}'], 'where the images lie'),
-            ([*start, f'--input={pictures}', f'--output={pictures}/notes.txt'], 'is a file')):
+            ([*start, f'--input={images}', f'--output={images}'], 'where the images lie'),
+            ([*start, f'--input={images}', f'--output={images}/notes.txt'], 'is a file')):
         with pytest.raises(UserError) as caught:
             call('predict', *words)
         assert text in str(caught.value) and '\n' not in str(caught.value)
 
 
-def test_the_same_command_goes_on_where_it_stopped(call, made_run, pictures, tmp_path, capsys):
+def test_the_same_command_goes_on_where_it_stopped(call, made_run, images, tmp_path, capsys):
     output = tmp_path / 'out'
-    words = ['predict', f'--checkpoint={made_run.path}', f'--input={pictures}',
+    words = ['predict', f'--checkpoint={made_run.path}', f'--input={images}',
              f'--output={output}']
     call(*words)
     times = {path: path.stat().st_mtime_ns for path in output.rglob('*.png')}
     (output / 'grey.png').write_bytes(b'torn')
-    image = Image.open(pictures / 'more' / 'wide.png')
-    image.rotate(180).save(pictures / 'more' / 'wide.png')
+    image = Image.open(images / 'more' / 'wide.png')
+    image.rotate(180).save(images / 'more' / 'wide.png')
     capsys.readouterr()
     call(*words)
     assert '2 predicted, 2 skipped, 2 kept from before' in capsys.readouterr().out
@@ -112,70 +112,70 @@ def test_the_same_command_goes_on_where_it_stopped(call, made_run, pictures, tmp
     assert '0 predicted, 2 skipped, 4 kept from before' in capsys.readouterr().out
 
 
-def test_confidence_is_the_probability_as_grey(call, made_run, pictures, tmp_path):
-    call('predict', f'--checkpoint={made_run.path}', f'--input={pictures}/more/wide.png',
+def test_confidence_is_the_probability_as_grey(call, made_run, images, tmp_path):
+    call('predict', f'--checkpoint={made_run.path}', f'--input={images}/more/wide.png',
          f'--output={tmp_path}/out', '--confidence')
     written = Image.open(tmp_path / 'out' / 'wide_confidence.png')
-    image = np.array(Image.open(pictures / 'more' / 'wide.png'))
+    image = np.array(Image.open(images / 'more' / 'wide.png'))
     chances = prediction.predict(made_run.segmentor, image, (49, 49), probabilities=True)[1]
     assert written.mode == 'L'
     assert np.abs(np.array(written) - 255.0 * chances.max(-1)).max() <= 0.51
 
 
-def test_several_inputs_and_patterns(call, made_run, pictures, tmp_path, capsys):
+def test_several_inputs_and_patterns(call, made_run, images, tmp_path, capsys):
     output = tmp_path / 'out'
-    call('predict', f'--checkpoint={made_run.path}', f'--input={pictures}/more',
-         f'--input={pictures}/g*.png', f'--output={output}', f'{pictures}/a.jpg')
+    call('predict', f'--checkpoint={made_run.path}', f'--input={images}/more',
+         f'--input={images}/g*.png', f'--output={output}', f'{images}/a.jpg')
     found = sorted(path.relative_to(output).as_posix() for path in output.rglob('*y.png'))
     assert found == ['a_overlay.png', 'grey.png', 'grey_overlay.png', 'more/wide_overlay.png']
     assert '3 predicted, 0 skipped' in capsys.readouterr().out
 
 
-def test_a_submission_has_the_servers_files_only(made_run, pictures, tmp_path):
+def test_a_submission_has_the_servers_files_only(made_run, images, tmp_path):
     spec = official_specs.SPECS['cityscapes']
     network = deeplab.deeplab_mobilenet_v2(19, depth_multiplier=0.25, crop_size=(49, 49))
     stem = 'berlin_000000_000019'
-    shutil.copy(pictures / 'a.png', pictures / 'more' / f'{stem}_leftImg8bit.png')
-    (pictures / 'more' / 'wide.png').unlink()
-    outcome = predicting.predict(network, spec, (49, 49), [pictures / 'more'], tmp_path / 'out',
+    shutil.copy(images / 'a.png', images / 'more' / f'{stem}_leftImg8bit.png')
+    (images / 'more' / 'wide.png').unlink()
+    outcome = predicting.predict(network, spec, (49, 49), [images / 'more'], tmp_path / 'out',
                                  show=False, submission='cityscapes', network='x')
     assert len(outcome.written) == 1
     assert sorted(p.name for p in (tmp_path / 'out').iterdir()) == [
         '.predictions.jsonl', f'{stem}_pred_labelIds.png']
-    ids = prediction.predict(network, np.array(Image.open(pictures / 'a.png')), (49, 49))
+    ids = prediction.predict(network, np.array(Image.open(images / 'a.png')), (49, 49))
     np.testing.assert_array_equal(
         np.array(Image.open(tmp_path / 'out' / f'{stem}_pred_labelIds.png')),
         spec.to_official(ids))
-    again = predicting.predict(network, spec, (49, 49), [pictures / 'more'], tmp_path / 'out',
+    again = predicting.predict(network, spec, (49, 49), [images / 'more'], tmp_path / 'out',
                                show=False, submission='cityscapes', network='x')
     assert len(again.kept) == 1 and not again.written
     for words, text in (
             (dict(submission='cityscapes', confidence=True), 'leave --confidence out'),
             (dict(submission='ade20k'), 'the server expects the 150 of ade20k')):
         with pytest.raises(UserError, match=text):
-            predicting.predict(network, spec, (49, 49), [pictures / 'more'], tmp_path / 'out',
+            predicting.predict(network, spec, (49, 49), [images / 'more'], tmp_path / 'out',
                                show=False, **words)
     with pytest.raises(UserError, match='in/a.jpg: not the name of an image of cityscapes'):
-        predicting.predict(network, spec, (49, 49), [pictures], tmp_path / 'other', show=False,
+        predicting.predict(network, spec, (49, 49), [images], tmp_path / 'other', show=False,
                            submission='cityscapes')
     assert not (tmp_path / 'other').exists()
 
 
-def test_files_of_other_settings_do_not_stay(call, made_run, pictures, tmp_path):
+def test_files_of_other_settings_do_not_stay(call, made_run, images, tmp_path):
     output = tmp_path / 'out'
     words = ['predict', f'--checkpoint={made_run.path}', f'--output={output}']
-    (pictures / 'text.png').unlink()
-    (pictures / 'cut.jpg').unlink()
-    call(*words, f'--input={pictures}', '--confidence')
+    (images / 'text.png').unlink()
+    (images / 'cut.jpg').unlink()
+    call(*words, f'--input={images}', '--confidence')
     (output / 'a_jpg_confidence.png').write_bytes(b'put there by somebody else')
     (output / 'mine.png').write_bytes(b'mine')
-    call(*words, f'--input={pictures}', '--flip')
+    call(*words, f'--input={images}', '--flip')
     found = {path.relative_to(output).as_posix() for path in output.rglob('*.png')}
     expected = {f'{name}{end}.png' for name in ('a_jpg', 'a_png', 'grey', 'more/wide')
                 for end in ('', '_overlay')} | {'a_jpg_confidence.png', 'mine.png'}
     assert found == expected
     # Alone a.png needs no suffix: its old files go, those of a.jpg do not.
-    call(*words, f'--input={pictures}/a.png', '--eval_scales=0.5')
+    call(*words, f'--input={images}/a.png', '--eval_scales=0.5')
     found = {path.relative_to(output).as_posix() for path in output.rglob('*.png')}
     assert found == expected - {'a_png.png', 'a_png_overlay.png'} | {'a.png', 'a_overlay.png'}
 
@@ -195,24 +195,24 @@ def test_only_files_inside_the_folder_are_ever_deleted(tmp_path, monkeypatch):
         'absolute.png', 'new.png', 'other.png', 'outside.png']
 
 
-def test_a_huge_window_is_cut_to_the_picture(call, made_run, pictures, tmp_path):
+def test_a_huge_window_is_cut_to_the_image(call, made_run, images, tmp_path):
     for window in ('9999', '16x99999999'):
-        call('predict', f'--checkpoint={made_run.path}', f'--input={pictures}/more',
+        call('predict', f'--checkpoint={made_run.path}', f'--input={images}/more',
              f'--output={tmp_path}/{window}', f'--window={window}')
         assert Image.open(tmp_path / window / 'wide.png').size == (61, 35)
 
 
-def test_an_output_around_the_pictures_and_one_that_cannot_be(
-        call, made_run, pictures, tmp_path, monkeypatch, capsys):
+def test_an_output_around_the_images_and_one_that_cannot_be(
+        call, made_run, images, tmp_path, monkeypatch, capsys):
     words = ['predict', f'--checkpoint={made_run.path}']
-    monkeypatch.chdir(pictures)
-    (pictures / 'more' / 'gone.png').symlink_to(tmp_path / 'nowhere.png')
+    monkeypatch.chdir(images)
+    (images / 'more' / 'gone.png').symlink_to(tmp_path / 'nowhere.png')
     for _ in range(2):
         call(*words, '--input=more', '--output=.')
     captured = capsys.readouterr()
     assert '1 predicted, 1 skipped' in captured.out and 'gone.png' in captured.err
     assert '0 predicted, 1 skipped, 1 kept' in captured.out
-    assert (pictures / 'wide_overlay.png').is_file()
+    assert (images / 'wide_overlay.png').is_file()
     monkeypatch.setattr(predicting.map_predictor, 'MapPredictor', None)  # nothing is predicted
     with pytest.raises(UserError, match='/proc/x: ') as caught:
         call(*words, '--input=more', '--output=/proc/x')
@@ -223,15 +223,15 @@ def test_the_tool_knows_the_servers():
     assert importlib.import_module('tools.predict').SERVERS == submission.SERVERS
 
 
-def test_several_scales_and_mirrored(call, made_run, pictures, tmp_path):
-    call('predict', f'--checkpoint={made_run.path}', f'--input={pictures}/a.png',
+def test_several_scales_and_mirrored(call, made_run, images, tmp_path):
+    call('predict', f'--checkpoint={made_run.path}', f'--input={images}/a.png',
          f'--output={tmp_path}/out', '--eval_scales=0.5', '--eval_scales=1.5', '--flip')
-    image = np.array(Image.open(pictures / 'a.png'))
+    image = np.array(Image.open(images / 'a.png'))
     written = np.array(Image.open(tmp_path / 'out' / 'a.png'))
     np.testing.assert_array_equal(written, prediction.predict(
         made_run.segmentor, image, (49, 49), scales=(0.5, 1.5), flip=True))
     assert (written != prediction.predict(made_run.segmentor, image, (49, 49))).any()
     with pytest.raises(UserError, match='different numbers above 0'):
-        call('predict', f'--checkpoint={made_run.path}', f'--input={pictures}/a.png',
+        call('predict', f'--checkpoint={made_run.path}', f'--input={images}/a.png',
              f'--output={tmp_path}/other', '--eval_scales=-1')
     assert not (tmp_path / 'other').exists()

@@ -346,9 +346,9 @@ def test_runs_of_other_settings_are_told_apart_from_other_draws(tmp_path, call, 
         f'b.c was not set, now 1 in {folders[2]}; d.e was not set, now 2 in {folders[2]}; '
         f'luc.adversarial_weight was not set, now 1.0 in {folders[2]}; and 1 more')
     assert lines[1].startswith('mIoU in percent')
-    assert sweeping.configurations_told(folders[:2]) == ''
+    assert sweeping.configurations_note(folders[:2]) == ''
     (cells[1].folder / 'config.gin').unlink()
-    assert sweeping.configurations_told(folders[:2]) == ''
+    assert sweeping.configurations_note(folders[:2]) == ''
 
 
 

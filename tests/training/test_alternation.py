@@ -72,7 +72,7 @@ def test_what_is_no_scheme_is_refused_in_one_line(words, text):
     ('adv+semi', (3, 0), 'aaauuuuu'), ('adv+semi', (5, 2), 'ssaaauuu'),
     ('adv+semi', (0, 0), 'uuuuuuuu'), ('semi', (3, 0), 'sssuuuuu'),
     ('self_training', (3, 0), 'sssuuuuu')])
-def test_unlabelled_pictures_come_in_when_they_are_due(terms, starts, phases):
+def test_unlabelled_images_come_in_when_they_are_due(terms, starts, phases):
     """Section 5: after 5000 steps on labelled ones. The code lets L_adv begin before L_semi."""
     names = {'s': ('supervised', 'segmentor'), 'a': ('unlabelled_adversarial', 'unlabelled'),
              'u': ('unlabelled', 'unlabelled')}
@@ -90,7 +90,7 @@ def test_steps_of_each_network_in_all():
     assert alternation.Joint(7, ((0, 'supervised', 'segmentor'),)).discriminator_steps == 7
 
 
-def test_steps_with_unlabelled_pictures_are_the_segmentors_own():
+def test_steps_with_unlabelled_images_are_the_segmentors_own():
     """The loop's dropout, lines and averages go on as if no stream had changed."""
     plan = alternation.Joint(6, ((0, 'supervised', 'segmentor'), (2, 'unlabelled', 'unlabelled')))
     streams = random_streams.RandomStreams(3)

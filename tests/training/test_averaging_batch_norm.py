@@ -31,17 +31,17 @@ class OneLayer(tf.keras.Model):
         return self.convolution(image, mode=layers.LIVE if live else layers.INFERENCE)
 
 
-PICTURES = np.random.default_rng(0).uniform(0, 255, (10, 5, 7, 3)).astype(np.float32)
+IMAGES = np.random.default_rng(0).uniform(0, 255, (10, 5, 7, 3)).astype(np.float32)
 
 
-def pictures(size=4):
-    return tf.data.Dataset.from_tensor_slices({'image': PICTURES}).batch(size)
+def make_images(size=4):
+    return tf.data.Dataset.from_tensor_slices({'image': IMAGES}).batch(size)
 
 
 def statistics_of(network, size):
     """Float64: the mean over the batches of the batches' mean and (Bessel's) variance."""
     kernel = network.convolution.kernel.numpy().astype(np.float64)
-    features = PICTURES.astype(np.float64) @ kernel[0, 0]
+    features = IMAGES.astype(np.float64) @ kernel[0, 0]
     parts = [features[place:place + size].reshape(-1, 4) for place in range(0, 10, size)]
     shares = [len(part) / (10 * 35) for part in parts]
     return (sum(s * p.mean(0) for s, p in zip(shares, parts)),
@@ -59,7 +59,7 @@ def test_statistics_are_the_mean_over_the_batches(keras):
     norm_of(network).moving_mean.assign(tf.fill([4], 1e4))
     found = []
     for _ in range(2):
-        assert averaging.reestimate_batch_norm(network, pictures(), SINGLE) == 3
+        assert averaging.reestimate_batch_norm(network, make_images(), SINGLE) == 3
         norm = norm_of(network)
         found.append((norm.moving_mean.numpy(), norm.moving_variance.numpy()))
     for values, expected in zip(found[0], statistics_of(network, 4)):
@@ -73,7 +73,7 @@ def test_statistics_are_the_mean_over_the_batches(keras):
 def test_two_replicas_find_the_statistics_of_one_device(two_replicas):
     with two_replicas.scope():
         network = OneLayer()
-    averaging.reestimate_batch_norm(network, pictures(), two_replicas)
+    averaging.reestimate_batch_norm(network, make_images(), two_replicas)
     norm = norm_of(network)
     for variable, expected in zip((norm.moving_mean, norm.moving_variance),
                                   statistics_of(network, 4)):
@@ -86,11 +86,11 @@ def test_two_replicas_find_the_statistics_of_one_device(two_replicas):
 def test_frozen_statistics_are_left_alone_and_no_batches_are_a_mistake():
     network = OneLayer(live=False)
     before = [v.numpy() for v in network.variables]
-    assert averaging.reestimate_batch_norm(network, pictures(), SINGLE) == 0
+    assert averaging.reestimate_batch_norm(network, make_images(), SINGLE) == 0
     for variable, value in zip(network.variables, before):
         np.testing.assert_array_equal(variable, value)
     with pytest.raises(ValueError, match='at least one batch'):
-        averaging.reestimate_batch_norm(OneLayer(), pictures().take(0), SINGLE)
+        averaging.reestimate_batch_norm(OneLayer(), make_images().take(0), SINGLE)
 
 
 def test_the_momentum_comes_back_when_the_network_fails():

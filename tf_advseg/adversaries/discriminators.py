@@ -1,6 +1,7 @@
-"""Discriminators that give one logit an image: LoAd's MobileNet-224 and its alternatives.
+"""LoAd's discriminators: MobileNet-224 and its alternatives.
 
-All are encoder -> global average -> dropout -> Dense(1), without a sigmoid. The encoders have
+Those here are encoder -> global average -> dropout -> Dense(1), without a sigmoid: one logit an
+image. 'patch' (adversaries/patch_discriminator.py) gives a map of them. The encoders have
 their own file-free initialisation: every kernel is drawn from the discriminator's seed and the
 kernel's place, so neither the global random state nor what was built before changes a weight.
 """
@@ -11,13 +12,14 @@ import gin
 import numpy as np
 import tensorflow as tf
 
+from tf_advseg.adversaries import patch_discriminator
 from tf_advseg.core.errors import UserError, require_one_of
 from tf_advseg.models.layers import StatelessDropout
 
-NAMES = ('mobilenet', 'vgg16', 'small_cnn')
+NAMES = ('mobilenet', 'vgg16', 'small_cnn', 'patch')
 
 # Keras' own architectures stop at an input of 32; four halvings need 16.
-_SMALLEST = {'mobilenet': 32, 'vgg16': 32, 'small_cnn': 16}
+_SMALLEST = {'mobilenet': 32, 'vgg16': 32, 'small_cnn': 16, 'patch': 4}
 _SMALL_CNN_WIDTHS = (32, 64, 128, 256)
 
 
@@ -62,7 +64,7 @@ def batch_norm_layers(model):
             if isinstance(layer, tf.keras.layers.BatchNormalization)]
 
 
-def _mobilenet(channels, size, alpha, momentum):
+def _mobilenet(channels, points, alpha, momentum):
     """Keras MobileNet v1 (Howard et al. 2017) with our momentum.
 
     Where it is built for several replicas its batch norm is the synchronised kind: the statistics
@@ -81,26 +83,26 @@ def _mobilenet(channels, size, alpha, momentum):
     with warnings.catch_warnings():  # "usually expects 1 or 3 input channels"
         warnings.simplefilter('ignore', UserWarning)
         stock = tf.keras.applications.MobileNet(
-            input_shape=(size, size, channels), alpha=alpha, include_top=False, pooling='avg',
+            input_shape=(*points, channels), alpha=alpha, include_top=False, pooling='avg',
             weights=None)
     return tf.keras.models.clone_model(stock, clone_function=ours)
 
 
-def _vgg16(channels, size):
+def _vgg16(channels, points):
     """Keras VGG16 convolutions with global pooling and no dense top; it has no batch norm."""
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', UserWarning)
         return tf.keras.applications.VGG16(
-            input_shape=(size, size, channels), include_top=False, pooling='avg', weights=None)
+            input_shape=(*points, channels), include_top=False, pooling='avg', weights=None)
 
 
-def _small_cnn(channels, size, alpha):
+def _small_cnn(channels, points, alpha):
     """Four 4x4 stride-2 convolutions with LeakyReLU(0.2), 32 to 256 wide (times alpha).
 
     No batch norm: in training and in use it is the same function, of each image alone, so it
     has no statistics to lag and is the same on any number of replicas.
     """
-    inputs = x = tf.keras.Input((size, size, channels))
+    inputs = x = tf.keras.Input((*points, channels))
     for index, width in enumerate(_SMALL_CNN_WIDTHS, 1):
         x = tf.keras.layers.Conv2D(max(1, int(width * alpha)), 4, strides=2, padding='same',
                                    name=f'conv{index}')(x)
@@ -125,32 +127,37 @@ def _initialise(model, seed, hidden):
 
 @gin.configurable
 def build_discriminator(name='mobilenet', channels=None, size=224, alpha=1.0, dropout=0.01,
-                        batch_norm_momentum=0.9, seed=0):
+                        batch_norm_momentum=0.9, seed=0, spectral_norm=False):
     """Builds a discriminator; its variables exist on return.
 
     Defaults are LoAd's (section 4): MobileNet-224, alpha 1, dropout 0.01; the batch-norm momentum
     of 0.9 is ours (Keras' 0.99 lags for hundreds of steps, and early hold-out figures are then
-    false). Kernels: Glorot uniform for mobilenet as Keras has it; He uniform for vgg16 and
-    small_cnn, in which no batch norm makes up for what a ReLU takes from the signal.
+    false). Kernels: Glorot uniform for mobilenet as Keras has it; He uniform for the others, in
+    which no batch norm makes up for what a ReLU takes from the signal.
 
     Args:
-      name: 'mobilenet', 'vgg16' (no batch norm, no alpha) or 'small_cnn' (no batch norm).
+      name: 'mobilenet', 'vgg16' (no batch norm, no alpha), 'small_cnn' (no batch norm), or 'patch'
+        (no batch norm, no dropout): a map of decisions.
       channels: of its input, `encodings.input_channels(num_classes, kind)`.
-      size: side of its input; any from 32 (small_cnn: 16).
+      size: side of its input, or (height, width); any from 32 (small_cnn: 16, patch: 4).
       alpha: width multiplier. dropout: rate before the logits.
       seed: non-negative int; equal seeds give equal weights.
+      spectral_norm: of 'patch' alone, see `patch_discriminator`.
 
     Returns:
-      a `Discriminator`. Build it inside a strategy's scope to use it on replicas.
+      a `Discriminator` or `PatchDiscriminator`. Build it inside a strategy's scope to use it on
+      replicas.
 
     Raises:
-      UserError: unknown name, a size too small, no channels, alpha with vgg16, rates out of range.
+      UserError: unknown name, a size too small, no channels, alpha with vgg16, spectral_norm
+        without patches, rates out of range.
     """
     require_one_of('discriminator', name, NAMES)
     if not channels or channels < 1:
         raise UserError(f'discriminator with {channels} input channels: give 3 x classes for kind '
                         '"product", the number of classes for kind "map"')
-    if size < _SMALLEST[name]:
+    points = (size, size) if isinstance(size, int) else tuple(size)
+    if min(points) < _SMALLEST[name]:
         raise UserError(f'discriminator {name} of size {size}: it needs at least '
                         f'{_SMALLEST[name]} (the paper uses 224)')
     if not 0.0 <= dropout < 1.0 or not 0.0 <= batch_norm_momentum < 1.0:
@@ -160,14 +167,21 @@ def build_discriminator(name='mobilenet', channels=None, size=224, alpha=1.0, dr
         raise UserError(f'discriminator {name} with alpha {alpha}: '
                         + ('vgg16 has no width multiplier, leave alpha at 1' if name == 'vgg16'
                            else 'the width multiplier must be above 0'))
-    if name == 'mobilenet':
-        encoder = _mobilenet(channels, size, alpha, batch_norm_momentum)
-        hidden = tf.keras.initializers.GlorotUniform
+    if spectral_norm and name != 'patch':
+        raise UserError(f'build_discriminator.spectral_norm = True with name = {name!r}: only '
+                        "'patch' has it")
+    hidden = tf.keras.initializers.HeUniform
+    if name == 'patch':
+        model = patch_discriminator.PatchDiscriminator(
+            patch_discriminator.encoder(channels, points, alpha, spectral_norm), spectral_norm)
     else:
-        encoder = (_vgg16(channels, size) if name == 'vgg16'
-                   else _small_cnn(channels, size, alpha))
-        hidden = tf.keras.initializers.HeUniform
-    model = Discriminator(encoder, dropout, name=f'discriminator_{name}')
+        if name == 'mobilenet':
+            encoder = _mobilenet(channels, points, alpha, batch_norm_momentum)
+            hidden = tf.keras.initializers.GlorotUniform
+        else:
+            encoder = (_vgg16(channels, points) if name == 'vgg16'
+                       else _small_cnn(channels, points, alpha))
+        model = Discriminator(encoder, dropout, name=f'discriminator_{name}')
     _initialise(model, seed, hidden)
     return model
 

@@ -29,8 +29,8 @@ from tf_advseg.core import arguments
 from tf_advseg.core import errors
 from tf_advseg.models import layers
 
-PIXEL, PICTURE = 'pixel', 'image'
-KINDS = (PIXEL, PICTURE)
+PIXEL, IMAGE = 'pixel', 'image'
+KINDS = (PIXEL, IMAGE)
 WIDTHS = (64, 128, 256, 512)
 SLOPE = 0.2  # of LeakyReLU
 
@@ -166,7 +166,7 @@ class EncoderDecoder(_Discriminator):
         return tf.squeeze(self.last(twice(x, sizes.pop())), -1)
 
 
-class PictureDecision(_Discriminator):
+class ImageDecision(_Discriminator):
     """The standard discriminator of Table 4; made by `build_pixel_discriminator`.
 
     Args:
@@ -179,7 +179,7 @@ class PictureDecision(_Discriminator):
       needs_image: False: `image` is not looked at.
     """
 
-    decides = PICTURE
+    decides = IMAGE
 
     def __init__(self, num_classes, widths, seed, last_gain, name='picture_decision'):
         super().__init__(num_classes, widths, seed, name)
@@ -225,7 +225,7 @@ def build_pixel_discriminator(num_classes=None, kind=PIXEL, seed=0, widths=WIDTH
       last_gain: factor on the last layer's initial values; 1 treats it as the others.
 
     Returns:
-      `EncoderDecoder` or `PictureDecision`: discriminator(maps, image=None, training=False) ->
+      `EncoderDecoder` or `ImageDecision`: discriminator(maps, image=None, training=False) ->
       logits float32 [B, h, w] or [B]. Build it inside a strategy's scope to use it on replicas.
 
     Raises:
@@ -237,5 +237,5 @@ def build_pixel_discriminator(num_classes=None, kind=PIXEL, seed=0, widths=WIDTH
     arguments.require('build_pixel_discriminator', isinstance(widths, (list, tuple))
                       and len(widths) >= 1 and all(map(arguments.is_count, widths)), 'widths',
                       widths, 'integers of at least 1, such as (64, 128, 256, 512)')
-    model = EncoderDecoder if kind == PIXEL else PictureDecision
+    model = EncoderDecoder if kind == PIXEL else ImageDecision
     return model(num_classes, tuple(widths), seed, last_gain)

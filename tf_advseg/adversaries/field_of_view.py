@@ -35,6 +35,7 @@ import gin
 import tensorflow as tf
 
 from tf_advseg.core import arguments
+from tf_advseg.core import configuration
 from tf_advseg.core import errors
 from tf_advseg.models import layers
 from tf_advseg.models import local_contrast
@@ -167,7 +168,7 @@ class TwoBranches(tf.keras.Model):
     `build_fov_discriminator`.
 
     Args:
-      num_classes, seed, last_gain, label_widths, picture_widths, joint_widths: see
+      num_classes, seed, last_gain, label_widths, image_widths, joint_widths: see
         `build_fov_discriminator`.
       gain: see `Stack`.
       name: str.
@@ -181,13 +182,14 @@ class TwoBranches(tf.keras.Model):
     needs_image = True
     output_stride = OUTPUT_STRIDE
 
-    def __init__(self, num_classes, seed, gain, last_gain, label_widths, picture_widths,
+    def __init__(self, num_classes, seed, gain, last_gain, label_widths, image_widths,
                  joint_widths, name):
         super().__init__(name=name)
         self.num_classes = self.channels = num_classes
         self.label_branch = Stack(f'{name}/label', num_classes, _three_by_three(label_widths), seed,
                                   gain, 1.0 / num_classes)
-        self.picture_branch = Stack(f'{name}/image', 3, _three_by_three(picture_widths), seed,
+        # Checkpoints find the variables by the attribute's name, so it stays what it was.
+        self.picture_branch = Stack(f'{name}/image', 3, _three_by_three(image_widths), seed,
                                     gain)
         first, *others = _three_by_three(joint_widths)
         self.joint = Stack(f'{name}/joint', self.label_branch.channels
@@ -221,17 +223,17 @@ class TwoBranches(tf.keras.Model):
           UserError: maps of another number of channels; no image, or not an RGB one.
         """
         del training
-        picture = local_contrast.normalise(tf.cast(image, tf.float32),
-                                           floor=local_contrast.MEAN_DEVIATION)
-        picture = resize_bilinear(picture, tf.shape(maps)[1:3])
+        normalised = local_contrast.normalise(tf.cast(image, tf.float32),
+                                              floor=local_contrast.MEAN_DEVIATION)
+        normalised = resize_bilinear(normalised, tf.shape(maps)[1:3])
         joined = tf.concat([self.label_branch(tf.cast(maps, tf.float32)),
-                            self.picture_branch(picture)], -1)
+                            self.picture_branch(normalised)], -1)
         return tf.squeeze(self.joint(joined), -1)
 
 
 @gin.configurable(denylist=['num_classes', 'channels', 'seed'])
 def build_fov_discriminator(name='large_fov', num_classes=None, channels=None, seed=0, init='he',
-                            last_gain=0.1, label_widths=(64,), picture_widths=(16, 64),
+                            last_gain=0.1, label_widths=(64,), image_widths=(16, 64),
                             joint_widths=(128, 256, 512)):
     """Builds a discriminator of Luc et al.; its variables exist on return.
 
@@ -258,7 +260,7 @@ def build_fov_discriminator(name='large_fov', num_classes=None, channels=None, s
       seed: int, the run's.
       init: 'he', 'lecun' or 'torch', see above.
       last_gain: factor on the last layer's initial values; 1 treats it as the others.
-      label_widths, picture_widths: of 'stanford': filters of each branch's 3x3 convolutions.
+      label_widths, image_widths: of 'stanford': filters of each branch's 3x3 convolutions.
       joint_widths: of 'stanford': filters of the 3x3 convolutions after the branches are joined, at
         least two; a pooling stands before the first and before the second.
 
@@ -282,14 +284,18 @@ def build_fov_discriminator(name='large_fov', num_classes=None, channels=None, s
     arguments.require(f'discriminator {name}', channels == num_classes, 'channels', channels,
                       f'{num_classes}: it sees the image in a branch of its own, so choose the '
                       'encoding "basic" or "scaling"')
-    widths = {'label_widths': (label_widths, 1), 'picture_widths': (picture_widths, 1),
+    widths = {'label_widths': (label_widths, 1), 'image_widths': (image_widths, 1),
               'joint_widths': (joint_widths, 2)}
     for argument, (value, least) in widths.items():
         arguments.require(f'discriminator {name}', isinstance(value, (list, tuple))
                           and len(value) >= least and all(map(arguments.is_count, value)),
                           argument, value, f'at least {least} integer{"s" * (least > 1)} above 0')
-    return TwoBranches(num_classes, seed, INITS[init], last_gain, label_widths, picture_widths,
+    return TwoBranches(num_classes, seed, INITS[init], last_gain, label_widths, image_widths,
                        joint_widths, name)
+
+
+configuration.renamed(
+    build_fov_discriminator__picture_widths='build_fov_discriminator.image_widths')
 
 
 def _three_by_three(widths):

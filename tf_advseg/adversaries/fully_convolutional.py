@@ -20,8 +20,8 @@ from tf_advseg.core import errors
 from tf_advseg.models import layers
 from tf_advseg.models import resize
 
-PIXEL, PICTURE = 'pixel', 'image'
-KINDS = (PIXEL, PICTURE)
+PIXEL, IMAGE = 'pixel', 'image'
+KINDS = (PIXEL, IMAGE)
 WIDTHS = (64, 128, 256, 512)
 SLOPE = 0.2  # of LeakyReLU
 INITIAL_VALUES = ('fan_in', 'he')
@@ -58,7 +58,7 @@ class FullyConvolutional(tf.keras.Model):
         super().__init__(name=name)
         self.num_classes = self.channels = num_classes
         self.decides = kind
-        self.map_size = map_size if kind == PICTURE else None
+        self.map_size = map_size if kind == IMAGE else None
         self.least_side = 2 ** (len(widths) + (kind == PIXEL))
         self.arguments = {'num_classes': num_classes, 'kind': kind, 'widths': list(widths),
                           'initial_values': initial_values,
@@ -157,7 +157,7 @@ def build_fc_discriminator(num_classes=None, kind=PIXEL, widths=WIDTHS, initial_
     arguments.require(where, isinstance(widths, (list, tuple)) and len(widths) >= 1
                       and all(map(arguments.is_count, widths)), 'widths', widths,
                       'integers of at least 1, such as (64, 128, 256, 512)')
-    if kind == PICTURE:
+    if kind == IMAGE:
         least = 2 ** len(widths)
         arguments.require(where, map_size is not None and all(side >= least for side in map_size),
                           'map_size', map_size, f'(h, w) of at least {least}; lower '

@@ -7,6 +7,8 @@ image:
     Product   the same, times the mean-centred image, [B, h', w', 3C]
     Scaling   s(x), or the truth softened to ybar (see `scaled_truth`), [B, h', w', C]
 
+Beyond the paper: 'concat' has the scaled image behind the map, [B, h', w', C + 3].
+
 h' = (h-1)//s+1 is the size of the segmentor's logits: "the ground truth label maps are down-sampled
 to match the output resolution of the segmentation net", and "the image is down-sampled by the
 stride of the segmentation network" (Fig. 2). Unlabelled pixels are zero in both maps, and so is
@@ -24,12 +26,14 @@ import dataclasses
 import gin
 import tensorflow as tf
 
+from tf_advseg.adversaries import bottleneck
 from tf_advseg.core import arguments
 from tf_advseg.core import errors
 from tf_advseg.data.spec import IGNORE_LABEL
 from tf_advseg.models import resize
 
-KINDS = ('basic', 'product', 'scaling')
+KINDS = ('basic', 'product', 'concat', 'scaling')
+TRUTHS = ('sampled', 'bottleneck')
 
 
 def labels_at(labels, size):
@@ -75,10 +79,14 @@ class LabelMaps:
 
     Attributes:
       num_classes: C.
-      kind: 'basic', 'product' or 'scaling'.
+      kind: 'basic', 'product', 'concat' or 'scaling'.
       tau: of 'scaling'.
       mean_colour: RGB in 0..255 that 'product' subtracts.
       colour_scale: what it divides by.
+      truth: the ground truth as it is at the maps' points ('sampled'), or put through the
+        segmentor's stride first ('bottleneck', adversaries/bottleneck.py): where the maps are finer
+        than the logits, the former is sharper than any prediction.
+      stride: of 'bottleneck': pixels from one point of the segmentor's logits to the next.
 
     Raises:
       UserError: a value out of range.
@@ -88,9 +96,16 @@ class LabelMaps:
     tau: float = 0.9
     mean_colour: tuple = (127.5, 127.5, 127.5)
     colour_scale: float = 127.5
+    truth: str = 'sampled'
+    stride: int = 1
 
     def __post_init__(self):
         errors.require_one_of('label_maps.kind', self.kind, KINDS)
+        errors.require_one_of('label_maps.truth', self.truth, TRUTHS)
+        if self.truth == 'bottleneck' and self.kind == 'scaling':
+            raise errors.UserError("label_maps.truth = 'bottleneck' with label_maps.kind = "
+                                   "'scaling': one of the two; take scaling where the maps are at "
+                                   "the logits' own points")
         arguments.require_number('label_maps', 'tau', self.tau, above=0, most=1,
                                  hint='0.9 in the paper')
         arguments.require_number('label_maps', 'colour_scale', self.colour_scale, above=0,
@@ -99,32 +114,57 @@ class LabelMaps:
     @property
     def channels(self):
         """Channels of what the discriminator sees."""
-        return self.num_classes * (3 if self.kind == 'product' else 1)
+        return {'product': 3 * self.num_classes, 'concat': self.num_classes + 3}.get(
+            self.kind, self.num_classes)
 
     def real(self, image, labels, logits):
         """The truth's map; no gradient reaches the logits, which only 'scaling' looks at."""
-        labels = labels_at(labels, tf.shape(logits)[1:3])
-        truth = tf.one_hot(labels, self.num_classes)  # zero where the label is none of the classes
-        if self.kind == 'scaling':
-            truth = scaled_truth(truth, tf.nn.softmax(tf.cast(logits, tf.float32)), self.tau)
-        return self._finish(image, labels, truth)
+        at = labels_at(labels, tf.shape(logits)[1:3])
+        return self._finish(image, at, self._truth(labels, at, logits))
 
     def fake(self, image, labels, logits):
         """The prediction's map, zero at unlabelled pixels; the gradient reaches the logits."""
         labels = labels_at(labels, tf.shape(logits)[1:3])
         return self._finish(image, labels, tf.nn.softmax(tf.cast(logits, tf.float32)))
 
+    def pair(self, labels, logits):
+        """(truth, prediction, bool which points count): both maps before an image comes to them."""
+        at = labels_at(labels, tf.shape(logits)[1:3])
+        return (self._truth(labels, at, logits), tf.nn.softmax(tf.cast(logits, tf.float32)),
+                tf.not_equal(at, IGNORE_LABEL))
+
+    def _truth(self, labels, at, logits):
+        if self.truth == 'bottleneck':
+            return bottleneck.truth_map(labels, self.num_classes, self.stride,
+                                        tf.shape(logits)[1:3])
+        truth = tf.one_hot(at, self.num_classes)  # zero where the label is none of the classes
+        if self.kind == 'scaling':
+            truth = scaled_truth(truth, tf.nn.softmax(tf.cast(logits, tf.float32)), self.tau)
+        return truth
+
     def _finish(self, image, labels, maps):
         maps *= tf.cast(tf.not_equal(labels, IGNORE_LABEL), tf.float32)[..., None]
-        if self.kind != 'product':
+        if self.kind not in ('product', 'concat'):
             return maps
         size = tf.shape(maps)[1:3]
-        picture = resize.resize_bilinear(image, size) - tf.constant(self.mean_colour, tf.float32)
-        product = maps[..., :, None] * (picture / self.colour_scale)[..., None, :]
+        colours = resize.resize_bilinear(image, size) - tf.constant(self.mean_colour, tf.float32)
+        colours /= self.colour_scale
+        if self.kind == 'concat':
+            valid = tf.cast(tf.not_equal(labels, IGNORE_LABEL), tf.float32)[..., None]
+            return tf.concat([maps, colours * valid], -1)
+        product = maps[..., :, None] * colours[..., None, :]
         return tf.reshape(product, [-1, size[0], size[1], self.channels])
 
 
-@gin.configurable(denylist=['num_classes', 'mean_colour'])
-def label_maps(num_classes, mean_colour, kind='basic', tau=0.9, colour_scale=127.5):
-    """Builds the run's `LabelMaps`; `mean_colour` is what the segmentor's first layer subtracts."""
-    return LabelMaps(num_classes, kind, tau, tuple(mean_colour), colour_scale)
+@gin.configurable(denylist=['num_classes', 'mean_colour', 'stride'])
+def label_maps(num_classes, mean_colour, kind='basic', tau=0.9, colour_scale=127.5,
+               truth='sampled', stride=1):
+    """Builds the run's `LabelMaps`.
+
+    Args:
+      num_classes: C.
+      mean_colour: what the segmentor's first layer subtracts.
+      kind, tau, colour_scale, truth: see `LabelMaps`.
+      stride: the segmentor's `logits_stride`.
+    """
+    return LabelMaps(num_classes, kind, tau, tuple(mean_colour), colour_scale, truth, stride)

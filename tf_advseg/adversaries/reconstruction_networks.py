@@ -219,20 +219,20 @@ class PatchDiscriminator(tf.keras.Model):
             channels = width
         self.built = True
 
-    def __call__(self, pictures, condition=None, training=False):
+    def __call__(self, images, condition=None, training=False):
         """See `call`; before it, since Keras adds lines of its own to an error in there."""
-        _require_maps(self, pictures, COLOURS, 'images')
+        _require_maps(self, images, COLOURS, 'images')
         if not self.condition_channels and condition is not None:
             raise errors.UserError(f'{self.name} got a condition, and was built for none')
         if self.condition_channels:
             _require_maps(self, condition, self.condition_channels, 'a condition')
-        return super().__call__(pictures, condition=condition, training=training)
+        return super().__call__(images, condition=condition, training=training)
 
-    def call(self, pictures, condition=None, training=False):
+    def call(self, images, condition=None, training=False):
         """Judges patches of images.
 
         Args:
-          pictures: float [B, h, w, 3] in [-1, 1].
+          images: float [B, h, w, 3] in [-1, 1].
           condition: float [B, h, w, condition_channels], or None where that is 0.
           training: Python bool, of batch norm alone.
 
@@ -242,7 +242,7 @@ class PatchDiscriminator(tf.keras.Model):
         Raises:
           UserError: another number of channels.
         """
-        x = tf.cast(pictures, tf.float32)
+        x = tf.cast(images, tf.float32)
         if self.condition_channels:
             x = tf.concat([x, tf.cast(condition, tf.float32)], axis=-1)
         for block in self.blocks[:-1]:

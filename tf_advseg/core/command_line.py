@@ -241,14 +241,14 @@ def _reader_gone():
 
 
 def _out_of_memory(error):
-    """Whether an exception means that memory ran out; TensorFlow is not imported to tell."""
+    """Whether an exception means that memory ran out; found without importing TensorFlow."""
     return isinstance(error, MemoryError) or any(
         kind.__name__ == 'ResourceExhaustedError' and kind.__module__.startswith('tensorflow.')
         for kind in type(error).__mro__)
 
 
 def _surroundings_line(error):
-    """What to tell where the machine, not the program, is at fault; None for any other error."""
+    """The message where the machine, not the program, is at fault; None for any other error."""
     if _out_of_memory(error):
         return ('out of memory; use smaller images, crops, batches, --eval_scales or --window, '
                 'or a machine with more')

@@ -69,7 +69,7 @@ def require_makeable(path):
       UserError: a file, no permission, or a place where no folder can be made, as below /proc.
     """
     given = pathlib.Path(path).expanduser()
-    # resolve() fails on links in a ring, which are told below.
+    # resolve() fails on links in a ring, which are reported below.
     path = pathlib.Path(os.path.realpath(given))
     with files.disk_errors(given):
         if not path.exists():

@@ -5,7 +5,7 @@ import numpy as np
 
 STREAMS = ('data', 'augment', 'dropout', 'disc_data', 'disc_augment', 'disc_dropout', 'init',
            'diagnostics', 'split', 'unlabelled_data', 'unlabelled_augment', 'truth_data',
-           'truth_augment', 'interleave')
+           'truth_augment', 'interleave', 'disc_holdout', 'disc_null')
 
 
 class RandomStreams:
@@ -30,7 +30,7 @@ class RandomStreams:
         Args:
           name: the stream.
           step: integer; the budget step, which a rewind never sets back.
-          salt: integer or string that tells several draws of one step apart.
+          salt: integer or string that makes several draws of one step differ.
         """
         digest = self._digest('stateless', name, salt, int(step))
         return np.frombuffer(digest[:8], dtype='<i4').astype(np.int32)

@@ -47,7 +47,7 @@ def describe_environment():
 
 
 def lane_of(path):
-    """The lane (see `lanes`) that a run was last started in; None where nothing tells.
+    """The lane (see `lanes`) that a run was last started in; None where nothing says which.
 
     Args:
       path: the run's folder.
@@ -270,7 +270,7 @@ class RunDirectory:
         begun = any(self.stages.glob('*')) or any(self.checkpoints.glob('*'))
         if self._lock is None or self.resumed or begun:
             return
-        with contextlib.suppress(OSError):  # why the start failed is what must be told
+        with contextlib.suppress(OSError):  # what must be reported is why the start failed
             self.config_path.unlink(missing_ok=True)  # first: without it the folder is no run
             if (self.path / 'records').is_dir():
                 os.rename(self.path / 'records', self.path / PARTIAL_RECORDS)

@@ -51,7 +51,17 @@ def import_tensorflow():
         # Parts of TensorFlow log through absl: where a SavedModel's fingerprint goes, for one.
         from absl import logging as absl_logging
         absl_logging.set_verbosity(absl_logging.WARNING)
+        # A warning of ours is a line for a reader, not for a log's parser.
+        absl_logging.get_absl_handler().python_handler.setFormatter(_PlainFormatter())
     return tf
+
+
+class _PlainFormatter(logging.Formatter):
+    """'warning: what is to be said', without the time and the place."""
+
+    def format(self, record):
+        """See logging.Formatter."""
+        return f'{record.levelname.lower()}: {record.getMessage()}'
 
 
 def _talks_while_imported():

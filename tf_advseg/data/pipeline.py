@@ -150,8 +150,8 @@ def padded_sizes(sizes, crop_size, multiple=16):
     return np.where(sizes <= crop, crop, larger).astype(np.int32)
 
 
-def whole_pictures(records, ids, crop_size, batch_size, num_parallel_calls=CALLS, prefetch=2,
-                   pad_value=augment.PAD_VALUE, multiple=16):
+def whole_images(records, ids, crop_size, batch_size, num_parallel_calls=CALLS, prefetch=2,
+                 pad_value=augment.PAD_VALUE, multiple=16):
     """Every image once, whole, unflipped, in order: for maps and evaluation.
 
     Images are padded at the bottom and right to `padded_sizes` (of `multiple`); neighbours of
@@ -213,7 +213,7 @@ def evaluation_arrays(records, ids, crop_size, multiple=16):
 
 
 def padded_batch(images, labels, sizes, pad_value=augment.PAD_VALUE):
-    """What the network sees of `evaluation_arrays`: exactly a batch of `whole_pictures`.
+    """What the network sees of `evaluation_arrays`: exactly a batch of `whole_images`.
 
     Args:
       images: uint8 [B, h, w, 3].

@@ -42,7 +42,7 @@ class DatasetSpec:
       version: changes whenever the same ids would give other images or labels.
       citation: whom to cite for the data.
       categories: the name of each class's category, None where the data set has none.
-      instance_classes: train ids of the classes whose objects are told apart.
+      instance_classes: train ids of the classes whose objects are separated.
       absent: how the data set's official evaluator averages the IoU of a class that is in neither
         truth nor prediction: 'left_out' of the mean, or as 'zero'.
       numbering: whose ids `official_ids` are, where that is not `name`: several specifications
@@ -193,15 +193,15 @@ class DatasetSpec:
         """
         ours, theirs = self.numbering or self.name, other.numbering or other.name
         if ours != theirs:
-            raise UserError(f'classes of data set {self.name} cannot be told as those of '
+            raise UserError(f'classes of data set {self.name} cannot be expressed as those of '
                             f'{other.name}: they are no two numberings of one data set')
         place = {official: i for i, official in enumerate(other._official())}
         result = np.array([place.get(official, -1) for official in self._official()], np.int64)
         for mine, its in zip(self.class_names, result):
             if its >= 0 and mine != other.class_names[its]:
                 raise UserError(
-                    f'classes of data set {self.name} cannot be told as those of {other.name}: '
-                    f'"{mine}" has the official id of "{other.class_names[its]}"')
+                    f'classes of data set {self.name} cannot be expressed as those of '
+                    f'{other.name}: "{mine}" has the official id of "{other.class_names[its]}"')
         return result
 
     def _official(self):

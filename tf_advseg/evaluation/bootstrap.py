@@ -9,14 +9,14 @@ run-to-run spread takes several seeds.
 
 Percentile intervals are too narrow where few images decide: measured without any true
 difference, 14 % of 95 % intervals over 8 images leave out 0, and 24 % for a class in about 4 of
-106. Below `FEWEST_PICTURES` images none is told.
+106. Below `FEWEST_IMAGES` images none is given.
 """
 import numpy as np
 
 from tf_advseg.core import errors
 from tf_advseg.evaluation import metrics
 
-FEWEST_PICTURES = 10  # that a figure must rest on to be given an interval
+FEWEST_IMAGES = 10  # that a figure must rest on to be given an interval
 _CHUNK = 250  # samples at a time: weights of 250 x N images in memory, whatever `samples` is
 
 
@@ -25,7 +25,7 @@ def paired_bootstrap(counts_a, counts_b, samples=2000, seed=0, level=0.95, class
     """Differences A - B with intervals, of mIoU and of each class's IoU.
 
     Args:
-      counts_a, counts_b: `PictureCounts` of the same images in the same order.
+      counts_a, counts_b: `ImageCounts` of the same images in the same order.
       samples: how many times images are drawn.
       seed: of the draws; the same seed draws the same images.
       level: share of the drawn differences in the interval.
@@ -36,7 +36,7 @@ def paired_bootstrap(counts_a, counts_b, samples=2000, seed=0, level=0.95, class
       {'miou': {'delta', 'low', 'high', 'pictures'}, 'class_iou': {name: the same},
       'pictures': N, 'samples', 'level', 'absent'}; fractions. 'delta' is of the images as they
       are; a figure's own 'pictures' are those that have the class in truth or in a prediction (of
-      mIoU: all). With fewer than `FEWEST_PICTURES` of them 'low' and 'high' are None. A class
+      mIoU: all). With fewer than `FEWEST_IMAGES` of them 'low' and 'high' are None. A class
       that one of the two has no IoU for has None; draws in which that is so do not count.
 
     Raises:
@@ -57,9 +57,9 @@ def paired_bootstrap(counts_a, counts_b, samples=2000, seed=0, level=0.95, class
         # Integers below 2**53 are exact in float64, and its matrix product is the fast one.
         drawn.append(_differences(weights @ table, absent))
     drawn = np.concatenate(drawn)
-    resting = [number, *_pictures(counts_a, counts_b)]
-    figures = [_interval(delta, values, level, pictures)
-               for delta, values, pictures in zip(actual, drawn.T, resting)]
+    resting = [number, *_images(counts_a, counts_b)]
+    figures = [_interval(delta, values, level, images)
+               for delta, values, images in zip(actual, drawn.T, resting)]
     return {'miou': figures[0], 'class_iou': dict(zip(names, figures[1:])), 'pictures': number,
             'samples': int(samples), 'level': float(level), 'absent': absent}
 
@@ -85,7 +85,7 @@ def _columns(counts):
     return np.concatenate([counts.hits, union], axis=1).astype(np.float64)
 
 
-def _pictures(counts_a, counts_b):
+def _images(counts_a, counts_b):
     """[int] of each class: in how many images it is in the truth or in a prediction."""
     there = counts_a.truth + counts_a.predicted + counts_b.truth + counts_b.predicted > 0
     return [int(number) for number in there.sum(axis=0)]
@@ -107,12 +107,12 @@ def _differences(sums, absent):
     return np.concatenate([means[:, None], iou_a - iou_b], axis=1)
 
 
-def _interval(delta, values, level, pictures):
-    """One figure's {'delta', 'low', 'high', 'pictures'}, None for what is not told."""
+def _interval(delta, values, level, images):
+    """One figure's {'delta', 'low', 'high', 'pictures'}, None for what is not given."""
     found = {'delta': None if np.isnan(delta) else float(delta), 'low': None, 'high': None,
-             'pictures': pictures}
+             'pictures': images}
     values = values[~np.isnan(values)]
-    if found['delta'] is not None and pictures >= FEWEST_PICTURES and values.size:
+    if found['delta'] is not None and images >= FEWEST_IMAGES and values.size:
         low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
         found.update(low=float(low), high=float(high))
     return found

@@ -101,14 +101,14 @@ class BoundaryF:
         return self._pixels / float(np.sqrt(self._smallest))
 
     def update(self, image_id, label, prediction, instances=None):
-        """Scores one image; `label` and `prediction` as in `picture_counts.checked_picture`.
+        """Scores one image; `label` and `prediction` as in `image_counts.checked_image`.
 
         Raises:
           UserError, ValueError: see there.
         """
         del instances
         classes = self._spec.num_classes
-        label, prediction = image_counts.checked_picture(image_id, label, prediction, classes)
+        label, prediction = image_counts.checked_image(image_id, label, prediction, classes)
         self._scores.append(self._score(label, prediction))
 
     def _score(self, label, prediction):
@@ -218,14 +218,14 @@ class Trimap:
         return np.rint(ndimage.distance_transform_edt(~edges) ** 2).astype(np.int64)
 
     def update(self, image_id, label, prediction, instances=None):
-        """Counts one image; `label` and `prediction` as in `picture_counts.checked_picture`.
+        """Counts one image; `label` and `prediction` as in `image_counts.checked_image`.
 
         Raises:
           UserError, ValueError: see there.
         """
         del instances
         classes = self._spec.num_classes
-        label, prediction = image_counts.checked_picture(image_id, label, prediction, classes)
+        label, prediction = image_counts.checked_image(image_id, label, prediction, classes)
         squares = self.band_distances(label)
         for width, matrix in self._matrices.items():
             matrix += image_counts.count_pairs(label, prediction, classes, squares < width ** 2)

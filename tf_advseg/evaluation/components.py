@@ -65,10 +65,10 @@ class ComponentErrors:
     def __init__(self, spec):
         self._spec = spec
         self._totals = np.zeros([len(_KINDS), spec.num_classes], np.int64)
-        self._pictures = 0
+        self._images = 0
 
     def update(self, image_id, label, prediction, instances=None):
-        """Counts one image; `label` and `prediction` as in `picture_counts.checked_picture`.
+        """Counts one image; `label` and `prediction` as in `image_counts.checked_image`.
 
         An image without labelled pixels is not counted.
 
@@ -77,10 +77,10 @@ class ComponentErrors:
         """
         del instances
         classes = self._spec.num_classes
-        label, prediction = image_counts.checked_picture(image_id, label, prediction, classes)
+        label, prediction = image_counts.checked_image(image_id, label, prediction, classes)
         if (label == IGNORE_LABEL).all():
             return
-        self._pictures += 1
+        self._images += 1
         present = np.union1d(label, prediction)
         for number in present[present != IGNORE_LABEL]:
             counts = count_components(label, prediction, number)
@@ -96,10 +96,10 @@ class ComponentErrors:
           'difference' adds up the |predicted - truth| of each class and image.
         """
         totals = self._totals.sum(axis=1)
-        result = {'pictures': self._pictures}
+        result = {'pictures': self._images}
         for kind, total in zip(_KINDS, totals.tolist()):
             result[kind] = {'total': total,
-                            'per_picture': total / self._pictures if self._pictures else None}
+                            'per_picture': total / self._images if self._images else None}
         count = dict(zip(_KINDS, totals))
         result['missed_share'] = metrics.plain(metrics.ratio(count['missed'], count['truth']))
         result['spurious_share'] = metrics.plain(

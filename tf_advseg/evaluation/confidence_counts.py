@@ -1,4 +1,4 @@
-"""How well a confidence tells right points from wrong ones (Hung et al. 2018, Table 7).
+"""How well a confidence separates right points from wrong ones (Hung et al. 2018, Table 7).
 
 Two things are counted, of points that have a label: what a threshold T selects (the share of all
 and its accuracy, as the table prints), and how the confidence ranks right before wrong points, as
@@ -7,7 +7,7 @@ divided, so that neither batches nor their order matter, and counts of parts can
 
 The ranking is kept as a histogram, even in the log-odds of the confidence: the largest softmax
 probability of a trained network lies within a hair of 1 nearly everywhere, where bins of even
-width would tell nothing apart. Points of one bin count as equal.
+width would separate nothing. Points of one bin count as equal.
 """
 import numpy as np
 

@@ -74,7 +74,7 @@ class Evaluator:
       data: either the arrays of `data.pipeline.evaluation_arrays`, (images uint8 [N,h,w,3], labels
         uint8 [N,h,w], sizes int32 [N,2]), or, for splits that do not fit in memory, a function
         without arguments that returns an iterable of batches {'image' float32 [B,h,w,3] 0..255
-        padded, 'label' int [B,h,w]}, such as `lambda: whole_pictures(...)`. Sizes may change
+        padded, 'label' int [B,h,w]}, such as `lambda: whole_images(...)`. Sizes may change
         from batch to batch.
       num_classes: C.
       batch_size: images of a global batch (arrays only; a function's batches are its own).

@@ -13,7 +13,7 @@ from tf_advseg.data.spec import IGNORE_LABEL
 from tf_advseg.evaluation import metrics
 
 
-def checked_picture(image_id, label, prediction, num_classes):
+def checked_image(image_id, label, prediction, num_classes):
     """A label and a prediction that can be counted.
 
     Args:
@@ -44,25 +44,25 @@ def checked_picture(image_id, label, prediction, num_classes):
     return label, prediction
 
 
-def count_picture(label, prediction, num_classes, image_id='picture'):
+def count_image(label, prediction, num_classes, image_id='image'):
     """The confusion matrix of one image, exact.
 
     Args:
-      label, prediction, num_classes, image_id: see `checked_picture`; pixels whose label is 255
+      label, prediction, num_classes, image_id: see `checked_image`; pixels whose label is 255
         are in no cell.
 
     Returns:
       int64 [C,C+1], row = truth; the last column counts labelled pixels whose prediction is 255.
 
     Raises:
-      UserError, ValueError: see `checked_picture`.
+      UserError, ValueError: see `checked_image`.
     """
-    label, prediction = checked_picture(image_id, label, prediction, num_classes)
+    label, prediction = checked_image(image_id, label, prediction, num_classes)
     return count_pairs(label, prediction, num_classes)
 
 
 def count_pairs(label, prediction, num_classes, where=None):
-    """`count_picture` without its checks, and over the pixels in `where` (bool [H,W]) only."""
+    """`count_image` without its checks, and over the pixels in `where` (bool [H,W]) only."""
     counted = label != IGNORE_LABEL
     if where is not None:
         counted &= where
@@ -80,7 +80,7 @@ def without_empty_column(matrix):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class PictureCounts:
+class ImageCounts:
     """Counts of N images over their labelled pixels.
 
     Attributes:
@@ -113,9 +113,9 @@ class PictureCounts:
         """The number of classes C."""
         return len(self.matrix)
 
-    def picture_miou(self, reading='classes'):
+    def image_miou(self, reading='classes'):
         """mIoU of each image, float64 [N], nan without labelled pixels; `metrics` has more."""
-        return metrics.picture_miou(self.hits, self.truth, self.predicted, reading)
+        return metrics.image_miou(self.hits, self.truth, self.predicted, reading)
 
     def to_json(self):
         """The counts as a dict of lists, strings and integers.
@@ -150,7 +150,7 @@ class PictureCounts:
             raise UserError(f'not the counts of an evaluation: {error}; evaluate again') from None
 
 
-class PictureIoU:
+class ImageIoU:
     """The measure 'iou': the confusion matrix, and the counts of each image.
 
     Args:
@@ -159,27 +159,27 @@ class PictureIoU:
 
     def __init__(self, spec):
         self._spec = spec
-        self._ids, self._pictures = [], []
+        self._ids, self._images = [], []
         self._matrix = np.zeros([spec.num_classes, spec.num_classes + 1], np.int64)
 
     def update(self, image_id, label, prediction, instances=None):
-        """Counts one image; `label` and `prediction` as in `checked_picture`.
+        """Counts one image; `label` and `prediction` as in `checked_image`.
 
         Raises:
-          UserError, ValueError: see `checked_picture`.
+          UserError, ValueError: see `checked_image`.
         """
         del instances
-        matrix = count_picture(label, prediction, self._spec.num_classes, image_id)
+        matrix = count_image(label, prediction, self._spec.num_classes, image_id)
         self._ids.append(str(image_id))
-        self._pictures.append([np.diag(matrix), matrix.sum(axis=1), matrix.sum(axis=0)[:-1]])
+        self._images.append([np.diag(matrix), matrix.sum(axis=1), matrix.sum(axis=0)[:-1]])
         self._matrix += matrix
 
     def counts(self):
-        """What was counted so far, as `PictureCounts`."""
-        dense = np.array(self._pictures, np.int64).reshape(-1, 3, self._spec.num_classes)
+        """What was counted so far, as `ImageCounts`."""
+        dense = np.array(self._images, np.int64).reshape(-1, 3, self._spec.num_classes)
         hits, truth, predicted = dense.transpose(1, 0, 2)
-        return PictureCounts(tuple(self._ids), hits, truth, predicted,
-                             without_empty_column(self._matrix).copy())
+        return ImageCounts(tuple(self._ids), hits, truth, predicted,
+                           without_empty_column(self._matrix).copy())
 
     def result(self):
         """`metrics.summary` by the data set's rules, with means over images.
@@ -191,13 +191,13 @@ class PictureIoU:
         """
         counts = self.counts()
         spec = self._spec
-        by_picture = counts.picture_miou()
-        present = by_picture[~np.isnan(by_picture)]
+        by_image = counts.image_miou()
+        present = by_image[~np.isnan(by_image)]
         return {
             **metrics.summary(counts.matrix, spec.class_names, spec.absent, spec.categories),
             'pictures': len(counts.ids),
-            'picture_miou': metrics.plain(metrics.mean_of_present(by_picture)),
+            'picture_miou': metrics.plain(metrics.mean_of_present(by_image)),
             'picture_miou_std': float(present.std()) if present.size else None,
             'picture_miou_pixels': metrics.plain(
-                metrics.mean_of_present(counts.picture_miou('pixels'))),
+                metrics.mean_of_present(counts.image_miou('pixels'))),
         }

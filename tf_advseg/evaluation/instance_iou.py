@@ -24,7 +24,7 @@ class CityscapesScores:
     iIoU = iTP / (iTP + FP + iFN): each true pixel of an object weighs the class's average size over
     the size of the object, so that a far car counts as much as a near one; FP is not weighted, as a
     predicted pixel belongs to no object. A category has an iIoU if objects of all its classes are
-    told apart: human and vehicle.
+    separated: human and vehicle.
 
     The official script counts by labelIds; on train ids nothing changes: ids that it ignores are
     255 in the label, and a prediction of one of them (here: 255) is wrong where the truth counts.
@@ -44,7 +44,7 @@ class CityscapesScores:
                    if spec.class_names[c] not in AVERAGE_SIZE]
         if unknown or not spec.instance_classes:
             raise UserError(f'data set {spec.name}: the measure "instances" wants objects of '
-                            f'{", ".join(AVERAGE_SIZE)} told apart, and no others')
+                            f'{", ".join(AVERAGE_SIZE)} separated, and no others')
         self._spec = spec
         self._matrix = np.zeros([spec.num_classes, spec.num_classes + 1], np.int64)
         official = spec.official_ids or range(spec.num_classes)
@@ -64,7 +64,7 @@ class CityscapesScores:
 
         Args:
           image_id: its name.
-          label, prediction: as in `picture_counts.checked_picture`.
+          label, prediction: as in `image_counts.checked_image`.
           instances: integers [H,W]: labelId * 1000 + number where there is an object.
 
         Raises:
@@ -79,7 +79,7 @@ class CityscapesScores:
             raise ValueError(f'{image_id}: the instances are {instances.shape} and the label '
                              f'{np.shape(label)}')
         classes = self._spec.num_classes
-        matrix = image_counts.count_picture(label, prediction, classes, image_id)
+        matrix = image_counts.count_image(label, prediction, classes, image_id)
         self._matrix += matrix
         self._add_instances(instances, np.asarray(prediction))
 

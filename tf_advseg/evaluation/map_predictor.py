@@ -299,7 +299,7 @@ def translation(spec, other, strict=False):
     Args:
       spec, other: DatasetSpec.
       strict: False takes two data sets of other names and as many classes to mean the same classes
-        (a folder of one's own labels, say), as nothing tells otherwise.
+        (a folder of one's own labels, say), as nothing says otherwise.
 
     Raises:
       UserError: the classes cannot be matched, see `DatasetSpec.translation`.

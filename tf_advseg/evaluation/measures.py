@@ -13,7 +13,7 @@ from tf_advseg.evaluation import instance_iou
 
 # name -> function of (DatasetSpec, sizes of the split's images as a list of (h, w)).
 MEASURES = {
-    'iou': lambda spec, sizes: image_counts.PictureIoU(spec),
+    'iou': lambda spec, sizes: image_counts.ImageIoU(spec),
     'boundary': lambda spec, sizes: boundary.BoundaryF(spec, sizes),
     'trimap': lambda spec, sizes: boundary.Trimap(spec),
     'components': lambda spec, sizes: components.ComponentErrors(spec),

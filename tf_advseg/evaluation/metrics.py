@@ -15,7 +15,7 @@ A class that is absent has no figure (nan):
 - class accuracy: absent from the truth; left out of its mean, always.
 A matrix with no pixel at all has nan everywhere.
 
-Who agrees with these figures is told in METRICS.md, beside this file.
+METRICS.md, beside this file, says who agrees with these figures.
 """
 import numpy as np
 
@@ -129,7 +129,7 @@ def frequency_weighted_iou(matrix):
 
 
 def category_matrix(matrix, categories):
-    """The confusion matrix of categories: classes of one category are not told apart.
+    """The confusion matrix of categories: classes of one category are counted as one.
 
     Args:
       matrix: int [C,C] or [C,C+1].
@@ -155,7 +155,7 @@ def category_iou(matrix, categories):
     return dict(zip(names, class_iou(grouped).tolist()))
 
 
-def picture_miou(hits, truth, predicted, reading='classes'):
+def image_miou(hits, truth, predicted, reading='classes'):
     """mIoU of each image by itself.
 
     Durall et al., eq. 8, writes (1/n) sum_n |A1 ∩ A2| / |A1 ∪ A2| for label maps A1, A2 of n

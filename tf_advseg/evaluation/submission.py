@@ -71,19 +71,19 @@ class Submission:
                             f'{self.spec.num_classes} of {server}') from None
         self._kind = _SERVERS[server]
 
-    def path(self, stem, picture=None):
+    def path(self, stem, image=None):
         """Where the map of an image goes, relative to the submission's folder.
 
         Args:
           stem: the image's name without folder and suffix.
-          picture: the image's path, for the message; None: its stem.
+          image: the image's path, for the message; None: its stem.
 
         Raises:
           UserError: the server knows no image of such a name.
         """
         match = re.fullmatch(self._kind.pattern, stem)
         if match is None:
-            raise UserError(f'{picture or stem}: not the name of an image of {self.server}; '
+            raise UserError(f'{image or stem}: not the name of an image of {self.server}; '
                             f'expected one such as {self._kind.example}')
         return pathlib.PurePosixPath(self._kind.folder, match[1] + self._kind.ending)
 

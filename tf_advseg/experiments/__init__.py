@@ -1,4 +1,4 @@
 """Rooms put together: a training run, its evaluation and its report, each one call.
 
-This room stands above all others in the package; tools/ only parses flags and calls it.
+This subpackage stands above all others; tools/ only parses flags and calls it.
 """

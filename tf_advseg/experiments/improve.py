@@ -1,4 +1,4 @@
-"""LoAd on any Keras model: the Python door to what tools/train.py does for our own networks."""
+"""LoAd on any Keras model: the Python entry point to what tools/train.py does for our own."""
 import tensorflow as tf
 
 from tf_advseg.core import configuration

@@ -11,8 +11,8 @@ from tf_advseg.methods import recipe
 @functools.lru_cache(maxsize=None)
 def load_all():
     """Imports every module in which a recipe may register itself; returns {name: Recipe}."""
-    for room in (methods, lookahead):
-        for found in pkgutil.walk_packages(room.__path__, room.__name__ + '.'):
+    for package in (methods, lookahead):
+        for found in pkgutil.walk_packages(package.__path__, package.__name__ + '.'):
             importlib.import_module(found.name)
     return dict(sorted(recipe.REGISTERED.items()))
 

@@ -6,6 +6,7 @@ import types
 import gin
 import numpy as np
 import tensorflow as tf
+from gin import config as gin_config
 
 from tf_advseg.core import random_streams
 
@@ -40,7 +41,7 @@ def images(classes, side, size):
             'label': label, 'labeled': labelled, 'valid': label != 255}
 
 
-def make(recipe, segmentor, side, steps=8):
+def make(recipe, segmentor, side, steps=8, small=None):
     """The methods of a recipe, with the networks and weights that its `small` names.
 
     Call it in a strategy's scope.
@@ -48,15 +49,16 @@ def make(recipe, segmentor, side, steps=8):
     Args:
       recipe: methods.recipe.Recipe.
       segmentor: a network.
-      side: of the crop, in pixels.
+      side: of the crop, in pixels, or (h, w).
       steps: of the segmentor, which schedules are over.
+      small: gin bindings in the place of the recipe's `small` and of SGD throughout.
 
     Returns:
       {name: methods.step_parts.Method}: those of the stages before Stage 1 by their names, the
       method itself by the recipe's title.
     """
-    context = _context(segmentor, side)
-    with bound((*_OPTIMIZERS, *recipe.small)):
+    context = _context(segmentor, (side, side) if isinstance(side, int) else tuple(side))
+    with bound((*_OPTIMIZERS, *recipe.small) if small is None else small):
         return {**recipe.methods_before(context),
                 recipe.title: recipe.build(context, segmentor, recipe.plan(steps))}
 
@@ -64,19 +66,24 @@ def make(recipe, segmentor, side, steps=8):
 @contextlib.contextmanager
 def bound(bindings):
     """gin bindings for what is called inside, in a scope of their own; others stay as they are."""
-    with gin.unlock_config():
-        gin.parse_config([f'{SCOPE}/{line}' for line in bindings])
-    with gin.config_scope(SCOPE):
-        yield
+    before = {key: dict(values) for key, values in gin_config._CONFIG.items()}
+    try:
+        with gin.unlock_config():
+            gin.parse_config([f'{SCOPE}/{line}' for line in bindings])
+        with gin.config_scope(SCOPE):
+            yield
+    finally:  # gin has no way to take a binding back
+        gin_config._CONFIG.clear()
+        gin_config._CONFIG.update(before)
 
 
-def _context(segmentor, side):
+def _context(segmentor, crop_size):
     """What builders ask of a `run.context.Context`, with no run and no data behind it."""
     classes, nowhere = segmentor.num_classes, pathlib.Path('nowhere')
     return types.SimpleNamespace(
-        crop_size=(side, side), streams=random_streams.RandomStreams(1),
+        crop_size=crop_size, streams=random_streams.RandomStreams(1),
         strategy=tf.distribute.get_strategy(),
-        average_class_counts=lambda: [float(side * side) / classes] * classes,
+        average_class_counts=lambda: [float(crop_size[0] * crop_size[1]) / classes] * classes,
         data=types.SimpleNamespace(spec=types.SimpleNamespace(num_classes=classes),
                                    train=list(range(8)), unlabelled=[1]),
         run=types.SimpleNamespace(checkpoints=nowhere, stages=nowhere))

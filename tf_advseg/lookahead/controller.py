@@ -1,7 +1,7 @@
 """LoAd's control flow (Algorithms 2 and 3) as a pure state machine: no tensors, no files.
 
 Jamali-Rad and Szabo, "Lookahead Adversarial Learning for Near Real-Time Semantic Segmentation",
-section 3 and supplement C. The controller is told mIoUs and says what to do; whoever drives it
+section 3 and supplement C. The controller is given mIoUs and says what to do; whoever drives it
 trains, evaluates, snapshots and rewinds:
 
     controller.start(evaluate())                    # line 1; g_0 is snapshot as g^s and as g*
@@ -16,8 +16,8 @@ trains, evaluates, snapshots and rewinds:
 import dataclasses
 import math
 
-from tf_advseg.lookahead.outcomes import (CycleResult, RunResult, State, Step, end_label,
-                                          peak_label)
+from tf_advseg.lookahead.outcomes import (NEAR_PEAK, CycleResult, RunResult, State, Step,
+                                          end_label, peak_label)
 
 PEAK_COUNTINGS = ('printed', 'total', 'consecutive')
 START_CHOICES = ('best', 'current')
@@ -145,6 +145,7 @@ class Controller:
         if state.mu > state.mu_start + self.beta_u:             # line 10
             if state.mu > state.mu_best:                        # line 11
                 state.mu_best = state.mu                        # line 12
+                state.best_at = state.cycle_propagations
                 best = True                                     # line 13
             moved = self.dynamic_peaks and self._peak_patience_is_over()            # line 15
             if moved:
@@ -177,7 +178,9 @@ class Controller:
             peak_index=state.peak_index, cycle_index=state.psi, peak_found=found,
             peak_label=peak_label(state.peak_index + 1) if found else None,
             end_label=end_label(state.peak_index, state.psi),   # line 25
-            end_valid=state.failure is None, rewind_to='best' if found else 'start',
+            end_valid=state.failure is None,
+            ends_at_peak=found and state.cycle_propagations - state.best_at <= NEAR_PEAK,
+            rewind_to='best' if found else 'start',
             rewind_miou=state.mu_best if found else state.mu_start,
             start_miou=state.mu_zero, end_miou=state.mu, reason=self._end_reason(),
             propagations=state.cycle_propagations)

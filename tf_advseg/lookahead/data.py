@@ -100,18 +100,31 @@ class LookaheadData:
         """Yields (image id, part, map) of whole padded, unflipped images, batch by batch."""
         function = stepper.local(method.maps)
         for part, part_ids in ids.items():
-            batches = pipeline.whole_pictures(self.records, part_ids, self.crop_size,
-                                              self._settings.map_batch_size,
-                                              pad_value=self._pad_value)
+            batches = pipeline.whole_images(self.records, part_ids, self.crop_size,
+                                            self._settings.map_batch_size,
+                                            pad_value=self._pad_value)
             with record_sets.data_errors():
                 for batch in batches:
                     maps = function(batch['image']).numpy()
                     for image_id, single in zip(batch['image_id'].numpy(), maps):
                         yield image_id.decode(), part, single
 
-    def discriminator_data(self, buffer):
-        """`DiscriminatorData` of these images and a buffer."""
+    def discriminator_data(self, buffer, method):
+        """`DiscriminatorData` of these images and a buffer, for methods.load.LoAd."""
         return discriminator_data.DiscriminatorData(
             self.records, self.train_ids, self.holdout_ids, buffer, self.map_shape,
             self.map_dtype, self._stride, self._settings, self.crop_size, self._strategy,
-            self._pad_value)
+            method, self._pad_value, self._withheld())
+
+    def _withheld(self):
+        """Training images that the discriminator is judged on, see `discriminator_holdout`."""
+        share = self._settings.discriminator_holdout
+        if share is None:
+            return []
+        count = max(1, round(share * len(self.train_ids)))
+        if count >= len(self.train_ids):
+            raise errors.UserError(
+                f'lookahead.discriminator_holdout = {share}: leaves none of '
+                f'{len(self.train_ids)} training images to train the discriminator on')
+        order = self._streams.generator('disc_holdout').permutation(len(self.train_ids))
+        return [self.train_ids[place] for place in sorted(order[:count])]

@@ -7,10 +7,12 @@ together.
 import numpy as np
 import tensorflow as tf
 
+from tf_advseg.core import errors
 from tf_advseg.data import pipeline
 from tf_advseg.data.augmentation import augment
 from tf_advseg.data.augmentation import official_preprocessing
 from tf_advseg.data.records.record_set import CALLS
+from tf_advseg.lookahead import discriminator_memory
 from tf_advseg.training import loop
 
 REAL = -1
@@ -36,7 +38,7 @@ def items(num_images, num_slots, seen=None):
 
 def batches(records, ids, pairs, lookup, map_shape, map_dtype, batch_size, crop_size, stride,
             seed, flip=True, drop_remainder=False, random_scale=None, pad_value=augment.PAD_VALUE,
-            photometric=None):
+            photometric=None, targets=None, needs_prediction=False):
     """Batches for `methods.load.LoAd.discriminator_step`, in the order of `pairs`.
 
     Args:
@@ -58,22 +60,28 @@ def batches(records, ids, pairs, lookup, map_shape, map_dtype, batch_size, crop_
       pad_value: see `augment.pad_to`.
       photometric: data.augmentation.photometric.Photometric, or None: truths' and maps' images
         alike.
+      targets: float32 [n], what the discriminator is asked for; None: 1 for truths, 0 for maps.
+      needs_prediction: whether truths come with the map of slot 0.
 
     Returns:
-      tf.data.Dataset of {'image' float32 [B,h,w,3], 'label' int32 [B,h,w], 'map', 'is_real'
-      float32 [B]}.
+      tf.data.Dataset of {'image' float32 [B,h,w,3], 'label' int32 [B,h,w], 'map', 'is_real' and
+      'target' float32 [B]}.
     """
     map_type = np.dtype(map_dtype)
+    is_real = (pairs[:, 1] == REAL).astype(np.float32)
+    targets = is_real if targets is None else np.asarray(targets, np.float32)
+    slots = np.where(is_real > 0, 0, pairs[:, 1]) if needs_prediction else pairs[:, 1]
 
     # Reading calls Python, which op determinism makes serial; it is cheap, and what is not
     # (decoding, padding, flipping) stays parallel in a map of its own.
-    def read(picture, slot, size, position):
-        stored = tf.numpy_function(lookup, [slot, picture['image_id']], map_type)
-        return picture, tf.ensure_shape(stored, [None] * len(map_shape)), slot, size, position
+    def read(record, slot, size, position, judged):
+        stored = tf.numpy_function(lookup, [slot, record['image_id']], map_type)
+        stored = tf.ensure_shape(stored, [None] * len(map_shape))
+        return record, stored, slot, size, position, judged
 
-    def prepare(picture, stored, slot, size, position):
+    def prepare(record, stored, slot, size, position, judged):
         item_seed = augment.example_seed(tf.constant(seed, tf.int32), position)
-        image, label = picture['image'], picture['label']
+        image, label = record['image'], record['label']
         if photometric is not None:
             image = photometric(image, item_seed)
         image, label = augment.pad_to(image, label, size[0], size[1], pad_value)
@@ -87,14 +95,14 @@ def batches(records, ids, pairs, lookup, map_shape, map_dtype, batch_size, crop_
             image, label, stored = augment.random_flip((image, label, stored), item_seed)
         return {'image': tf.ensure_shape(image, [*crop_size, 3]),
                 'label': tf.cast(tf.ensure_shape(label, crop_size), tf.int32),
-                'map': tf.ensure_shape(stored, map_shape),
-                'is_real': tf.cast(slot == REAL, tf.float32)}
+                'map': tf.ensure_shape(stored, map_shape), 'is_real': judged[0],
+                'target': judged[1]}
 
     chosen = [ids[position] for position in pairs[:, 0]]
     sizes = pipeline.padded_sizes(records.image_sizes(chosen), crop_size)
     slices = tf.data.Dataset.from_tensor_slices
-    dataset = tf.data.Dataset.zip((records.dataset(chosen), slices(pairs[:, 1]), slices(sizes),
-                                   tf.data.Dataset.range(len(pairs))))
+    dataset = tf.data.Dataset.zip((records.dataset(chosen), slices(slots), slices(sizes),
+                                   tf.data.Dataset.range(len(pairs)), slices((is_real, targets))))
     dataset = dataset.map(read).map(prepare, num_parallel_calls=CALLS, deterministic=True)
     return dataset.batch(batch_size, drop_remainder=drop_remainder).prefetch(2)
 
@@ -138,6 +146,9 @@ def _crop(image, label, stored, slot, size, crop_size, map_shape, stride, seed):
 class DiscriminatorData:
     """Images and buffer joined, for training and for the hold-out.
 
+    Where the discriminator sees no more than the logits' own points, its items come from memory
+    (lookahead/discriminator_memory.py).
+
     Args:
       records, train_ids, holdout_ids: the images.
       buffer: MapBuffer.
@@ -145,14 +156,19 @@ class DiscriminatorData:
       stride: image pixels per map pixel.
       settings: LookaheadSettings.
       crop_size: (h, w).
-      pad_value: see `augment.pad_to`.
       strategy: batches of `training` and `hold_out` are distributed over it.
+      method: methods.load.LoAd, for its encoding and its image features.
+      pad_value: see `augment.pad_to`.
+      withheld: ids of training images that D is judged on and not trained on; () where it is judged
+        on the hold-out.
     """
 
     def __init__(self, records, train_ids, holdout_ids, buffer, map_shape, map_dtype, stride,
-                 settings, crop_size, strategy, pad_value=augment.PAD_VALUE):
+                 settings, crop_size, strategy, method, pad_value=augment.PAD_VALUE, withheld=()):
         self._records = records
-        self._ids = {'train': list(train_ids), 'hold_out': list(holdout_ids)}
+        apart = set(withheld)
+        self._ids = {'train': [i for i in train_ids if i not in apart],
+                     'hold_out': list(withheld) or list(holdout_ids)}
         self._buffer = buffer
         self._map = (tuple(map_shape), np.dtype(map_dtype))
         self._stride = stride
@@ -161,7 +177,18 @@ class DiscriminatorData:
         self._crop_size = crop_size
         self._strategy = strategy
         self._pad_value = pad_value
+        self._encoding, self._features = method.encoding, method.features
+        if settings.map_images == 'seen' and method.encoding.needs_prediction:
+            raise errors.UserError("input_encoding.truth = 'scaling' with lookahead.map_images = "
+                                   "'seen': the buffer has no map of every image; set one of the "
+                                   'two to its default')
         self._kept_lookup = self._lookup  # one object for all data sets: see `batches`
+        sizes = records.image_sizes(list(train_ids) + list(holdout_ids))
+        self.in_memory = discriminator_memory.fits(
+            method.encoding, method.map_kind, stride, crop_size, sizes, settings,
+            getattr(getattr(buffer, 'policy', None), 'max_slots', 3),
+            0 if method.features is None else getattr(method.features, 'channels', 0))
+        self._of_images, self._of_buffer = {}, {}
 
     @property
     def num_slots(self):
@@ -174,14 +201,15 @@ class DiscriminatorData:
         seen = None
         if self._settings.map_images == 'seen':
             place = {image_id: position for position, image_id in enumerate(ids)}
-            seen = [{place[i] for i in slot.ids_of('train')} for slot in self._buffer.slots]
+            seen = [{place[i] for i in slot.ids_of('train') if i in place}
+                    for slot in self._buffer.slots]
         return items(len(ids), self.num_slots, seen)
 
-    def training(self, pairs, seed):
-        """Distributed training batches in the order of `pairs`."""
+    def training(self, pairs, seed, targets=None):
+        """Distributed training batches in the order of `pairs`; `targets` as in `batches`."""
         whole = len(pairs) >= self._settings.discriminator_batch_size
         return loop.distribute(
-            self._batches('train', pairs, seed, self._recipe.flip, whole), self._strategy)
+            self._batches('train', pairs, seed, self._recipe.flip, whole, targets), self._strategy)
 
     def local(self, pairs, seed):
         """The same kind of batches, not distributed."""
@@ -193,6 +221,10 @@ class DiscriminatorData:
         return loop.distribute(
             self._batches('hold_out', pairs, np.zeros(2, np.int32), False, False), self._strategy)
 
+    def release(self):
+        """Forgets the buffer's maps that were read into memory, once a retraining is over."""
+        self._of_buffer = {}
+
     def _lookup(self, slot, image_id):
         """A stored map of B[slot], or an empty one in the place of a truth's."""
         if slot == REAL:
@@ -200,10 +232,41 @@ class DiscriminatorData:
         stored = self._buffer.slots[slot].read(image_id.decode(), decoded=False)
         return np.ascontiguousarray(stored, self._map[1])
 
-    def _batches(self, part, pairs, seed, flip, drop_remainder):
+    def _batches(self, part, pairs, seed, flip, drop_remainder, targets=None):
+        size = self._settings.discriminator_batch_size
+        if self.in_memory:
+            if targets is None:
+                targets = (pairs[:, 1] == REAL).astype(np.float32)
+            images, labels, features = self._images_in_memory(part)
+            return discriminator_memory.batches(
+                images, labels, self._maps_in_memory(part), pairs,
+                np.asarray(targets, np.float32), size, seed, flip, drop_remainder, features)
         recipe = self._recipe if part == 'train' else None
         return batches(
-            self._records, self._ids[part], pairs, self._kept_lookup, *self._map,
-            self._settings.discriminator_batch_size, self._crop_size, self._stride, seed, flip,
-            drop_remainder, recipe and recipe.random_scale, self._pad_value,
-            recipe and recipe.photometric)
+            self._records, self._ids[part], pairs, self._kept_lookup, *self._map, size,
+            self._crop_size, self._stride, seed, flip, drop_remainder,
+            recipe and recipe.random_scale, self._pad_value, recipe and recipe.photometric, targets,
+            self._encoding.needs_prediction)
+
+    def _images_in_memory(self, part):
+        """(images, labels, features or None) of a part, read once in a run."""
+        if part not in self._of_images:
+            ids = self._ids[part]
+            features = None
+            if self._features is not None:
+                features = discriminator_memory.features_of(
+                    self._records, ids, self._crop_size, self._features, self._pad_value)
+            self._of_images[part] = (*discriminator_memory.at_points(
+                self._records, ids, self._crop_size, self._encoding.points, self._pad_value),
+                features)
+        return self._of_images[part]
+
+    def _maps_in_memory(self, part):
+        """float16 [slots, N, h', w', C]: the maps of the slots alive, read once in a retraining."""
+        key = (part, tuple(self._buffer.labels))
+        if key not in self._of_buffer:
+            self._of_buffer = {k: v for k, v in self._of_buffer.items() if k[1] == key[1]}
+            self._of_buffer[key] = np.stack([
+                np.stack([self._lookup(slot, image_id.encode()) for image_id in self._ids[part]])
+                for slot in range(self.num_slots)])
+        return self._of_buffer[key]

@@ -4,7 +4,12 @@
 on an early-stopping criterion evaluated on a hold-out set" (section 4). The hold-out's real maps
 are its truth; its fakes are drawn by the very models whose maps are in the buffer (every slot
 keeps the hold-out's maps too), so early stopping sees the mixture that D is trained on.
+
+A discriminator that has become sure of every map has hardly a gradient, and what it has is of cues
+that no segmentor can follow; `target_accuracy` ends its training where it is good enough.
 """
+import numpy as np
+
 from tf_advseg.adversaries import discriminators
 from tf_advseg.core import progress
 from tf_advseg.losses import adversarial
@@ -70,7 +75,8 @@ class DiscriminatorTrainer:
         real = int((order[:, 1] == discriminator_data.REAL).sum())
         weight_real, weight_fake = adversarial.fake_set_weights((len(order) - real) / real)
         taken = []
-        batches = self._data.training(order, self._streams.seed('disc_augment', serial))
+        batches = self._data.training(order, self._streams.seed('disc_augment', serial),
+                                      self._targets(order, cycle))
         steps = len(order) // settings.discriminator_batch_size or 1
         description = f'discriminator, cycle {cycle}, epoch {state["epoch"] + 1}'
         with progress.Progress(steps, description) as bar:
@@ -96,13 +102,15 @@ class DiscriminatorTrainer:
                              **{'loss/disc': totals['loss/disc']},
                              **{f'train/{k}': v for k, v in totals.items() if k != 'loss/disc'},
                              **held_out)
-        return self._judge(state, held_out), None
+        last = self._judge(state, held_out)
+        return last or self._reached(held_out), None
 
     def finish(self, state):
         """Puts the best epoch's discriminator and optimizer back; returns its figures."""
         self._store.restore('disc_best', self._method.discriminator,
                             self._method.discriminator_optimizer)
         self._store.alias('disc', 'disc_best')
+        self._data.release()
         return {'epochs': state['epoch'], 'best_epoch': state['best']['epoch'],
                 **state['best']['figures']}
 
@@ -110,6 +118,25 @@ class DiscriminatorTrainer:
         pairs = self._data.training_items()
         generator = self._streams.generator('disc_data', serial)
         return pairs[generator.permutation(len(pairs))]
+
+    def _targets(self, order, cycle):
+        """What D is asked for of the items in `order`; None for the truth of them.
+
+        Of the null with shuffled targets each item keeps its drawn target throughout a retraining:
+        targets drawn anew would leave nothing to learn, and no gradient.
+        """
+        if self._settings.null != 'shuffled':
+            return None
+        pairs = self._data.training_items()
+        drawn = self._streams.generator('disc_null', cycle).permutation(
+            (pairs[:, 1] == discriminator_data.REAL).astype(np.float32))
+        of_pair = {tuple(pair): target for pair, target in zip(pairs.tolist(), drawn)}
+        return np.array([of_pair[tuple(pair)] for pair in order.tolist()], np.float32)
+
+    def _reached(self, figures):
+        """Whether D is good enough by its figures on the hold-out."""
+        target = self._settings.target_accuracy
+        return target is not None and figures['disc/accuracy'] >= target
 
     def _reestimate(self, order, serial):
         if not self._settings.reestimate_batches:
@@ -123,23 +150,37 @@ class DiscriminatorTrainer:
             (inputs(batch) for batch in self._data.local(order[:count], seed)))
 
     def _hold_out(self):
-        counts = {'right_real': 0.0, 'real': 0.0, 'right_fake': 0.0, 'fake': 0.0}
+        counts = dict.fromkeys(
+            ('right_real', 'real', 'right_fake', 'fake', 'loss_real', 'loss_fake'), 0.0)
         for batch in self._data.hold_out():
             for name, value in self._stepper(self._method.discriminator_counts, batch).items():
                 counts[name] += value
         real = counts['right_real'] / max(1.0, counts['real'])
         fake = counts['right_fake'] / max(1.0, counts['fake'])
-        return {'disc/accuracy': (real + fake) / 2, 'disc/acc_real': real, 'disc/acc_fake': fake}
+        log_loss = (counts['loss_real'] / max(1.0, counts['real'])
+                    + counts['loss_fake'] / max(1.0, counts['fake'])) / 2
+        return {'disc/accuracy': (real + fake) / 2, 'disc/acc_real': real, 'disc/acc_fake': fake,
+                'disc/log_loss': log_loss}
+
+    def _worth(self, figures):
+        """What an epoch is judged by; more is better."""
+        if self._settings.criterion == 'log_loss':
+            return -figures['disc/log_loss']
+        return figures['disc/accuracy']
 
     def _judge(self, state, figures):
         best = state['best']
         self._store.save('disc', self._method.discriminator, self._method.discriminator_optimizer)
-        if best is None or figures['disc/accuracy'] > best['figures']['disc/accuracy']:
+        shuffled = self._settings.null == 'shuffled'
+        # What was learnt of shuffled targets is worth nothing on the hold-out: the last epoch counts.
+        if shuffled or best is None or self._worth(figures) > self._worth(best['figures']):
             state['best'] = {'epoch': state['epoch'], 'figures': figures}
             state['waited'] = 0
             self._store.alias('disc_best', 'disc')
         else:
             state['waited'] += 1
         settings = self._settings
+        if shuffled:
+            return state['epoch'] >= settings.min_epochs
         return state['epoch'] >= settings.max_epochs or (
             state['epoch'] >= settings.min_epochs and state['waited'] >= settings.patience)

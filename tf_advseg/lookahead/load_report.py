@@ -5,6 +5,7 @@ from tf_advseg.core import files
 from tf_advseg.core import journal as journals
 from tf_advseg.methods import recipe
 from tf_advseg.models import segmentor as segmentors
+from tf_advseg.reporting import measure_tables
 from tf_advseg.reporting.pages import report as reports
 from tf_advseg.run import costs
 from tf_advseg.run import shown_images
@@ -51,10 +52,76 @@ def report(inputs, segmentor, results, fields):
                  'the control (as LoAd Figs 4 to 7). Unlabelled pixels are black.', panel)],
         beta_u=rules.get('beta_u'), beta_l=rules.get('beta_l'), **fields,
         **_shared_notes(results))
+    structure = measure_tables.structure_table(made.test or {})
+    made.measures = [*made.measures, *([structure] if structure else [])]
+    events = _lines(run.journal_path)
+    made.summary = [*made.summary, *_screening_sentences(events),
+                    *wall_time_sentences(results['seconds'], events, inputs.metrics)]
     made.wall_time = {'Stage 1': results['seconds'].get('stage1', 0.0), **made.wall_time}
     if 'control' in results['seconds']:
         made.wall_time['control'] = results['seconds']['control']
     return made
+
+
+def wall_time_sentences(seconds, events, metrics):
+    """What LoAd cost beside Stage 1 and beside its control, as sentences; [] where nobody knows.
+
+    Args:
+      seconds: {'stage1', 'load', 'control': seconds}, as in results.json.
+      events, metrics: lines of journal.jsonl and metrics.jsonl.
+    """
+    first, own, control = (seconds.get(name) for name in ('stage1', 'load', 'control'))
+    sentences = []
+    if first and own:
+        text = (f'Wall time: Stage 1 and LoAd together took {(first + own) / first:.2f} times as '
+                'long as Stage 1')
+        best = _seconds_to_best(events, metrics)
+        if best is not None:
+            text += (f', and {(first + best) / first:.2f} times to the best model (the paper, on a '
+                     'P100: 2.69 times)')
+        sentences.append(f'{text}.')
+    if own and control:
+        sentences.append(f'LoAd took {own / control:.2f} times as long as its control.')
+    return sentences
+
+
+def _seconds_to_best(events, metrics):
+    """Seconds from LoAd's start to the propagation of its best model; None where that is the start
+    itself, where it is not finished, or was stopped in between."""
+    began = next((event['time'] for event in events if event['event'] == 'start'), None)
+    stops = [event['time'] for event in events if event['event'] == 'resume']
+    lines = [line for line in metrics if line['event'] == 'propagation']
+    if began is None or not lines:
+        return None
+    finished = next((event for event in events if event['event'] == 'finished'), {})
+    best = next((line for line in lines if line['miou'] == finished.get('miou')), None)
+    if best is None or finished.get('best') == 'g0':
+        return None
+    return None if any(began < stop < best['time'] for stop in stops) else best['time'] - began
+
+
+def _screening_sentences(events):
+    """What the screening of the first discriminator found, as a sentence; [] without one."""
+    found = [event for event in events if event['event'] == 'screening']
+    if not found:
+        return []
+    line = found[-1]
+    text = (f'Screening at g0: the adversarial gradients of {line["images"]} images have a signal '
+            f'of {line["signal"]:.3f}{_ends(line["signal_interval"])} (0: nothing in common)')
+    if line['points_nowhere']:
+        text += ': the adversary points nowhere'
+    if line['blind']:
+        text += (f'; the discriminator is right in {100 * line["accuracy"]:.1f} % of its hold-out '
+                 'and has learnt next to nothing')
+    if line['cosine'] is not None:
+        text += (f'; the cosine of their mean with the CE gradient of images that chose nothing is '
+                 f'{line["cosine"]:+.3f}{_ends(line["cosine_interval"])}')
+    return [f'{text}.']
+
+
+def _ends(interval):
+    """' [low, high]', or '' where there is no interval."""
+    return '' if interval is None else f' [{interval[0]:.3f}, {interval[1]:.3f}]'
 
 
 def _shared_notes(results):
@@ -96,7 +163,7 @@ def _lines(path):
     return journals.Journal.read(path) if path.exists() else []
 
 
-# --- what a dry run tells ----------------------------------------------------------------------
+# --- what a dry run prints ---------------------------------------------------------------------
 
 def cost(context, segmentor, loop):
     """The `recipe.Cost` of LoAd: of one cycle, since what follows depends on the peaks found.
@@ -151,8 +218,9 @@ def _seconds(context, loop):
     """(seconds of a propagation, of an epoch of the discriminator); a gradient costs about three
     forward passes."""
     settings, method = loop.settings, loop.method
-    inputs = np.zeros((settings.discriminator_batch_size, method.encoding.size,
-                       method.encoding.size, method.encoding.channels), np.float32)
+    further = 0 if method.features is None else method.features.channels
+    inputs = np.zeros((settings.discriminator_batch_size, *method.encoding.points,
+                       method.encoding.channels + further), np.float32)
     image = _image_seconds(context, loop)
     judged = (costs.seconds_of(method.discriminator, inputs) / settings.discriminator_batch_size)
     propagation = (3 * settings.batch_size * (image + judged)

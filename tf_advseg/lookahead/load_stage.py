@@ -1,5 +1,6 @@
 """LoAd and its control as stages, on a segmentor that Stage 1 has trained; LoAd's recipe."""
 import dataclasses
+import functools
 
 import gin
 
@@ -9,11 +10,14 @@ from tf_advseg.core import configuration
 from tf_advseg.core import errors
 from tf_advseg.lookahead import controller as controllers
 from tf_advseg.lookahead import data as lookahead_data
+from tf_advseg.lookahead import frozen_features
 from tf_advseg.lookahead import load_report
 from tf_advseg.lookahead import map_buffer
 from tf_advseg.lookahead import orchestrator
+from tf_advseg.lookahead import screening
 from tf_advseg.lookahead import settings as settings_lib
 from tf_advseg.lookahead import snapshots
+from tf_advseg.methods import cue_audit
 from tf_advseg.methods import load as load_method
 from tf_advseg.methods import objective
 from tf_advseg.methods import recipe
@@ -78,16 +82,25 @@ def build(context, segmentor, arm, max_propagations=None, panel=None):
         lambda: context.holdout_miou(segmentor, settings.evaluation_batch_size), folder,
         context.journal(journal_folder / 'journal.jsonl'),
         context.journal(journal_folder / 'metrics.jsonl'), context.streams, context.strategy,
-        context.board('control' if control else 'load', panel))
+        context.board('control' if control else 'load', panel),
+        None if control or settings.screening_images == 0 else functools.partial(
+            screening.screen, context, images=settings.screening_images))
 
 
 def _method(context, segmentor, losses, steps=None):
     """`methods.load.LoAd` with its discriminator."""
-    encoding = encodings.input_encoding(segmentor.num_classes)
+    encoding = encodings.input_encoding(segmentor.num_classes, context.crop_size,
+                                        segmentor.logits_stride)
+    features = None
+    if losses.backbone_features:
+        features = frozen_features.FrozenBackbone(context.description, segmentor, encoding.points)
     discriminator = discriminators.build_discriminator(
-        channels=encoding.channels, size=encoding.size, seed=context.streams.seed_value)
-    return load_method.LoAd(segmentor, discriminator, stage_optimizers.segmentor_optimizer(steps),
-                            stage_optimizers.discriminator_optimizer(None), encoding, losses)
+        channels=encoding.channels + (features.channels if features else 0), size=encoding.points,
+        seed=context.streams.seed_value)
+    return load_method.LoAd(
+        segmentor, discriminator, stage_optimizers.segmentor_optimizer(steps),
+        stage_optimizers.discriminator_optimizer(None), encoding, losses, features,
+        settings_lib.lookahead_settings().null)
 
 
 def _build(context, segmentor, plan):
@@ -139,6 +152,7 @@ class LoadStage:
         context, segmentor = self._context, self._segmentor
         panel = None if self._control else load_report.panel_maker(context, segmentor)
         loop = build(context, segmentor, self._arm, self._max_propagations, panel)
+        cue_audit.warn(context, loop.method)
         result = loop.run()
         networks.save(context.run.checkpoints / ('control' if self._control else 'best'), segmentor,
                       context.description, context.data.spec, context.chief, label=result.label,
@@ -206,10 +220,11 @@ recipe.register(recipe.Recipe(
     own_control="LoAd's control has as many propagations as LoAd took, so it is not trained alone "
                 "and is no other run's; set lookahead.budget_steps to compare LoAd with an "
                 'ordinary control, which experiment.control_from can take over',
-    method_only=('load.map_kind', 'load.discriminator_training_mode', 'lookahead', 'controller',
+    method_only=('load.map_kind', 'load.discriminator_training_mode', 'load.real_target',
+                 'load.r1_weight', 'load.backbone_features', 'lookahead', 'controller',
                  'map_buffer', 'discriminator_optimizer',
                  'build_discriminator', 'input_encoding'),
-    report=load_report.report, averages_are_the_result=False, measures=(),
+    report=load_report.report, averages_are_the_result=False,
     small=("build_discriminator.name = 'small_cnn'", 'build_discriminator.dropout = 0.0',
            'input_encoding.size = 32',
            'controller.patience = 2', 'controller.max_total_cycles = 1', 'lookahead.min_epochs = 1',

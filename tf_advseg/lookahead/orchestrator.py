@@ -14,6 +14,7 @@ import pathlib
 
 from tf_advseg.core import progress
 from tf_advseg.data.records import record_set as record_sets
+from tf_advseg.lookahead import discriminator_phases
 from tf_advseg.lookahead import discriminator_training
 from tf_advseg.lookahead import gradients
 from tf_advseg.lookahead import run_state
@@ -22,10 +23,11 @@ from tf_advseg.methods import recipe
 from tf_advseg.training import checkpoints
 from tf_advseg.training import health
 from tf_advseg.training import loop
+from tf_advseg.training import optimizers
 from tf_advseg.training import strategy as strategies
 
 
-class LookAhead:
+class LookAhead(discriminator_phases.DiscriminatorPhases):
     """Runs LoAd, or its control, to the end.
 
     Args:
@@ -43,10 +45,12 @@ class LookAhead:
       streams: core.random_streams.RandomStreams.
       strategy: tf.distribute.Strategy.
       monitor: object with `scalars(step, dict)` and `cycle(step, lookahead)`, or None.
+      screen: function(method, stepper, accuracy) -> screening.Screening, asked once the first discriminator
+        is trained; None for no screening.
     """
 
     def __init__(self, arm, method, data, controller, buffer, store, settings, holdout_miou, folder,
-                 journal, metrics, streams, strategy, monitor=None):
+                 journal, metrics, streams, strategy, monitor=None, screen=None):
         self.adversarial = arm is recipe.Arm.METHOD
         self.method = method
         self.data = data
@@ -64,18 +68,18 @@ class LookAhead:
         self._chief = strategies.is_chief(strategy)
         self._files = run_state.Durable(pathlib.Path(folder), controller, store, buffer, journal,
                                         metrics, self._chief)
-        self._monitor = monitor
-        self._stepper = loop.Stepper(method, strategy)
+        self._monitor, self._screen = monitor, screen
+        self.stepper = loop.Stepper(method, strategy)
         self._guard = health.NonFiniteGuard(settings.non_finite_limit)
         self._batches = None
         self._bar = None
         self._fresh_optimizer = [v.numpy() for v in method.optimizer.variables]
         self._trainer = self._meter = None
         if self.adversarial:
-            self._meter = gradients.GradientMeter(method, self._stepper, data, settings, streams)
+            self._meter = gradients.GradientMeter(method, self.stepper, data, settings, streams)
             self._trainer = discriminator_training.DiscriminatorTrainer(
-                method, self._stepper, data.discriminator_data(buffer), store, settings, streams,
-                metrics)
+                method, self.stepper, data.discriminator_data(buffer, method), store, settings,
+                streams, metrics)
 
     def run(self):
         """Runs, or goes on, to the end.
@@ -88,12 +92,22 @@ class LookAhead:
         """
         self._resume()
         name = 'LoAd' if self.adversarial else 'control'
-        with progress.Progress(self._expected(), f'{name}: propagations') as self._bar:
+        total, text = self._expected(), f'{name}: propagations'
+        if self.adversarial:  # between them it retrains: their own pace says nothing of the end
+            total, text = None, f'{text} of at most {total}'
+        with progress.Progress(total, text) as self._bar:
             self._bar.update(self.controller.propagations)
             with record_sets.data_errors():
                 while self.state.phase != 'finished':
                     getattr(self, f'_phase_{self.state.phase}')()
         return self.controller.result
+
+    def train_discriminator(self):
+        """Takes the run, or goes on with it, to its first trained discriminator (line 2)."""
+        self._resume()
+        with record_sets.data_errors():
+            while not self.state.retrains and self.state.phase != 'finished':
+                getattr(self, f'_phase_{self.state.phase}')()
 
     def _expected(self):
         """Propagations that the caps allow if no cycle is prolonged; for the progress bar."""
@@ -171,81 +185,13 @@ class LookAhead:
         self.state.pending = {'peak': 'g0', 'end': None, 'roles': {'g0': 'g0'}}
         self._durable('aggregate')
 
-    def _phase_aggregate(self):
-        """Algorithm 1 on the models the last cycle left (B = g_0(X) at first)."""
-        pending = self.state.pending
-        if self.adversarial:
-            with self.watch.time('map generation'):
-                for entry in self.buffer.plan(pending['peak'], pending['end']).added:
-                    self._write_slot(entry.label, pending['roles'][entry.label])
-                self.buffer.aggregate(pending['peak'], pending['end'])
-            self._log('aggregate', slots=list(self.buffer.labels), bytes=self._buffer_bytes())
-            if self._monitor:
-                self._monitor.scalars(self.state.budget_step,
-                                      {'buffer/slots': len(self.buffer),
-                                       'buffer/bytes': self._buffer_bytes()})
-        self.state.pending = {}
-        # Line 35 after the last cycle would train a discriminator that nothing will use.
-        self.state.retrain_due = self.adversarial
-        self._durable('begin')
-
-    def _buffer_bytes(self):
-        """Size of the slots that count; those that have just left are deleted a little later."""
-        return sum(slot.bytes() for slot in self.buffer.slots)
-
-    def _prepare_retraining(self):
-        """Line 35 comes next: the discriminator, and a copy of it in case its loss diverges."""
-        self.state.retraining = self._trainer.begin(self.state.retrains)
-        self.store.save('disc', self.method.discriminator, self.method.discriminator_optimizer)
-        self.store.alias('disc_start', 'disc')
-        self._durable('retrain')
-
-    def _write_slot(self, label, role):
-        """One worker draws and writes a model's maps; the others read what it wrote."""
-        if self._chief:
-            self.store.restore(role, self.method.segmentor)
-            ids = self.data.map_ids(self.state.seen.get(role, []))
-            self.buffer.write_slot(
-                label, self.data.generate_maps(self._stepper, self.method, ids),
-                num_maps=sum(len(part) for part in ids.values()),
-                num_classes=self.method.segmentor.num_classes,
-                stride=self.method.segmentor.logits_stride)
-        strategies.barrier(self._strategy)
-        if not self._chief:
-            self.buffer.adopt_slot(label)
-
-    def _phase_retrain(self):
-        """Lines 2 and 35: the discriminator on D_t and B, one durable epoch after another."""
-        while True:
-            with self.watch.time('discriminator training'):
-                last, bad = self._trainer.epoch(self.state.retraining,
-                                                self.state.discriminator_epochs,
-                                                self.controller.cycles)
-            self.state.discriminator_epochs += 1
-            if last or bad:
-                break
-            self._durable()
-        if bad:
-            self._record_non_finite('a retraining of the discriminator', bad)
-            self.store.alias('disc', 'disc_start')
-            self.store.restore('disc', self.method.discriminator,
-                               self.method.discriminator_optimizer)
-        else:
-            outcome = self._trainer.finish(self.state.retraining)
-            self._log('retrain', **outcome)
-            if self._monitor:
-                self._monitor.scalars(self.state.budget_step, {
-                    k: v for k, v in outcome.items() if k.startswith('disc/')})
-        self.state.retrains += 1
-        self.state.retrain_due = False
-        self.store.drop('disc_best')
-        self.store.drop('disc_start')
-        self._durable('begin')
-
     def _phase_begin(self):
         """Rewinds to g^s and begins a cycle (lines 3-6), or ends the run."""
         if self.controller.finished:
             self._finish()
+            return
+        if self.state.pending:  # left undrawn by a run that a cap had ended
+            self._durable('aggregate')
             return
         if self.state.retrain_due:
             self._prepare_retraining()
@@ -272,7 +218,10 @@ class LookAhead:
             return
         self.store.restore('start', self.method.segmentor)
         if fate == 'reset':
-            checkpoints.assign(self.method.optimizer.variables, self._fresh_optimizer)
+            optimizer = self.method.optimizer
+            checkpoints.assign(optimizer.variables, self._fresh_optimizer)
+            if optimizers.has_schedule(optimizer):  # which goes by the steps of the whole run
+                optimizer.iterations.assign(self.state.budget_step)
         elif 'end' in self.store.roles:
             self.store.restore_optimizer('end', self.method.optimizer)
 
@@ -331,7 +280,7 @@ class LookAhead:
         with self.watch.time('generator step'):
             for _ in range(steps):
                 step = self.state.budget_step
-                taken.append(self._stepper(phase, next(self._batches),
+                taken.append(self.stepper(phase, next(self._batches),
                                            self._streams.seed('dropout', step),
                                            adversarial_weight=self.state.adversarial_weight))
                 if self.store.average is not None:
@@ -376,9 +325,10 @@ class LookAhead:
                              cycle=self.controller.cycles - 1, to=f'g{self.controller.peak_index}',
                              miou=outcome.rewind_miou)
         self.store.drop('current')
+        drawn = outcome.end_valid and (self.settings.draw_near_duplicates
+                                       or not outcome.ends_at_peak)
         self.state.pending = {'peak': outcome.peak_label,
-                                 'end': outcome.end_label if outcome.end_valid else None,
-                                 'roles': roles}
+                              'end': outcome.end_label if drawn else None, 'roles': roles}
         if self._monitor:
             self._monitor.cycle(self.state.budget_step, self)
         self._durable('aggregate')

@@ -7,6 +7,10 @@ STOP_REASONS = ('max_cycles', 'budget', 'max_total_cycles')
 """Why a run ends: line 3, or a cap."""
 
 
+NEAR_PEAK = 3
+"""Propagations from a cycle's peak within which its ending is nearly the same model."""
+
+
 def peak_label(peak_index):
     """The name of the i-th peak, 'g0' (the starting model), 'g1', ..."""
     return f'g{peak_index}'
@@ -56,6 +60,8 @@ class CycleResult:
       peak_label: the new peak's name 'g{i+1}', None where there is none: Algorithm 1's g^p.
       end_label: the ending's name, e.g. 'e01': Algorithm 1's g^e.
       end_valid: False if `fail_cycle` ended the cycle: there is no ending model to draw maps from.
+      ends_at_peak: the cycle found a peak and ended within `NEAR_PEAK` propagations of it: its
+        ending is nearly the same model.
       rewind_to: 'best' (line 27: g^s <- g*; the new peak) or 'start' (g^s as it was). Between
         cycles g^s and g* are the same model, so both name the one to go on from.
       rewind_miou: the mIoU of that model: mu^s of the next cycle.
@@ -70,6 +76,7 @@ class CycleResult:
     peak_label: object
     end_label: str
     end_valid: bool
+    ends_at_peak: bool
     rewind_to: str
     rewind_miou: float
     start_miou: float
@@ -108,5 +115,6 @@ class State:
     cycles: int = 0
     propagations: int = 0
     cycle_propagations: int = 0
+    best_at: int = 0                # cycle_propagations when mu^* was found
     failure: object = None
     stop_request: object = None

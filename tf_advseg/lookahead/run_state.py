@@ -11,7 +11,7 @@ from tf_advseg.core import errors
 from tf_advseg.core import files
 
 STATE = 'state.json'
-VERSION = 1
+VERSION = 2
 
 
 @dataclasses.dataclass

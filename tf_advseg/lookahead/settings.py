@@ -1,4 +1,4 @@
-"""What a LoAd run can be told besides the controller's and the buffer's parameters."""
+"""The settings of a LoAd run besides the controller's and the buffer's parameters."""
 import dataclasses
 from typing import Optional
 
@@ -12,6 +12,8 @@ BALANCED = 'balanced'
 OPTIMIZER_FATES = ('restore', 'reset', 'keep')
 DISCRIMINATOR_FATES = ('continue', 'reset_optimizer', 'reinitialise')
 MAP_IMAGES = ('all', 'seen')
+CRITERIA = ('log_loss', 'accuracy')
+NULLS = ('shuffled', 'random')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,17 +34,31 @@ class LookaheadSettings:
         (section 6 proposes it against the imbalance of a large buffer).
       map_batch_size: images per forward pass when maps are generated.
       discriminator_batch_size: 16 in section 4.
-      min_epochs, max_epochs, patience: early stopping on the hold-out's accuracy (mean of the
-        accuracy on real and on fake maps; the fakes are the buffer's models' maps of the
-        hold-out); the best epoch's weights are kept.
+      min_epochs, max_epochs, patience: early stopping of the discriminator on its hold-out, whose
+        fakes are the buffer's models' maps of it; the best epoch's weights are kept.
+      criterion: what an epoch is judged by: 'log_loss' (the binary CE, a mean of that on real and
+        on fake maps: it sees a discriminator become too sure) or 'accuracy' (mean of both).
+      target_accuracy: a discriminator that reaches it on its hold-out is trained no further in
+        that cycle, whatever min_epochs says ("until sufficient performance", section 4); None for
+        no such end.
+      discriminator_holdout: share of the training images that the discriminator is judged on and
+        not trained on; None: it is judged on the hold-out, which chooses the peaks as well.
+      draw_near_duplicates: whether a cycle's ending is drawn, too, that lies within three
+        propagations of the cycle's peak, and so is nearly the same model (Algorithm 1 draws it).
+      null: what LoAd is compared with to see what structure is worth: 'shuffled' trains the
+        discriminator on shuffled targets, for min_epochs epochs; 'random' takes a random direction of the adversarial
+        gradient's length, new at each step. None for LoAd itself.
       reestimate_batches: batches over which D's batch-norm averages are taken anew after each
         epoch (0: never; Keras MobileNet's own averages lag for hundreds of steps).
-      optimizer_at_rewind: the generator's momentum goes back with the weights ('restore'), is
-        emptied ('reset') or goes on ('keep').
+      optimizer_at_rewind: the generator's momentum is emptied ('reset': else it follows the
+        superseded discriminator for a third of a cycle), goes back with the weights ('restore') or
+        goes on ('keep').
       discriminator_at_retrain: D and its Adagrad go on ('continue'), D goes on with a fresh
         Adagrad ('reset_optimizer', so that its steps do not shrink for ever), or both start
         anew ('reinitialise').
       diagnostics_every: propagations between measurements of the two gradients; 0 for never.
+      screening_images: training images whose adversarial gradients are compared once the first
+        discriminator is trained (lookahead/screening.py); 0 for none, None for all.
       durable_every: propagations between durable states within a cycle.
       max_hours: ends the run, cycle under way included, after this wall time (all starts added
         up); None for no cap. The one cap that makes a run's length depend on the machine.
@@ -70,10 +86,16 @@ class LookaheadSettings:
     min_epochs: int = 3
     max_epochs: int = 20
     patience: int = 2
+    criterion: str = 'log_loss'
+    target_accuracy: Optional[float] = None
+    discriminator_holdout: Optional[float] = None
+    draw_near_duplicates: bool = False
+    null: Optional[str] = None
     reestimate_batches: int = 10
-    optimizer_at_rewind: str = 'restore'
+    optimizer_at_rewind: str = 'reset'
     discriminator_at_retrain: str = 'reset_optimizer'
     diagnostics_every: int = 25
+    screening_images: Optional[int] = 48
     durable_every: int = 10
     max_hours: object = None
     non_finite_limit: int = 5
@@ -93,12 +115,32 @@ class LookaheadSettings:
             self._require_whole(name, 1)
         for name in ('patience', 'reestimate_batches', 'diagnostics_every', 'non_finite_limit'):
             self._require_whole(name, 0)
+        if self.screening_images is not None:
+            self._require_whole('screening_images', 0)
         if not isinstance(self.propagation_steps, str):
             self._require_whole('propagation_steps', 1)
         if not self.recipe.keeps_shape:  # looking at it refuses what is out of range
             raise errors.UserError(
                 f'lookahead.augmentation = {self.augmentation!r}: changes the shape of images, '
                 'and the maps of the buffer cannot follow; expected flip, deeplab or hung')
+        arguments.require_flag('lookahead', 'draw_near_duplicates', self.draw_near_duplicates)
+        errors.require_one_of('lookahead.criterion', self.criterion, CRITERIA)
+        if self.target_accuracy is not None:
+            arguments.require_number('lookahead', 'target_accuracy', self.target_accuracy,
+                                     above=0.5, most=1, hint='or None')
+        if self.discriminator_holdout is not None:
+            arguments.require_number('lookahead', 'discriminator_holdout',
+                                     self.discriminator_holdout, above=0, below=1,
+                                     hint='a share of the training images, or None')
+        if self.null is not None:
+            errors.require_one_of('lookahead.null', self.null, NULLS)
+        if self.null == 'shuffled' and self.target_accuracy is not None:
+            raise errors.UserError("lookahead.target_accuracy has no effect with lookahead.null = "
+                                   "'shuffled', whose accuracies mean nothing; set it to None")
+        if self.map_images == 'seen' and self.discriminator_holdout is not None:
+            raise errors.UserError("lookahead.discriminator_holdout with lookahead.map_images = "
+                                   "'seen': the buffer has no maps of all withheld images; set "
+                                   "one of the two to its default")
         errors.require_one_of('optimizer_at_rewind', self.optimizer_at_rewind, OPTIMIZER_FATES)
         errors.require_one_of('discriminator_at_retrain', self.discriminator_at_retrain,
                               DISCRIMINATOR_FATES)

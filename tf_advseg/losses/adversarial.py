@@ -18,6 +18,13 @@ def binary_cross_entropy(logits, target_real, weights=None):
     return losses if weights is None else losses * tf.cast(weights, tf.float32)
 
 
+def per_image(values):
+    """The mean over an image's decisions: [B] as it is, [B, h, w] -> [B], float32."""
+    values = tf.cast(values, tf.float32)
+    return values if values.shape.rank == 1 else tf.reduce_mean(
+        values, axis=list(range(1, values.shape.rank)))
+
+
 def non_saturating(logits):
     """The generator's -log D = softplus(-z), float32 of the logits' shape."""
     return tf.math.softplus(-tf.cast(logits, tf.float32))

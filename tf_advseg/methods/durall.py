@@ -51,6 +51,9 @@ class Settings:
       adversarial_weight: lambda; 0.01 in the paper.
       reduction: 'mean' or 'sum'.
       map_stride: pixels of the image from one point of D's maps to the next; 1 in the paper.
+      truth: what D is shown as true: the ground truth 'sampled' at those points, as in the paper,
+        or put through the segmentor's stride first ('bottleneck', adversaries/bottleneck.py): else
+        D can win on sharpness alone.
       l2_weight: weight decay on convolution kernels that are not depthwise.
 
     Raises:
@@ -60,11 +63,13 @@ class Settings:
     reduction: str = 'mean'
     map_stride: int = 1
     l2_weight: float = 5e-5
+    truth: str = 'sampled'
 
     def __post_init__(self):
         errors.require_one_of('durall.reduction', self.reduction, step_parts.REDUCTIONS)
         arguments.require_number('durall', 'adversarial_weight', self.adversarial_weight, least=0,
                                  hint='0.01 in the paper')
+        errors.require_one_of('durall.truth', self.truth, label_maps.TRUTHS)
         arguments.require_number('durall', 'l2_weight', self.l2_weight, least=0)
         arguments.require_number('durall', 'map_stride', self.map_stride, least=1, whole=True,
                                  hint='1 for maps of the size of the image, as in the paper')
@@ -94,7 +99,8 @@ class Durall(two_networks.TwoNetworks):
         super().__init__(segmentor, discriminator, optimizer, discriminator_optimizer,
                          settings.pixel_loss, 'durall')
         self.settings = settings
-        self.encoding = label_maps.LabelMaps(segmentor.num_classes)
+        self.encoding = label_maps.LabelMaps(segmentor.num_classes, truth=settings.truth,
+                                             stride=segmentor.logits_stride)
 
     @property
     def about(self):
@@ -120,6 +126,10 @@ class Durall(two_networks.TwoNetworks):
     def fake_maps(self, batch, logits):
         """The prediction's probabilities on that grid, zero where nothing is labelled."""
         return self.encoding.fake(batch['image'], batch['label'], self._on_grid(batch, logits))
+
+    def shown_maps(self, batch, logits):
+        """See `step_parts.Method.shown_maps`."""
+        return self.encoding.pair(batch['label'], self._on_grid(batch, logits))
 
     def adversarial_loss(self, batch, logits):
         """A replica's share of L_adv (eq. 4), and D's logits with which of them count."""
@@ -169,8 +179,8 @@ def _build(context, segmentor, plan):
 
 recipe.register(recipe.Recipe(
     'durall', 'Durall', lambda context: durall_settings().pixel_loss, _build,
-    method_only=('durall.adversarial_weight', 'durall.map_stride', 'build_pixel_discriminator',
-                 'alternation', 'discriminator_optimizer'),
+    method_only=('durall.adversarial_weight', 'durall.map_stride', 'durall.truth',
+                 'build_pixel_discriminator', 'alternation', 'discriminator_optimizer'),
     small=('build_pixel_discriminator.widths = (8, 16)', 'durall.map_stride = 2',
            'swa.every = 2'),
     silent=('durall.adversarial_weight = 0.0',)))

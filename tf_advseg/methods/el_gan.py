@@ -13,8 +13,7 @@ We worked from the published description; what it leaves open to us is chosen he
     it conditional on the image, 'basic' shows it the map alone.
   * `embedding_weight`, lambda: 1, with the squared difference as a mean over images, positions and
     channels, and L_ce as a mean over labelled pixels.
-  * both networks take turns (training/alternation); weight decay is `l2_weight`, 0.
-"""
+  * both networks take turns (training/alternation); weight decay is `l2_weight`, 0."""
 import dataclasses
 
 import gin
@@ -71,8 +70,12 @@ class ElGan(two_networks.TwoNetworks):
         self.encoding, self.settings = encoding, settings
 
     def fake_maps(self, batch, logits):
-        """The prediction in the run's encoding, at the segmentor's resolution."""
+        """The prediction in the run's encoding."""
         return self.encoding.fake(batch['image'], batch['label'], logits)
+
+    def shown_maps(self, batch, logits):
+        """See `step_parts.Method.shown_maps`."""
+        return self.encoding.pair(batch['label'], logits)
 
     def terms(self, batch, logits, seed):
         """The embedding loss, a mean over images, positions and channels."""
@@ -100,7 +103,8 @@ def _mean(values):
 
 def _build(context, segmentor, plan):
     """See `recipe.Recipe.build`."""
-    encoding = label_maps.label_maps(segmentor.num_classes, segmentors.padding_colour(segmentor))
+    encoding = label_maps.label_maps(segmentor.num_classes, segmentors.padding_colour(segmentor),
+                                     stride=segmentor.logits_stride)
     discriminator = encoder_decoder.build_pixel_discriminator(
         encoding.channels, seed=context.streams.seed_value)
     return ElGan(segmentor, discriminator,

@@ -30,6 +30,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_advseg.adversaries import encodings
+from tf_advseg.adversaries import stored_maps
 from tf_advseg.core import arguments
 from tf_advseg.core import errors
 from tf_advseg.losses import adversarial
@@ -48,6 +49,11 @@ class Settings:
       reduction: of CE and of the adversarial term alike, see `step_parts.pixel_loss`.
       map_kind: 'soft', 'hard' or 'quantised'.
       discriminator_training_mode: whether D runs in training mode inside the generator's step.
+      real_target: what D is asked for of true maps: 1, or less for one-sided label smoothing
+        (Salimans et al. 2016, section 3.4), which keeps D from being sure.
+      r1_weight: gamma of R1 (Mescheder et al. 2018, eq. 9), gamma / 2 times the squared gradient of
+        D with respect to true maps (the image's channels left out); 0 for none.
+      backbone_features: whether D also sees what Stage 1's backbone, frozen, makes of the image.
 
     Raises:
       UserError: a value out of range.
@@ -55,8 +61,15 @@ class Settings:
     reduction: str = 'mean'
     map_kind: str = 'soft'
     discriminator_training_mode: bool = False
+    real_target: float = 1.0
+    r1_weight: float = 0.0
+    backbone_features: bool = False
 
     def __post_init__(self):
+        arguments.require_number('load', 'real_target', self.real_target, above=0.5, most=1,
+                                 hint='1, or 0.9 for one-sided smoothing')
+        arguments.require_number('load', 'r1_weight', self.r1_weight, least=0)
+        arguments.require_flag('load', 'backbone_features', self.backbone_features)
         errors.require_one_of('load.reduction', self.reduction, step_parts.REDUCTIONS)
         errors.require_one_of('load.map_kind', self.map_kind, MAP_KINDS)
         arguments.require_flag('load', 'discriminator_training_mode',
@@ -76,15 +89,29 @@ class LoAd(objective.Objective):
 
     Args:
       segmentor: see `step_parts.Method`.
-      discriminator: encoded input [B, s, s, 3C or C] -> logits [B] (adversaries/discriminators).
+      discriminator: encoded input [B, h, w, channels] -> logits [B] or, of a map of decisions,
+        [B, h', w'] (adversaries/discriminators). The loss and the accuracy of an image are means
+        over its decisions.
       segmentor_optimizer, discriminator_optimizer: tf.keras optimizers, one per network.
       encoding: `adversaries.encodings.Encoding`, how an image and a map become D's input.
       settings: `Settings`.
+      features: function(image) -> float32 [B, h, w, F] that D's input has as further channels; the
+        image's alone, and fixed (`frozen_features.FrozenBackbone`). None for none.
+      null: None; 'shuffled' (whoever trains D shuffles its targets); or 'random': the adversarial
+        gradient is replaced by a random direction of its length, new at each step.
+
+    Raises:
+      UserError: settings that do not fit together.
     """
 
     def __init__(self, segmentor, discriminator, segmentor_optimizer, discriminator_optimizer,
-                 encoding, settings=Settings()):
+                 encoding, settings=Settings(), features=None, null=None):
         super().__init__(segmentor, segmentor_optimizer, settings.pixel_loss, 'load')
+        if encoding.needs_prediction and settings.map_kind == 'hard':
+            raise errors.UserError("input_encoding.truth = 'scaling' with load.map_kind = 'hard': "
+                                   'hard maps are as sure as the ground truth; set truth to '
+                                   "'bottleneck'")
+        self.features, self.null = features, null
         self.discriminator = discriminator
         self.discriminator_optimizer = discriminator_optimizer
         self.settings, self.map_kind = settings, settings.map_kind
@@ -130,7 +157,7 @@ class LoAd(objective.Objective):
             full = step_parts.upsampled(logits, image[..., 0])
             return tf.cast(tf.argmax(full, axis=-1, output_type=tf.int32), tf.uint8)
         if self.map_kind == 'quantised':
-            return encodings.quantise(tf.nn.softmax(logits))
+            return stored_maps.quantise(tf.nn.softmax(logits))
         return logits
 
     def fake_input(self, image, labels, stored):
@@ -141,11 +168,38 @@ class LoAd(objective.Objective):
             return self.encoding.quantised(image, labels, stored)
         return self.encoding.soft(image, labels, tf.cast(stored, tf.float32))
 
+    def real_input(self, image, labels, stored):
+        """D's input of the ground truth; `stored`, a map of the same image as the buffer keeps it,
+        matters only where the encoding needs the prediction."""
+        if self.map_kind == 'quantised' and self.encoding.needs_prediction:
+            stored = stored_maps.stored_logits(stored)
+        return self.encoding.real(image, labels, stored, self.map_kind == 'hard')
+
     def live_input(self, image, labels, logits):
         """D's input from the segmentor's logits, differentiable with respect to them."""
         if self.map_kind == 'hard':
-            return self.encoding.straight_through(image, labels, logits)
-        return self.encoding.soft(image, labels, logits)
+            encoded = self.encoding.straight_through(image, labels, logits)
+        else:
+            encoded = self.encoding.soft(image, labels, logits)
+        return self._with_features(image, labels, encoded)
+
+    def _with_features(self, image, labels, encoded, known=None):
+        """`encoded` with the image's fixed features behind it, zero where nothing is labelled;
+        `known` are these features where somebody has them."""
+        if self.features is None:
+            return encoded
+        valid = encodings.valid_mask(labels, self.encoding.points)
+        found = self.features(image) if known is None else known
+        return tf.concat([encoded, found * tf.cast(valid, tf.float32)[..., None]], -1)
+
+    def shown_maps(self, batch, logits):
+        """See `step_parts.Method.shown_maps`."""
+        hard = self.map_kind == 'hard'
+        points, labels = self.encoding.points, batch['label']
+        fake = (encodings.straight_through_map(logits, labels, points) if hard else
+                encodings.soft_map(logits, points, self.encoding.temperature))
+        return (self.encoding.truth_map(labels, logits, hard), fake,
+                encodings.valid_mask(labels, points))
 
     # --- the generator --------------------------------------------------------------------
 
@@ -154,7 +208,7 @@ class LoAd(objective.Objective):
         training = self.discriminator_training_mode
         z = self.discriminator(self.live_input(batch['image'], batch['label'], logits),
                                training=training, dropout_seed=dropout_seed if training else None)
-        total = tf.reduce_sum(adversarial.non_saturating(z))
+        total = tf.reduce_sum(adversarial.per_image(adversarial.non_saturating(z)))
         if self.settings.reduction == 'sum':
             return total, z
         examples = step_parts.global_sum(tf.cast(tf.shape(z)[0], tf.float32))
@@ -165,8 +219,37 @@ class LoAd(objective.Objective):
         the share of the batch that D takes for real."""
         adv, z = self._adversarial_loss(batch, logits, seed)
         examples = step_parts.global_sum(tf.cast(tf.shape(z)[0], tf.float32))
-        fooled = tf.reduce_sum(tf.cast(z > 0, tf.float32)) / examples
+        fooled = tf.reduce_sum(adversarial.per_image(z > 0)) / examples
         return {'adv': (adversarial_weight, adv)}, {'disc/fooled': fooled}
+
+    def segmentor_step(self, batch, seed, **scalars):
+        """See `objective.Objective.segmentor_step`; with null 'random' see `__init__`."""
+        if self.null == 'random':
+            return self._random_step(batch, seed, **scalars)
+        return super().segmentor_step(batch, seed, **scalars)
+
+    def _random_step(self, batch, seed, adversarial_weight=1.0):
+        """The step with the adversarial gradient replaced by a random one of its length."""
+        variables = self.segmentor.trainable_variables
+        with tf.GradientTape(persistent=True) as tape:
+            logits = self.logits(batch, seed)
+            ce = self.cross_entropy(logits, batch, seed)
+            plain = ce + self.decay()
+            adv, _ = self._adversarial_loss(batch, logits, seed)
+        gradients = tape.gradient(plain, variables)
+        length = tf.norm(step_parts.global_sum(step_parts.flat_gradient(tape, adv, variables)))
+        # The same on every replica, and a share of it: the optimizer sums.
+        drawn = [tf.random.stateless_normal(variable.shape, tf.random.experimental.
+                                            stateless_fold_in(seed, 1000 + place))
+                 for place, variable in enumerate(variables)]
+        replicas = tf.distribute.get_replica_context().num_replicas_in_sync
+        factor = adversarial_weight * length / tf.linalg.global_norm(drawn) / replicas
+        gradients = [gradient + factor * direction
+                     for gradient, direction in zip(gradients, drawn)]
+        step_parts.apply_gradients(self.optimizer, gradients, variables, self.multipliers)
+        return step_parts.globally({
+            'loss/ce': ce, 'loss/adv': adv, 'loss/total': plain + adversarial_weight * adv,
+            'weights/norm': step_parts.weights_norm(variables)})
 
     # --- the discriminator ----------------------------------------------------------------
 
@@ -175,14 +258,16 @@ class LoAd(objective.Objective):
 
         Args:
           batch: 'image' [B,h,w,3], 'label' [B,h,w], 'map' as `maps` gives it (of a real example
-            its content is not looked at), 'is_real' float32 [B].
+            its content matters only where the encoding needs the prediction), 'is_real' float32
+            [B].
 
         Returns:
-          float32 [B, s, s, 3C or C].
+          float32 [B, h, w, channels].
         """
-        real = self.encoding.real(batch['image'], batch['label'])
+        real = self.real_input(batch['image'], batch['label'], batch['map'])
         fake = self.fake_input(batch['image'], batch['label'], batch['map'])
-        return tf.where(batch['is_real'][:, None, None, None] > 0, real, fake)
+        mixed = tf.where(batch['is_real'][:, None, None, None] > 0, real, fake)
+        return self._with_features(batch['image'], batch['label'], mixed, batch.get('features'))
 
     def discriminator_step(self, batch, seed, weight_real=1.0, weight_fake=1.0):
         """One step of D: eq. 3's second and third term as weighted binary CE (section 4).
@@ -196,25 +281,53 @@ class LoAd(objective.Objective):
         """
         variables = self.discriminator.trainable_variables
         is_real = batch['is_real']
+        target = batch.get('target', is_real)
         examples = step_parts.global_sum(tf.cast(tf.shape(is_real)[0], tf.float32))
+        x = self.mixed_input(batch)
         with tf.GradientTape() as tape:
-            z = self.discriminator(self.mixed_input(batch), training=True, dropout_seed=seed)
-            weights = tf.where(is_real > 0, weight_real, weight_fake)
-            loss = tf.reduce_sum(adversarial.binary_cross_entropy(z, is_real, weights)) / examples
+            with tf.GradientTape(watch_accessed_variables=False) as slope:
+                if self.settings.r1_weight:
+                    slope.watch(x)
+                z = self.discriminator(x, training=True, dropout_seed=seed)
+                decided = tf.reduce_sum(adversarial.per_image(z))
+            weights = tf.where(target > 0, weight_real, weight_fake)
+            losses = self._judged(z, target * self.settings.real_target)
+            loss = tf.reduce_sum(losses * weights) / examples
+            if self.settings.r1_weight:
+                loss += self._r1(slope.gradient(decided, x), is_real)
         step_parts.apply_gradients(self.discriminator_optimizer, tape.gradient(loss, variables),
                                    variables)
         counts = step_parts.globally(self._counts(z, is_real))
         return {**step_parts.globally({'loss/disc': loss}), **_accuracies(counts)}
 
     def discriminator_counts(self, batch):
-        """Global counts {'right_real', 'real', 'right_fake', 'fake'} of D in inference mode."""
-        z = self.discriminator(self.mixed_input(batch), training=False)
-        return step_parts.globally(self._counts(z, batch['is_real']))
+        """Global counts {'right_real', 'real', 'right_fake', 'fake'} of D in inference mode, and
+        the sums of its binary CE over both kinds: 'loss_real', 'loss_fake'."""
+        z, is_real = self.discriminator(self.mixed_input(batch), training=False), batch['is_real']
+        losses, real = self._judged(z, is_real), tf.cast(is_real > 0, tf.float32)
+        return step_parts.globally({
+            **self._counts(z, is_real), 'loss_real': tf.reduce_sum(losses * real),
+            'loss_fake': tf.reduce_sum(losses * (1 - real))})
+
+    @staticmethod
+    def _judged(z, target):
+        """Binary CE of each image, a mean over its decisions: float32 [B]."""
+        aligned = tf.reshape(target, [-1] + [1] * (z.shape.rank - 1))
+        return adversarial.per_image(
+            adversarial.binary_cross_entropy(z, tf.broadcast_to(aligned, tf.shape(z))))
+
+    def _r1(self, gradient, is_real):
+        """A replica's share of R1 over the true maps of the global batch."""
+        real = tf.cast(is_real > 0, tf.float32)
+        squares = tf.reduce_sum(tf.square(self.encoding.map_channels(gradient)), [1, 2, 3])
+        count = step_parts.global_sum(tf.reduce_sum(real))
+        mean = tf.math.divide_no_nan(tf.reduce_sum(squares * real), count)
+        return self.settings.r1_weight / 2.0 * mean
 
     @staticmethod
     def _counts(z, is_real):
         real = tf.cast(is_real > 0, tf.float32)
-        says_real = tf.cast(z > 0, tf.float32)
+        says_real = adversarial.per_image(z > 0)
         return {'right_real': tf.reduce_sum(real * says_real), 'real': tf.reduce_sum(real),
                 'right_fake': tf.reduce_sum((1 - real) * (1 - says_real)),
                 'fake': tf.reduce_sum(1 - real)}

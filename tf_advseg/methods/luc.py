@@ -147,6 +147,10 @@ class Luc(two_networks.TwoNetworks):
         """The prediction in the run's encoding, at the segmentor's resolution."""
         return self.encoding.fake(batch['image'], batch['label'], logits)
 
+    def shown_maps(self, batch, logits):
+        """See `step_parts.Method.shown_maps`."""
+        return self.encoding.pair(batch['label'], logits)
+
     def adversarial_loss(self, batch, logits):
         """A replica's share of l_bce(a(x, s(x)), 1), and the discriminator's logits."""
         z = self._judged(self.fake_maps(batch, logits), batch)
@@ -188,7 +192,8 @@ class Luc(two_networks.TwoNetworks):
 
 def _build(context, segmentor, plan):
     """See `recipe.Recipe.build`."""
-    encoding = label_maps.label_maps(segmentor.num_classes, segmentors.padding_colour(segmentor))
+    encoding = label_maps.label_maps(segmentor.num_classes, segmentors.padding_colour(segmentor),
+                                     stride=segmentor.logits_stride)
     discriminator = field_of_view.build_fov_discriminator(
         num_classes=segmentor.num_classes, channels=encoding.channels,
         seed=context.streams.seed_value)

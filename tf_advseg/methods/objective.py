@@ -123,7 +123,7 @@ class Objective(step_parts.Method):
 
     @property
     def about(self):
-        """A few words for a reader: what tells this run of the method from others; '' for none."""
+        """A few words for a reader on the variant of the method that runs; '' for none."""
         return ''
 
     # --- what a method defines ------------------------------------------------------------

@@ -1,7 +1,7 @@
-"""A method as one object: everything that the rest of the house may ask of it.
+"""A method as one object: everything that the rest of the package may ask of it.
 
 A method registers its `Recipe` in its own file (`register`), and experiments/recipe_registry.py
-finds it. No other room knows a method by name.
+finds it. No other subpackage knows a method by name.
 """
 import dataclasses
 import enum
@@ -99,7 +99,7 @@ def none(_):
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """What the house asks of a method.
+    """What the package asks of a method.
 
     Attributes:
       name: in gin (`experiment.method`), of the stage's folder and of its lines in metrics.jsonl.
@@ -130,12 +130,12 @@ class Recipe:
       report_parts: function(ReportInputs) -> [ReportPart]. Called on every worker, since networks
         are run.
       report: function(ReportInputs, segmentor, results, fields) -> reporting's RunReport with
-        `fields` set, for a method whose page is of its own kind; None takes the house's.
+        `fields` set, for a method whose page is of its own kind; None takes the package's own.
       averages_are_the_result: whether averaged weights, where there are any, are the run's result.
       measures: names of `evaluation.measures` taken of every model on the test split.
       paper_row: function(rows) -> the row of `paper_figures.paper_rows` that is this run's method.
       cost: function(context, segmentor, stage, forward) -> Cost of the method's stage, `forward`
-        being the seconds of the segmentor on a batch; None takes the house's guess.
+        being the seconds of the segmentor on a batch; None takes the package's own guess.
       small: gin bindings that make its networks as small as a test wants them.
       silent: gin bindings under which its further terms weigh nothing, so that it equals its
         control to the bit; `silent_scalars` are what its step is handed for that.
@@ -158,7 +158,7 @@ class Recipe:
     report_parts: Callable = nothing
     report: Optional[Callable] = None
     averages_are_the_result: bool = True
-    measures: Tuple[str, ...] = ('boundary',)
+    measures: Tuple[str, ...] = ('boundary', 'trimap', 'components')
     paper_row: Callable = lambda rows: list(rows)[-1]
     cost: Optional[Callable] = None
     small: Tuple[str, ...] = ()

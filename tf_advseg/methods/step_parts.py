@@ -106,6 +106,19 @@ class Method(tf.keras.Model):
         del batch
         return {}
 
+    def shown_maps(self, batch, logits):
+        """What another network is shown as true and as predicted, before an image comes to it.
+
+        Args:
+          batch: a batch with 'image' and 'label', not distributed.
+          logits: float32 [B, h', w', C], the segmentor's or an oracle's.
+
+        Returns:
+          (true maps, predicted maps: float32 [B, h'', w'', C]; bool [B, h'', w''], which points
+          count); None where the method shows no maps.
+        """
+        del batch, logits
+
     @property
     def state(self):
         """dict: name -> network or optimizer: what is written down so that a run can go on."""
@@ -263,16 +276,20 @@ def gradient_balance(tape, cross_entropy, adversarial, variables):
     Returns:
       {'grad/ce', 'grad/adv', 'grad_ratio/adv_ce', 'grad_cosine/adv_ce'}: global scalars.
     """
-    flat = []
-    for loss in (cross_entropy, adversarial):
-        gradients = tape.gradient(loss, variables,
-                                  unconnected_gradients=tf.UnconnectedGradients.ZERO)
-        flat.append(global_sum(tf.concat([tf.reshape(g, [-1]) for g in gradients], axis=0)))
+    flat = [global_sum(flat_gradient(tape, loss, variables))
+            for loss in (cross_entropy, adversarial)]
     norm_ce, norm_adv = tf.norm(flat[0]), tf.norm(flat[1])
     return {'grad/ce': norm_ce, 'grad/adv': norm_adv,
             'grad_ratio/adv_ce': tf.math.divide_no_nan(norm_adv, norm_ce),
             'grad_cosine/adv_ce': tf.math.divide_no_nan(
                 tf.reduce_sum(flat[0] * flat[1]), norm_ce * norm_adv)}
+
+
+def flat_gradient(tape, loss, variables):
+    """The gradient of a loss as one vector, float32; zeros where it does not reach a variable."""
+    gradients = tape.gradient(loss, variables,
+                              unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    return tf.concat([tf.reshape(gradient, [-1]) for gradient in gradients], axis=0)
 
 
 def limiting_factor(reference, gradient, limit):

@@ -57,10 +57,6 @@ class TwoNetworks(objective.Objective):
         """What the discriminator sees of a prediction: float32 [b, h'', w'', channels]."""
         raise NotImplementedError('a method shows its discriminator something')
 
-    def adversarial_loss(self, batch, logits):
-        """(a replica's share of the segmentor's adversarial loss, the discriminator's logits)."""
-        raise NotImplementedError('a method has an adversarial loss')
-
     def discriminator_loss(self, batch, logits):
         """What the discriminator minimises.
 

@@ -76,7 +76,7 @@ class InferenceNetwork:
     """Logits of a segmentor as it is now, by constants: later training does not reach it.
 
     Any network of `layers.Convolution`s is folded; DeepLab, MobileNetV2 and Xception get what the
-    module tells. Constants are called '<official scope>/kernel' and '/bias'.
+    module's docstring says. Constants are called '<official scope>/kernel' and '/bias'.
 
     Args:
       segmentor: see `models.segmentor`.

@@ -1,9 +1,9 @@
-"""How maps are resized in this room and all above it: align-corners, as the official DeepLab does.
+"""How maps are resized, here and in all that imports it: align-corners, as official DeepLab does.
 
 `tf.image.resize` has no align_corners (it samples at half-pixel centres), which shifts every
 prediction of the published weights; hence the raw ops (their compat.v1 names print a deprecation
-warning). `data.official_preprocessing.resized_map`, in a room below, resizes images and labels by
-the same ops.
+warning). `data.official_preprocessing.resized_map`, which cannot import this, resizes images and
+labels by the same ops.
 """
 import tensorflow as tf
 

@@ -2,7 +2,7 @@
 
 Chollet, CVPR 2017, as changed by Chen et al., ECCV 2018, section 4.2: max pools become strided
 separable convolutions, and batch norm follows every depthwise convolution. Details that only the
-official code tells (padding, where ReLU stands, scopes) are said where they matter. Past the
+official code has (padding, where ReLU stands, scopes) are said where they matter. Past the
 output stride, strides turn into atrous rates.
 """
 import collections

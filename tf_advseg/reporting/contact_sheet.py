@@ -112,7 +112,7 @@ def _views(one, palette, width):
 
 def _framed(image):
     """A Pillow image with a thin grey frame, so that a white one has an end."""
-    picture = Image.fromarray(image)
-    ImageDraw.Draw(picture).rectangle((0, 0, picture.width - 1, picture.height - 1),
-                                      outline=_FRAME)
-    return picture
+    framed = Image.fromarray(image)
+    ImageDraw.Draw(framed).rectangle((0, 0, framed.width - 1, framed.height - 1),
+                                     outline=_FRAME)
+    return framed

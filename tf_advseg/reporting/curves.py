@@ -40,7 +40,7 @@ class Cycle:
     def peak_step(self):
         """The budget step of the peak: where the curve has its mIoU, else the event's own.
 
-        (A peak may be told when its cycle is over, and then bears the step of the end.)
+        (A peak may be logged when its cycle is over, and then bears the step of the end.)
         """
         for step, miou in zip(self.steps, self.mious):
             if miou == self.peak.get('miou'):
@@ -304,7 +304,7 @@ def buffer_timeline(events):
     columns = [('start', [start.get('label', 'g0')])] if start else []
     held = [list(e.get('slots', ())) for e in aggregates]
     if start and held and held[0] == columns[0][1]:
-        del held[0]         # the initial filling, told as an aggregation of its own
+        del held[0]         # the initial filling, logged as an aggregation of its own
     columns += [(str(number), slots) for number, slots in enumerate(held, start=1)]
     slots = max((len(held) for _, held in columns), default=0)
     if not slots:

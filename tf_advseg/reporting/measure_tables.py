@@ -15,7 +15,7 @@ def measure_tables(models):
     Returns:
       list of Tables: the mean over images, then one for each measure that is there.
     """
-    made = [_table(models, 'mean over images', _over_pictures)]
+    made = [_table(models, 'mean over images', _over_images)]
     for name, (title, rows) in _MEASURES.items():
         if all(name in summary for summary in models.values()):
             results = {model: summary[name] for model, summary in models.items()}
@@ -23,11 +23,37 @@ def measure_tables(models):
     return [table for table in made if table is not None]
 
 
+def structure_table(models, title='Structure, test'):
+    """A Table of what is measured of structure: boundaries, regions, images that became better.
+
+    Args:
+      models: {model: summary or None}; a summary may have 'boundary', 'trimap', 'components' and
+        'improved'.
+      title: its heading.
+
+    Returns:
+      Table with a column a model; None where nothing of it was measured.
+    """
+    return _table({name: summary for name, summary in models.items() if summary}, title, _structure)
+
+
+def _structure(summary):
+    if 'boundary' in summary:
+        yield 'boundary F, mean over images, %', _percent(summary['boundary']['mean'])
+    for width, figures in summary.get('trimap', {}).get('widths', {}).items():
+        yield f'mIoU within {width} px of true boundaries, %', _percent(figures['mean_iou'])
+    for kind in ('spurious', 'missed'):
+        if 'components' in summary:
+            yield f'{kind} components, an image', summary['components'][kind]['per_picture']
+    for other, share in summary.get('improved', {}).items():
+        yield f'images better than {other}\'s, %', _percent(share)
+
+
 def _table(results, title, rows_of):
     """A Table of what `rows_of` gives of each model, or None where it gives nothing.
 
-    A row's key is its name, or (what is told of it, its name): a class may be called like a measure
-    and come under several.
+    A row's key is its name, or (its group, its name): a class may be called like a measure and come
+    under several.
     """
     columns = {name: dict(rows_of(result)) for name, result in results.items()}
     keys = list(dict.fromkeys(key for column in columns.values() for key in column))
@@ -43,23 +69,23 @@ def _warning(name, results):
     if name != 'boundary':
         return ''
     tolerance = next(iter(results.values()))['tolerance']
-    told = f', within {100 * tolerance["theta"]:.2g} % of an image\'s diagonal'
+    text = f', within {100 * tolerance["theta"]:.2g} % of an image\'s diagonal'
     if tolerance['theta'] > LARGEST_TOLERANCE:
-        told += (f'; warning: the smallest diagonal of the split is '
+        text += (f'; warning: the smallest diagonal of the split is '
                  f'{tolerance["smallest_diagonal"]:.0f} px, so that nearly any boundary is near '
                  'enough: leave such images out')
     shares = [result.get('without_boundary') or 0.0 for result in results.values()]
     if max(shares) <= 0.5:
-        return told
-    return (f'{told}; warning: {100 * max(shares):.0f} % of the true classes of images show no '
-            'boundary (ignored pixels hide it), so BF tells little: on PASCAL VOC use val_sbd')
+        return text
+    return (f'{text}; warning: {100 * max(shares):.0f} % of the true classes of images show no '
+            'boundary (ignored pixels hide it), so BF says little: on PASCAL VOC use val_sbd')
 
 
 def _percent(value):
     return None if value is None else 100.0 * value
 
 
-def _over_pictures(summary):
+def _over_images(summary):
     if 'picture_miou' not in summary:
         return
     yield 'mIoU of an image, mean (Durall, eq. 8)', _percent(summary['picture_miou'])
@@ -84,11 +110,11 @@ def _trimap(result):
 
 
 def _components(result):
-    per_picture = {'truth': 'components in the truth, an image',
-                   'predicted': 'components predicted, an image',
-                   'missed': 'missed, an image', 'spurious': 'spurious, an image',
-                   'difference': 'difference of the numbers, an image'}
-    for kind, name in per_picture.items():
+    per_image = {'truth': 'components in the truth, an image',
+                 'predicted': 'components predicted, an image',
+                 'missed': 'missed, an image', 'spurious': 'spurious, an image',
+                 'difference': 'difference of the numbers, an image'}
+    for kind, name in per_image.items():
         yield name, result[kind]['per_picture']
     yield 'missed, % of the truth\'s', _percent(result['missed_share'])
     yield 'spurious, % of the predicted', _percent(result['spurious_share'])

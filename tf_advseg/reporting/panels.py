@@ -54,10 +54,10 @@ def write_palette_png(path, ids, palette, ignore_label=IGNORE):
     The file is whole or not there. Raises ValueError for an id without a colour, UserError where
     the file cannot be written.
     """
-    picture = Image.fromarray(_check_ids(ids, palette, ignore_label), mode='P')
-    picture.putpalette(_palette_table(palette, ignore_label).tobytes())
+    image = Image.fromarray(_check_ids(ids, palette, ignore_label), mode='P')
+    image.putpalette(_palette_table(palette, ignore_label).tobytes())
     with files.atomic_file(path) as file:
-        picture.save(file, format='PNG')
+        image.save(file, format='PNG')
 
 
 def write_png(path, image):
@@ -111,11 +111,11 @@ def _cell(entry, palette, ignore_label, width, height):
         return None
     entry = np.asarray(entry)
     mask = entry.ndim == 2
-    picture = Image.fromarray(colourise(entry, palette, ignore_label) if mask
-                              else entry.astype(np.uint8))
-    scale = min(width / picture.width, height / picture.height)
-    size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
-    return picture.resize(size, Image.NEAREST if mask else Image.BICUBIC)
+    image = Image.fromarray(colourise(entry, palette, ignore_label) if mask
+                            else entry.astype(np.uint8))
+    scale = min(width / image.width, height / image.height)
+    size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+    return image.resize(size, Image.NEAREST if mask else Image.BICUBIC)
 
 
 def panel_grid(rows, titles, palette, class_names=None, captions=None, cell_width=200,
@@ -162,13 +162,13 @@ def panel_grid(rows, titles, palette, class_names=None, captions=None, cell_widt
     for number, (row, row_height) in enumerate(zip(rows, heights)):
         for column, entry in enumerate(row):
             left = gap + column * (cell_width + gap)
-            picture = _cell(entry, palette, ignore_label, cell_width, row_height)
-            if picture is None:
+            image = _cell(entry, palette, ignore_label, cell_width, row_height)
+            if image is None:
                 draw.rectangle((left, top, left + cell_width - 1, top + row_height - 1),
                                outline=(200, 200, 200))
                 continue
-            sheet.paste(picture, (left + (cell_width - picture.width) // 2,
-                                  top + (row_height - picture.height) // 2))
+            sheet.paste(image, (left + (cell_width - image.width) // 2,
+                                top + (row_height - image.height) // 2))
         if captions:
             text = fit(draw, str(captions[number]), letters, width - 2 * gap)
             draw.text((gap, top + row_height + line / 2), text, _INK, letters, 'lm')

@@ -233,7 +233,7 @@ def pretraining_steps(lines):
     """How many steps the discriminator took before the two networks began to take turns.
 
     Where they take turns, the discriminator's steps less the segmentor's are as many as that, give
-    or take a block: the smallest such difference that the lines tell.
+    or take a block: the smallest such difference that the lines have.
 
     Args:
       lines: of metrics.jsonl of one stage; `step` counts both networks' steps and segmentor_step

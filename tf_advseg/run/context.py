@@ -108,7 +108,7 @@ class Context:
         ordered = [ids[i] for i in np.lexsort(self._padded(segmentor, ids).T)]
 
         def batches():
-            return pipeline.whole_pictures(
+            return pipeline.whole_images(
                 self.data.records, ordered, self.crop_size, 8,
                 pad_value=segmentors.padding_colour(segmentor), multiple=_stride(segmentor))
 
@@ -205,7 +205,7 @@ class Board:
             for name, value in values.items():
                 tf.summary.scalar(name, value, step=step)
 
-    def picture(self, name, step, array):
+    def image(self, name, step, array):
         """Writes an image, uint8 [H, W, 3], at a step."""
         with self._writer.as_default():
             tf.summary.image(name, array[None], step=step)
@@ -213,7 +213,7 @@ class Board:
     def cycle(self, step, lookahead):
         """Called at the end of each cycle: a panel of the same images at g0, g^e and g*."""
         if self._panel is not None:
-            picture = self._panel(lookahead)
+            image = self._panel(lookahead)
             with self._writer.as_default():
-                tf.summary.image('panels', picture[None], step=step)
+                tf.summary.image('panels', image[None], step=step)
         self._writer.flush()

@@ -3,7 +3,7 @@ import time
 
 import tensorflow as tf
 
-TRIED = 8  # images at most of a forward pass that is timed: of a large batch a few tell as much
+TRIED = 8  # images at most of a forward pass that is timed: of a large batch a few show as much
 
 
 def seconds_of(network, inputs):

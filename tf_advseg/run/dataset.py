@@ -141,7 +141,7 @@ def prepare(reader_name, source, output, options=None, show=True, hint='--source
       output: the records' folder; records that are already there and whole are kept.
       options: the reader's own options.
       show: whether a progress bar is shown.
-      hint: the flag named when `source` is missing.
+      hint: the flag named when `source` is missing or not there.
 
     Returns:
       data.records.record_set.RecordSet.
@@ -159,7 +159,7 @@ def prepare(reader_name, source, output, options=None, show=True, hint='--source
         if source is None:
             raise errors.UserError(f'no data set was given; expected the folder or archive of '
                                    f'"{reader_name}": give {hint}=PATH')
-        source = find_data(source)
+        source = find_data(source, flag=hint)
         if source.is_file():
             if not str(source).endswith(ARCHIVES):
                 raise errors.UserError(f'{source}: neither a folder nor an archive '
@@ -235,7 +235,7 @@ def dataset(workdir, data_dir=None, reader='folder', options=None, holdout_fract
     holdout, rest = (list(val), []) if holdout_fraction == 1 else splits.hold_out(
         val, holdout_fraction, holdout_seed, presence)
     train, others = semi_supervised.divide(records, train_split, settings, run_seed)
-    elsewhere = _pictures_without_labels(workdir, settings.unlabelled_dir, damaged)
+    elsewhere = _images_without_labels(workdir, settings.unlabelled_dir, damaged)
     unlabelled = others if elsewhere is None else list(elsewhere.ids)
     data = ExperimentData(records, train, holdout, rest, records.split(test_split), {
         'train': records.left_out_of(train_split), 'val': records.left_out_of(val_split),
@@ -267,7 +267,7 @@ def _require_options(records, reader, options):
             'dataset.options to what they are')
 
 
-def _pictures_without_labels(workdir, source, damaged):
+def _images_without_labels(workdir, source, damaged):
     """The RecordSet of a folder of images, made once, or of records; None for no source."""
     if source is None:
         return None
@@ -309,14 +309,14 @@ def _warn_of_overlaps(data):
 
 
 def require_classes(data):
-    """Raises UserError unless there are at least two classes to tell apart."""
+    """Raises UserError unless there are at least two classes."""
     if data.spec.num_classes < 2:
         raise errors.UserError(f'{data.records.folder}: the data set has {data.spec.num_classes} '
                                'class; at least 2 are needed')
 
 
 def fingerprint(records):
-    """Text that tells the images and labels of a RecordSet from others.
+    """Text that identifies the images and labels of a RecordSet.
 
     Of what they were made of (reader, options, classes, split, digests of the sources' bytes), not
     of the records' own bytes: two conversions of one source may order a record's fields otherwise.

@@ -133,9 +133,9 @@ def copies(data):
     Returns:
       int. Reads all of these images once.
     """
-    judged = {data.records.picture_digest(image_id)
+    judged = {data.records.image_digest(image_id)
               for image_id in dict.fromkeys([*data.holdout, *data.rest, *data.test])}
-    return sum(data.unlabelled_records.picture_digest(image_id) in judged
+    return sum(data.unlabelled_records.image_digest(image_id) in judged
                for image_id in data.unlabelled)
 
 
@@ -144,7 +144,7 @@ def require_unseen(checkpoint, data):
 
     Looked at are the run directory that the checkpoint lies in, and those that it started from in
     turn, as far as they are of a data set of the same name and still there. What weights from
-    elsewhere (a zoo's of the same data set, a renamed copy) have seen, nobody can tell.
+    elsewhere (a zoo's of the same data set, a renamed copy) have seen, nobody knows.
 
     Args:
       checkpoint: path of the starting weights, or None.
@@ -159,7 +159,7 @@ def require_unseen(checkpoint, data):
     withheld = set(data.records.ids) - set(data.train)
     known = list(_lineage(checkpoint))
     if not known and networks.is_model_folder(pathlib.Path(checkpoint).expanduser()):
-        logging.warning('%s: a model folder outside of its run, so it cannot be told which labels '
+        logging.warning('%s: a model folder outside of its run, so it is not known which labels '
                         'it has seen; if it is of this data set, some may be labels that this run '
                         'is not to see', checkpoint)
     for run in known:
@@ -228,7 +228,7 @@ def miou_without(summary, rare, absent='left_out'):
     return figures.plain(figures.mean_over_classes(np.array(rest), absent)) if rest else None
 
 
-def tell_rare(results, data):
+def add_rare_classes(results, data):
     """Adds figures without rare classes to a run's results, where the run withholds labels or has
     unlabelled images.
 
@@ -253,17 +253,18 @@ def tell_rare(results, data):
             summary[WITHOUT_RARE] = miou_without(summary, rare, data.spec.absent)
 
 
-def labels_told(results):
+def label_sentences(results):
     """[str]: sentences on how many images had labels, and on rare classes; [] for neither."""
     given, rare = results.get('training_pictures'), results.get('rare_classes')
-    told = [f'Training images: {given["labelled"]} with labels, {given["unlabelled"]} without.'
-            ] if given else []
+    numbers = [f'Training images: {given["labelled"]} with labels, {given["unlabelled"]} without.'
+               ] if given else []
     if not rare:
-        return told
+        return numbers
     found = [f'{column} {100 * parts["test"][WITHOUT_RARE]:.2f}'
              for column, parts in results['models'].items()
              if parts.get('test', {}).get(WITHOUT_RARE) is not None]
     without = (f'test mIoU without them: {", ".join(found)}' if found
                else 'no other class is left')
-    return [*told, f'Rare, shown by fewer than {results["rare_below"]} labelled training images: '
+    return [*numbers,
+            f'Rare, shown by fewer than {results["rare_below"]} labelled training images: '
             f'{", ".join(rare)}; {without}.']

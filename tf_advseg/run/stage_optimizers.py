@@ -109,6 +109,12 @@ _SEGMENTOR, _DISCRIMINATOR, _RECONSTRUCTION = map(
     _registered, (SegmentorOptimizer, DiscriminatorOptimizer, ReconstructionOptimizer))
 
 
+def check():
+    """Raises UserError for settings of either network that are out of range or have no effect."""
+    _SEGMENTOR()
+    _DISCRIMINATOR()
+
+
 def segmentor_optimizer(steps, **settings):
     """The segmentor's optimizer over its `steps`; see `_Settings`, of which `settings` go first."""
     return _SEGMENTOR(**settings).build(steps)

@@ -281,14 +281,14 @@ def reestimate_batch_norm(segmentor, batches, strategy):
         return 0
     statistics = [v for layer in norms for v in (layer.moving_mean, layer.moving_variance)]
     function = _batch_statistics(segmentor, norms, statistics, strategy)
-    total, pictures, count = 0.0, 0.0, 0
+    total, images, count = 0.0, 0.0, 0
     for batch in loop.distribute(batches, strategy):
         found = function(batch['image'], tf.constant([0, count], tf.int32)).numpy()
         found = found.astype(np.float64)
-        total, pictures, count = total + found[:-1] * found[-1], pictures + found[-1], count + 1
+        total, images, count = total + found[:-1] * found[-1], images + found[-1], count + 1
     if not count:
         raise ValueError('reestimate_batch_norm needs at least one batch')
-    parts = np.split(total / pictures, np.cumsum([v.shape.num_elements() for v in statistics])[:-1])
+    parts = np.split(total / images, np.cumsum([v.shape.num_elements() for v in statistics])[:-1])
     with strategy.scope():
         checkpoints.assign(statistics, [
             part.reshape(v.shape).astype(v.dtype.as_numpy_dtype)

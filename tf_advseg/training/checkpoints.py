@@ -54,7 +54,7 @@ def write_state(folder, chief=True, **trackables):
 def read_state(folder, **trackables):
     """Restores what `write_state` wrote; every variable must be found.
 
-    An object with a method `was_restored` is told.
+    Calls the method `was_restored` of the objects that have one.
 
     Raises:
       UserError: the folder is missing or damaged, or does not fit the given objects.

@@ -283,13 +283,13 @@ def _is_own(turn):
 
 
 def _place(description, turn, done, own_step='segmentor_step'):
-    """What tells the lines of a step from others."""
+    """The keys that identify a step in its log line."""
     name = own_step if _is_own(turn) else 'discriminator_step'
     return {'stage': description, 'step': done, name: turn.index + 1}
 
 
 def _salt(stream):
-    """What tells the draws of a stream apart; the segmentor's has none, as runs always had it."""
+    """Makes the draws of the streams differ; the segmentor's has none, as runs always had it."""
     return 'adversary' if stream == alternation.DISCRIMINATOR else 0
 
 

@@ -53,6 +53,12 @@ class Momentum(tf.keras.optimizers.Optimizer):
                 'learning_rate': self._serialize_hyperparameter(self._learning_rate)}
 
 
+def has_schedule(optimizer):
+    """Whether an optimizer's learning rate depends on its steps."""
+    return isinstance(getattr(optimizer, '_learning_rate', None),
+                      tf.keras.optimizers.schedules.LearningRateSchedule)
+
+
 def make_optimizer(name, learning_rate, momentum=0.0, nesterov=False,
                    initial_accumulator=0.1, where='optimizer', beta_1=0.9, beta_2=0.999):
     """Builds one optimizer.

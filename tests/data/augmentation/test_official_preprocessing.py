@@ -66,7 +66,7 @@ def test_a_range_keeps_its_bounds(height, width, least, room, factor):
         assert ((size - 1) % factor == 0).all()
 
 
-def test_a_picture_and_its_label_resized_to_a_range(numbers, example):
+def test_an_image_and_its_label_resized_to_a_range(numbers, example):
     size = SizeRange(129, 200, 16).size(*SIZE)
     image, label = official_preprocessing.resized(*map(tf.constant, example), size)
     assert image.dtype == tf.float32 and label.dtype == tf.uint8
@@ -75,7 +75,7 @@ def test_a_picture_and_its_label_resized_to_a_range(numbers, example):
 
 
 @pytest.mark.parametrize('factor', [0.5, 0.75, 1.25, 2.0])
-def test_a_scaled_picture_is_the_official_one(numbers, example, factor):
+def test_a_scaled_image_is_the_official_one(numbers, example, factor):
     if f'scale_{factor:.2f}_shape' not in numbers:
         pytest.skip('not among the committed numbers: it lies in ../shared/reference')
     size = official_preprocessing.scaled_size(*SIZE, np.float32(factor))
@@ -178,7 +178,7 @@ def test_scaled_batches_are_a_function_of_seed_and_step(records):
     assert all(np.array_equal(a['image'], b['image']) for a, b in zip(unscaled, plain))
 
 
-def test_picture_and_label_are_scaled_by_one_draw(records):
+def test_image_and_label_are_scaled_by_one_draw(records):
     """The red channel of test images says the label: nearest and bilinear agree within areas."""
     seen = set()
     for batch in batches(records, 0, 10, recipe=Recipe(random_scale=RandomScale(0.5, 2.0, 0.25))):

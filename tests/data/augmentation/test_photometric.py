@@ -14,7 +14,7 @@ from tf_advseg.data.augmentation import photometric
 from tf_advseg.data.augmentation import recipes
 from tf_advseg.data.augmentation.photometric import Photometric
 
-PICTURE = np.random.default_rng(0).integers(0, 256, (20, 24, 3), np.uint8)
+IMAGE = np.random.default_rng(0).integers(0, 256, (20, 24, 3), np.uint8)
 NONE = {'brightness': 0.0, 'contrast': 0.0, 'saturation': 0.0, 'hue': 0.0, 'probability': 1.0}
 
 
@@ -22,18 +22,18 @@ def seed(number):
     return tf.constant([number, 11])
 
 
-def changed(number=0, picture=PICTURE, **strengths):
-    return Photometric(**{**NONE, **strengths})(picture, seed(number)).numpy()
+def changed(number=0, image=IMAGE, **strengths):
+    return Photometric(**{**NONE, **strengths})(image, seed(number)).numpy()
 
 
 def test_it_is_a_function_of_the_seed_alone():
     """Also in a graph, after other draws, and from one pipeline to the next."""
     full = Photometric(probability=1.0)
-    first = full(PICTURE, seed(3)).numpy()
+    first = full(IMAGE, seed(3)).numpy()
     tf.random.uniform([7])
-    np.testing.assert_array_equal(first, full(PICTURE, seed(3)))
+    np.testing.assert_array_equal(first, full(IMAGE, seed(3)))
     mapped = tf.data.Dataset.range(6).map(
-        lambda n: full(PICTURE, tf.stack([tf.cast(n, tf.int32), 11])), num_parallel_calls=2)
+        lambda n: full(IMAGE, tf.stack([tf.cast(n, tf.int32), 11])), num_parallel_calls=2)
     for _ in range(2):
         found = list(mapped.as_numpy_iterator())
         np.testing.assert_allclose(found[3], first, atol=1e-3)
@@ -44,23 +44,23 @@ def test_it_is_a_function_of_the_seed_alone():
 @hypothesis.settings(deadline=None, max_examples=30)
 def test_values_stay_colours(number, extreme):
     strongest = {'brightness': 1.0, 'contrast': 1.0, 'saturation': 1.0, 'hue': 0.5}
-    picture = [PICTURE, np.zeros_like(PICTURE), np.full_like(PICTURE, 255), PICTURE // 255 * 255,
-               PICTURE[:1, :1]][extreme]
-    image = changed(number, picture, **strongest)
-    assert image.dtype == np.float32 and image.shape == picture.shape
+    given = [IMAGE, np.zeros_like(IMAGE), np.full_like(IMAGE, 255), IMAGE // 255 * 255,
+             IMAGE[:1, :1]][extreme]
+    image = changed(number, given, **strongest)
+    assert image.dtype == np.float32 and image.shape == given.shape
     assert np.isfinite(image).all() and image.min() >= 0.0 and image.max() <= 255.001
 
 
 def test_nothing_asked_for_is_nothing_done():
-    np.testing.assert_allclose(changed(), PICTURE, atol=1e-2)
-    np.testing.assert_array_equal(changed(probability=0.0, brightness=1.0, hue=0.5), PICTURE)
+    np.testing.assert_allclose(changed(), IMAGE, atol=1e-2)
+    np.testing.assert_array_equal(changed(probability=0.0, brightness=1.0, hue=0.5), IMAGE)
 
 
 def test_each_strength_does_its_own_and_keeps_its_bound():
-    lighter = np.array([(changed(n, PICTURE // 2 + 64, brightness=0.2)
-                         - (PICTURE // 2 + 64)).mean() for n in range(40)])
+    lighter = np.array([(changed(n, IMAGE // 2 + 64, brightness=0.2)
+                         - (IMAGE // 2 + 64)).mean() for n in range(40)])
     assert np.abs(lighter).max() <= 51.0 + 1e-3 and lighter.min() < -25 and lighter.max() > 25
-    middling = PICTURE // 4 + 96
+    middling = IMAGE // 4 + 96
     spread = [changed(n, middling, contrast=0.5).std() / middling.std() for n in range(40)]
     assert 0.49 <= min(spread) < 0.75 and 1.25 < max(spread) <= 1.51
     hsv = tf.image.rgb_to_hsv(middling / np.float32(255)).numpy()
@@ -77,12 +77,12 @@ def test_each_strength_does_its_own_and_keeps_its_bound():
 
 def test_each_change_is_made_in_its_share_of_the_draws():
     untouched = [np.array_equal(Photometric(probability=0.5, brightness=0.1, contrast=0.1,
-                                            saturation=0.1, hue=0.1)(PICTURE, seed(n)), PICTURE)
+                                            saturation=0.1, hue=0.1)(IMAGE, seed(n)), IMAGE)
                  for n in range(160)]
     assert 1 <= sum(untouched) <= 25  # a sixteenth
 
 
-def test_it_is_keras_cvs_layers_that_change_the_picture():
+def test_it_is_keras_cvs_layers_that_change_the_image():
     layers = runtime.import_keras_cv().layers
     strengths = {'brightness': 0.2, 'contrast': 0.4}
     draws = tf.random.stateless_uniform([2, 4], tf.random.experimental.stateless_fold_in(
@@ -90,7 +90,7 @@ def test_it_is_keras_cvs_layers_that_change_the_picture():
     brightness, contrast = (2 * draws[0] - 1)[:2]
     delta = float(0.2 * brightness)
     expected = layers.RandomBrightness((delta, delta), value_range=(0, 255), seed=1)(
-        PICTURE.astype(np.float32))
+        IMAGE.astype(np.float32))
     factor = float(0.4 * contrast)
     expected = layers.RandomContrast(value_range=(0, 255), factor=(-factor, factor), seed=1)(
         expected)
@@ -103,15 +103,15 @@ def test_labels_and_padding_keep_what_they_were():
     coloured = recipes.Recipe(photometric=Photometric(probability=1.0))
     moved = 0
     for n in range(8):
-        image, ids = plain.apply(PICTURE, label, (33, 17), seed(n), (1.0, 2.0, 3.0))
-        other, other_ids = coloured.apply(PICTURE, label, (33, 17), seed(n), (1.0, 2.0, 3.0))
+        image, ids = plain.apply(IMAGE, label, (33, 17), seed(n), (1.0, 2.0, 3.0))
+        other, other_ids = coloured.apply(IMAGE, label, (33, 17), seed(n), (1.0, 2.0, 3.0))
         np.testing.assert_array_equal(ids, other_ids)
         np.testing.assert_array_equal(other[20:], image[20:])
         assert (other[20:].numpy() == [1.0, 2.0, 3.0]).all()
         moved += np.abs(other[:20] - image[:20]).max() > 5.0
         # The label says where the image was cut and whether it was mirrored: so must the image.
         cut = Photometric(probability=1.0)
-        still, _ = recipes.Recipe(flip=False).apply(PICTURE, label, (33, 17), seed(n))
+        still, _ = recipes.Recipe(flip=False).apply(IMAGE, label, (33, 17), seed(n))
         mirrored = not np.array_equal(still[:20], image[:20])
         expected = cut(still[:20], seed(n)).numpy()
         np.testing.assert_allclose(other[:20], expected[:, ::-1] if mirrored else expected,

@@ -54,7 +54,7 @@ def moved(recipe, height, width, across, seed):
 @hypothesis.given(st.integers(12, 110), st.integers(12, 110), st.booleans(),
                   st.integers(0, 2 ** 31 - 1))
 @hypothesis.settings(deadline=None, max_examples=25)
-def test_picture_and_label_move_together(name, height, width, across, seed):
+def test_image_and_label_move_together(name, height, width, across, seed):
     recipe = recipe_of(name)
     image, label, inside = moved(recipe, height, width, across, [seed, 5])
     # All of the image has a label, nothing else has one.
@@ -100,19 +100,19 @@ def test_one_draw_more_leaves_the_others_alone():
 def test_cutting_before_padding_is_padding_before_cutting():
     """The official order, step by step, against the recipe's."""
     from tf_advseg.data.augmentation import augment
-    picture = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    original = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
     label = np.arange(2400).reshape(40, 60).astype(np.uint8)
     recipe = recipes.make_recipe('deeplab')
     for number in range(12):
         seed = tf.constant([number, 3])
         size = official_preprocessing.scaled_size(40, 60, recipe.random_scale.draw(seed))
-        image, ids = official_preprocessing.resized(tf.constant(picture), tf.constant(label), size)
+        image, ids = official_preprocessing.resized(tf.constant(original), tf.constant(label), size)
         whole = tf.maximum(size, CROP)
         image, ids = augment.pad_to(image, ids, whole[0], whole[1], COLOUR)
         top, left = augment.random_crop_offsets(whole[0], whole[1], CROP, seed)
         image, ids = augment.random_flip(
             (augment.crop(image, top, left, CROP), augment.crop(ids, top, left, CROP)), seed)
-        ours = recipe.apply(picture, label, CROP, seed, COLOUR)
+        ours = recipe.apply(original, label, CROP, seed, COLOUR)
         np.testing.assert_array_equal(ours[0], image)
         np.testing.assert_array_equal(ours[1], ids)
 
@@ -130,9 +130,9 @@ def test_hungs_factors_are_those_its_code_draws():
 def test_the_grid_of_centres_is_opencvs(size):
     """By its definition: place (i + 1/2) * scale - 1/2, clamped at the border."""
     random = np.random.default_rng(1)
-    picture = random.integers(0, 256, (20, 30, 3), np.uint8)
+    original = random.integers(0, 256, (20, 30, 3), np.uint8)
     label = random.integers(0, 20, (20, 30)).astype(np.uint8)
-    image, ids = official_preprocessing.resized(tf.constant(picture), tf.constant(label), size,
+    image, ids = official_preprocessing.resized(tf.constant(original), tf.constant(label), size,
                                                 CENTRES)
     places = [np.clip((np.arange(n) + 0.5) * old / n - 0.5, 0, old - 1)
               for n, old in zip(size, label.shape)]
@@ -140,7 +140,7 @@ def test_the_grid_of_centres_is_opencvs(size):
     high = [np.minimum(p + 1, old - 1) for p, old in zip(low, label.shape)]
     y, x = (p - f for p, f in zip(places, low))
     y, x = y[:, None, None], x[None, :, None]
-    at = lambda rows, columns: picture[np.ix_(rows, columns)].astype(float)
+    at = lambda rows, columns: original[np.ix_(rows, columns)].astype(float)
     expected = ((1 - y) * (1 - x) * at(low[0], low[1]) + (1 - y) * x * at(low[0], high[1])
                 + y * (1 - x) * at(high[0], low[1]) + y * x * at(high[0], high[1]))
     np.testing.assert_allclose(image, expected, atol=1e-3)
@@ -156,7 +156,7 @@ def test_enlarging_on_the_grid_of_centres_is_pillows():
     np.testing.assert_allclose(ours[..., 0], np.asarray(theirs), atol=2e-3)
 
 
-def test_zhus_pictures_fill_the_crop_whatever_their_shape():
+def test_zhus_images_fill_the_crop_whatever_their_shape():
     recipe = recipes.make_recipe('zhu')
     assert not recipe.keeps_shape
     for height, width in ((12, 100), (100, 12), (33, 49), (40, 40)):

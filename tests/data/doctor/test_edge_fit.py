@@ -20,7 +20,7 @@ def fits_of(images, labels):
             for image, label in zip(images, labels)]
 
 
-def test_labels_of_the_right_picture_fit_and_others_do_not(pairs):
+def test_labels_of_the_right_image_fit_and_others_do_not(pairs):
     images, labels = zip(*pairs)
     right, wrong = fits_of(images, labels), fits_of(images, labels[1:] + labels[:1])
     assert not any(fit.misses for fit in right)
@@ -39,7 +39,7 @@ def test_the_right_way_round_is_found(pairs, number, back):
     assert np.argmax(np.median([fit.arranged for fit in fits], axis=0)) == number
 
 
-def test_large_pictures_give_what_small_ones_do(pairs):
+def test_large_images_give_what_small_ones_do(pairs):
     for image, label in pairs[:3]:
         small = edge_fit.edge_fit(image, label)
         large = edge_fit.edge_fit(np.kron(image, np.ones((6, 6, 1), np.uint8)),
@@ -47,7 +47,7 @@ def test_large_pictures_give_what_small_ones_do(pairs):
         assert large.own == pytest.approx(small.own, abs=0.05)
 
 
-def test_a_plain_picture_is_all_chance():
+def test_a_plain_image_is_all_chance():
     label = np.kron(np.arange(16).reshape(4, 4), np.ones((20, 20), int)).astype(np.uint8)
     fit = edge_fit.edge_fit(np.full((80, 80, 3), 7, np.uint8), label)
     assert fit.own == pytest.approx(fit.chance) and fit.surplus == pytest.approx(0, abs=1e-3)

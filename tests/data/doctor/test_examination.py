@@ -54,11 +54,11 @@ def test_sound_data_have_no_errors_or_warnings(folder):
     diagnosis = examined(folder)
     assert kinds(diagnosis) == {'small_split': 3}
     assert len(diagnosis.facts) == 14 and not diagnosis.count('error')
-    pixels, pictures, ignored = diagnosis.class_shares()['train']
+    pixels, images, ignored = diagnosis.class_shares()['train']
     labels = np.concatenate([draw_pair(i)[1].ravel() for i in range(6)])
     np.testing.assert_allclose(pixels, np.bincount(labels, minlength=256)[:4]
                                / np.sum(labels != 255))
-    assert list(pictures) == [6] * 4
+    assert list(images) == [6] * 4
     assert ignored == pytest.approx(np.mean(labels == 255))
 
 
@@ -133,11 +133,11 @@ def test_copies_across_splits_are_leaks_by_content(folder):
     save(folder, 'train/again', *draw_pair(1))                  # train/p1: within a split
     diagnosis = examined(folder)
     leak, = [f for f in diagnosis.findings if f.kind == 'leak']
-    assert leak.severity == 'warning' and set(leak.pictures) == {'train/p0', 'test/other'}
+    assert leak.severity == 'warning' and set(leak.images) == {'train/p0', 'test/other'}
     assert leak.message.endswith('have the same pixels, and the same label')
     assert '"train/p0" (train)' in leak.message and '"test/other" (test)' in leak.message
     copy, = [f for f in diagnosis.findings if f.kind == 'duplicate']
-    assert copy.severity == 'note' and set(copy.pictures) == {'train/p1', 'train/again'}
+    assert copy.severity == 'note' and set(copy.images) == {'train/p1', 'train/again'}
     save(folder, 'train/again', label=np.where(draw_pair(1)[1] == 2, 1, draw_pair(1)[1]))
     copy, = [f for f in examined(folder).findings if f.kind == 'duplicate']
     label, other = draw_pair(1)[1], np.where(draw_pair(1)[1] == 2, 1, draw_pair(1)[1])
@@ -174,7 +174,7 @@ def test_near_copies_are_found_and_others_are_not(tmp_path, change):
     save(folder, 'val/copy', label=label if change != 'scaled' else
          np.asarray(Image.fromarray(label).resize((120, 90), Image.NEAREST)))
     leak, = [f for f in examined(folder).findings if f.kind == 'near_leak']
-    assert leak.severity == 'warning' and set(leak.pictures) == {'train/p3', 'val/copy'}
+    assert leak.severity == 'warning' and set(leak.images) == {'train/p3', 'val/copy'}
     assert '"train/p3" (train), "val/copy" (val) look alike' in leak.message
     agree = {'jpeg': '100.0 %', 'brighter': '100.0 %', 'mirrored': '0.0 %'}.get(change)
     assert (f'their labels agree on {agree} of the pixels' in leak.message) == (agree is not None)
@@ -211,7 +211,7 @@ def test_suspects_are_shown(folder):
                            ('all_ignored', 'val/p6'), ('mostly_ignored', 'val/p7'),
                            ('small_picture', 'test/p11'), ('rotated', 'test/p12')):
         found, = [f for f in diagnosis.findings if f.kind == kind]
-        assert found.pictures == (image_id,) and kind in SUSPECT
+        assert found.images == (image_id,) and kind in SUSPECT
     assert not diagnosis.count('error')
 
 
@@ -249,76 +249,6 @@ def test_masks_of_0_and_255_are_explained(tmp_path):
     assert finding.severity == 'error' and '0 and 255' in finding.advice
 
 
-def scene(number):
-    """An image and its label: a bright rectangle somewhere on noise."""
-    random = np.random.default_rng(number)
-    label = np.zeros([48, 64], np.uint8)
-    top, left = random.integers(3, 20, 2)
-    label[top:top + random.integers(12, 24), left:left + random.integers(10, 26)] = 1
-    image = random.integers(60, 90, [48, 64, 3]).astype(np.uint8)
-    image[label == 1] += 100
-    return image, label
-
-
-@pytest.fixture
-def scenes(tmp_path):
-    """Twenty-four of them, all in one folder."""
-    folder = tmp_path / 'scenes'
-    for kind in ('images', 'labels'):
-        (folder / kind).mkdir(parents=True)
-    for number in range(24):
-        save(folder, f'p{number}', *scene(number))
-    return folder
-
-
-def labels_found(folder):
-    return [f for f in examined(folder, {'num_classes': 2}).findings
-            if f.kind in ('edges', 'edges_weak', 'edges_all', 'mirrored')]
-
-
-def test_labels_that_fit_are_no_finding(scenes):
-    assert not labels_found(scenes)
-
-
-def test_a_label_that_is_not_its_picture_s_is_found(scenes):
-    wrong = np.zeros([48, 64], np.uint8)
-    wrong[30:46, 44:62] = 1
-    wrong[:20, :30] = scene(5)[1][-20:, -30:]
-    save(scenes, 'p5', label=wrong)
-    finding, = labels_found(scenes)
-    assert finding.pictures == ('p5',)
-    assert (finding.severity, finding.kind) in (('note', 'edges_weak'), ('warning', 'edges'))
-    assert ("p5.png: the label's borders are not where the image's are; look at it"
-            in finding.message)
-
-
-def test_a_label_that_is_mirrored_is_said_to_be(scenes):
-    image, label = np.full([48, 64, 3], 40, np.uint8), np.zeros([48, 64], np.uint8)
-    label[5:40, 4:20] = 1
-    image[label == 1] = 200
-    save(scenes, 'p5', image, label[:, ::-1])
-    finding, = labels_found(scenes)
-    assert finding.pictures == ('p5',) and 'better mirrored left to right' in finding.message
-
-
-@pytest.mark.parametrize('back, said', [
-    (lambda label: label[:, ::-1], 'mirrored left to right'),
-    (lambda label: label[::-1], 'upside down')])
-def test_a_data_set_with_labels_the_wrong_way_round_is_one_finding(scenes, back, said):
-    for number in range(1, 24):
-        save(scenes, f'p{number}', label=back(scene(number)[1]))
-    finding, = labels_found(scenes)
-    assert (finding.severity, finding.kind, finding.pictures) == ('warning', 'mirrored', ())
-    assert said in finding.message
-
-
-def test_a_data_set_with_labels_of_other_pictures_is_one_finding(scenes):
-    for number in range(24):
-        save(scenes, f'p{number}', np.roll(scene(number)[0], (number % 7 + 8, 28), (0, 1)))
-    finding, = labels_found(scenes)
-    assert (finding.severity, finding.kind, finding.pictures) == ('warning', 'edges_all', ())
-
-
 def test_voc_s_documented_unions_are_notes(tmp_path):
     diagnosis = examined(write_voc(tmp_path / 'voc'), {'test_is_val': True}, 'pascal_voc_2012')
     assert kinds(diagnosis, 'note')['overlap'] >= 2 and 'leak' not in kinds(diagnosis)
@@ -343,10 +273,10 @@ def test_other_published_layouts_without_some_files(tmp_path, name):
     folder = {'cityscapes': write_cityscapes, 'ade20k': write_ade20k,
               'cmp_facades': write_cmp}[name](tmp_path / name)
     before = examined(folder, {}, name)
-    pictures = sorted(p for p in folder.rglob('*') if 'test' not in p.parts and p.name.endswith(
+    images = sorted(p for p in folder.rglob('*') if 'test' not in p.parts and p.name.endswith(
         '_leftImg8bit.png' if name == 'cityscapes' else '.jpg'))
-    pictures[0].unlink()
-    pictures[-1].write_bytes(b'')
+    images[0].unlink()
+    images[-1].write_bytes(b'')
     diagnosis = examined(folder, {}, name)
     assert kinds(diagnosis, 'error')['lone_label'] == 1
     assert kinds(diagnosis, 'error')['unreadable_picture'] == 1

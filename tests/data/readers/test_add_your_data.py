@@ -20,8 +20,8 @@ def aerial(repository, tmp_path_factory):
     (folder / 'tiles').mkdir()
     random = np.random.default_rng(0)
     for number in range(6):
-        picture = random.integers(0, 256, (9, 12, 3), np.uint8)
-        Image.fromarray(picture).save(folder / 'tiles' / f'{number}_rgb.png')
+        image = random.integers(0, 256, (9, 12, 3), np.uint8)
+        Image.fromarray(image).save(folder / 'tiles' / f'{number}_rgb.png')
         label = random.integers(0, 4, (9, 12), np.uint8)
         Image.fromarray(label).save(folder / 'tiles' / f'{number}_seg.png')
     return folder / 'aerial.py', folder

@@ -119,13 +119,13 @@ def test_options_and_ids_are_checked(folder):
 def test_suffixes_in_capitals_and_hidden_files(folder):
     before = make_reader('ade20k', folder)
     name = 'ADE_train_00000002'
-    picture = folder / 'images' / 'training' / f'{name}.jpg'
-    picture.rename(picture.with_suffix('.JPG'))
+    image = folder / 'images' / 'training' / f'{name}.jpg'
+    image.rename(image.with_suffix('.JPG'))
     _label(folder, name).rename(_label(folder, name).with_suffix('.PNG'))
-    (picture.parent / '._ADE_train_00000001.jpg').write_bytes(b'of macOS')
+    (image.parent / '._ADE_train_00000001.jpg').write_bytes(b'of macOS')
     reader = make_reader('ade20k', folder)
     assert reader.splits() == before.splits()
-    assert reader.files(name) == (picture.with_suffix('.JPG'),
+    assert reader.files(name) == (image.with_suffix('.JPG'),
                                   _label(folder, name).with_suffix('.PNG'))
     assert reader.load(name)[1].shape == (33, 48)
 

@@ -35,7 +35,7 @@ def real(shared, tmp_path_factory):
     return folder
 
 
-def test_real_archive_has_all_pictures_in_both_splits(real):
+def test_real_archive_has_all_images_in_both_splits(real):
     reader = make_reader('cmp_facades', real)
     parts = reader.splits()
     assert {name: len(ids) for name, ids in parts.items()} == {
@@ -52,11 +52,11 @@ def test_real_labels_are_the_palette_s_indices_less_one(real):
     reader = make_reader('cmp_facades', real)
     for image_id in (*reader.splits()['val'][:3], *reader.splits()['test'][-3:]):
         image, label = reader.load(image_id)
-        picture = Image.open(reader.label_path(image_id))
-        official = np.array(picture)
+        png = Image.open(reader.label_path(image_id))
+        official = np.array(png)
         np.testing.assert_array_equal(label, official - 1)
         assert label.max() < 12 and image.shape == (*label.shape, 3)
-        colours = np.array(picture.getpalette()).reshape(-1, 3)[1:13]
+        colours = np.array(png.getpalette()).reshape(-1, 3)[1:13]
         np.testing.assert_array_equal(colours, reader.spec.palette)
         assert reader.encoded_image(image_id)[:2] == b'\xff\xd8'
     text = (real / 'label_names.txt').read_text().split()

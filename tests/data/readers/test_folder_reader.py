@@ -80,10 +80,10 @@ def test_other_ignore_label(own_folder):
 
 def test_palette_png_gives_its_indices(own_folder):
     label = draw_pair(2)[1]
-    picture = Image.fromarray(label).convert('L')
-    picture.putpalette([v for i in range(256) for v in (255 - i, 7, i)])
-    assert picture.mode == 'P'
-    picture.save(own_folder / 'labels' / 'p2.png')
+    image = Image.fromarray(label).convert('L')
+    image.putpalette([v for i in range(256) for v in (255 - i, 7, i)])
+    assert image.mode == 'P'
+    image.save(own_folder / 'labels' / 'p2.png')
     np.testing.assert_array_equal(load(own_folder, num_classes=4)[1], label)
 
 
@@ -103,7 +103,7 @@ def test_grey_png_of_few_bits_gives_ids_not_stretched_values(own_folder, depth):
     np.testing.assert_array_equal(load(own_folder, num_classes=4)[1], ids)
 
 
-def test_pictures_that_are_not_plain_rgb_are_converted(own_folder):
+def test_images_that_are_not_plain_rgb_are_converted(own_folder):
     grey = draw_pair(2)[0][..., 1]
     Image.fromarray(grey).save(own_folder / 'images' / 'p2.png')
     reader = make_reader('folder', own_folder, num_classes=4)
@@ -194,7 +194,7 @@ def test_bad_input_is_named_in_one_line(own_folder, damage, words):
 
 
 @pytest.mark.parametrize('suffix', ['.png', '.jpg'])
-def test_a_picture_cut_anywhere_is_never_accepted_as_something_else(tmp_path, suffix):
+def test_an_image_cut_anywhere_is_never_accepted_as_something_else(tmp_path, suffix):
     folder = write_folder(tmp_path, ['a', 'b', 'c'], suffix)
     path = folder / 'images' / ('b' + suffix)
     whole, expected = path.read_bytes(), load(folder, 'b', num_classes=4)[0]

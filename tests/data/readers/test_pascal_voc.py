@@ -94,7 +94,7 @@ def test_a_list_of_paths_beside_the_aug_labels_is_followed(voc, aug, place):
     assert reader.splits()['train_aug'] == list(TRAIN + MORE[:1])
 
 
-def test_pictures_missing_in_voc_come_from_sbd(voc, sbd):
+def test_images_missing_in_voc_come_from_sbd(voc, sbd):
     (voc / f'JPEGImages/{MORE[0]}.jpg').unlink()
     reader = make_reader('pascal_voc_2012', voc, sbd=sbd)
     image, _ = reader.load(MORE[0])
@@ -104,7 +104,7 @@ def test_pictures_missing_in_voc_come_from_sbd(voc, sbd):
         make_reader('pascal_voc_2012', voc, sbd=sbd)
 
 
-def test_records_keep_both_labels_of_a_picture(voc, sbd, tmp_path):
+def test_records_keep_both_labels_of_an_image(voc, sbd, tmp_path):
     reader = make_reader('pascal_voc_2012', voc, sbd=sbd)
     records = RecordSet(write_records(reader, None, tmp_path / 'records', progress=False))
     assert records.splits == reader.splits() and records.spec == reader.spec
@@ -200,7 +200,7 @@ def test_real_files(shared, tmp_path):
     assert {'background', 'aeroplane', 'tvmonitor'} <= seen
 
 
-def test_the_folder_given_is_taken_before_any_below_and_pictures_are_not_walked(
+def test_the_folder_given_is_taken_before_any_below_and_images_are_not_walked(
         voc, monkeypatch):
     write_voc(voc / 'old' / 'VOC2012')
     (voc / 'old/VOC2012/ImageSets/Segmentation/val.txt').write_text(VAL[0] + '\n')

@@ -11,21 +11,21 @@ from tf_advseg.data.augmentation import official_preprocessing as official
 from tf_advseg.data.readers import make_reader, resizing
 from tf_advseg.data.records.record_set import RecordSet, write_records
 
-PICTURE = np.random.default_rng(0).integers(0, 256, [37, 53, 3]).astype(np.uint8)
+IMAGE = np.random.default_rng(0).integers(0, 256, [37, 53, 3]).astype(np.uint8)
 
 
 @pytest.mark.parametrize('size', [(37, 53), (18, 27), (74, 106), (5, 120), (1, 1)])
 def test_as_tensorflow_on_the_grid_of_areas(size):
-    ids = PICTURE[..., 0]
-    image, label = official.resized(tf.constant(PICTURE), tf.constant(ids), size,
+    ids = IMAGE[..., 0]
+    image, label = official.resized(tf.constant(IMAGE), tf.constant(ids), size,
                                     official.CENTRES)
     np.testing.assert_array_equal(resizing.nearest(ids, size), label)
-    np.testing.assert_allclose(resizing.bilinear(PICTURE, size), image, atol=0.501)
-    assert resizing.bilinear(PICTURE, size).dtype == np.uint8
+    np.testing.assert_allclose(resizing.bilinear(IMAGE, size), image, atol=0.501)
+    assert resizing.bilinear(IMAGE, size).dtype == np.uint8
 
 
 def test_half_the_size_is_the_mean_of_four():
-    image = PICTURE[:36, :52]
+    image = IMAGE[:36, :52]
     four = image.reshape(18, 2, 26, 2, 3).mean(axis=(1, 3))
     np.testing.assert_array_equal(resizing.bilinear(image, (18, 26)), np.round(four))
 

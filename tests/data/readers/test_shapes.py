@@ -39,7 +39,7 @@ def scenes():
 
 
 @pytest.mark.parametrize('image_id', sorted(PINNED))
-def test_pictures_are_byte_equal_on_every_machine(image_id):
+def test_images_are_byte_equal_on_every_machine(image_id):
     assert SHAPES_VERSION == '1'
     assert _digest(*ShapesReader().load(image_id)) == PINNED[image_id]
 
@@ -65,7 +65,7 @@ def test_made_by_name():
     assert reader.description == {'reader': 'shapes', 'options': {'seed': 3, 'num_train': 1}}
 
 
-def test_picture_depends_on_seed_and_id_only():
+def test_image_depends_on_seed_and_id_only():
     small, large = ShapesReader(num_train=2), ShapesReader(num_train=50, num_val=1)
     image, label = small.load('train_00001')
     again, label_again = large.load('train_00001')
@@ -173,6 +173,6 @@ def test_impossible_parameter_is_one_line(options):
 
 
 @pytest.mark.parametrize('image_id', ['train_1', 'other_00001', '', 'train_-0001', 'train'])
-def test_unknown_picture(image_id):
+def test_unknown_image(image_id):
     with pytest.raises(UserError, match='no image'):
         ShapesReader().load(image_id)

@@ -63,18 +63,18 @@ def test_the_same_scene_lies_in_two_parts_of_load_only_where_it_is_told(stanford
             part_of = {i: name for name, ids in parts.items() for i in ids}
             assert expected == {f'{a} ({part_of[a]}) = {b} ({part_of[b]})'
                                 for a, b in found if part_of[a] != part_of[b]}
-    told = ' '.join(StanfordBackgroundReader.__doc__.split())
+    text = ' '.join(StanfordBackgroundReader.__doc__.split())
     note = files.read_json(split_files.LISTS / 'stanford_background_load.json')['note']
     for a, b in DUPLICATES:
         if (a, b) != ('1000288', '9000288'):  # both in train
-            assert f'{a} (' in told and f'= {b} (' in told and f'{a} = {b}' in note
+            assert f'{a} (' in text and f'= {b} (' in text and f'{a} = {b}' in note
     luc = files.read_json(split_files.LISTS / 'stanford_background_luc.json')
     assert [tuple(pair) for pair in luc['together']] == list(DUPLICATES)
 
 
 def test_capitals_and_hidden_files(mini_stanford):
-    picture = mini_stanford / 'images' / '0000002.jpg'
-    picture.rename(picture.with_suffix('.JPG'))
+    image = mini_stanford / 'images' / '0000002.jpg'
+    image.rename(image.with_suffix('.JPG'))
     (mini_stanford / 'images' / '._0000001.jpg').write_bytes(b'of macOS')
     (mini_stanford / 'labels' / '._0000001.regions.txt').write_bytes(b'of macOS')
     reader = make_reader('stanford_background', mini_stanford, sizes=MINI)
@@ -100,7 +100,7 @@ def test_options_that_do_not_fit_are_refused(mini_stanford, options, words):
         make_reader('stanford_background', mini_stanford, **options).splits()
 
 
-def test_real_pictures_and_labels(stanford):
+def test_real_images_and_labels(stanford):
     reader = make_reader('stanford_background', stanford)
     unknown = 0
     for image_id in reader.splits()['train'][:4]:

@@ -24,7 +24,7 @@ def folder(tmp_path):
     return tmp_path / 'found'
 
 
-def test_every_picture_below_the_folder_and_nothing_else(folder):
+def test_every_image_below_the_folder_and_nothing_else(folder):
     reader = make_reader('pictures', folder)
     assert reader.splits() == {'unlabelled': sorted(NAMES)}
     assert reader.spec.name == 'found' and make_reader(
@@ -50,7 +50,7 @@ def test_digests_tell_copies_of_a_file(folder, tmp_path):
     (folder / 'copy.jpg').write_bytes((folder / 'a.jpg').read_bytes())
     records = RecordSet(write_records(make_reader('pictures', folder), None, tmp_path / 'records',
                                       progress=False))
-    digests = {name: records.picture_digest(name) for name in records.ids}
+    digests = {name: records.image_digest(name) for name in records.ids}
     assert digests['copy.jpg'] == digests['a.jpg'] and len(set(digests.values())) == len(NAMES)
 
 

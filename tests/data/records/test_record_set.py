@@ -63,7 +63,7 @@ def test_data_set_gives_any_order_with_repeats(reader, folder):
         np.testing.assert_array_equal(example['label'], reader.load(image_id)[1])
 
 
-def test_real_pictures_keep_their_bytes_and_decode_alike_everywhere(stanford, tmp_path):
+def test_real_images_keep_their_bytes_and_decode_alike_everywhere(stanford, tmp_path):
     reader = make_reader('stanford_background', stanford)
     ids = reader.splits()['test'][:3]
     records = RecordSet(write_records(reader, {'test': ids}, tmp_path / 'r', progress=False))
@@ -78,7 +78,7 @@ def test_real_pictures_keep_their_bytes_and_decode_alike_everywhere(stanford, tm
         assert parsed['image/encoded'].bytes_list.value[0] == reader.encoded_image(image_id)
 
 
-def test_unusual_pictures_come_out_as_the_reader_sees_them(tmp_path):
+def test_unusual_images_come_out_as_the_reader_sees_them(tmp_path):
     folder = write_folder(tmp_path / 'own', ['cmyk', 'grey', 'alpha', 'turned'])
     rgb = [draw_pair(i)[0] for i in range(4)]
     for name in ('cmyk', 'turned'):
@@ -171,7 +171,7 @@ def test_failure_leaves_nothing_of_that_name_and_is_resumed(reader, tmp_path):
     assert not partial.exists()
 
 
-def test_bad_picture_at_the_start_leaves_no_trace(reader, own_folder, tmp_path):
+def test_bad_image_at_the_start_leaves_no_trace(reader, own_folder, tmp_path):
     path = own_folder / 'images' / 'p1.png'
     path.write_bytes(path.read_bytes()[:-300])
     with pytest.raises(UserError, match='images/p1.png: truncated'):
@@ -252,7 +252,7 @@ def flip_byte(folder, image_id):
 
 
 @pytest.mark.parametrize('image_id', ['p0', 'p5', 'p9'])
-def test_one_flipped_byte_is_named_with_file_and_picture(folder, image_id):
+def test_one_flipped_byte_is_named_with_file_and_image(folder, image_id):
     name = flip_byte(folder, image_id)
     words = f'{name}: its checksum .*; 1 damaged image: "{image_id}" in {name} '
     with pytest.raises(UserError, match=words):
@@ -266,7 +266,7 @@ def test_one_flipped_byte_is_named_with_file_and_picture(folder, image_id):
 
 
 @pytest.mark.parametrize('verify', [True, False])
-def test_damaged_pictures_are_skipped_by_choice(reader, folder, verify, caplog):
+def test_damaged_images_are_skipped_by_choice(reader, folder, verify, caplog):
     whole = RecordSet(folder)
     gone = {image_id: flip_byte(folder, image_id) for image_id in ('p2', 'p7')}
     records = RecordSet(folder, verify=verify, damaged='skip')
@@ -290,7 +290,7 @@ def test_damaged_pictures_are_skipped_by_choice(reader, folder, verify, caplog):
     assert all(f'"{image_id}" in {name}' in said[0] for image_id, name in gone.items())
 
 
-def test_a_file_cut_short_costs_only_the_pictures_cut_off(folder):
+def test_a_file_cut_short_costs_only_the_images_cut_off(folder):
     path = folder / 'pictures-00001-of-00003.tfrecord'
     ids = files.read_json(path.with_suffix('.json'))['ids']
     path.write_bytes(path.read_bytes()[:-30])

@@ -61,10 +61,10 @@ def test_bad_files_are_named_as_without_children(reader, tmp_path, children):
     assert not (tmp_path / 'records').exists()
 
 
-def test_pictures_tensorflow_refuses_are_asked_for_again(tmp_path, children, monkeypatch):
+def test_images_tensorflow_refuses_are_asked_for_again(tmp_path, children, monkeypatch):
     folder = write_folder(tmp_path / 'own', ['a', 'b', 'c'], suffix='.jpg')
     reader = make_reader('folder', folder, num_classes=4)
-    monkeypatch.setattr('tf_advseg.data.records.record_format.decodes', lambda picture, size: False)
+    monkeypatch.setattr('tf_advseg.data.records.record_format.decodes', lambda image, size: False)
     records = RecordSet(write_records(reader, {'train': ['a']}, tmp_path / 'records',
                                       progress=False, workers=2))
     np.testing.assert_array_equal(records.load('a')[0], reader.load('a')[0])
@@ -107,7 +107,7 @@ def test_readers_from_elsewhere_are_not_sent_to_a_child(children):
     assert not children
 
 
-def test_few_pictures_start_no_child(reader, monkeypatch):
+def test_few_images_start_no_child(reader, monkeypatch):
     monkeypatch.setattr(record_workers.subprocess, 'Popen', None)
     with record_workers.part_source(reader, 2, record_workers.WORTH_WHILE - 1) as read:
         assert read('p1') == record_parts.read_parts(reader, 'p1')

@@ -88,8 +88,8 @@ def test_the_process_with_deterministic_operations_names_what_has_none(broken_st
     broken_steps(unsupported('Determinism is not yet supported in GPU implementation of '
                              'DenseBincount.'))
     gpu_comparison.child('/cpu:0', words, '33')
-    told = json.loads(capsys.readouterr().out)
-    assert told.startswith('TensorFlow has no deterministic GPU kernel for DenseBincount; ')
+    text = json.loads(capsys.readouterr().out)
+    assert text.startswith('TensorFlow has no deterministic GPU kernel for DenseBincount; ')
     broken_steps(unsupported('Nobody wrote this kernel.'))
     gpu_comparison.child('/cpu:0', words, '33')
     assert json.loads(capsys.readouterr().out) == 'UnimplementedError: Nobody wrote this kernel.'
@@ -112,5 +112,5 @@ def test_a_step_that_fails_on_the_device_is_a_line_and_on_the_cpu_an_error(monke
 
 def test_a_process_that_dies_leaves_the_rest_not_run(monkeypatch):
     monkeypatch.setattr(gpu_comparison.sys, 'executable', '/bin/false')
-    told = gpu_comparison._deterministic('/cpu:0', [CASE, CASE], 33)
-    assert told == ['the process ended with code 1: no output', gpu_comparison.NOT_RUN]
+    text = gpu_comparison._deterministic('/cpu:0', [CASE, CASE], 33)
+    assert text == ['the process ended with code 1: no output', gpu_comparison.NOT_RUN]

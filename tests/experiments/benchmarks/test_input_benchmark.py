@@ -10,7 +10,7 @@ from tf_advseg.experiments.benchmarks.input_benchmark import Rate, VocSizedReade
 SMALL = ('deeplab_mobilenet_v2.depth_multiplier = 0.25',)
 
 
-def test_made_up_pictures_are_as_large_and_as_heavy_as_vocs():
+def test_made_up_images_are_as_large_and_as_heavy_as_vocs():
     reader = VocSizedReader(4)
     assert reader.splits() == {'train': ['p0000', 'p0001', 'p0002', 'p0003']}
     for image_id, size in zip(reader.splits()['train'], input_benchmark.SIZES):
@@ -44,7 +44,7 @@ def rate_of_turns(strategy, monkeypatch):
     monkeypatch.setattr(input_benchmark.inference_benchmark, 'interleaved', interleaved)
     configuration.parse([], SMALL)
     rate, = input_benchmark.measure(strategy, repeats=3, cases=(('hung', (33, 49)),),
-                                    batch_size=2, burst=2, pictures=3)
+                                    batch_size=2, burst=2, images=3)
     assert (rate.recipe, rate.crop_size) == ('hung', (33, 49))
     return rate.delivered, rate.taken, rate.ratio
 

@@ -17,7 +17,7 @@ LABEL = np.repeat(np.uint8([[0, 0, 0, 0, 1, 1, 1, 1]]), 2, axis=0)
 
 def counted(wrong):
     """Counts of images of which so many columns are wrong (None: nothing is labelled)."""
-    measure = image_counts.PictureIoU(SPEC)
+    measure = image_counts.ImageIoU(SPEC)
     for number, columns in enumerate(wrong):
         label = LABEL if columns is not None else np.full_like(LABEL, 255)
         prediction = LABEL.copy()
@@ -26,7 +26,7 @@ def counted(wrong):
     return measure.counts()
 
 
-def test_the_worst_and_the_best_are_not_the_same_pictures():
+def test_the_worst_and_the_best_are_not_the_same_images():
     worst, best = comparing.extremes(counted([2, 0, None, 3, 1]), 6)
     assert worst == [3, 0] and best == [1, 4]
     worst, best = comparing.extremes(counted([2, 0, None, 3, 1]), 1)
@@ -35,7 +35,7 @@ def test_the_worst_and_the_best_are_not_the_same_pictures():
     assert comparing.extremes(counted([None]), 6) == ([], [])
 
 
-def test_pictures_that_differ_come_by_how_much():
+def test_images_that_differ_come_by_how_much():
     one, other = counted([0, 3, None, 1, 2]), counted([1, 0, None, 1, 2])
     assert comparing.most_different(one, other) == [1, 0]
     assert comparing.most_different(other, one, 1) == [1]
@@ -98,22 +98,22 @@ def test_files_of_models_with_like_names_are_numbered():
 
 
 def test_a_panel_has_every_models_prediction_and_both_scores(monkeypatch):
-    told = {}
+    seen = {}
     monkeypatch.setattr(
-        comparing.panels, 'panel_grid', lambda rows, titles, palette, names, captions: told.update(
+        comparing.panels, 'panel_grid', lambda rows, titles, palette, names, captions: seen.update(
             rows=rows, titles=titles, captions=captions))
     image = np.zeros((*LABEL.shape, 3), np.uint8)
     image[..., 0] = 1
     records = types.SimpleNamespace(spec=SPEC, load=lambda image_id: (image, LABEL))
-    pictures = types.SimpleNamespace(ids=['p0', 'p1'], records=records)
-    comparing.panel(pictures, [1], {'a': scored([0, 2]), 'b': scored([0, 0])})
-    assert told['titles'] == ['image', 'truth', 'a', 'b'] and len(told['rows']) == 1
-    assert (told['rows'][0][2] == 1).all()
-    assert told['captions'] == ['mIoU 58.3 / 100.0 %: p1']
-    comparing.panel(pictures, [0], {'a': scored([0, 2])})
-    assert told['captions'] == ['mIoU 100.0 %: p0'] and told['titles'][2] == 'prediction'
+    images = types.SimpleNamespace(ids=['p0', 'p1'], records=records)
+    comparing.panel(images, [1], {'a': scored([0, 2]), 'b': scored([0, 0])})
+    assert seen['titles'] == ['image', 'truth', 'a', 'b'] and len(seen['rows']) == 1
+    assert (seen['rows'][0][2] == 1).all()
+    assert seen['captions'] == ['mIoU 58.3 / 100.0 %: p1']
+    comparing.panel(images, [0], {'a': scored([0, 2])})
+    assert seen['captions'] == ['mIoU 100.0 %: p0'] and seen['titles'][2] == 'prediction'
 
 
-def test_compared_pictures_must_be_the_same():
+def test_compared_images_must_be_the_same():
     with pytest.raises(UserError, match='not the same in the same order'):
         comparing.compare({'a': scored([0, 1]), 'b': scored([0])}, SPEC)

@@ -26,22 +26,22 @@ def names(root, paths):
 def test_frames_come_in_natural_order(folder):
     expected = ['frame_1.PNG', 'frame_9.png', 'frame_10.png']
     for source in (folder / 'v', f'{folder}/v/*', f'{folder}/v/frame_*'):
-        root, paths = input_files.find_pictures(source)
+        root, paths = input_files.find_images(source)
         assert root == folder / 'v' and names(root, paths) == expected
     keys = ['a2', 'a10', 'b1', '3', 'a', '10']
     assert sorted(keys, key=input_files.natural_key) == ['3', '10', 'a', 'a2', 'a10', 'b1']
 
 
 def test_patterns_of_any_depth_keep_the_folders_inside(folder):
-    root, paths = input_files.find_pictures(f'{folder}/*/frame_9.png')
+    root, paths = input_files.find_images(f'{folder}/*/frame_9.png')
     assert root == folder and names(root, paths) == ['v/frame_9.png']
-    root, paths = input_files.find_pictures(f'{folder}/w/**/*.jpg')
+    root, paths = input_files.find_images(f'{folder}/w/**/*.jpg')
     assert root == folder / 'w' and names(root, paths) == ['[x].jpg', 'a.jpg', 'deep/b.jpg']
     # A file whose name is a pattern is that file.
-    assert input_files.find_pictures(folder / 'w' / '[x].jpg')[1] == [folder / 'w' / '[x].jpg']
+    assert input_files.find_images(folder / 'w' / '[x].jpg')[1] == [folder / 'w' / '[x].jpg']
 
 
-def test_several_words_and_a_picture_once(folder):
+def test_several_words_and_an_image_once(folder):
     root, paths = input_files.find_all([folder / 'w/a.jpg', folder / 'v', f'{folder}/w/a*'])
     assert root == folder
     assert names(root, paths) == ['w/a.jpg', 'v/frame_1.PNG', 'v/frame_9.png', 'v/frame_10.png']
@@ -50,17 +50,17 @@ def test_several_words_and_a_picture_once(folder):
 
 
 def test_earlier_results_are_no_input(folder):
-    root, paths = input_files.find_pictures(folder, outside=folder / 'w')
+    root, paths = input_files.find_images(folder, outside=folder / 'w')
     assert all('w' != path.relative_to(root).parts[0] for path in paths) and len(paths) == 3
     for above in (folder / 'w', folder, '.', '/'):  # holds the images themselves
-        assert len(input_files.find_pictures(folder / 'w', outside=above)[1]) == 3
-    assert len(input_files.find_pictures(f'{folder}/w/*', outside=folder)[1]) == 2
+        assert len(input_files.find_images(folder / 'w', outside=above)[1]) == 3
+    assert len(input_files.find_images(f'{folder}/w/*', outside=folder)[1]) == 2
 
 
 def test_a_link_to_nothing_is_not_passed_over(folder):
     (folder / 'v' / 'gone.png').symlink_to(folder / 'nowhere.png')
     (folder / 'v' / 'ring.png').symlink_to(folder / 'v' / 'ring.png')
-    root, paths = input_files.find_pictures(folder / 'v', outside=folder / 'v' / 'out')
+    root, paths = input_files.find_images(folder / 'v', outside=folder / 'v' / 'out')
     assert {'gone.png', 'ring.png'} < set(names(root, paths)) and len(paths) == 5
 
 
@@ -69,7 +69,7 @@ def test_nothing_is_an_error_of_one_line(folder):
                          (folder / 'nowhere', 'nowhere: no such folder'),
                          (f'{folder}/nowhere/*.png', 'matches this pattern')):
         with pytest.raises(UserError, match=text):
-            input_files.find_pictures(source)
+            input_files.find_images(source)
 
 
 def made(root, names):
@@ -100,7 +100,7 @@ given_names = some.lists(some.builds('{}{}{}'.format, some.sampled_from(['', 'a/
 
 @given(given_names)
 @settings(max_examples=300, deadline=None)
-def test_no_two_pictures_share_a_file(given):
+def test_no_two_images_share_a_file(given):
     root = pathlib.Path('/r')
     found, files = made(root, given)
     assert len(set(files)) == len(files) and (found, files) == made(root, given)

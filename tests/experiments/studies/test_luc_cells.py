@@ -11,7 +11,6 @@ from tf_advseg.experiments.studies import luc_cells
 from tf_advseg.experiments.train import run_report
 from tf_advseg.experiments.train import method_stage
 from tf_advseg.experiments.train import training
-from tf_advseg.run import stage_optimizers
 
 ROOT = configuration.gin_root()
 OPTIONS = {'num_train': 3, 'num_val': 2, 'num_test': 1, 'size': (40, 40), 'smallest': (33, 33)}
@@ -37,8 +36,8 @@ def test_a_cell_binds_what_is_printed():
     """LargeFOV on Product: slr 1e-6, alr 0.1, lambda 1, mIOU 72.04, mBF 47.70, sigma 22.42."""
     name = 'papers/luc/voc_dilated8_large_fov_product.gin'
     configuration.parse([f'gin/{name}'])
-    assert gin.get_bindings(stage_optimizers.segmentor_optimizer)['learning_rate'] == 1e-6
-    assert gin.get_bindings(stage_optimizers.discriminator_optimizer)['learning_rate'] == 0.1
+    assert gin.get_bindings('segmentor_optimizer')['learning_rate'] == 1e-6
+    assert gin.get_bindings('discriminator_optimizer')['learning_rate'] == 0.1
     assert gin.get_bindings('luc')['adversarial_weight'] == 1.0
     assert 'mIOU 72.04, mBF 47.70, sigma 22.42' in (ROOT / name).read_text(encoding='utf-8')
 

@@ -38,11 +38,15 @@ def test_later_cells_stand_against_the_first_by_seed():
                           'none seeds 0, 1, 2, 3')
 
 
-def test_cells_of_another_method_are_not_held_against_the_first():
+def test_a_cell_of_another_method_is_compared_by_its_own_model():
     collected = collected_of({
-        'a': [{'Stage 1': 0.1, 'control (CE)': 0.1, 'Luc': 0.2}],
-        'b': [{'Stage 1': 0.1, 'control (CE)': 0.1, 'Durall': 0.2}]})
-    assert sweep_table.against_first(collected) is None
+        'a': [{'Stage 1': 0.1, 'control (CE)': 0.1, 'Luc': 0.2},
+              {'Stage 1': 0.1, 'control (CE)': 0.1, 'Luc': 0.3}],
+        'b': [{'Stage 1': 0.1, 'control (CE)': 0.1, 'Durall': 0.25},
+              {'Stage 1': 0.1, 'control (CE)': 0.1, 'Durall': 0.35}]})
+    table = sweep_table.against_first(collected)
+    assert table.header == ('cell', 'split', 'common seeds', 'Durall - Luc')
+    assert table.texts()[1][3] == '+5.00 [+5.00, +5.00]'
     assert sweep_table.against_first({'a': {}, 'b': {}}) is None
     only = {'a': collected['a']}
     assert sweep_table.against_first(only) is None

@@ -24,7 +24,7 @@ def test_a_test_split_that_nothing_is_wrong_with_is_only_named(results):
     assert load_report._shared_notes(results) == {}
 
 
-def test_pictures_left_out_of_test_are_counted(results):
+def test_images_left_out_of_test_are_counted(results):
     results['pictures_left_out'] = {'train': 4, 'val': 0, 'test': 1}
     assert run_results.table(results).title.endswith('seed 3; 1 damaged image of it left out')
     results['pictures_left_out']['test'] = 2

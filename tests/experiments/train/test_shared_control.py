@@ -4,73 +4,34 @@ import shutil
 import types
 from unittest import mock
 
-import numpy as np
+import controlled_runs
 import pytest
 import tensorflow as tf
 
 from tf_advseg.core import configuration, files, journal, lanes, run_directory
 from tf_advseg.core.errors import UserError
 from tf_advseg.data.records import record_set
-from tf_advseg.experiments import recipe_registry as recipes
-from tf_advseg.experiments.train import run_report
 from tf_advseg.experiments.train import run_results
 from tf_advseg.experiments.train import shared_control
-from tf_advseg.experiments.train import stage_training
 from tf_advseg.experiments.train import training
 from tf_advseg.run import dataset
 from tf_advseg.run import networks
 from tf_advseg.training import checkpoints
 from tf_advseg.training import stages
 
-OPTIONS = {'num_train': 4, 'num_val': 2, 'num_test': 1, 'size': (33, 33), 'smallest': (33, 33)}
-SCENES = ("dataset.reader = 'shapes'", f'dataset.options = {OPTIONS!r}',
-          'dataset.holdout_fraction = 1', 'experiment.crop_size = 33',
-          "experiment.network = 'farabet'", 'farabet.hidden = 8', 'adversarial_stage.steps = 2',
-          'adversarial_stage.batch_size = 2', 'adversarial_stage.train_images = 0',
-          'adversarial_stage.diagnose_every = 0')
-DURALL = (*SCENES, 'build_pixel_discriminator.widths = (4, 8)', 'durall.map_stride = 4',
-          'swa.every = 1')
-LUC = (*SCENES, "build_fov_discriminator.name = 'small_fov_light'", 'alternation.every = 1',
-       'stage_one.weighted_epochs = 0', 'stage_one.epochs = 0', 'label_maps.tau = 0.8')
 ANOTHER_ADVERSARY = ("build_pixel_discriminator.kind = 'image'", 'durall.map_stride = 2',
                      'durall.adversarial_weight = 3.0',
                      'discriminator_optimizer.learning_rate = 0.03', 'alternation.every = 2',
                      'alternation.pretraining = 1')
-MODELS = ('control', 'control_averaged')
-
-
-def start(workdir, *bindings, method='durall'):
-    """(results, which stages were trained) of a run without its report."""
-    common = {'durall': DURALL, 'luc': LUC}[method]
-    configuration.parse([f'gin/methods/{method}.gin'], [*common, *bindings])
-    trained, run = [], stage_training.StageTraining.run
-
-    def watched(self, folder):
-        trained.append(folder.name)
-        return run(self, folder)
-    with mock.patch.object(run_report, 'write'), mock.patch.object(
-            run_results, '_show'), mock.patch.object(
-            stage_training.StageTraining, 'run', watched):
-        return training.experiment(workdir, tf.distribute.get_strategy()), trained
 
 
 @pytest.fixture(scope='module')
 def first(tmp_path_factory):
     """(folder, results) of a run with its control."""
     path = tmp_path_factory.mktemp('shared') / 'first'
-    results, trained = start(path)
+    results, trained = controlled_runs.start(path)
     assert trained == ['durall', 'control']
     yield path, results
-
-
-def values(run, name):
-    segmentor, _, _ = networks.load(run / 'checkpoints' / name)
-    return [v.numpy() for v in segmentor.variables]
-
-
-def same_models(one, other, names=MODELS):
-    return all(np.array_equal(a, b) for name in names
-               for a, b in zip(values(one, name), values(other, name)))
 
 
 def lines(run, of_control=True):
@@ -87,16 +48,17 @@ def test_another_adversary_has_the_same_control(first, tmp_path, capsys):
     path, before = first
     bindings = (f"experiment.control_from = '{path}'", "build_pixel_discriminator.kind = 'image'",
                 'durall.adversarial_weight = 3.0')
-    results, trained = start(tmp_path / 'run', *bindings)
-    told = capsys.readouterr().out
-    assert trained == ['durall'] and f'control: taken over from {path}' in told
-    assert told.index('taken over') < told.index('Durall: 2 steps')  # before the long training
+    results, trained = controlled_runs.start(tmp_path / 'run', *bindings)
+    text = capsys.readouterr().out
+    assert trained == ['durall'] and f'control: taken over from {path}' in text
+    assert text.index('taken over') < text.index('Durall: 2 steps')  # before the long training
     assert results['control_from'] == str(path) and 'control' not in results['seconds']
     for column in (run_results.CONTROL, run_results.CONTROL + run_results.AVERAGED):
         assert results['models'][column] == before['models'][column]
-    assert same_models(path, tmp_path / 'run')
+    assert controlled_runs.same_models(path, tmp_path / 'run')
     assert lines(path) and lines(path) == lines(tmp_path / 'run')  # the report's curves have them
-    again, trained = start(tmp_path / 'run', *bindings)  # nothing is copied or trained twice
+    # Nothing is copied or trained twice.
+    again, trained = controlled_runs.start(tmp_path / 'run', *bindings)
     assert not trained and again['models'] == results['models']
     assert lines(tmp_path / 'run') == lines(path)
     assert 'taken over from' not in capsys.readouterr().out  # it has one of its own now
@@ -108,29 +70,30 @@ def test_a_control_trained_beside_another_adversary_is_the_same_to_the_bit(first
     path, _ = first
     source = shutil.copytree(path, tmp_path / 'source')
     (source / 'stages' / 'control' / 'done.json').unlink()
-    _, trained = start(tmp_path / 'run', f"experiment.control_from = '{source}'",
+    _, trained = controlled_runs.start(tmp_path / 'run', f"experiment.control_from = '{source}'",
                        *ANOTHER_ADVERSARY)
     assert trained == ['durall', 'control']
     assert (f'control: trained here, not taken over from {source}: it has no finished control\n'
             in capsys.readouterr().out)
-    assert same_models(path, tmp_path / 'run') and timeless(path) == timeless(tmp_path / 'run')
-    assert not same_models(path, tmp_path / 'run', ['last'])
+    assert controlled_runs.same_models(path, tmp_path / 'run')
+    assert timeless(path) == timeless(tmp_path / 'run')
+    assert not controlled_runs.same_models(path, tmp_path / 'run', ['last'])
 
 
 @pytest.mark.slow
 def test_lucs_control_trained_beside_another_adversary_is_the_same_to_the_bit(tmp_path):
-    start(tmp_path / 'one', method='luc')
-    start(tmp_path / 'two', "label_maps.kind = 'product'", 'luc.saturating = True',
+    controlled_runs.start(tmp_path / 'one', method='luc')
+    controlled_runs.start(tmp_path / 'two', "label_maps.kind = 'product'", 'luc.saturating = True',
           "build_fov_discriminator.name = 'large_fov_light'", 'luc.adversarial_weight = 0.5',
           method='luc')
-    assert same_models(tmp_path / 'one', tmp_path / 'two', ['control'])
+    assert controlled_runs.same_models(tmp_path / 'one', tmp_path / 'two', ['control'])
     assert timeless(tmp_path / 'one') == timeless(tmp_path / 'two')
-    assert not same_models(tmp_path / 'one', tmp_path / 'two', ['best'])
+    assert not controlled_runs.same_models(tmp_path / 'one', tmp_path / 'two', ['best'])
 
 
 def test_a_folder_that_is_no_run_is_told(tmp_path):
     with pytest.raises(UserError) as caught:
-        start(tmp_path / 'run', f"experiment.control_from = '{tmp_path}'")
+        controlled_runs.start(tmp_path / 'run', f"experiment.control_from = '{tmp_path}'")
     assert 'not a run directory' in str(caught.value) and '\n' not in str(caught.value)
     assert not (tmp_path / 'run' / 'stages').exists()  # told before anything is trained
 
@@ -141,7 +104,7 @@ def test_a_dry_run_says_what_will_become_of_the_control(first, tmp_path, capsys)
                           ('segmentor_optimizer.learning_rate = 0.5',
                            '(trained here, not taken over from')):
         configuration.parse(['gin/methods/durall.gin'], [
-            *DURALL, f"experiment.control_from = '{path}'", binding])
+            *controlled_runs.DURALL, f"experiment.control_from = '{path}'", binding])
         training.experiment(tmp_path / 'run', tf.distribute.get_strategy(), dry_run=True)
         assert text in capsys.readouterr().out
 
@@ -151,93 +114,10 @@ def test_a_method_that_goes_on_loses_no_line_of_a_control_that_came_later(first,
     path, _ = first
     with mock.patch.object(run_results, 'scores', side_effect=KeyboardInterrupt):
         with pytest.raises(KeyboardInterrupt):  # the method is done, the control not asked for yet
-            start(tmp_path / 'run', 'experiment.control = False')
+            controlled_runs.start(tmp_path / 'run', 'experiment.control = False')
     (tmp_path / 'run' / 'stages' / 'durall' / 'done.json').unlink()  # as if it had been stopped
-    start(tmp_path / 'run', f"experiment.control_from = '{path}'")
+    controlled_runs.start(tmp_path / 'run', f"experiment.control_from = '{path}'")
     assert lines(path) and lines(tmp_path / 'run') == lines(path)
-
-
-def key_of(method, *bindings):
-    configuration.parse([f'gin/methods/{method}.gin'], bindings)
-    return shared_control.key(configuration.config_text(), recipes.find(method))
-
-
-@pytest.mark.parametrize('method, binding', [
-    ('durall', "durall.reduction = 'sum'"), ('durall', 'durall.l2_weight = 0.0'),
-    ('luc', 'luc.upsample_logits = True'), ('luc', "luc.reduction = 'sum'"),
-    ('durall', 'swa.every = 7'), ('durall', 'experiment.seed = 1'),
-    ('durall', 'segmentor_optimizer.learning_rate = 1e-3'),
-    ('luc', 'segmentor_optimizer.momentum = 0.5'), ('durall', 'adversarial_stage.batch_size = 16'),
-    ('luc', "experiment.checkpoint = 'x'"), ('luc', 'stage_one.epochs = 1'),
-    ('hung', "hung.published_code = 'weight_decay'")])
-def test_what_a_control_depends_on_counts(method, binding):
-    assert key_of(method) != key_of(method, binding)
-
-
-@pytest.mark.parametrize('method, binding', [
-    ('durall', 'durall.adversarial_weight = 3.0'), ('durall', 'durall.map_stride = 8'),
-    ('durall', "build_pixel_discriminator.kind = 'image'"), ('durall', 'alternation.every = 2'),
-    ('durall', "discriminator_optimizer.name = 'sgd'"), ('luc', 'luc.adversarial_weight = 1.0'),
-    ('luc', 'luc.saturating = True'), ('luc', "label_maps.kind = 'scaling'"),
-    ('luc', "luc.reduction = 'mean'"), ('hung', "hung.terms = 'adv'"),
-    ('luc', "build_fov_discriminator.name = 'small_fov'"), ('luc', 'alternation.pretraining = 9'),
-    ('luc', "experiment.control_from = 'x'"), ('luc', 'experiment.control = False')])
-def test_what_is_the_methods_does_not(method, binding):
-    assert key_of(method) == key_of(method, binding)
-
-
-# Five methods with one pixel loss: mean cross-entropy at the images' size, without decay.
-ONE_LOSS = {'luc': ('luc.upsample_logits = True', 'alternation.every = 1',
-                    "build_fov_discriminator.name = 'small_fov_light'"),
-            'durall': ('durall.l2_weight = 0.0', 'build_pixel_discriminator.widths = (4, 8)',
-                       'durall.map_stride = 4', 'alternation.every = 1'),
-            'hung': ('hung.l2_weight = 0.0', "hung.terms = 'adv'", 'hung.map_stride = 4',
-                     'build_fc_discriminator.widths = (4, 8)'),
-            'zhu': (), 'load': ('lookahead.budget_steps = 2',)}
-ALIKE = (*SCENES, 'stage_one.weighted_epochs = 0', 'stage_one.epochs = 0')
-
-
-def alike(method, *bindings):
-    """Configures a run of one of ONE_LOSS."""
-    configuration.parse([], [*ALIKE, f"experiment.method = '{method}'", *ONE_LOSS[method],
-                             *bindings])
-
-
-def test_methods_with_one_pixel_loss_share_their_control():
-    """LoAd too, where its budget is given in steps; else its control is its own."""
-    keys = set()
-    for method in ONE_LOSS:
-        alike(method)
-        keys.add(shared_control.key(configuration.config_text(), recipes.find(method)))
-    assert len(keys) == 1
-    assert recipes.find('load').control_steps() == 2
-    configuration.parse([], ALIKE)
-    assert recipes.find('load').control_steps() is None
-
-
-def test_a_control_is_taken_over_from_another_method(tmp_path):
-    trained, run = [], stage_training.StageTraining.run
-
-    def watched(self, folder):
-        trained.append(folder.name)
-        return run(self, folder)
-    with mock.patch.object(run_report, 'write'), mock.patch.object(
-            run_results, '_show'), mock.patch.object(stage_training.StageTraining, 'run', watched):
-        alike('durall')
-        one = training.experiment(tmp_path / 'one', tf.distribute.get_strategy())
-        alike('luc', f"experiment.control_from = '{tmp_path / 'one'}'")
-        two = training.experiment(tmp_path / 'two', tf.distribute.get_strategy())
-    assert trained == ['durall', 'control', 'luc']
-    assert two['control_from'] == str(tmp_path / 'one')
-    assert two['models'][run_results.CONTROL] == one['models'][run_results.CONTROL]
-    assert same_models(tmp_path / 'one', tmp_path / 'two', ['control'])
-
-
-def test_loads_own_control_is_never_another_runs(tmp_path):
-    configuration.parse([], [*ALIKE, f"experiment.control_from = '{tmp_path}'"])
-    (tmp_path / 'config.gin').touch()
-    with pytest.raises(UserError, match='set lookahead.budget_steps'):
-        training.experiment(tmp_path / 'run', tf.distribute.get_strategy())
 
 
 @pytest.fixture
@@ -249,10 +129,10 @@ def other(first, tmp_path):
     path, _ = first
     run = run_directory.RunDirectory(shutil.copytree(path, tmp_path / 'run'))
     shutil.rmtree(run.stages / 'control')
-    for name in MODELS:
+    for name in controlled_runs.MODELS:
         shutil.rmtree(run.checkpoints / name)
     run.metrics_path.write_text(''.join(files.to_json(line) + '\n' for line in lines(path, False)))
-    configuration.parse(['gin/methods/durall.gin'], [*DURALL, *ANOTHER_ADVERSARY])
+    configuration.parse(['gin/methods/durall.gin'], [*controlled_runs.DURALL, *ANOTHER_ADVERSARY])
     parts = files.read_json(path / 'split.json')['splits']
     context = types.SimpleNamespace(
         run=run, chief=True, barriers=0, data=dataset.ExperimentData(
@@ -358,8 +238,8 @@ OTHER_LANE = {'reference': '3.13.1', 'current': '3.10.4'}
     (lambda run: _split(run, 'test', ['val_00000']), '(split.json: test)'),
     (lambda run: _done(run, 'result', 'records', value='x'), 'it was trained on other records'),
     (_old_records, 'it was trained on other records'),
-    (_no_records, 'nothing tells which records it was trained on'),
-    (lambda run: _done(run, 'settings_hash', value='x'), 'other settings (not told which)'),
+    (_no_records, 'nothing says which records it was trained on'),
+    (lambda run: _done(run, 'settings_hash', value='x'), 'other settings (not known which)'),
     (lambda run: _control_settings(run, steps=9), 'its stage was done with other settings (steps)'),
     (lambda run: _damage(run, 'stage1'), 'its checksum is not the one in manifest.json'),
     (lambda run: _damage(run, 'control_averaged'), 'its checksum is not the one in manifest.json'),
@@ -372,7 +252,7 @@ def test_another_control_is_refused_and_the_reason_told(other, source, spoil, re
     assert found.text.startswith(f'control: trained here, not taken over from {source}: ')
     assert '\n' not in found.text
     assert not (other.run.stages / 'control').exists()
-    assert not any((other.run.checkpoints / name).exists() for name in MODELS)
+    assert not any((other.run.checkpoints / name).exists() for name in controlled_runs.MODELS)
     assert not lines(other.run.path)
 
 
@@ -386,7 +266,7 @@ def test_a_run_is_no_source_of_its_own_control(other):
 def test_the_same_by_another_way_is_taken(other, source, mend):
     mend(source)
     assert take_over(other, source).kind == shared_control.TAKEN
-    assert same_models(source, other.run.path)
+    assert controlled_runs.same_models(source, other.run.path)
 
 
 def test_old_controls_of_records_that_were_made_anew_since_are_refused(other, source, tmp_path):
@@ -395,7 +275,7 @@ def test_old_controls_of_records_that_were_made_anew_since_are_refused(other, so
     _no_records(source)
     binding = f"experiment.data_dir = '{folder}'"
     (source / 'config.gin').write_text((source / 'config.gin').read_text() + f'\n{binding}\n')
-    configuration.parse(['gin/methods/durall.gin'], [*DURALL, binding])
+    configuration.parse(['gin/methods/durall.gin'], [*controlled_runs.DURALL, binding])
     for seconds, kind in ((1e10, shared_control.REFUSED), (1e9, shared_control.TAKEN)):
         os.utime(folder / 'manifest.json', (seconds, seconds))
         assert take_over(other, source).kind == kind
@@ -418,7 +298,8 @@ def test_a_takeover_that_was_killed_is_done_again(other, source, place):
     assert len(lines(other.run.path)) == (len(lines(source)) if place == 'stages/control' else 0)
     before = lines(other.run.path, False)
     assert take_over(other, source).kind == shared_control.TAKEN
-    assert lines(other.run.path) == lines(source) and same_models(source, other.run.path)
+    assert lines(other.run.path) == lines(source)
+    assert controlled_runs.same_models(source, other.run.path)
     assert lines(other.run.path, False) == before == lines(source, False)
 
 

@@ -62,8 +62,8 @@ def alone(records, image_id, segmentor, discriminator):
     return chances.argmax(-1)[inside], chances.max(-1)[inside], disc[inside]
 
 
-def test_every_point_is_what_the_networks_say_of_the_picture_alone(records, judge, segmentor,
-                                                                   discriminator):
+def test_every_point_is_what_the_networks_say_of_the_image_alone(records, judge, segmentor,
+                                                                 discriminator):
     ids = records.splits['train']
     found = list(judge.over(records, ids))
     assert [one.image_id for one in found] == ids
@@ -144,17 +144,17 @@ def test_a_monitor_follows_the_networks_as_they_change(records, segmentor):
     assert after['disc/share@0.2'] == 0.0 and after['disc/accuracy@0.2'] is None
     assert after['softmax/accuracy@0.2'] is None and after['disc/share@0'] == 1.0
     assert after['softmax/auc'] == line['softmax/auc']
-    picture = monitor.panel()
-    assert picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3
+    image = monitor.panel()
+    assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
     again = monitor.panel()
-    np.testing.assert_array_equal(picture, again)
+    np.testing.assert_array_equal(image, again)
 
 
 def test_a_stage_whose_discriminator_judges_points_is_monitored(records, segmentor, discriminator):
     context = types.SimpleNamespace(crop_size=CROP, data=types.SimpleNamespace(
         records=records, holdout=records.splits['val']))
     shown = {}
-    board = types.SimpleNamespace(picture=lambda name, step, array: shown.update(
+    board = types.SimpleNamespace(image=lambda name, step, array: shown.update(
         {(name, step): array}))
     method = types.SimpleNamespace(
         judges_points=True, discriminator=discriminator, segmentor=segmentor,
@@ -172,9 +172,9 @@ def test_no_holdout_no_lines(records, segmentor, discriminator):
     assert monitor.lines(1) == [] and monitor.panel() is None
 
 
-def test_a_board_keeps_pictures(tmp_path):
+def test_a_board_keeps_images(tmp_path):
     board = contexts.Board(tmp_path)
-    board.picture('confidence', 7, np.full((4, 6, 3), 9, np.uint8))
+    board.image('confidence', 7, np.full((4, 6, 3), 9, np.uint8))
     board._writer.close()
     file, = tmp_path.iterdir()
     found = [(event.step, value) for event in tf.compat.v1.train.summary_iterator(str(file))
@@ -185,7 +185,7 @@ def test_a_board_keeps_pictures(tmp_path):
     np.testing.assert_array_equal(tf.io.decode_png(png), np.full((4, 6, 3), 9))
 
 
-def test_large_pictures_come_in_smaller_batches(segmentor, discriminator):
+def test_large_images_come_in_smaller_batches(segmentor, discriminator):
     judge = confidence_maps.Judge(segmentor, discriminator, 1, CROP)
     sizes = np.array([[65, 65], [1024, 2048]])
     assert judge._batch_size(sizes[:1], 8) == confidence_maps.BATCH_SIZE

@@ -120,15 +120,15 @@ def damaged(saved, how):
         path.write_text(json.dumps(content))
 
 
-@pytest.mark.parametrize('how, told', (
+@pytest.mark.parametrize('how, text', (
     ('gone', 'a discriminator without its discriminator.json'), ('text', 'not valid JSON'),
     ('no weights', 'but no weights/ beside it'),
     ('foreign', 'its "format" is not'), ('weights', 'manifest.json says'),
     ('part', r'a part is missing \("widths"\)'), ('widths', 'does not fit this network'),
     ('kind', 'Did you mean "pixel"'), ('stride', "map_stride is 'four', expected a whole number")))
-def test_damage_is_told_in_one_line(saved, how, told):
+def test_damage_is_told_in_one_line(saved, how, text):
     damaged(saved, how)
-    with pytest.raises(UserError, match=told) as caught:
+    with pytest.raises(UserError, match=text) as caught:
         discriminator_folders.load(saved)
     assert '\n' not in str(caught.value) and str(saved) in str(caught.value)
 

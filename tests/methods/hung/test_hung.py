@@ -47,7 +47,7 @@ def build(kind='pixel', strategy=SINGLE, rates=(1.0, 1.0), scaling=False, **sett
         return hung.Hung(segmentor, judge, own, other, encoding, settings, STEPS)
 
 
-def pictures(labelled=(True, False, True, False, True)):
+def make_images(labelled=(True, False, True, False, True)):
     """Images of bands; labelled ones with void, others with padding below and at the right."""
     random = np.random.default_rng(7)
     shape = (len(labelled), HEIGHT, WIDTH)
@@ -113,7 +113,7 @@ def require_same(scalars, reference, start):
                  'independent_ground_truth': True, 'semi_normaliser': 'selected',
                  'early_out': True})])
 def test_every_loss_is_the_papers(phase, settings):
-    batch, method = pictures(), build(**settings)
+    batch, method = make_images(), build(**settings)
     reference, start = plain(phase, batch, **settings), weights(method)
     scalars = take(method, phase, batch)
     require_same(scalars, reference, start)
@@ -129,7 +129,7 @@ def test_every_loss_is_the_papers(phase, settings):
 @pytest.mark.parametrize('lacking', ['labels', 'labelled', 'unlabelled', 'anything'])
 def test_what_is_lacking_gives_nothing_and_stays_finite(lacking, settings):
     """No label in labelled images, none of these, none of the others, padding everywhere."""
-    batch = pictures({'labelled': (False,) * 3, 'unlabelled': (True,) * 3}.get(
+    batch = make_images({'labelled': (False,) * 3, 'unlabelled': (True,) * 3}.get(
         lacking, (True, False, True)))
     if lacking in ('labels', 'anything'):
         for name in ('label', 'truth'):
@@ -182,7 +182,7 @@ def require_moved(method, start, reference, rates=(1.0, 1.0), multiplier=1.0, pl
     (hung.SEMI, {'kind': None, 'terms': 'self_training'})])
 def test_both_networks_go_down_the_slopes_of_before_the_step(phase, settings):
     """Section 5, jointly: the segmentor is judged by D, D learns of predictions, as they were."""
-    method, batch = build(**settings), pictures()
+    method, batch = build(**settings), make_images()
     reference, start = plain(phase, batch, **settings), weights(method)
     take(method, phase, batch)
     require_moved(method, start, reference)
@@ -197,14 +197,14 @@ def test_both_networks_go_down_the_slopes_of_before_the_step(phase, settings):
 def test_a_network_whose_rate_is_0_stays_to_the_bit(still):
     method = build(rates=(0.0, 1.0) if still == 0 else (1.0, 0.0))
     start = weights(method)
-    take(method, hung.SEMI, pictures())
+    take(method, hung.SEMI, make_images())
     after = weights(method)
     assert all(map(np.array_equal, start[still], after[still]))
     assert not any(map(np.array_equal, start[1 - still], after[1 - still]))
 
 
 def test_the_self_taught_loss_has_no_gradient_in_the_discriminator_and_the_target():
-    method, batch = build(), {k: tf.constant(v) for k, v in pictures().items()}
+    method, batch = build(), {k: tf.constant(v) for k, v in make_images().items()}
     judge = method.discriminator.trainable_variables
     with tf.GradientTape(persistent=True) as tape:
         raw = tf.identity(method.segmentor(batch['image']))
@@ -221,7 +221,7 @@ def test_the_self_taught_loss_has_no_gradient_in_the_discriminator_and_the_targe
 
 
 def test_the_control_learns_from_cross_entropy_and_its_last_layer_faster():
-    batch = pictures()
+    batch = make_images()
     for multiplier in (1.0, 10.0):
         method = build(None, rates=(0.1, 0.1), classifier_multiplier=multiplier)
         control = objective.Control(method.segmentor, optimizers.make_optimizer('sgd', 0.1),
@@ -235,7 +235,7 @@ def test_the_control_learns_from_cross_entropy_and_its_last_layer_faster():
 
 
 def test_the_multiplier_is_on_the_last_layers_gradient_decay_included():
-    batch, method = pictures(), build(rates=(0.1, 1.0), classifier_multiplier=10.0)
+    batch, method = make_images(), build(rates=(0.1, 1.0), classifier_multiplier=10.0)
     assert 10.0 in method.multipliers and build().multipliers is None
     start = weights(method)
     take(method, hung.SEMI, batch)
@@ -260,7 +260,7 @@ def adversarial_norms(method, batch):
 @pytest.mark.parametrize('share', [0.25, 4.0])
 def test_the_adversarial_gradient_is_kept_within_its_limit(share):
     """A limit at `share` of what there is: scaled down to it, or untouched below it."""
-    batch = pictures()
+    batch = make_images()
     ce, adv = adversarial_norms(build(), batch)
     method = build(adversarial_limit=share * adv / ce)
     start, scalars = weights(method), take(method, hung.SEMI, batch)
@@ -271,7 +271,7 @@ def test_the_adversarial_gradient_is_kept_within_its_limit(share):
 
 
 def test_lambda_decays_over_the_steps_of_the_training():
-    batch, method = pictures(), build(rates=(0.0, 0.0), adversarial_decay='poly')
+    batch, method = make_images(), build(rates=(0.0, 0.0), adversarial_decay='poly')
     for step in range(STEPS + 1):
         factor = max(1 - step / STEPS, 0) ** 0.9
         start, scalars = weights(method), take(method, hung.SEMI, batch)
@@ -283,7 +283,7 @@ def test_lambda_decays_over_the_steps_of_the_training():
 
 def test_the_early_out_drops_the_adversarial_term_where_nothing_is_selected():
     """The published code's bug; only where L_semi is on, and only with it."""
-    batch, totals = pictures(), {}
+    batch, totals = make_images(), {}
     for early in (False, True):
         for phase, threshold in ((hung.SEMI, 1.0), (hung.SEMI, 0.2), (hung.ADVERSARIAL, 1.0)):
             method = build(early_out=early, threshold=threshold)
@@ -301,9 +301,9 @@ def test_the_early_out_drops_the_adversarial_term_where_nothing_is_selected():
     assert kept == pytest.approx(totals[False, hung.SEMI, 1.0]['loss/total'], rel=1e-5)
 
 
-def test_before_they_come_in_unlabelled_pictures_give_nothing():
+def test_before_they_come_in_unlabelled_images_give_nothing():
     """Whatever they hold, and with the published code's fakes too."""
-    batch, other = pictures(), pictures()
+    batch, other = make_images(), make_images()
     other['image'][~batch['labeled']] = 13.0
     other['valid'][~batch['labeled']] = True
     for fakes in hung_settings.FAKES:
@@ -315,14 +315,14 @@ def test_before_they_come_in_unlabelled_pictures_give_nothing():
 
 
 def test_a_batch_that_says_nothing_of_labels_is_labelled_throughout():
-    batch = pictures((True,) * 3)
+    batch = make_images((True,) * 3)
     bare = {name: batch[name] for name in ('image', 'label')}
     assert take(build(), hung.SUPERVISED, bare) == take(build(), hung.SUPERVISED, batch)
 
 
 @pytest.mark.parametrize('stride', [1, 2, 3])
 def test_the_confidence_is_ds_probability_with_padding_as_in_training(stride):
-    batch, method = pictures((False,) * 3), build(map_stride=stride)
+    batch, method = make_images((False,) * 3), build(map_stride=stride)
     reference, start = plain(hung.SEMI, batch, map_stride=stride), weights(method)
     _, grid = reference.predicted(start[0])
     expected = plain_hung.sigmoid(reference.judge(reference.fakes(grid), start[1]))
@@ -352,11 +352,11 @@ def test_second_truths_are_asked_for_where_there_is_someone_to_see_them():
                  marks=pytest.mark.slow)])
 def test_two_replicas_equal_one_device(two_replicas, phase, labelled, settings):
     """Labelled images 2 + 0, 3 + 1 of 5, and 0 + 1 of one a replica: normalisers are global."""
-    batch, results = pictures(labelled), []
+    batch, results = make_images(labelled), []
     for strategy in (SINGLE, two_replicas):
         method = build(strategy=strategy, rates=(0.2, 0.2), **settings)
-        told = steps.take(method, strategy, batch, [phase] * 2)
-        results.append((told, sum(weights(method), [])))
+        logs = steps.take(method, strategy, batch, [phase] * 2)
+        results.append((logs, sum(weights(method), [])))
     (one, ours), (two, theirs) = results
     for first, second in zip(one, two):
         assert first == pytest.approx(second, rel=1e-5, abs=1e-6)

@@ -59,26 +59,26 @@ def test_a_run_leaves_scores_a_discriminator_confidence_and_a_report(made, lines
     assert 'Training images: 4 with labels, 4 without.' in html
 
 
-def test_unlabelled_pictures_come_in_when_they_should(made, lines_of):
+def test_unlabelled_images_come_in_when_they_should(made, lines_of):
     path, _, seen = made
     method = seen[:8]
     assert [phase for phase, _, _ in method] == [
         'supervised', 'supervised', 'unlabelled_adversarial', 'unlabelled_adversarial',
         *['unlabelled'] * 4]
-    assert [len(pictures) for _, pictures, _ in method] == [2, 2, 4, 4, 4, 4, 4, 4]
+    assert [len(images) for _, images, _ in method] == [2, 2, 4, 4, 4, 4, 4, 4]
     lines = lines_of(path, stage='hung', event='stage')
     assert lines[-1]['segmentor_step'] == 8 and 'loss/semi' in lines[-1]
     assert not any('discriminator_step' in line for line in lines)  # the step is joint
 
 
-def test_the_control_sees_the_labelled_pictures_of_each_step_and_no_other(made):
+def test_the_control_sees_the_labelled_images_of_each_step_and_no_other(made):
     path, _, seen = made
     method, control = seen[:8], seen[8:]
     assert {phase for phase, _, _ in control} == {'cross_entropy'} and len(control) == 8
-    for (_, pictures, labels), (_, own, own_labels) in zip(method, control):
+    for (_, images, labels), (_, own, own_labels) in zip(method, control):
         rows = [i for i in range(len(labels)) if (labels[i] != 255).any()]
         assert len(rows) == 2  # those without label are 255 throughout
-        found = [next(i for i in rows if np.array_equal(pictures[i], picture)) for picture in own]
+        found = [next(i for i in rows if np.array_equal(images[i], image)) for image in own]
         np.testing.assert_array_equal(labels[found], own_labels)
     split = files.read_json(path / 'split.json')['splits']
     assert len(split['train']) == len(split['unlabelled']) == 4
@@ -213,7 +213,7 @@ def test_every_file_takes_both_kinds_of_steps(name, more, tmp_path, lines_of):
     assert {'loss/ce', 'loss/adv', 'loss/semi', 'loss/disc'} <= set(last)
 
 
-def test_a_plan_without_unlabelled_pictures_has_one_period():
+def test_a_plan_without_unlabelled_images_has_one_period():
     configuration.parse(['gin/methods/hung.gin'], ["hung.terms = 'adv'"])
     from tf_advseg.experiments import recipe_registry as recipes
     plan = recipes.find('hung').plan(10)

@@ -43,8 +43,8 @@ def test_each_deviation_alone_changes_its_setting_alone(name):
         assert settings.published_code == (name,) and name in settings.about()
         idle = hung_settings.hung(published_code=given, terms='self_training')
         assert (name in idle.about()) == (name in ('weight_decay', 'normaliser', 'masks'))
-    told = hung_settings.PUBLISHED_CODE[name][1]
-    assert told and '\n' not in told
+    text = hung_settings.PUBLISHED_CODE[name][1]
+    assert text and '\n' not in text
 
 
 def test_all_is_every_deviation_and_wins_over_what_is_given():
@@ -56,7 +56,7 @@ def test_all_is_every_deviation_and_wins_over_what_is_given():
         assert settings.published_code == tuple(CODE) == tuple(hung_settings.PUBLISHED_CODE)
 
 
-def test_unlabelled_pictures_come_in_at_once_or_with_the_adversarial_term_first():
+def test_unlabelled_images_come_in_at_once_or_with_the_adversarial_term_first():
     assert hung_settings.hung(semi_start=7).adversarial_start == 7
     early = hung_settings.hung(semi_start=7, adversarial_start=0)
     assert (early.adversarial_start, early.semi_start) == (0, 7)

@@ -44,7 +44,7 @@ def kept(tmp_path):
     return folder, reconstruction
 
 
-def told(function, *arguments):
+def problem(function, *arguments):
     with pytest.raises(UserError) as caught:
         function(*arguments)
     assert '\n' not in str(caught.value)
@@ -94,7 +94,7 @@ def test_it_says_how_it_was_trained_whatever_is_set_now(tmp_path):
     {'decision': 'each'}, {'map_stride': 2}])
 def test_a_gan_of_other_settings_is_refused(kept, settings):
     (name, value), = settings.items()
-    said = told(gan_folders.load, kept[0], zhu_settings.zhu_gan(**settings))
+    said = problem(gan_folders.load, kept[0], zhu_settings.zhu_gan(**settings))
     assert f'zhu_gan.{name}' in said and repr(value) in said
     assert 'reconstruction_stage.source' in said
 
@@ -104,23 +104,23 @@ def test_damaged_ones_are_refused(kept):
     weights, path = next(folder.glob('weights/*.data*')), folder / gan_folders.DESCRIPTION
     whole, text = weights.read_bytes(), path.read_text()
     weights.write_bytes(whole[:-1])
-    assert 'damaged' in told(gan_folders.load, folder, reconstruction.settings)
+    assert 'damaged' in problem(gan_folders.load, folder, reconstruction.settings)
     weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    assert 'checksum' in told(gan_folders.load, folder, reconstruction.settings)
+    assert 'checksum' in problem(gan_folders.load, folder, reconstruction.settings)
     weights.unlink()
-    assert 'missing' in told(gan_folders.load, folder, reconstruction.settings)
+    assert 'missing' in problem(gan_folders.load, folder, reconstruction.settings)
     weights.write_bytes(whole)
     for broken, words in ((text[:40], 'JSON'), ('{}', 'not a description'), ('[]', 'not a descr')):
         path.write_text(broken)
-        assert words in told(gan_folders.load, folder, reconstruction.settings)
+        assert words in problem(gan_folders.load, folder, reconstruction.settings)
     content = json.loads(text)
     for name in ('settings', 'generator', 'train', 'steps'):
         path.write_text(json.dumps({k: v for k, v in content.items() if k != name}))
-        assert f'"{name}"' in told(gan_folders.load, folder, reconstruction.settings)
+        assert f'"{name}"' in problem(gan_folders.load, folder, reconstruction.settings)
     for generator in ({**content['generator'], 'widths': [3, 5]},
                       {**content['generator'], 'kernel': 3}, {'num_classes': 0}, None):
         path.write_text(json.dumps({**content, 'generator': generator}))
-        assert str(folder) in told(gan_folders.load, folder, reconstruction.settings)
+        assert str(folder) in problem(gan_folders.load, folder, reconstruction.settings)
     path.write_text(text)
     assert gan_folders.load(folder, reconstruction.settings).digest() == reconstruction.digest()
 
@@ -131,12 +131,12 @@ def test_foreign_ones_are_refused(kept):
     gan_folders.require_fitting(folder, data(dataset='other streets', ids='cdef', train='cd'))
     gan_folders.require_fitting(folder, data(train='abcd'))
     for names in (('road', 'sky'), ('sky', 'road', 'tree')):
-        said = told(gan_folders.require_fitting, folder, data(names))
+        said = problem(gan_folders.require_fitting, folder, data(names))
         assert 'classes' in said and 'reconstruction_stage.source' in said
-    said = told(gan_folders.require_fitting, folder, data(train='ac'))  # b is of the hold-out
+    said = problem(gan_folders.require_fitting, folder, data(train='ac'))  # b is of the hold-out
     assert 'would leak' in said and '1 image that is' in said and '"b"' in said
     renamed = data(dataset='streets, a copy', train='ac')  # the same by another name
-    assert 'would leak' in told(gan_folders.require_fitting, folder, renamed)
+    assert 'would leak' in problem(gan_folders.require_fitting, folder, renamed)
 
 
 def test_a_gan_is_found_by_its_run_and_by_its_form(kept, tmp_path):
@@ -145,10 +145,10 @@ def test_a_gan_is_found_by_its_run_and_by_its_form(kept, tmp_path):
     run.rename(tmp_path / 'cmp_wgan')
     found = gan_folders.find(tmp_path / 'cmp_{form}', 'wgan')
     assert found == tmp_path / 'cmp_wgan' / 'checkpoints' / 'gan'
-    said = told(gan_folders.find, tmp_path / 'cmp_{form}')
+    said = problem(gan_folders.find, tmp_path / 'cmp_{form}')
     assert 'cmp_gan' in said and 'no such folder' in said
     (tmp_path / 'empty').mkdir()
-    assert 'holds no GAN' in told(gan_folders.find, tmp_path / 'empty')
+    assert 'holds no GAN' in problem(gan_folders.find, tmp_path / 'empty')
 
 
 def test_another_worker_writes_nothing(tmp_path):

@@ -93,7 +93,7 @@ def test_a_stopped_conventional_gan_with_batch_norm_goes_on_to_the_bit(tmp_path,
     assert said['generator']['normalisation'] == 'batch' and len(values) == 23
 
 
-def test_phase_1_leaves_lines_a_picture_and_its_gan(made, lines_of):
+def test_phase_1_leaves_lines_an_image_and_its_gan(made, lines_of):
     held = lines_of(made, stage='gan', event='reconstruction', split='holdout')
     assert [line['generator_step'] for line in held] == [3, 5]
     assert all(line['content/own'] > 0 and line['content/other'] > 0 for line in held)

@@ -42,8 +42,8 @@ class Judge(tf.keras.Model):
         self.last = layers.Convolution('judge', 2, 1, 1)
         self.built = True
 
-    def call(self, pictures, condition=None, training=False):
-        x = pictures if condition is None else tf.concat([pictures, condition], -1)
+    def call(self, images, condition=None, training=False):
+        x = images if condition is None else tf.concat([images, condition], -1)
         return self.last(tf.tanh(self.first(x)))[..., 0]
 
 
@@ -84,7 +84,7 @@ def phase_2(strategy=SINGLE, rate=1.0, real=None, judged=True, use=None, **setti
         return zhu.Zhu(segmentor, gan(real, **settings), own, used)
 
 
-def pictures(number=3):
+def make_images(number=3):
     """Images with a border and a hole without labels, of another size each, and padding."""
     random = np.random.default_rng(7)
     label = random.integers(0, CLASSES, (number, 6, 7)).repeat(3, 1).repeat(3, 2)
@@ -106,10 +106,10 @@ def take(method, phase, batch):
     return {name: float(value) for name, value in scalars.items()}
 
 
-def require_same(told, expected):
-    assert told.keys() == expected.keys() | {'weights/norm'}
+def require_same(logs, expected):
+    assert logs.keys() == expected.keys() | {'weights/norm'}
     for name, value in expected.items():
-        assert told[name] == pytest.approx(value, rel=2e-5, abs=1e-6), name
+        assert logs[name] == pytest.approx(value, rel=2e-5, abs=1e-6), name
 
 
 def require_slopes(before, after, loss, places=4):
@@ -134,7 +134,7 @@ KINDS = [
 @pytest.mark.parametrize('settings', [*FORMS, *KINDS])
 def test_the_gans_losses_and_slopes_are_the_papers(settings):
     """Eqs 4 to 8 and 16; either network's step is from the weights of before it (12, 13)."""
-    batch, method = pictures(), phase_1(clip=1e3, content_weight=10.0, **settings)
+    batch, method = make_images(), phase_1(clip=1e3, content_weight=10.0, **settings)
     plain = plain_zhu.Plain(batch, CLASSES, gan_content=10.0, **settings)
     networks = method.reconstruction.generator, method.discriminator
     painter, judge = weights(*networks)
@@ -146,18 +146,18 @@ def test_the_gans_losses_and_slopes_are_the_papers(settings):
 
 
 def test_eq_16s_hundred_is_the_default():
-    told = take(phase_1(), 'both', pictures())
-    assert told['loss/generator'] == pytest.approx(100 * told['loss/content'] + told['loss/adv'])
+    logs = take(phase_1(), 'both', make_images())
+    assert logs['loss/generator'] == pytest.approx(100 * logs['loss/content'] + logs['loss/adv'])
 
 
 @pytest.mark.parametrize('settings', FORMS)
 def test_a_step_of_the_critic_alone_moves_the_critic_alone(settings):
-    batch, method = pictures(), phase_1(clip=1e3, **settings)
+    batch, method = make_images(), phase_1(clip=1e3, **settings)
     painter, judge = weights(method.reconstruction.generator, method.discriminator)
     plain = plain_zhu.Plain(batch, CLASSES, **settings)
     expected = plain.phase_1(painter, judge)
-    told = take(method, 'discriminator', batch)
-    require_same(told, {k: v for k, v in expected.items() if 'disc' in k})
+    logs = take(method, 'discriminator', batch)
+    require_same(logs, {k: v for k, v in expected.items() if 'disc' in k})
     painted, judged = weights(method.reconstruction.generator, method.discriminator)
     assert all(map(np.array_equal, painter, painted))
     assert require_slopes(judge, judged, lambda w: plain.phase_1(painter, w)['loss/disc']) > 1e-3
@@ -166,9 +166,9 @@ def test_a_step_of_the_critic_alone_moves_the_critic_alone(settings):
 def test_a_step_of_the_critic_alone_leaves_the_generators_statistics():
     method = phase_1(real={'normalisation': 'batch'}, form='wgan', clip=1e3)
     before = [v.numpy() for v in method.reconstruction.generator.variables]
-    take(method, 'discriminator', pictures())
+    take(method, 'discriminator', make_images())
     assert all(map(np.array_equal, before, method.reconstruction.generator.variables))
-    take(method, 'both', pictures())
+    take(method, 'both', make_images())
     assert not any(map(np.array_equal, (v.numpy() for v in method.reconstruction.generator.
                                         non_trainable_variables), before[-4:]))
 
@@ -180,7 +180,7 @@ def test_a_step_of_the_critic_alone_leaves_the_generators_statistics():
 def test_every_weight_of_the_critic_is_clipped_and_none_of_the_generator(phase, settings, clipped):
     """Biases and the norm's included; Arjovsky et al. 2017, Algorithm 1."""
     method = phase_1(real={}, rates=(1e-3, 1e-3), **settings)
-    take(method, phase, pictures())
+    take(method, phase, make_images())
     for variable in method.discriminator.trainable_variables:
         assert (np.abs(variable).max() <= 0.03) == clipped, variable.name
     assert all(np.abs(v).max() > 0.05 for v in method.reconstruction.generator.trainable_variables)
@@ -191,18 +191,18 @@ def test_every_weight_of_the_critic_is_clipped_and_none_of_the_generator(phase, 
 
 @pytest.mark.parametrize('weight', [0.0, 3.0])
 def test_the_penalty_is_added_by_its_weight(weight):
-    batch = pictures()
+    batch = make_images()
     method = phase_1(form='wgan', lipschitz='penalty', penalty_weight=weight)
     reconstruction = method.reconstruction
     expected = plain_zhu.Plain(batch, CLASSES, form='wgan').phase_1(
         *weights(reconstruction.generator, method.discriminator))['loss/disc']
-    real = reconstruction.pictures(batch['image'], batch['label'])
+    real = reconstruction.scaled_images(batch['image'], batch['label'])
     masks = reconstruction.true_masks(batch['label'])
     fake = reconstruction.reconstructed(masks, real, batch['label'], None)
     penalty = float(reconstruction.penalty(real, fake, masks, SEED))
-    told = take(method, 'both', batch)
+    logs = take(method, 'both', batch)
     assert penalty > 0.05
-    assert told['loss/disc'] == pytest.approx(expected + weight * penalty, rel=1e-5)
+    assert logs['loss/disc'] == pytest.approx(expected + weight * penalty, rel=1e-5)
 
 
 USES = [*(({}, settings) for settings in FORMS), *(({}, settings) for settings in KINDS),
@@ -214,7 +214,7 @@ USES = [*(({}, settings) for settings in FORMS), *(({}, settings) for settings i
 @pytest.mark.parametrize('use, settings', USES)
 def test_the_segmentors_losses_and_slopes_are_the_papers(use, settings):
     """Eqs 2 to 6 with the soft map in the truth's place: through D and G, which do not move."""
-    batch, rate = pictures(), 1.0 if use.get('reduction') != 'sum' else 0.01
+    batch, rate = make_images(), 1.0 if use.get('reduction') != 'sum' else 0.01
     method = phase_2(use=use, rate=rate, **settings)
     frozen = method.reconstruction.generator, method.reconstruction.discriminator
     segmentor, painter, judge = (
@@ -229,7 +229,7 @@ def test_the_segmentors_losses_and_slopes_are_the_papers(use, settings):
 @pytest.mark.parametrize('normalisation', ['batch', 'instance'])
 def test_the_frozen_gan_does_not_move_by_one_bit_but_hands_a_gradient_on(normalisation):
     """Statistics included; points without a label get no gradient of either loss."""
-    batch = {k: tf.constant(v) for k, v in pictures().items()}
+    batch = {k: tf.constant(v) for k, v in make_images().items()}
     method = phase_2(real={'normalisation': normalisation, 'dropout_rate': 0.5})
     reconstruction = method.reconstruction
     networks = reconstruction.generator, reconstruction.discriminator
@@ -255,25 +255,25 @@ def test_the_frozen_gan_does_not_move_by_one_bit_but_hands_a_gradient_on(normali
 
 
 def test_without_both_terms_the_step_is_the_controls_to_the_bit():
-    batch, ends = pictures(), []
+    batch, ends = make_images(), []
     for judged, phase in ((True, 'segmentor'), (False, 'cross_entropy')):
         method = phase_2(judged=judged, real={}, use={
             'content_weight': 0.0, 'adversarial_weight': 0.0, 'l2_weight': 0.01})
-        told = [take(method, phase, batch) for _ in range(2)]
-        ends.append((weights(method.segmentor)[0], [line['loss/ce'] for line in told]))
+        logs = [take(method, phase, batch) for _ in range(2)]
+        ends.append((weights(method.segmentor)[0], [line['loss/ce'] for line in logs]))
     assert all(map(np.array_equal, ends[0][0], ends[1][0])) and ends[0][1] == ends[1][1]
 
 
 def test_nothing_labelled_stays_finite():
-    batch = pictures()
+    batch = make_images()
     batch['label'][:] = 255
     for method, phase in ((phase_1(), 'both'), (phase_2(), 'segmentor')):
-        told = take(method, phase, batch)
-        assert told['loss/content'] == 0.0 and all(map(np.isfinite, told.values()))
+        logs = take(method, phase, batch)
+        assert logs['loss/content'] == 0.0 and all(map(np.isfinite, logs.values()))
 
 
 def test_the_gradients_of_both_terms_are_compared_with_cross_entropys():
-    batch, method = {k: tf.constant(v) for k, v in pictures().items()}, phase_2()
+    batch, method = {k: tf.constant(v) for k, v in make_images().items()}, phase_2()
     found = {k: float(v) for k, v in method.gradient_balance(batch, SEED).items()}
     start, lengths = weights(method.segmentor)[0], {}
     for name, use in (('ce', (0.0, 0.0)), ('content', (1.0, 0.0)), ('adv', (0.0, 1.0))):
@@ -299,22 +299,22 @@ def test_the_digest_tells_weights_and_statistics_frozen_or_not():
     assert first.digest() != second.digest()
 
 
-def test_a_generator_that_sees_the_picture_takes_three_channels_more():
+def test_a_generator_that_sees_the_image_takes_three_channels_more():
     method = phase_2(real={}, generator_sees='mask_and_image')
     assert method.reconstruction.generator.channels == CLASSES + 3
-    told = take(method, 'segmentor', pictures())
-    assert all(map(np.isfinite, told.values())) and told['loss/content'] > 0
+    logs = take(method, 'segmentor', make_images())
+    assert all(map(np.isfinite, logs.values())) and logs['loss/content'] > 0
     assert 'the image itself' in method.about and 'the image itself' not in phase_2().about
 
 
 def apart_on_two(two_replicas, build, phases, of):
     """How far weights after two steps on 3 images, 2 + 1, are from one device's; losses agree."""
-    batch, results = pictures(), []
+    batch, results = make_images(), []
     for strategy in (SINGLE, two_replicas):
         method = build(strategy)
         start = [v.numpy() for network in of(method) for v in network.variables]
-        told = steps.take(method, strategy, batch, phases)
-        results.append((told, [v.numpy() for network in of(method) for v in network.variables]))
+        logs = steps.take(method, strategy, batch, phases)
+        results.append((logs, [v.numpy() for network in of(method) for v in network.variables]))
     (one, ours), (two, theirs) = results
     for first, second in zip(one, two):
         assert first == pytest.approx(second, rel=1e-5, abs=1e-5)

@@ -9,7 +9,8 @@ from tf_advseg.core.errors import UserError
 from tf_advseg.methods.zhu import zhu_settings
 
 # What is not phase 1's own business: phase 2 asks the GAN's networks in these ways.
-OF_USE = {'form', 'generator_sees', 'discriminator_sees', 'decision', 'map_stride'}
+OF_USE = {'form', 'generator_sees', 'discriminator_sees', 'decision', 'map_stride',
+          'bottleneck'}
 
 
 def test_the_defaults_are_what_is_printed():
@@ -38,16 +39,16 @@ def test_what_phase_2_must_have_alike():
 
 
 @pytest.mark.parametrize('sees, channels', [('mask', 7), ('image', 3), ('nothing', 0)])
-def test_channels_of_what_is_beside_the_picture(sees, channels):
+def test_channels_of_what_is_beside_the_image(sees, channels):
     assert zhu_settings.zhu_gan(discriminator_sees=sees).condition_channels(7) == channels
 
 
 def test_a_few_words_tell_runs_apart():
-    told = {zhu_settings.zhu_gan(**settings).about() for settings in (
+    text = {zhu_settings.zhu_gan(**settings).about() for settings in (
         {}, {'form': 'wgan'}, {'form': 'wgan', 'lipschitz': 'penalty'},
         {'generator_sees': 'mask_and_image'}, {'discriminator_sees': 'image'},
         {'discriminator_sees': 'nothing'}, {'map_stride': 2})}
-    assert len(told) == 7 and all('\n' not in words for words in told)
+    assert len(text) == 7 and all('\n' not in words for words in text)
     assert 'clipped to 0.01' in zhu_settings.zhu_gan(form='wgan').about()
 
 

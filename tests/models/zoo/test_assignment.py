@@ -178,11 +178,11 @@ def test_the_report_counts_what_is_many_and_names_what_is_few():
     report = assignment.ImportReport(
         'file', ('a', 'b'), (('c', 'anew'),),
         tuple((f'v{i}/Momentum', 'a slot') for i in range(7)) + (('step', 'a counter'),), 'kind')
-    told = report.to_json()
-    assert [each['name'] for each in told['unused']] == [
+    kept = report.to_json()
+    assert [each['name'] for each in kept['unused']] == [
         *(f'v{i}/Momentum' for i in range(7)), 'step']
-    assert told['reinitialised'] == [{'name': 'c', 'reason': 'anew'}]
-    assert told['assigned'] == ['a', 'b'] and (told['source'], told['kind']) == ('file', 'kind')
+    assert kept['reinitialised'] == [{'name': 'c', 'reason': 'anew'}]
+    assert kept['assigned'] == ['a', 'b'] and (kept['source'], kept['kind']) == ('file', 'kind')
     assert report.text().splitlines() == [
         'file (kind): 2 variables assigned, 1 re-initialised, 8 constants of the file not used',
         '  re-initialised: c: anew', '  not used: 7 (v0/Momentum, ...): a slot',

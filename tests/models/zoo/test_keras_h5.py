@@ -34,7 +34,7 @@ def caffe(image):
     return tf.keras.applications.vgg16.preprocess_input(image.astype(np.float32))
 
 
-def picture(side=65):
+def make_image(side=65):
     return np.random.default_rng(7).integers(0, 256, (1, side, side, 3)).astype(np.uint8)
 
 
@@ -47,7 +47,7 @@ def test_vgg_is_the_same_function_up_to_the_first_dilation(vgg):
     assert 'include_top=False' in reasons['fc6/weights'] and 'fc7/biases' in reasons
     assert reasons['fc-final/weights'] == 'the file holds a backbone and no head for segmentation'
     assert len(report.assigned) + len(reasons) == len(model.variables)
-    image = picture(64)
+    image = make_image(64)
     expected = tf.keras.Model(keras.input, keras.get_layer('block4_conv3').output)(caffe(image))
     ours = model.backbone.maps(model.normalisation(image))[3]
     np.testing.assert_allclose(ours, expected, atol=1e-4 * np.abs(expected).max())
@@ -62,7 +62,7 @@ def test_resnet_is_the_same_function_with_biases_in_the_moving_means(tmp_path):
     backbone = layers.official_variables(model.backbone)
     assert list(report.assigned) == list(backbone)
     assert {name.split('/')[0] for name, _ in report.reinitialised} == {'logits'}
-    image = picture()
+    image = make_image()
     expected = keras(caffe(image)).numpy()
     ours = model.backbone(model.normalisation(image))['features'].numpy()
     np.testing.assert_allclose(ours, expected, atol=1e-3 * np.abs(expected).max())

@@ -137,11 +137,11 @@ def test_a_slip_in_one_layer_shows(official_files, graph):
     assert not result.good and result.max_delta > 0.01 * result.max_logit
 
 
-def test_a_picture_is_brought_to_the_graph_s_size(official_files, graph):
+def test_an_image_is_brought_to_the_graph_s_size(official_files, graph):
     values, path = graph
-    picture = parity.synthetic_picture(40, 100)
-    assert parity.compare(path, builder(official_files, values), picture).size == (65, 65)
-    fitted = parity._fitted(picture, (65, 65))
+    image = parity.synthetic_image(40, 100)
+    assert parity.compare(path, builder(official_files, values), image).size == (65, 65)
+    fitted = parity._fitted(image, (65, 65))
     assert fitted.shape == (65, 65, 3) and (fitted[30:] == 127).all()
 
 
@@ -175,8 +175,8 @@ def test_real_tflite_files_agree(shared, name, depth, stride, kind):
         return model
 
     from PIL import Image
-    picture = np.asarray(Image.open(shared / 'zoo' / 'images' / 'bird_513.png').convert('RGB'))
-    result = parity.compare(path, build, picture)
+    image = np.asarray(Image.open(shared / 'zoo' / 'images' / 'bird_513.png').convert('RGB'))
+    result = parity.compare(path, build, image)
     assert result.good and result.kind == kind and result.output_stride == stride
     assert (result.max_delta is None) == kind.startswith('quantised')
 
@@ -188,9 +188,9 @@ def test_kernels_and_not_the_input_tell_what_is_quantised(official_files, graph,
     """Our own files take bytes whatever their kernels are."""
     values, _ = graph
     build = builder(official_files, values)
-    pictures = [parity.synthetic_picture(65, 65)]
+    images = [parity.synthetic_image(65, 65)]
     content = tflite_export.convert(build(16, (65, 65)), (65, 65),
-                                    'int8' if rounded else 'float32', pictures)
+                                    'int8' if rounded else 'float32', images)
     path = tmp_path / 'm.tflite'
     path.write_bytes(content)
     result = parity.compare(path, build)
@@ -198,8 +198,8 @@ def test_kernels_and_not_the_input_tell_what_is_quantised(official_files, graph,
     assert rounded or result.good and '99.9 %' in result.expected()
 
 
-def test_the_synthetic_picture_is_one_and_has_many_colours():
-    picture = parity.synthetic_picture(65, 97)
-    assert picture.shape == (65, 97, 3) and picture.dtype == np.uint8
-    np.testing.assert_array_equal(picture, parity.synthetic_picture(65, 97))
-    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 500
+def test_the_synthetic_image_is_one_and_has_many_colours():
+    image = parity.synthetic_image(65, 97)
+    assert image.shape == (65, 97, 3) and image.dtype == np.uint8
+    np.testing.assert_array_equal(image, parity.synthetic_image(65, 97))
+    assert len(np.unique(image.reshape(-1, 3), axis=0)) > 500

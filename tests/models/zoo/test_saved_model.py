@@ -42,7 +42,7 @@ def exported(tmp_path_factory):
     return segmentor, folder, tf.saved_model.load(str(folder))
 
 
-def picture(height, width, seed=0):
+def make_image(height, width, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
 
 
@@ -64,7 +64,7 @@ def test_the_signatures(exported):
 @pytest.mark.parametrize('size', [(65, 65), (40, 51), (97, 113), (50, 90), (1, 1)])
 def test_any_size_as_the_evaluation_has_it(exported, size):
     segmentor, _, loaded = exported
-    image = picture(*size)
+    image = make_image(*size)
     ids, probabilities = prediction.predict(segmentor, image, CROP, probabilities=True)
     outputs = loaded.signatures['serving_default'](image=tf.constant(image[None]))
     np.testing.assert_allclose(outputs['probabilities'][0], probabilities, atol=1e-4)
@@ -76,8 +76,8 @@ def test_any_size_as_the_evaluation_has_it(exported, size):
     np.testing.assert_array_equal(alone['class_map'][0].numpy()[clear], ids[clear])
 
 
-def test_a_batch_is_its_pictures(exported):
-    images = np.stack([picture(50, 60, seed) for seed in range(3)])
+def test_a_batch_is_its_images(exported):
+    images = np.stack([make_image(50, 60, seed) for seed in range(3)])
     signature = exported[2].signatures['class_map']
     together = signature(image=tf.constant(images))['class_map'].numpy()
     alone = [signature(image=tf.constant(image[None]))['class_map'][0] for image in images]
@@ -88,7 +88,7 @@ def test_a_mean_colour_is_padded_with_itself():
     segmentor = randomised(network())
     segmentor.normalisation = layers.MeanSubtraction()
     signature = saved_model.ExportedSegmentor(segmentor).signatures['serving_default']
-    image = picture(33, 49)
+    image = make_image(33, 49)
     _, expected = prediction.predict(segmentor, image, CROP, probabilities=True)
     np.testing.assert_allclose(signature(image=tf.constant(image[None]))['probabilities'][0],
                                expected, atol=1e-4)
@@ -113,7 +113,7 @@ def test_the_official_export_graph(official, kind):
     assert same.mean() >= 0.999
 
 
-def test_real_weights_on_a_real_picture(shared):
+def test_real_weights_on_a_real_image(shared):
     """The published quantised MobileNetV2 at both strides, against the official graph."""
     weights = shared / 'zoo' / 'deeplabv3_mnv2_pascal_quant.tflite'
     if not weights.is_file():
@@ -135,7 +135,7 @@ def test_the_weights_come_back(exported):
     assert not report.unused
     again = network()
     saved_model.load_saved_model(folder, again)
-    image = tf.constant(picture(65, 65)[None])
+    image = tf.constant(make_image(65, 65)[None])
     expected = segmentor(image).numpy()
     assert np.abs(again(image).numpy() - expected).max() < 1e-4 * np.abs(expected).max()
     # Folding what is folded changes nothing: from here on a round trip keeps every bit.
@@ -150,7 +150,7 @@ def test_xception_comes_back(tmp_path):
     saved_model.write(tmp_path, segmentor)
     other = deeplab.deeplab_xception(3, 'xception_41', crop_size=33, seed=1)
     zoo.read(tmp_path, other)
-    image = tf.constant(picture(33, 33)[None])
+    image = tf.constant(make_image(33, 33)[None])
     expected = segmentor(image).numpy()
     assert np.abs(other(image).numpy() - expected).max() < 1e-4 * np.abs(expected).max()
 

@@ -29,13 +29,13 @@ def checkpoints(shared):
     return folder
 
 
-@pytest.mark.parametrize('name, depth, stride, side, expected, picture', REAL)
-def test_real_weights_segment_real_pictures(checkpoints, name, depth, stride, side, expected,
-                                            picture):
+@pytest.mark.parametrize('name, depth, stride, side, expected, photo', REAL)
+def test_real_weights_segment_real_images(checkpoints, name, depth, stride, side, expected,
+                                          photo):
     model = deeplab.deeplab_mobilenet_v2(21, stride, depth, crop_size=side)
     report = zoo.read(checkpoints / 'checkpoints' / name / 'model.ckpt-30000', model)
     assert len(report.assigned) == len(model.variables) and not report.reinitialised
-    image = np.asarray(Image.open(checkpoints / 'images' / picture).convert('RGB'))
+    image = np.asarray(Image.open(checkpoints / 'images' / photo).convert('RGB'))
     reference = np.load(checkpoints / f'{expected}.npz')
     logits = model(image[None]).numpy()
     assert np.abs(logits[0] - reference['logits']).max() < 1e-3 * np.abs(reference['logits']).max()

@@ -23,7 +23,7 @@ def segmentor(shared):
 
 
 @pytest.fixture(scope='module')
-def pictures(shared):
+def photos(shared):
     folder = shared / 'zoo' / 'images'
     names = ('bird_513.png', 'horse_person_257.png')
     return [np.array(Image.open(folder / name).convert('RGB').resize(SIZE[::-1]), np.uint8)
@@ -32,10 +32,10 @@ def pictures(shared):
 
 # Real weights on real images: 8 bits cost pixels near the edges of things.
 @pytest.mark.parametrize('kind, least', [('float32', 0.9995), ('float16', 0.995), ('int8', 0.85)])
-def test_it_agrees_with_the_network_and_comes_back(segmentor, pictures, kind, least, tmp_path):
-    content = tflite_export.convert(segmentor, SIZE, kind, pictures)
-    found = tflite_export.agreement(content, segmentor, pictures)
-    assert found.pictures == 2 and least <= found.worst <= found.pixels <= 1.0
+def test_it_agrees_with_the_network_and_comes_back(segmentor, photos, kind, least, tmp_path):
+    content = tflite_export.convert(segmentor, SIZE, kind, photos)
+    found = tflite_export.agreement(content, segmentor, photos)
+    assert found.images == 2 and least <= found.worst <= found.pixels <= 1.0
     details = tf.lite.Interpreter(model_content=content)
     assert details.get_input_details()[0]['dtype'] == np.uint8
     assert details.get_input_details()[0]['shape'].tolist() == [1, *SIZE, 3]
@@ -48,12 +48,12 @@ def test_it_agrees_with_the_network_and_comes_back(segmentor, pictures, kind, le
     path.write_bytes(content)
     other = deeplab.deeplab_mobilenet_v2(21, depth_multiplier=0.5, crop_size=SIZE, seed=3)
     assert len(zoo.read(path, other).assigned) == len(other.variables)
-    images = tf.constant(np.stack(pictures))
+    images = tf.constant(np.stack(photos))
     same = tf.argmax(other(images), -1) == tf.argmax(segmentor(images), -1)
     assert tf.reduce_mean(tf.cast(same, tf.float32)) > (0.9 if kind == 'int8' else 0.99)
 
 
-def test_what_cannot_be_converted_is_said(segmentor, pictures):
+def test_what_cannot_be_converted_is_said(segmentor, photos):
     with pytest.raises(UserError, match='--calibration'):
         tflite_export.convert(segmentor, SIZE, 'int8')
     with pytest.raises(UserError, match='Did you mean "float16"'):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tf_advseg.data.doctor.examination import Diagnosis
-from tf_advseg.data.doctor.facts import PictureFacts
+from tf_advseg.data.doctor.facts import ImageFacts
 from tf_advseg.data.doctor.findings import TITLES, Finding
 from tf_advseg.data.spec import DatasetSpec, default_palette
 from tf_advseg.reporting.pages import doctor_page
@@ -15,7 +15,7 @@ from tf_advseg.reporting.pages import doctor_page
 def diagnosis():
     counts = np.zeros(256, np.int64)
     counts[[0, 1, 255]] = 60, 20, 20
-    facts = {i: PictureFacts(i, counts=counts, size=(10, 10)) for i in 'abc'}
+    facts = {i: ImageFacts(i, counts=counts, size=(10, 10)) for i in 'abc'}
     findings = [Finding('error', 'label_ids', f'<x{i}>.png: id 9', (f'x{i}.png',), 'name <it>')
                 for i in range(8)] + [Finding('note', 'one_class', 'only one')]
     spec = DatasetSpec('mine', ('sky', 'road & <b>'), default_palette(2))

@@ -5,21 +5,21 @@ import numpy as np
 import pytest
 
 from tf_advseg.data.doctor.examination import Diagnosis
-from tf_advseg.data.doctor.facts import PictureFacts
+from tf_advseg.data.doctor.facts import ImageFacts
 from tf_advseg.data.doctor.findings import Finding
 from tf_advseg.data.spec import DatasetSpec, default_palette
 from tf_advseg.reporting import tables
 from tf_advseg.reporting.pages import doctor_page, evaluation_page, page, report
 
 NAME = '<script>alert(1)</script>'  # of a class
-PICTURE = np.full((20, 30, 3), 200, np.uint8)
+IMAGE = np.full((20, 30, 3), 200, np.uint8)
 
 
 def run_page(make_summary):
     """A run's report: the class has a row of a table, and its name is in gin text and captions."""
     models = {'Stage 1': make_summary(0.5, ('sky', NAME)), 'LoAd': make_summary(0.6, ('sky', NAME))}
     return report.render(report.RunReport(
-        holdout=models, test=models, start='Stage 1', control=None, panels=[(NAME, PICTURE)],
+        holdout=models, test=models, start='Stage 1', control=None, panels=[(NAME, IMAGE)],
         configuration=f'names = ("{NAME}",)', environment={'argv': [NAME]}, journal=[NAME]))
 
 
@@ -30,16 +30,16 @@ def examination_page(make_summary):
     counts[:2] = 60, 40
     return doctor_page.render(
         Diagnosis('folder', None, DatasetSpec('mine', ('sky', NAME), default_palette(2)),
-                  {'train': ['a']}, {'a': PictureFacts('a', counts=counts, size=(10, 10))},
+                  {'train': ['a']}, {'a': ImageFacts('a', counts=counts, size=(10, 10))},
                   [Finding('note', 'one_class', f'only {NAME}', (), f'look at {NAME}')]),
-        classes=[(NAME, PICTURE)], suspects=[('one_class', NAME, PICTURE)])
+        classes=[(NAME, IMAGE)], suspects=[('one_class', NAME, IMAGE)])
 
 
 def scores_page(make_summary):
     """An evaluation's page: the class has a row, a heading and a caption."""
     return evaluation_page.render(evaluation_page.EvaluationPage(
         'scores', [f'Of {NAME}.'], tables.class_table({'run': make_summary(0.5, ('sky', NAME))}),
-        panels=[(NAME, NAME, PICTURE)]))
+        panels=[(NAME, NAME, IMAGE)]))
 
 
 @pytest.mark.parametrize('render, places', [(run_page, 6), (examination_page, 7),
@@ -54,10 +54,10 @@ def test_a_class_s_name_is_escaped(make_summary, render, places):
 
 def test_a_part_goes_into_a_page_as_it_is(make_summary):
     table = tables.to_html(tables.class_table({'run': make_summary(0.5, ('sky', NAME))}))
-    picture = page.figure(NAME, b'\xff\xd8 a "JPEG"', width=30)
-    for part in (table, picture):
+    image = page.figure(NAME, b'\xff\xd8 a "JPEG"', width=30)
+    for part in (table, image):
         assert isinstance(part, markupsafe.Markup) and markupsafe.escape(part) == part
-    assert 'src="data:image/jpeg;base64,/9gg' in picture and '--wide:30px' in picture
+    assert 'src="data:image/jpeg;base64,/9gg' in image and '--wide:30px' in image
 
 
 def test_a_value_that_was_forgotten_is_an_error():

@@ -82,17 +82,17 @@ def test_hold_out_and_test_side_by_side_with_the_warning(full):
 
 
 def test_summary_tells_gains_on_the_test_split(full):
-    told = ' '.join(full.summary)
-    assert '130 propagations in 6 cycles, 2 cycles with a new peak' in told
-    assert '71.50 %, against 66.00 % at the start (+5.50 points)' in told
+    text = ' '.join(full.summary)
+    assert '130 propagations in 6 cycles, 2 cycles with a new peak' in text
+    assert '71.50 %, against 66.00 % at the start (+5.50 points)' in text
     assert 'LoAd has 62.10 % mIoU: +2.10 points against Stage 1, +0.90 points against control' \
-        in told
+        in text
     assert full.state == 'finished'
 
 
 def test_own_sentences_come_first_and_unknown_fields_are_refused(run):
-    told = report.run_report('t', run.events, summary=['Mine.'], state='stopped')
-    assert told.summary[0] == 'Mine.' and told.state == 'stopped' and len(told.summary) > 2
+    made = report.run_report('t', run.events, summary=['Mine.'], state='stopped')
+    assert made.summary[0] == 'Mine.' and made.state == 'stopped' and len(made.summary) > 2
     with pytest.raises(TypeError, match='no field'):
         report.run_report('t', run.events, colour='red')
 
@@ -113,20 +113,20 @@ def test_everything_is_escaped(run, make_summary):
 @pytest.mark.parametrize('cut', [0, 2, 6])
 def test_a_run_not_finished_gives_a_sensible_page(make_run, cut):
     run = make_run(finished=False)
-    told = report.run_report('Half a run', run.events[:cut], run.metrics[:130] if cut else ())
-    told.figures = told.figures[:2]
-    page = _Page(report.render(told))
+    made = report.run_report('Half a run', run.events[:cut], run.metrics[:130] if cut else ())
+    made.figures = made.figures[:2]
+    page = _Page(report.render(made))
     assert 'Nothing has been evaluated yet' in page.text
-    assert told.state == ('running' if cut else 'not started')
+    assert made.state == ('running' if cut else 'not started')
     assert ('not finished yet' in page.text) == bool(cut)
     assert 'Wall time' not in page.text and 'nan' not in page.text.lower().split()
 
 
 def test_without_a_control_the_page_says_what_that_means(run, make_summary):
-    told = report.run_report('No control', run.events, start='Stage 1', figures=[],
+    made = report.run_report('No control', run.events, start='Stage 1', figures=[],
                              holdout={'Stage 1': make_summary(0.6), 'control': None,
                                       'LoAd': make_summary(0.61)})
-    page = _Page(report.render(told))
+    page = _Page(report.render(made))
     assert report.NO_CONTROL_NOTE in page.text and 'vs control' not in page.text
     assert 'The test split has not been evaluated yet' in page.text
 

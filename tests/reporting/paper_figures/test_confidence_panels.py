@@ -39,8 +39,8 @@ def at(cell, row, column):
 def test_every_column_shows_what_it_says():
     panel = panels_lib.confidence_panel([made()], PALETTE, NAMES, 0.2)
     assert panel.dtype == np.uint8 and panel.shape[1] == 6 + 7 * (CELL + 6)
-    picture, truth, prediction, disc, softmax, selected, errors = cells(panel, 7)
-    assert at(picture, 1, 1) == (99, 99, 99) and at(truth, 1, 1) == PALETTE[0]
+    image, truth, prediction, disc, softmax, selected, errors = cells(panel, 7)
+    assert at(image, 1, 1) == (99, 99, 99) and at(truth, 1, 1) == PALETTE[0]
     assert at(prediction, 1, 1) == PALETTE[0] and at(prediction, 3, 1) == PALETTE[1]
     assert [at(disc, 1, column)[0] for column in range(4)] == [0, 85, 170, 255]
     assert at(softmax, 2, 2) == (191,) * 3
@@ -57,17 +57,17 @@ def test_without_a_discriminator_the_softmax_selects():
     assert at(cells(everything, 6)[4], 1, 3) == panels_lib.RIGHT
 
 
-@pytest.mark.parametrize('threshold, told', (
+@pytest.mark.parametrize('threshold, text', (
     (0.2, '80.0 % selected, 50.0 % of it right (of all 46.7 % right): an image'),
     (1.0, 'nothing selected, 46.7 % right: an image')))
-def test_captions_count_labelled_points(monkeypatch, threshold, told):
+def test_captions_count_labelled_points(monkeypatch, threshold, text):
     seen = []
     grid = panels_lib.panels.panel_grid
     monkeypatch.setattr(panels_lib.panels, 'panel_grid', lambda rows, titles, palette, names,
                         captions, *rest: seen.extend(captions) or grid(rows, titles, palette,
                                                                        names, captions, *rest))
     panels_lib.confidence_panel([made()], PALETTE, NAMES, threshold)
-    assert seen == [told]
+    assert seen == [text]
     panels_lib.confidence_panel([made(labels=np.full((4, 4), 255))], PALETTE, NAMES, threshold)
     assert seen[1] == 'no point has a label: an image'
 
@@ -84,10 +84,10 @@ def test_points_at_pixels_are_the_nearest():
     assert panels_lib.at_pixels(values[..., None], (1, 1)).shape == (1, 1, 1)
 
 
-@pytest.mark.parametrize('rows, told', (
+@pytest.mark.parametrize('rows, text', (
     ([], '0 rows, expected 1'), ([made(), made(disc=None)], 'all with a discriminator or none'),
     ([made(disc=np.full((4, 4), 3.0))], 'are they logits'),
     ([made(softmax=np.zeros((3, 4)))], 'an image: maps of shapes')))
-def test_what_cannot_be_drawn_is_told(rows, told):
-    with pytest.raises(ValueError, match=told):
+def test_what_cannot_be_drawn_is_told(rows, text):
+    with pytest.raises(ValueError, match=text):
         panels_lib.confidence_panel(rows, PALETTE, NAMES, 0.2)

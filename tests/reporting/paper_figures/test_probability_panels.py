@@ -77,7 +77,7 @@ def test_maps_are_enlarged_as_the_package_does():
     assert np.array_equal(one, np.broadcast_to(values[:1, :1], (3, 5, 3)))
 
 
-def test_small_maps_and_tall_pictures_are_drawn():
+def test_small_maps_and_tall_images_are_drawn():
     tall = np.full((200, 20, 3), 120, np.uint8)
     panel = probability_panels.probability_panel(
         tall, None, {'a name far too long for any margin of a panel': _flat(1, 0, 0, size=(3, 2))},

@@ -42,7 +42,7 @@ def test_titles_are_not_cut():
         assert panels.fit(ruler, title, panels.font(13), WIDTH) == title
 
 
-def test_redrawn_pictures_get_the_size_of_their_row_by_nearest_points():
+def test_redrawn_images_get_the_size_of_their_row_by_nearest_points():
     halves = np.concatenate([grey(0, (4, 3)), grey(200, (4, 3))], 1)
     image = grey(77, (110, 220))
     panel = reconstruction_panels.reconstruction_panel([(image, None, {TRUTH: halves})], PALETTE,

@@ -9,12 +9,12 @@ PALETTE = ((10, 20, 30), (200, 100, 50), (0, 255, 0), (90, 90, 200))
 CELL = 24
 
 
-def masks(steps, value=None, pictures=2, shape=(12, 16)):
+def masks(steps, value=None, images=2, shape=(12, 16)):
     return {step: [np.full(shape, step % 4 if value is None else value, np.uint8)
-                   for _ in range(pictures)] for step in steps}
+                   for _ in range(images)] for step in steps}
 
 
-def pictures(count=2, shape=(12, 16)):
+def make_images(count=2, shape=(12, 16)):
     return [(np.full((*shape, 3), 77, np.uint8), np.full(shape, 3, np.uint8))
             for _ in range(count)]
 
@@ -39,7 +39,7 @@ def test_steps_are_the_first_the_last_and_spread_between():
 
 def test_the_control_stands_below_the_method():
     panel = training_masks.masks_over_time(
-        pictures(), {'Durall': masks((0, 1, 2)), 'control (CE)': masks((0, 1, 2), value=3)},
+        make_images(), {'Durall': masks((0, 1, 2)), 'control (CE)': masks((0, 1, 2), value=3)},
         PALETTE, captions=('p', 'q'), cell_width=CELL)
     assert panel.dtype == np.uint8
     for number in (0, 2):
@@ -50,23 +50,23 @@ def test_the_control_stands_below_the_method():
 
 def test_what_a_network_has_not_is_an_empty_cell():
     panel = training_masks.masks_over_time(
-        pictures(1), {'Durall': masks((1,), pictures=1), 'control': masks((2,), pictures=1)},
+        make_images(1), {'Durall': masks((1,), images=1), 'control': masks((2,), images=1)},
         PALETTE, cell_width=CELL)
     assert centres(panel, 0, 4)[2:] == [PALETTE[1], (255,) * 3]
     assert centres(panel, 1, 4)[2:] == [(255,) * 3, PALETTE[2]]
 
 
 def test_unlabelled_pixels_are_black_in_every_mask():
-    image, truth = pictures(1)[0]
+    image, truth = make_images(1)[0]
     truth[:] = panels.IGNORE
-    panel = training_masks.masks_over_time([(image, truth)], {'a': masks((1, 2), pictures=1)},
+    panel = training_masks.masks_over_time([(image, truth)], {'a': masks((1, 2), images=1)},
                                            PALETTE, cell_width=CELL)
     assert centres(panel, 0, 4)[1:] == [(0, 0, 0)] * 3
 
 
 def test_one_network_and_a_legend_and_sizes_of_their_own():
-    shown = pictures(1) + pictures(1, (20, 10))
-    found = {step: masks((step,), pictures=1)[step] + masks((step,), 1, 1, (20, 10))[step]
+    shown = make_images(1) + make_images(1, (20, 10))
+    found = {step: masks((step,), images=1)[step] + masks((step,), 1, 1, (20, 10))[step]
              for step in (0, 5)}
     bare = training_masks.masks_over_time(shown, {'a': found}, PALETTE, cell_width=CELL)
     named = training_masks.masks_over_time(shown, {'a': found}, PALETTE, ('w', 'x', 'y', 'z'),
@@ -75,7 +75,7 @@ def test_one_network_and_a_legend_and_sizes_of_their_own():
 
 
 def test_nothing_to_show_and_masks_that_do_not_fit():
-    assert training_masks.masks_over_time(pictures(), {'a': {}}, PALETTE) is None
+    assert training_masks.masks_over_time(make_images(), {'a': {}}, PALETTE) is None
     assert training_masks.masks_over_time([], {'a': {3: []}}, PALETTE) is None
     with pytest.raises(ValueError, match='a has 1 masks at step 3 for 2 images'):
-        training_masks.masks_over_time(pictures(), {'a': masks((3,), pictures=1)}, PALETTE)
+        training_masks.masks_over_time(make_images(), {'a': masks((3,), images=1)}, PALETTE)

@@ -52,10 +52,15 @@ def random_flip(tensors, seed):
     Returns:
       The same structure.
     """
-    draw = tf.random.stateless_uniform([], tf.random.experimental.stateless_fold_in(seed, _FLIP))
-    return tf.cond(draw < 0.5,
+    return tf.cond(is_flipped(seed),
                    lambda: tf.nest.map_structure(lambda t: tf.reverse(t, [1]), tensors),
                    lambda: tf.nest.map_structure(tf.identity, tensors))
+
+
+def is_flipped(seed):
+    """bool scalar: whether `random_flip` mirrors by this seed."""
+    draw = tf.random.stateless_uniform([], tf.random.experimental.stateless_fold_in(seed, _FLIP))
+    return draw < 0.5
 
 
 def example_seed(seed, position):

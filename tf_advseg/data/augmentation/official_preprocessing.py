@@ -138,7 +138,7 @@ def resized_map(values, size, grid=CORNERS):
 
     Floats of less than 32 bits and integers keep their type, the latter rounded.
     """
-    # The ops of models.resize, which stands above this room: tf.image.resize has no align_corners.
+    # The ops of models.resize, which is above this one: tf.image.resize has no align_corners.
     if values.shape.rank == 2:
         return tf.raw_ops.ResizeNearestNeighbor(
             images=values[None, ..., None], size=size, **GRIDS[grid])[0, ..., 0]

@@ -77,7 +77,7 @@ class Recipe:
 
     @property
     def keeps_shape(self):
-        """bool: whether an image's place in its crop is told by a factor and an offset alone."""
+        """bool: whether a factor and an offset alone give an image's place in its crop."""
         return self.enlargement is None and self.size_range is None
 
     def apply(self, image, label, crop_size, seed, pad_value=augment.PAD_VALUE):

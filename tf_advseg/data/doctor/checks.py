@@ -30,15 +30,15 @@ _ADVICE = {
 
 
 def check(facts, splits, spec, documented, load=None):
-    """Everything that facts of images tell.
+    """Everything that is found from facts of images.
 
     Args:
-      facts: dict image id -> doctor_facts.PictureFacts, of every image of the splits.
+      facts: dict image id -> doctor_facts.ImageFacts, of every image of the splits.
       splits: dict split name -> image ids.
       spec: the DatasetSpec.
       documented: whether the reader makes the splits as its data set's documentation has them,
         so that an image may be in several.
-      load: function id -> (image, label), to tell how far labels of copies agree; or None.
+      load: function id -> (image, label), to find how far labels of copies agree; or None.
 
     Returns:
       [Finding].
@@ -67,7 +67,7 @@ def _without_advice(kind, message):
 
 def _suspect(one, spec):
     """What looks wrong with a single image."""
-    picture, label = one.names()[0], one.names()[-1]
+    image, label = one.names()[0], one.names()[-1]
 
     def finding(severity, kind, where, text, advice=''):
         return Finding(severity, kind, f'{where}: {text}', one.names(), advice, (one.image_id,))
@@ -77,12 +77,12 @@ def _suspect(one, spec):
     ignored = one.counts[IGNORE_LABEL] / max(total, 1)
     present = np.flatnonzero(one.counts[:spec.num_classes])
     if min(height, width) < SMALL:
-        yield finding('warning', 'small_picture', picture, f'only {width}x{height} pixels')
+        yield finding('warning', 'small_picture', image, f'only {width}x{height} pixels')
     if one.contrast < FLAT:
-        yield finding('warning', 'constant_picture', picture,
+        yield finding('warning', 'constant_picture', image,
                       f'nearly of one colour (brightness varies by {one.contrast:.1f} of 255)')
     if one.rotated:
-        yield finding('warning', 'rotated', picture, 'EXIF data say that viewers should turn it',
+        yield finding('warning', 'rotated', image, 'EXIF data say that viewers should turn it',
                       'store the pixels upright, and see that the label fits them')
     if not present.size:
         yield finding('warning', 'all_ignored', label, 'every pixel is ignored',
@@ -98,7 +98,7 @@ def _suspect(one, spec):
 def _edges(facts):
     """Labels whose borders lie nowhere near the image's; see edge_fit.Fit.
 
-    A whole set is told of once. A single label stands out only against the others: where even
+    A whole set is reported once. A single label stands out only against the others: where even
     good labels miss (roads drawn as lines, images of noise), none is suspect.
     """
     scored = [one for one in facts.values() if one.edges is not None]

@@ -27,9 +27,9 @@ class Diagnosis:
     Attributes:
       source: what was examined, as the user wrote it.
       reader: a `readers.base.Reader` of the images; None where none could be made.
-      spec: the DatasetSpec, None where it could not be told.
+      spec: the DatasetSpec, None where it could not be found.
       splits: dict split name -> image ids.
-      facts: dict image id -> doctor_facts.PictureFacts.
+      facts: dict image id -> doctor_facts.ImageFacts.
       findings: [findings.Finding], the worst first.
     """
     source: str
@@ -77,17 +77,17 @@ class Diagnosis:
         return result
 
     def to_json(self):
-        """The diagnosis as plain values; findings have the fields of `Finding`."""
+        """The diagnosis as plain values; findings as in `Finding.to_json`."""
         shares = {} if self.spec is None else {
             split: {'pixels': dict(zip(self.spec.class_names, map(float, pixels))),
-                    'pictures': dict(zip(self.spec.class_names, map(int, pictures))),
+                    'pictures': dict(zip(self.spec.class_names, map(int, images))),
                     'ignored': float(ignored)}
-            for split, (pixels, pictures, ignored) in self.class_shares().items()}
+            for split, (pixels, images, ignored) in self.class_shares().items()}
         return {'source': self.source, 'dataset': None if self.spec is None else self.spec.name,
                 'splits': {name: len(ids) for name, ids in self.splits.items()},
                 'counts': {severity: self.count(severity) for severity in SEVERITIES},
                 'classes': shares,
-                'findings': [dataclasses.asdict(finding) for finding in self.findings]}
+                'findings': [finding.to_json() for finding in self.findings]}
 
 
 def is_documented(name):
@@ -134,8 +134,8 @@ def _examine_refused(refusal, name, source, options, show, workers, assumed=Fals
         if assumed and layouts.guess(source):
             return _assumed(source, str(refusal))
         raise refusal from None
-    if assumed and reader.lone_pictures and not reader.splits() and not reader.lone_labels:
-        return _assumed(source, f'none of its {len(reader.lone_pictures)} images has a '
+    if assumed and reader.lone_images and not reader.splits() and not reader.lone_labels:
+        return _assumed(source, f'none of its {len(reader.lone_images)} images has a '
                         'label PNG of its name in labels/')
     found = list(_pairs(reader))
     diagnosis = examine(reader, reader.splits(), str(source), True, found, show, workers)
@@ -160,7 +160,7 @@ def _assumed(source, why):
 def _pairs(reader):
     """What `loose.LooseReader` could not pair up. Images no list names are no mistake."""
     for kind, lone, has, advice in (
-            ('lone_picture', reader.lone_pictures, 'has no label', 'add the label or remove the '
+            ('lone_picture', reader.lone_images, 'has no label', 'add the label or remove the '
              'image'),
             ('lone_label', reader.lone_labels, 'has no image', 'add the image or remove the '
              'label')):

@@ -20,7 +20,7 @@ _UPRIGHT = 1
 
 
 @dataclasses.dataclass
-class PictureFacts:
+class ImageFacts:
     """One image.
 
     Attributes:
@@ -71,16 +71,16 @@ def read_facts(reader, image_id, published=True):
       published: not used; record_workers.py hands it on.
 
     Returns:
-      PictureFacts.
+      ImageFacts.
     """
     del published
-    facts, troubles = PictureFacts(image_id), []
+    facts, troubles = ImageFacts(image_id), []
     image = label = None
     if isinstance(reader, base.FileReader):
         try:
             facts.files = tuple(str(path) for path in reader.files(image_id))
-            image = base.read_picture(reader.picture_path(image_id))
-            facts.rotated = _is_rotated(reader.picture_path(image_id))
+            image = base.read_image(reader.image_path(image_id))
+            facts.rotated = _is_rotated(reader.image_path(image_id))
         except UserError as error:
             troubles.append(('unreadable_picture', str(error)))
         try:
@@ -97,7 +97,7 @@ def read_facts(reader, image_id, published=True):
         troubles.append(('sizes_differ', _sizes(reader, image_id, image, label, facts.rotated)))
         label = None
     if image is not None:
-        _look_at_picture(facts, image)
+        _look_at_image(facts, image)
     if label is not None:
         _look_at_label(facts, label, reader.spec.num_classes, troubles)
         if image is not None and not troubles:
@@ -116,14 +116,14 @@ def _as_promised(image_id, image, label):
     return image, label
 
 
-def _look_at_picture(facts, image):
+def _look_at_image(facts, image):
     """Fills in what is known of the image, uint8 [H, W, 3]."""
     facts.size = image.shape[:2]
     facts.pixels = hashlib.sha256(
         repr(image.shape).encode() + np.ascontiguousarray(image).tobytes()).hexdigest()
-    picture = Image.fromarray(image)
-    facts.thumbnail = np.asarray(picture.resize((THUMBNAIL, THUMBNAIL), Image.BOX))
-    grid = np.asarray(picture.convert('L').resize((9, 8), Image.BOX), np.int16)
+    photo = Image.fromarray(image)
+    facts.thumbnail = np.asarray(photo.resize((THUMBNAIL, THUMBNAIL), Image.BOX))
+    grid = np.asarray(photo.convert('L').resize((9, 8), Image.BOX), np.int16)
     facts.bits = grid[:, :-1] > grid[:, 1:]
     facts.contrast = float(image.mean(axis=-1).std())
 
@@ -142,8 +142,8 @@ def _look_at_label(facts, label, classes, troubles):
 def _is_rotated(path):
     """Whether the image file's EXIF data ask viewers to turn it."""
     try:
-        with Image.open(path) as picture:
-            return picture.getexif().get(_ROTATED, _UPRIGHT) not in (0, _UPRIGHT)
+        with Image.open(path) as image:
+            return image.getexif().get(_ROTATED, _UPRIGHT) not in (0, _UPRIGHT)
     except Exception:  # EXIF data may be anything; an image that was read needs none
         return False
 
@@ -156,8 +156,8 @@ def _label_trouble(reader, image_id, error):
     if 'out of range' in str(error):  # as readers.base and DatasetSpec word it
         return 'label_ids'
     try:
-        with Image.open(path) as picture:
-            return ('colour_label' if picture.mode in ('RGB', 'RGBA', 'CMYK', 'YCbCr')
+        with Image.open(path) as image:
+            return ('colour_label' if image.mode in ('RGB', 'RGBA', 'CMYK', 'YCbCr')
                     else 'unreadable_label')
     except (OSError, ValueError, UnidentifiedImageError):
         return 'unreadable_label'

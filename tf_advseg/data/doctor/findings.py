@@ -50,11 +50,17 @@ class Finding:
       message: one line: where, what.
       files: the files that are meant; image ids where a data set has no files.
       advice: what to do; '' where that is plain.
-      pictures: image ids, for the contact sheet.
+      images: image ids, for the contact sheet.
     """
     severity: str
     kind: str
     message: str
     files: Tuple[str, ...] = ()
     advice: str = ''
-    pictures: Tuple[str, ...] = ()
+    images: Tuple[str, ...] = ()
+
+    def to_json(self):
+        """Its fields as plain values; the images by the name they had in earlier reports."""
+        fields = dataclasses.asdict(self)
+        fields['pictures'] = fields.pop('images')
+        return fields

@@ -20,7 +20,7 @@ _BITS = 6
 _DIFFERENCE, _CORRELATION = 8.0, 0.97
 _CHUNK = 512
 _SHOWN = 12
-# Labels that are read again to tell how far those of copies agree; frames of videos all look alike.
+# Labels that are read again to see how far those of copies agree; frames of videos all look alike.
 _READ = 200
 
 
@@ -68,7 +68,7 @@ def copies(facts, splits, documented, load=None):
     """Images of one another's pixels, or that look alike, mirrored ones too.
 
     Args:
-      facts: dict image id -> doctor_facts.PictureFacts without troubles.
+      facts: dict image id -> doctor_facts.ImageFacts without troubles.
       splits: dict split name -> image ids.
       documented: see `doctor_checks.check`.
       load: see `doctor_checks.check`.
@@ -128,9 +128,9 @@ class _Agreement:
         self._left = _READ if load else 0
 
     def least(self, ids):
-        """The least share of any image's label with the first's; None where it is not told.
+        """The least share of any image's label with the first's; None where it is not known.
 
-        Of the pixels that both label. Not told are groups that would take long, those of
+        Of the pixels that both label. Not looked at are groups that would take long, those of
         different sizes, and labels with no pixel in common.
         """
         first, shares = self._facts[ids[0]], []

@@ -23,7 +23,7 @@ _READERS = {
     'cmp_facades': ('tf_advseg.data.readers.cmp_facades', 'CmpFacadesReader'),
     'folder': ('tf_advseg.data.readers.folder', 'FolderReader'),
     'pascal_voc_2012': ('tf_advseg.data.readers.pascal_voc', 'PascalVocReader'),
-    'pictures': ('tf_advseg.data.readers.unlabelled_images', 'PicturesReader'),
+    'pictures': ('tf_advseg.data.readers.unlabelled_images', 'ImagesReader'),
     'segtrack_v2': ('tf_advseg.data.readers.segtrack_v2', 'SegTrackV2Reader'),
     'shapes': ('tf_advseg.data.readers.shapes', 'ShapesReader'),
     'stanford_background': ('tf_advseg.data.readers.stanford_background',

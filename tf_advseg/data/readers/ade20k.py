@@ -36,21 +36,21 @@ class Ade20kReader(base.FileReader):
         what = 'the official folder ADEChallengeData2016'
         root = base.find_root(source, ('images', 'annotations'), what)
         self._images, self._labels = root / 'images', root / 'annotations'
-        self._splits, self._folder, self._pictures, self._truths = {}, {}, {}, {}
+        self._splits, self._folder, self._paths, self._truths = {}, {}, {}, {}
         for split, name in _FOLDERS.items():
-            pictures = base.files_by_stem(
+            images = base.files_by_stem(
                 base.require_folder(self._images / name, what), ('.jpg',))
             labels = base.files_by_stem(base.require_folder(self._labels / name, what), ('.png',))
-            if not pictures:
+            if not images:
                 raise UserError(f'{self._images / name}: no image *.jpg in this folder')
-            for image_id in (*pictures, *labels):
+            for image_id in (*images, *labels):
                 if self._folder.setdefault(image_id, name) != name:
                     raise UserError(f'{self._images}: "{image_id}" is both in '
                                     f'{self._folder[image_id]} and in {name}')
-            self._pictures.update(pictures)
+            self._paths.update(images)
             self._truths.update(labels)
-            base.pair_up(pictures, labels, self.picture_path, self.label_path)
-            self._splits[split] = list(pictures)
+            base.pair_up(images, labels, self.image_path, self.label_path)
+            self._splits[split] = list(images)
         if test_is_val:
             self._splits['test'] = self._splits['val']
 
@@ -58,10 +58,10 @@ class Ade20kReader(base.FileReader):
         """See `Reader.splits`: the official train and val."""
         return {name: list(ids) for name, ids in self._splits.items()}
 
-    def picture_path(self, image_id):
-        """See `FileReader.picture_path`."""
+    def image_path(self, image_id):
+        """See `FileReader.image_path`."""
         place = self._images / self._of(image_id)
-        return self._pictures.get(image_id, place / f'{image_id}.jpg')
+        return self._paths.get(image_id, place / f'{image_id}.jpg')
 
     def label_path(self, image_id):
         """See `FileReader.label_path`."""

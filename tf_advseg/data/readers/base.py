@@ -42,7 +42,7 @@ class Reader(abc.ABC):
         """The image's objects: integers [H, W] in the data set's own coding, or None.
 
         The coding is Cityscapes': `official id * 1000 + k` for pixels of the k-th object of an
-        instance class, the official id alone where objects are not told apart; at most 65535.
+        instance class, the official id alone where objects are not separated; at most 65535.
         """
         del image_id
         return None
@@ -62,7 +62,7 @@ class FileReader(Reader):
     """A data set with one image file and one label file per image id."""
 
     @abc.abstractmethod
-    def picture_path(self, image_id):
+    def image_path(self, image_id):
         """The image's file."""
 
     @abc.abstractmethod
@@ -75,22 +75,22 @@ class FileReader(Reader):
 
     def load(self, image_id):
         """See `Reader.load`; refuses a label whose size is not its image's."""
-        image = read_picture(self.picture_path(image_id))
+        image = read_image(self.image_path(image_id))
         label = self.read_label(image_id)
         if label.shape != image.shape[:2]:
             raise UserError(
                 f'{self.label_path(image_id)}: label is {label.shape[1]}x{label.shape[0]}, but '
-                f'its image {self.picture_path(image_id).name} is '
+                f'its image {self.image_path(image_id).name} is '
                 f'{image.shape[1]}x{image.shape[0]}; both need the same width and height')
         return image, label
 
     def encoded_image(self, image_id):
         """See `Reader.encoded_image`."""
-        return usable_bytes(self.picture_path(image_id))
+        return usable_bytes(self.image_path(image_id))
 
     def files(self, image_id):
         """See `Reader.files`."""
-        return self.picture_path(image_id), self.label_path(image_id)
+        return self.image_path(image_id), self.label_path(image_id)
 
 
 def require_folder(path, what):
@@ -154,22 +154,22 @@ def files_by_stem(folder, suffixes, recursive=False):
     return found
 
 
-def pair_up(pictures, labels, picture_of, label_of):
+def pair_up(images, labels, image_of, label_of):
     """UserError, naming the file, unless the two sets of ids are the same.
 
     Args:
-      pictures, labels: collections of image ids.
-      picture_of, label_of: functions id -> the file that belongs there.
+      images, labels: collections of image ids.
+      image_of, label_of: functions id -> the file that belongs there.
     """
-    for image_id in sorted(set(pictures) - set(labels)):
-        raise UserError(f'{picture_of(image_id)}: image without label; expected '
+    for image_id in sorted(set(images) - set(labels)):
+        raise UserError(f'{image_of(image_id)}: image without label; expected '
                         f'{label_of(image_id)}')
-    for image_id in sorted(set(labels) - set(pictures)):
+    for image_id in sorted(set(labels) - set(images)):
         raise UserError(f'{label_of(image_id)}: label without image; expected '
-                        f'{picture_of(image_id)}')
+                        f'{image_of(image_id)}')
 
 
-def read_picture(path):
+def read_image(path):
     """An image as uint8 [H, W, 3] RGB, decoded whole; EXIF orientation is not applied.
 
     (TensorFlow's decoders ignore the orientation too, and labels are drawn on stored pixels.)

@@ -5,7 +5,7 @@ from tf_advseg.data.readers import base
 from tf_advseg.data.readers import resizing
 
 SPEC = SPECS['cityscapes']
-_PICTURE = '_leftImg8bit.png'
+_IMAGE = '_leftImg8bit.png'
 _IDS, _TRAIN_IDS = '_gtFine_labelIds.png', '_gtFine_labelTrainIds.png'
 _INSTANCES = '_gtFine_instanceIds.png'
 _WHAT = 'the official folder leftImg8bit, with gtFine beside it'
@@ -60,9 +60,9 @@ class CityscapesReader(base.FileReader):
         """See `Reader.splits`."""
         return {name: list(ids) for name, ids in self._splits.items()}
 
-    def picture_path(self, image_id):
-        """See `FileReader.picture_path`."""
-        return self._images / self._of(image_id) / (image_id + _PICTURE)
+    def image_path(self, image_id):
+        """See `FileReader.image_path`."""
+        return self._images / self._of(image_id) / (image_id + _IMAGE)
 
     def label_path(self, image_id):
         """See `FileReader.label_path`."""
@@ -115,17 +115,17 @@ class CityscapesReader(base.FileReader):
 
     def _read_split(self, split):
         """The ids of a split, by city and name; UserError unless images and labels pair up."""
-        pictures = self._files(self._images / split, 'the images', (_PICTURE,))
+        images = self._files(self._images / split, 'the images', (_IMAGE,))
         labels = self._files(self._labels / split, 'the labels', (_IDS, _TRAIN_IDS))
-        if not pictures:
-            raise UserError(f'{self._images / split}: no image *{_PICTURE} in the folders of the '
+        if not images:
+            raise UserError(f'{self._images / split}: no image *{_IMAGE} in the folders of the '
                             'cities')
-        for image_id, place in (*pictures.items(), *labels.items()):
+        for image_id, place in (*images.items(), *labels.items()):
             if self._place.setdefault(image_id, place) != place:
                 raise UserError(f'{self._images}: "{image_id}" lies in {self._place[image_id]} '
                                 f'and in {place}; an image belongs in one split and city')
-        base.pair_up(pictures, labels, self.picture_path, self.label_path)
-        return list(pictures)
+        base.pair_up(images, labels, self.image_path, self.label_path)
+        return list(images)
 
     def _files(self, folder, what, suffixes):
         """dict id -> `<split>/<city>` of the files with one of these endings."""

@@ -62,7 +62,7 @@ class CmpFacadesReader(base.FileReader):
         self._files = {suffix: {**files['base'][suffix], **files['extended'][suffix]}
                        for suffix in ('.jpg', '.png')}
         for found in files.values():
-            base.pair_up(found['.jpg'], found['.png'], self.picture_path, self.label_path)
+            base.pair_up(found['.jpg'], found['.png'], self.image_path, self.label_path)
         self._split = split
 
     def splits(self):
@@ -70,8 +70,8 @@ class CmpFacadesReader(base.FileReader):
         return split_files.chosen_split(self._split, self._part, self._folders['base'].parent,
                                         SPEC.name)
 
-    def picture_path(self, image_id):
-        """See `FileReader.picture_path`."""
+    def image_path(self, image_id):
+        """See `FileReader.image_path`."""
         return self._path(image_id, '.jpg')
 
     def label_path(self, image_id):

@@ -10,7 +10,7 @@ from tf_advseg.data.readers import lists
 from tf_advseg.data.readers import base
 from tf_advseg.data.spec import DatasetSpec, IGNORE_LABEL, default_palette
 
-PICTURES = ('.jpg', '.jpeg', '.png')
+IMAGES = ('.jpg', '.jpeg', '.png')
 LABELS = ('.png',)
 FRACTIONS = {'train': 0.6, 'val': 0.2, 'test': 0.2}
 
@@ -19,7 +19,7 @@ class FolderReader(base.FileReader):
     """Reads a folder of images and labels that pair up by name.
 
     `images/<id>.jpg|jpeg|png` belongs to `labels/<id>.png`, whose values (grey values or
-    palette indices) are class ids. Which image is in which split is told by, in this order:
+    palette indices) are class ids. Which image is in which split follows from, in this order:
     `splits/<split>.txt` with one id a line; sub-folders `images/<split>/` and
     `labels/<split>/` (ids are then `<split>/<name>`); else the images are split at random.
 
@@ -45,11 +45,11 @@ class FolderReader(base.FileReader):
                  dataset_name=None):
         self._source = base.require_folder(source, 'a folder with images/ and labels/')
         self._ignore_label = int(ignore_label)
-        self._pictures = _by_id(base.require_folder(self._source / 'images', 'the images'),
-                                PICTURES)
+        self._images = _by_id(base.require_folder(self._source / 'images', 'the images'),
+                              IMAGES)
         self._labels = _by_id(base.require_folder(
             self._source / 'labels', 'the labels (PNGs of class ids)'), LABELS)
-        if not self._pictures:
+        if not self._images:
             raise UserError(f'{self._source / "images"}: no image (.jpg, .jpeg, .png) in this '
                             'folder')
         self._splits = self._find_splits(
@@ -76,16 +76,16 @@ class FolderReader(base.FileReader):
         """See `Reader.splits`."""
         return {name: list(ids) for name, ids in self._splits.items()}
 
-    def picture_path(self, image_id):
-        """See `FileReader.picture_path`."""
-        if image_id not in self._pictures:
+    def image_path(self, image_id):
+        """See `FileReader.image_path`."""
+        if image_id not in self._images:
             raise UserError(f'{self._source / "images"}: no image "{image_id}"')
-        return self._pictures[image_id]
+        return self._images[image_id]
 
     def label_path(self, image_id):
         """See `FileReader.label_path`."""
         if image_id not in self._labels:
-            raise UserError(f'{self.picture_path(image_id)}: image without label; expected '
+            raise UserError(f'{self.image_path(image_id)}: image without label; expected '
                             f'{self._source / "labels" / image_id}.png')
         return self._labels[image_id]
 
@@ -101,20 +101,20 @@ class FolderReader(base.FileReader):
         if lists:
             # Only what is listed has to pair up: VOC has many more images than labels.
             return {path.stem: self._read_list(path) for path in lists}
-        for image_id in self._pictures:
+        for image_id in self._images:
             self.label_path(image_id)
         for image_id, path in self._labels.items():
-            if image_id not in self._pictures:
+            if image_id not in self._images:
                 raise UserError(f'{path}: label without image; expected '
                                 f'{self._source / "images" / image_id}.jpg or .png')
         self._require_filled_folders()
-        ids = sorted(self._pictures)
+        ids = sorted(self._images)
         flat = [i for i in ids if '/' not in i]
         if not flat:
             names = list(dict.fromkeys(i.split('/')[0] for i in ids))
             return {n: [i for i in ids if i.split('/')[0] == n] for n in names}
         if len(flat) != len(ids):
-            raise UserError(f'{self._pictures[flat[0]]}: lies beside the split folders of '
+            raise UserError(f'{self._images[flat[0]]}: lies beside the split folders of '
                             'images/; put every image into one of them, or none')
         return splits_lib.make_split(
             ids, splits_lib.sizes_from_fractions(len(ids), fractions), seed)
@@ -122,14 +122,14 @@ class FolderReader(base.FileReader):
     def _require_filled_folders(self):
         """UserError if a sub-folder of images/, which would be a split, has no image."""
         for folder in sorted(p for p in (self._source / 'images').iterdir() if p.is_dir()):
-            if not folder.name.startswith('.') and not _by_id(folder, PICTURES):
+            if not folder.name.startswith('.') and not _by_id(folder, IMAGES):
                 raise UserError(f'{folder}: empty split; put images there or remove the folder')
 
     def _read_list(self, path):
         """The ids in a split list; UserError for an empty list or an id without files."""
         ids = lists.read_ids(path, paths=False)
         for image_id in ids:
-            if image_id not in self._pictures:
+            if image_id not in self._images:
                 raise UserError(f'{path}: lists "{image_id}", but there is no such image in '
                                 f'{self._source / "images"} (names without suffix)')
             self.label_path(image_id)
@@ -163,7 +163,7 @@ class FolderReader(base.FileReader):
             highest = max(highest, int(counted.max()) if counted.size else -1)
         if highest < 0:
             raise UserError(f'{self._source / "labels"}: every pixel is ignored, so the number of '
-                            'classes cannot be told; give class_names or num_classes')
+                            'classes is not known; give class_names or num_classes')
         logging.info('%s: %d classes, as the highest label id is %d (give class_names or '
                      'num_classes to set it)', self._source, highest + 1, highest)
         return highest + 1

@@ -1,4 +1,4 @@
-"""What published data sets look like on disk, told at a glance and without reading a file."""
+"""What published data sets look like on disk, recognised at a glance and without reading a file."""
 import os
 import pathlib
 

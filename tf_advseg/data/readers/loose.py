@@ -21,8 +21,8 @@ class _Layout:
     """Where a data set's images and labels lie.
 
     Attributes:
-      parts: folders that tell the root; without any it is the folder given.
-      pictures, labels: (folder, endings of the files); the folder's name, below which the path
+      parts: folders that identify the root; without any it is the folder given.
+      images, labels: (folder, endings of the files); the folder's name, below which the path
         without ending is the id.
       split: image id -> split name, None for images that do not count.
       reader: the class whose `read_label` knows the labels.
@@ -30,7 +30,7 @@ class _Layout:
       lists: the folder of lists `<split>.txt`, '' where there are none.
     """
     parts: Tuple[str, ...]
-    pictures: Tuple[str, Tuple[str, ...]]
+    images: Tuple[str, Tuple[str, ...]]
     labels: Tuple[str, Tuple[str, ...]]
     split: Callable[[str], Optional[str]]
     reader: type
@@ -54,7 +54,7 @@ def _not_test(image_id):
 
 
 _LAYOUTS = {
-    'folder': _Layout(('images',), ('images', folder.PICTURES), ('labels', folder.LABELS), _first,
+    'folder': _Layout(('images',), ('images', folder.IMAGES), ('labels', folder.LABELS), _first,
                       folder.FolderReader, lists='splits'),
     'stanford_background': _Layout(
         ('images', 'labels'), ('images', ('.jpg',)), ('labels', ('.regions.txt',)), _all,
@@ -84,7 +84,7 @@ class LooseReader(base.FileReader):
       options: the reader's own options; those about classes are heeded.
 
     Attributes:
-      lone_pictures, lone_labels: [(file, the one that is missing)].
+      lone_images, lone_labels: [(file, the one that is missing)].
       twins: [(file, the file of the same name)] of which only the second counts.
       listed: whether lists say which images count.
       unlisted: [(list, id)] of ids in these lists that have no pair.
@@ -100,16 +100,16 @@ class LooseReader(base.FileReader):
         self._layout = layout
         root = base.find_root(source, layout.parts, f'the layout of "{name}"',
                               depth=0 if name == 'folder' else 3)
-        self._pictures, twins = _by_id(root / layout.pictures[0], layout.pictures[1])
+        self._images, twins = _by_id(root / layout.images[0], layout.images[1])
         self._labels, more = _by_id(root / layout.labels[0], layout.labels[1])
         self.twins = twins + more
-        self.lone_pictures = [
+        self.lone_images = [
             (path, root / layout.labels[0] / (image_id + layout.labels[1][0]))
-            for image_id, path in self._pictures.items() if image_id not in self._labels]
+            for image_id, path in self._images.items() if image_id not in self._labels]
         self.lone_labels = [
-            (path, root / layout.pictures[0] / (image_id + layout.pictures[1][0]))
-            for image_id, path in self._labels.items() if image_id not in self._pictures]
-        pairs = [image_id for image_id in self._pictures if image_id in self._labels]
+            (path, root / layout.images[0] / (image_id + layout.images[1][0]))
+            for image_id, path in self._labels.items() if image_id not in self._images]
+        pairs = [image_id for image_id in self._images if image_id in self._labels]
         self._splits, self.unlisted = _splits(root, pairs, layout)
         self.listed = bool(layout.lists) and any((root / layout.lists).glob('*.txt'))
         self._ignore_label = int(options.get('ignore_label', IGNORE_LABEL))
@@ -119,9 +119,9 @@ class LooseReader(base.FileReader):
         """See `Reader.splits`, of complete pairs; {} where there is no pair."""
         return {name: list(ids) for name, ids in self._splits.items()}
 
-    def picture_path(self, image_id):
-        """See `FileReader.picture_path`."""
-        return self._pictures[image_id]
+    def image_path(self, image_id):
+        """See `FileReader.image_path`."""
+        return self._images[image_id]
 
     def label_path(self, image_id):
         """See `FileReader.label_path`."""

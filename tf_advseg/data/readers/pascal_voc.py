@@ -48,7 +48,7 @@ class PascalVocReader(base.FileReader):
             raise UserError('pascal_voc_2012: both sbd and aug are given; they hold the same '
                             'labels, leave one out')
         self._root = _find(source)
-        self._pictures = _files(self._root / 'JPEGImages', '.jpg')
+        self._images = _files(self._root / 'JPEGImages', '.jpg')
         self._labels = _files(self._root / 'SegmentationClass', '.png')
         self._sbd = None if sbd is None else sbd_lib.SemanticBoundaries(sbd)
         self._aug = None if aug is None else base.require_folder(
@@ -73,13 +73,13 @@ class PascalVocReader(base.FileReader):
         """See `Reader.splits`; trainval, train_aug and val_sbd share images with train or val."""
         return {name: list(ids) for name, ids in self._splits.items()}
 
-    def picture_path(self, image_id):
-        """See `FileReader.picture_path`; SBD's copy where VOC's folder is incomplete."""
+    def image_path(self, image_id):
+        """See `FileReader.image_path`; SBD's copy where VOC's folder is incomplete."""
         name = image_id[len(SBD_PREFIX):] if image_id.startswith(SBD_PREFIX) else image_id
-        if name in self._pictures:
-            return self._pictures[name]
+        if name in self._images:
+            return self._images[name]
         if self._sbd is not None:
-            path = self._sbd.picture_path(name)
+            path = self._sbd.image_path(name)
             if path.is_file():
                 return path
         return self._root / 'JPEGImages' / (name + '.jpg')
@@ -149,9 +149,9 @@ class PascalVocReader(base.FileReader):
 
     def _require_pair(self, image_id):
         """UserError unless a listed image and its label are there."""
-        picture, label = self.picture_path(image_id), self.label_path(image_id)
-        if image_id not in self._pictures and not picture.is_file():
-            raise UserError(f'{picture}: no such image file, though the lists name it')
+        image, label = self.image_path(image_id), self.label_path(image_id)
+        if image_id not in self._images and not image.is_file():
+            raise UserError(f'{image}: no such image file, though the lists name it')
         if label == self._labels.get(image_id) or label == self._aug_labels.get(image_id):
             return
         if not label.is_file():

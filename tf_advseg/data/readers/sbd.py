@@ -22,7 +22,7 @@ class SemanticBoundaries:
     def __init__(self, source):
         what = 'the official folder benchmark_RELEASE/dataset of SBD'
         root = base.find_root(source, ('cls',), what)
-        self._labels, self._pictures = root / 'cls', root / 'img'
+        self._labels, self._images = root / 'cls', root / 'img'
         self.ids = list(dict.fromkeys(image_id for name in ('train.txt', 'val.txt')
                                       for image_id in lists.read_ids(root / name)))
         there = set(os.listdir(self._labels))
@@ -35,9 +35,9 @@ class SemanticBoundaries:
         """The .mat file of an image's classes."""
         return self._labels / (image_id + '.mat')
 
-    def picture_path(self, image_id):
+    def image_path(self, image_id):
         """The image's file in SBD, which need not be there: VOC has it too."""
-        return self._pictures / (image_id + '.jpg')
+        return self._images / (image_id + '.jpg')
 
 
 def read_classes(path):

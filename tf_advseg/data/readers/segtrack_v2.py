@@ -22,7 +22,7 @@ SPEC = DatasetSpec(
     citation='F. Li, T. Kim, A. Humayun, D. Tsai, J. M. Rehg. Video Segmentation by Tracking Many '
              'Figure-Ground Segments. ICCV 2013.')
 
-PICTURES = ('.png', '.jpg', '.jpeg', '.bmp')
+IMAGES = ('.png', '.jpg', '.jpeg', '.bmp')
 MASKS = ('.png', '.bmp')
 FRACTIONS = {'train': 0.6, 'val': 0.2, 'test': 0.2}
 _THRESHOLD, _FAINT = 128, 16
@@ -41,15 +41,15 @@ class SegTrackV2Reader(base.FileReader):
     names are one class: bird (bird_of_paradise, birdfall), rider and bike (bmx), deer and cheetah
     (cheetah), car (drift, two), frog, girl, hummingbird (two), monkey (monkey, monkeydog), dog
     (monkeydog), parachute, penguin (six), soldier, worm; with the background 16, as VOC's 21 count
-    it. That is our choice: without the background, 16 also come out where the two birds are told
-    apart.
+    it. That is our choice: without the background, 16 also come out where the two birds are two
+    classes.
 
     *Masks* are antialiased images: a pixel belongs to an object from half of full white on.
     Where several objects claim a pixel the whiter mask has it, the first one at a tie. No pixel is
     ignored.
 
     *Splits.* The paper gives none. Frames of one sequence are near-copies of one another, so any
-    split by frames tests on what was nearly seen: scores tell methods apart on known scenes, and
+    split by frames tests on what was nearly seen: scores compare methods on known scenes, and
     say nothing of new ones. (A split by sequences is none: most classes have one sequence.)
 
     Args:
@@ -71,11 +71,11 @@ class SegTrackV2Reader(base.FileReader):
         self._fractions = FRACTIONS if fractions is None else fractions
         root = base.find_root(source, ('JPEGImages', 'GroundTruth'), 'the folder SegTrackv2')
         self._images, self._truths = root / 'JPEGImages', root / 'GroundTruth'
-        self._pictures, self._masks, self._sequences = {}, {}, {}
+        self._paths, self._masks, self._sequences = {}, {}, {}
         for folder in sorted(p for p in self._images.iterdir() if p.is_dir()):
             if not folder.name.startswith('.'):
                 self._read_sequence(folder)
-        if not self._pictures:
+        if not self._paths:
             raise UserError(f'{self._images}: no sequence with images in this folder')
 
     def _read_sequence(self, folder):
@@ -84,7 +84,7 @@ class SegTrackV2Reader(base.FileReader):
         if name not in OBJECTS:
             raise UserError(f'{folder}: not a sequence of SegTrack-v2; expected one of '
                             f'{", ".join(OBJECTS)}')
-        frames = _frame_files(folder, PICTURES)
+        frames = _frame_files(folder, IMAGES)
         truths = base.require_folder(self._truths / name, f'the masks of {name}')
         count = len(OBJECTS[name])
         folders = [truths] if count == 1 and not (truths / '1').is_dir() else [
@@ -101,7 +101,7 @@ class SegTrackV2Reader(base.FileReader):
                     raise UserError(f'{where}: frame {frame} is missing; complete the data')
         self._sequences[name] = [f'{name}/{frame}' for frame in order]
         for frame in order:
-            self._pictures[f'{name}/{frame}'] = frames[frame]
+            self._paths[f'{name}/{frame}'] = frames[frame]
             self._masks[f'{name}/{frame}'] = tuple(found[frame] for found in masks)
 
     def splits(self):
@@ -109,23 +109,23 @@ class SegTrackV2Reader(base.FileReader):
         if self._split in ('contiguous', 'random'):
             return split_files.frames_split(self._sequences, self._fractions, self._seed,
                                             contiguous=self._split == 'contiguous')
-        return split_files.chosen_split(self._split, self._pictures, self._images, SPEC.name,
+        return split_files.chosen_split(self._split, self._paths, self._images, SPEC.name,
                                         ('contiguous', 'random'))
 
-    def picture_path(self, image_id):
-        """See `FileReader.picture_path`."""
-        if image_id not in self._pictures:
+    def image_path(self, image_id):
+        """See `FileReader.image_path`."""
+        if image_id not in self._paths:
             raise UserError(f'{self._images}: no frame "{image_id}"')
-        return self._pictures[image_id]
+        return self._paths[image_id]
 
     def label_path(self, image_id):
         """The first object's mask; `files` names them all."""
-        self.picture_path(image_id)
+        self.image_path(image_id)
         return self._masks[image_id][0]
 
     def files(self, image_id):
         """See `Reader.files`."""
-        return (self.picture_path(image_id), *self._masks[image_id])
+        return (self.image_path(image_id), *self._masks[image_id])
 
     def read_label(self, image_id):
         """See `FileReader.read_label`; masks of several sizes are a UserError."""
@@ -133,7 +133,7 @@ class SegTrackV2Reader(base.FileReader):
         names = OBJECTS[image_id.split('/')[0]]
         best = label = None
         for name, path in zip(names, self._masks[image_id]):
-            white = base.read_picture(path).max(axis=-1)
+            white = base.read_image(path).max(axis=-1)
             if 0 < white.max() < _FAINT:
                 raise UserError(f'{path}: the highest value is {white.max()}, expected a mask '
                                 'whose objects are white (255), not ids')

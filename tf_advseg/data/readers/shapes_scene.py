@@ -339,7 +339,7 @@ def draw_scene(height, width, uniform, noise=0.5, overlap=0.08, clutter=1.0, ign
     """Draws one scene: (image uint8 [height, width, 3], label uint8 [height, width]).
 
     `uniform(shape=None)` gives doubles in [0, 1). `noise` scales grain, texture and uneven light
-    (0 = clean), `overlap` in [0, 1] is the share of surfaces whose colour tells nothing of their
+    (0 = clean), `overlap` in [0, 1] is the share of surfaces whose colour says nothing of their
     class, `clutter` scales the number of objects, `ignore_border` is the width in pixels (0-2)
     of the unlabelled line around solid objects.
     """

@@ -25,7 +25,7 @@ SPEC = DatasetSpec(
 DUPLICATES = (('6000068', '6000318'), ('6000117', '6000324'), ('6000257', '6000348'),
               ('1000288', '9000288'), ('1000875', '9000875'), ('1001184', '9001184'))
 
-_PICTURE, _LABEL = '.jpg', '.regions.txt'
+_IMAGE, _LABEL = '.jpg', '.regions.txt'
 
 
 class StanfordBackgroundReader(base.FileReader):
@@ -63,12 +63,12 @@ class StanfordBackgroundReader(base.FileReader):
         if seed != 0 and split != 'load':
             raise UserError(f'stanford_background: seed {seed} draws no split "{split}", which is '
                             'a list; leave out the seed')
-        self._pictures = base.files_by_stem(self._images, (_PICTURE,))
+        self._paths = base.files_by_stem(self._images, (_IMAGE,))
         self._truths = base.files_by_stem(self._labels, (_LABEL,))
-        self._ids = sorted(self._pictures)
+        self._ids = sorted(self._paths)
         if not self._ids:
             raise UserError(f'{self._images}: no image *.jpg in this folder')
-        base.pair_up(self._pictures, self._truths, self.picture_path, self.label_path)
+        base.pair_up(self._paths, self._truths, self.image_path, self.label_path)
 
     def splits(self):
         """The train/val/test split; UserError if it does not fit the images."""
@@ -84,9 +84,9 @@ class StanfordBackgroundReader(base.FileReader):
         return split_files.chosen_split(self._split, self._ids, self._images, SPEC.name,
                                         fold=self._fold)
 
-    def picture_path(self, image_id):
-        """See `FileReader.picture_path`."""
-        return self._pictures.get(image_id, self._images / (image_id + _PICTURE))
+    def image_path(self, image_id):
+        """See `FileReader.image_path`."""
+        return self._paths.get(image_id, self._images / (image_id + _IMAGE))
 
     def label_path(self, image_id):
         """See `FileReader.label_path`."""

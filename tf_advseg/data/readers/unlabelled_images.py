@@ -6,13 +6,13 @@ import numpy as np
 
 from tf_advseg.core.errors import UserError
 from tf_advseg.data.readers import base
-from tf_advseg.data.readers.folder import PICTURES
+from tf_advseg.data.readers.folder import IMAGES
 from tf_advseg.data.spec import DatasetSpec, IGNORE_LABEL, default_palette
 
 SPLIT = 'unlabelled'
 
 
-class PicturesReader(base.Reader):
+class ImagesReader(base.Reader):
     """Reads every .jpg, .jpeg and .png below a folder; every pixel's label is 255.
 
     Ids are the paths below the folder, suffix included, with slashes. Hidden files and folders are
@@ -29,9 +29,9 @@ class PicturesReader(base.Reader):
 
     def __init__(self, source, dataset_name=None):
         self._source = base.require_folder(source, 'a folder of images without labels')
-        self._ids = sorted(_pictures_below(self._source))
+        self._ids = sorted(_images_below(self._source))
         if not self._ids:
-            raise UserError(f'{self._source}: no image ({", ".join(PICTURES)}) in this folder '
+            raise UserError(f'{self._source}: no image ({", ".join(IMAGES)}) in this folder '
                             'or below; expected images without labels')
         self.spec = DatasetSpec(dataset_name or self._source.resolve().name, (SPLIT,),
                                 default_palette(1))
@@ -42,7 +42,7 @@ class PicturesReader(base.Reader):
 
     def load(self, image_id):
         """See `Reader.load`: the label says nothing, pixel by pixel."""
-        image = base.read_picture(self._path(image_id))
+        image = base.read_image(self._path(image_id))
         return image, np.full(image.shape[:2], IGNORE_LABEL, np.uint8)
 
     def encoded_image(self, image_id):
@@ -57,10 +57,10 @@ class PicturesReader(base.Reader):
         return self._source / image_id
 
 
-def _pictures_below(folder):
+def _images_below(folder):
     """The paths of images below a folder, relative to it, with slashes."""
     for place, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith('.')]
         for name in names:
-            if name.lower().endswith(PICTURES) and not name.startswith('.'):
+            if name.lower().endswith(IMAGES) and not name.startswith('.'):
                 yield (pathlib.Path(place) / name).relative_to(folder).as_posix()

@@ -22,7 +22,7 @@ class RecordParts:
     Attributes:
       image_id: string.
       size: (height, width) in pixels.
-      picture: JPEG or PNG bytes.
+      image: JPEG or PNG bytes.
       published: whether these are the data set's own bytes, which TensorFlow may not take.
       label: PNG bytes of train ids.
       instances: 16-bit PNG bytes, or None.
@@ -30,7 +30,7 @@ class RecordParts:
     """
     image_id: str
     size: Tuple[int, int]
-    picture: bytes
+    image: bytes
     published: bool
     label: bytes
     instances: Optional[bytes]
@@ -57,7 +57,7 @@ def read_parts(reader, image_id, published=True):
     original = reader.encoded_image(image_id) if published else None
     return RecordParts(
         image_id=image_id, size=tuple(label.shape), published=original is not None,
-        picture=original if original is not None else _png(image), label=_png(label),
+        image=original if original is not None else _png(image), label=_png(label),
         instances=_instances(reader, image_id, label.shape),
         class_counts=_class_counts(label, image_id, reader.spec.num_classes))
 

@@ -29,7 +29,7 @@ __all__ = ['RecordSet', 'data_errors', 'write_records']
 # As many calls at a time as there are cores; no autotuning, see `dataset_options`.
 CALLS = os.cpu_count() or 1
 DAMAGED = ('refuse', 'skip')
-# What is said with damage: how the tools are told to go on.
+# What is said with damage: how to make the tools go on.
 SKIP_HINT = 'dataset.damaged="skip" (train) or --damaged=skip (evaluate) goes on without'
 OPEN_FILES = 64  # a process may have 1024 or fewer, and large data sets have more shards
 
@@ -59,8 +59,8 @@ class RecordSet:
             checksum is wrong out of `ids` and `splits`, and logs how many and which.
 
         Raises:
-          UserError: no records there, or a file is damaged or missing; names it and, where it
-            can be told, the images. With 'skip': an index is damaged, a file is missing, or a
+          UserError: no records there, or a file is damaged or missing; names it and, where
+            they are known, the images. With 'skip': an index is damaged, a file is missing, or a
             split would be empty.
         """
         skip = require_one_of('way with damaged records', damaged, DAMAGED) == 'skip'
@@ -72,7 +72,7 @@ class RecordSet:
             self.manifest = files.check_manifest(self.folder, verify or skip,
                                                  spared=('.tfrecord',) if skip else ())
         except UserError as error:
-            raise UserError(f'{error}{_which_pictures(self.folder)}') from error
+            raise UserError(f'{error}{_which_images(self.folder)}') from error
         if self.manifest.get('kind') != KIND:
             raise UserError(f'{self.folder}: not a folder of records; make them with '
                             'prepare_data')
@@ -207,10 +207,10 @@ class RecordSet:
             record = record_format.decode(self.read(self.positions([image_id])[0]))
         return record['image'].numpy(), record['label'].numpy()
 
-    def picture_digest(self, image_id):
+    def image_digest(self, image_id):
         """SHA-256 of an image's JPEG or PNG bytes: equal for copies of one file."""
         payload = self.read(self.positions([image_id])[0])
-        return hashlib.sha256(record_format.encoded_picture(payload)).hexdigest()
+        return hashlib.sha256(record_format.encoded_image(payload)).hexdigest()
 
     def load_instances(self, image_id):
         """int32 [H, W]: the image's objects as `readers.base.Reader.instances` codes them.
@@ -266,10 +266,10 @@ def find_damaged(folder, shards):
                 position += 1
 
 
-def _which_pictures(folder):
-    """'; damaged images: …' for a folder whose files are not as written, '' if it can't be told.
+def _which_images(folder):
+    """'; damaged images: …' for a folder whose files are not as written, '' if not known.
 
-    It is told where the manifest and all index files are whole.
+    They are known where the manifest and all index files are whole.
     """
     try:
         manifest = files.check_manifest(folder, spared=('.tfrecord',))

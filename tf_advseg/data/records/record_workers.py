@@ -35,7 +35,7 @@ def default_workers():
     return min(cores, _MOST)
 
 
-def part_source(reader, workers, pictures, read=record_parts.read_parts, resumes=True):
+def part_source(reader, workers, images, read=record_parts.read_parts, resumes=True):
     """A context manager that gives a function (image_id, published) -> RecordParts.
 
     The function may be called from `workers` threads at a time.
@@ -43,14 +43,14 @@ def part_source(reader, workers, pictures, read=record_parts.read_parts, resumes
     Args:
       reader: a `readers.base.Reader`.
       workers: how many images are read at a time.
-      pictures: how many there are to read; for a few, no process is started. Neither is one for
+      images: how many there are to read; for a few, no process is started. Neither is one for
         readers from outside this package, which a child could not import for certain.
       read: what is done with an image: a function of a module, (reader, image_id, published) ->
         anything that can be pickled.
-      resumes: whether the command goes on where it stopped if started again, which a child that
-        has died is told with.
+      resumes: whether the command goes on where it stopped if started again, which is
+        said when a child has died.
     """
-    if (workers > 1 and pictures >= WORTH_WHILE and sys.executable
+    if (workers > 1 and images >= WORTH_WHILE and sys.executable
             and type(reader).__module__.startswith(_OUR_READERS)):
         return _Workers(reader, workers, read, resumes)
     return contextlib.nullcontext(
@@ -155,12 +155,12 @@ def serve():
             answer = 'parts', read(reader, image_id, published)
         except UserError as error:
             answer = 'user error', str(error)
-        except Exception:  # a mistake of ours: told where it can be seen
+        except Exception:  # a mistake of ours: raised where it can be seen
             answer = 'error', traceback.format_exc()
         try:
             pickle.dump(answer, answers)
             answers.flush()
-        except BrokenPipeError:  # the parent has ended: there is nobody to tell
+        except BrokenPipeError:  # the parent has ended: there is nobody to answer
             # What is still in the buffer would be written, and complained of, once more.
             os.dup2(os.open(os.devnull, os.O_WRONLY), answers.fileno())
             return

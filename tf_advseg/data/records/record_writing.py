@@ -123,7 +123,7 @@ def _digest(value):
 def require_same_reader(output, description):
     """UserError if a folder holds anything but records made by this reader with these options.
 
-    What can be told before the sources are there; `write_records` compares all else.
+    What can be checked before the sources are there; `write_records` compares all else.
 
     Args:
       output: the folder; it may be missing.
@@ -249,7 +249,7 @@ def _write_shard(read, ids, folder, name, plan, pool, bar):
 def _encode(read, image_id):
     """(record bytes, [height, width], pixels of each class) of one image."""
     parts = read(image_id)
-    if parts.published and not record_format.decodes(parts.picture, parts.size):
+    if parts.published and not record_format.decodes(parts.image, parts.size):
         parts = read(image_id, published=False)
     return record_format.encode(parts), list(parts.size), parts.class_counts
 

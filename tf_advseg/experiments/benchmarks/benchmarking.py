@@ -31,11 +31,12 @@ from tf_advseg.run import context as contexts
 from tf_advseg.run import dataset as datasets
 from tf_advseg.run import networks
 
-PARTS = ('generator step', 'hold-out evaluation', 'map generation', 'discriminator training')
+PARTS = ('generator step', 'hold-out evaluation', 'map generation', 'discriminator training',
+         'screening')
 REST_LIMIT = 5.0            # percent
 MEMORY_LIMIT = 4 * 2 ** 30  # bytes resident: issue 2, "Cost"
 BUFFER_LIMIT = 1.5e9        # bytes on disk
-VOC_PICTURES, VOC_HOLDOUT, VOC_SIDE, VOC_CLASSES = 1464, 435, 513, 21
+VOC_IMAGES, VOC_HOLDOUT, VOC_SIDE, VOC_CLASSES = 1464, 435, 513, 21
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,18 +90,34 @@ def of_run(workdir):
                  sum(e['epochs'] for e in events if e['event'] == 'retrain'), len(labels))
 
 
-def _argument(name):
+def ratios(workdir):
+    """[str]: LoAd's wall time beside Stage 1's and the control's, of a finished run."""
+    run = run_directory.RunDirectory(workdir).require()
+    results = run.path / 'results.json'
+    if not results.is_file():
+        return []
+    return load_report.wall_time_sentences(
+        files.read_json(results)['seconds'], journals.Journal.read(run.journal_path),
+        journals.Journal.read(run.metrics_path))
+
+
+def argument(name):
     """What gin binds for an argument of `experiment`, else its default."""
     parameter = inspect.signature(inspect.unwrap(training.experiment)).parameters[name]
     return gin.get_bindings(training.experiment).get(name, parameter.default)
 
 
-def _context(run, data, strategy):
+def crop_size_of():
+    """(h, w) of the configured crop."""
+    given = argument('crop_size')
+    return (given, given) if isinstance(given, int) else tuple(given)
+
+
+def context_of(run, data, strategy):
     """A Context and its segmentor, as `training.experiment` makes them."""
-    crop_size, seed = _argument('crop_size'), _argument('seed')
-    crop_size = (crop_size, crop_size) if isinstance(crop_size, int) else tuple(crop_size)
+    crop_size, seed = crop_size_of(), argument('seed')
     with strategy.scope():
-        description = networks.describe(_argument('network'), num_classes=data.spec.num_classes,
+        description = networks.describe(argument('network'), num_classes=data.spec.num_classes,
                                         crop_size=crop_size, seed=seed)
         segmentor = networks.build(description)
     context = contexts.Context(run, data, strategy, random_streams.RandomStreams(seed), crop_size,
@@ -128,9 +145,9 @@ def measure(workdir, gin_files, bindings, strategy, cycles=1):
     configuration.parse(gin_files, [*bindings, f'controller.max_total_cycles = {cycles + 2}'])
     with run_directory.RunDirectory(workdir) as run:
         run.open(configuration.config_text(), may_change=training.MAY_CHANGE)
-        data = datasets.dataset(run.path, _argument('data_dir'), run_seed=_argument('seed'))
-        context, segmentor = _context(run, data, strategy)
-        checkpoint = _argument('checkpoint')
+        data = datasets.dataset(run.path, argument('data_dir'), run_seed=argument('seed'))
+        context, segmentor = context_of(run, data, strategy)
+        checkpoint = argument('checkpoint')
         if checkpoint:
             networks.load_weights(networks.find_weights(checkpoint), segmentor)
         panel = load_report.panel_maker(context, segmentor)
@@ -205,7 +222,7 @@ class MadeUpReader(base.Reader):
     def _random(self, image_id):
         return np.random.default_rng([ord(sign) for sign in image_id])
 
-    def _picture(self, image_id):
+    def _image(self, image_id):
         coarse = self._random(image_id).integers(0, 256, (24, 24, 3), np.uint8)
         return Image.fromarray(coarse).resize((self._side, self._side), Image.BICUBIC)
 
@@ -219,7 +236,7 @@ class MadeUpReader(base.Reader):
     def encoded_image(self, image_id):
         """See `Reader.encoded_image`."""
         stream = io.BytesIO()
-        self._picture(image_id).save(stream, 'JPEG', quality=90)
+        self._image(image_id).save(stream, 'JPEG', quality=90)
         return stream.getvalue()
 
 
@@ -256,7 +273,7 @@ class Memory:
             f'{verdict(self.buffer, BUFFER_LIMIT)} the limit of {BUFFER_LIMIT / 1e9:.1f} GB'])
 
 
-def measure_memory(workdir, gin_files, bindings, strategy, pictures=VOC_PICTURES,
+def measure_memory(workdir, gin_files, bindings, strategy, images=VOC_IMAGES,
                    side=VOC_SIDE, num_classes=VOC_CLASSES, steps=4, real_maps=32, show=True):
     """Holds everything a LoAd run holds at a data set's full size, and takes a few of its steps.
 
@@ -268,7 +285,7 @@ def measure_memory(workdir, gin_files, bindings, strategy, pictures=VOC_PICTURES
       workdir: a new run directory.
       gin_files, bindings: the configuration: network, B_max, kind of maps, batch sizes.
       strategy: tf.distribute.Strategy.
-      pictures: training images; the hold-out has 435/1464 as many (30 % of VOC's 1449).
+      images: training images; the hold-out has 435/1464 as many (30 % of VOC's 1449).
       side: height and width.
       num_classes: classes.
       steps: of each network.
@@ -280,26 +297,26 @@ def measure_memory(workdir, gin_files, bindings, strategy, pictures=VOC_PICTURES
       Memory.
     """
     start = peak_memory()
-    holdout = max(2, round(pictures * VOC_HOLDOUT / VOC_PICTURES))
+    holdout = max(2, round(images * VOC_HOLDOUT / VOC_IMAGES))
     configuration.parse(gin_files, [*bindings, f'experiment.crop_size = {side}'])
     with run_directory.RunDirectory(workdir) as run:
         run.open(configuration.config_text())
         # The rest of the validation set takes no part in LoAd; one image stands for it.
-        reader = MadeUpReader(pictures, holdout + 1, 1, side, num_classes)
+        reader = MadeUpReader(images, holdout + 1, 1, side, num_classes)
         record_sets.write_records(reader, reader.splits(), run.path / 'records', progress=show)
         records = record_sets.RecordSet(run.path / 'records')
         val = records.split('val')
         data = datasets.ExperimentData(records, records.split('train'), val[:holdout],
                                        val[holdout:], records.split('test'))
-        context, segmentor = _context(run, data, strategy)
-        loop = load_stage.build(context, segmentor)
+        context, segmentor = context_of(run, data, strategy)
+        loop = load_stage.build(context, segmentor, Arm.METHOD)
         real = _fill_buffer(loop, strategy, real_maps, show)
         buffer_bytes = loop.buffer.bytes()
         loop.buffer.from_state(loop.buffer.to_state())
         _take_steps(context, loop, segmentor, strategy, steps)
     return Memory(start, peak_memory(), buffer_bytes, (
-        f'{pictures} training and {holdout} hold-out images of {side}x{side}, {num_classes} '
-        f'classes, {len(loop.buffer)} slots of {pictures + holdout} maps of '
+        f'{images} training and {holdout} hold-out images of {side}x{side}, {num_classes} '
+        f'classes, {len(loop.buffer)} slots of {images + holdout} maps of '
         f'{"x".join(map(str, loop.data.map_shape))} ({real} of each drawn by the network, the '
         f'rest random), {steps} steps of each network'))
 
@@ -347,7 +364,7 @@ def _take_steps(context, loop, segmentor, strategy, steps):
     from tf_advseg.evaluation import evaluator
     from tf_advseg.training import loop as training_loop
     stepper = training_loop.Stepper(loop.method, strategy)
-    data = loop.data.discriminator_data(loop.buffer)
+    data = loop.data.discriminator_data(loop.buffer, loop.method)
     pairs = data.training_items()
     pairs = pairs[np.random.default_rng(0).permutation(len(pairs))]
     real, fake = adversarial.fake_set_weights(data.num_slots)

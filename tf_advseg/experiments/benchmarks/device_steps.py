@@ -179,7 +179,7 @@ class Trial:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What a step told, and the trained variables before and after it ({name: array})."""
+    """What a step returned, and the trained variables before and after it ({name: array})."""
     scalars: dict
     before: dict
     after: dict

@@ -1,8 +1,8 @@
 """Whether a GPU computes what the CPU does: every method's step on both, timed, as text to paste.
 
-The steps are device_steps' and so small that their times tell a broken set-up from a working one,
-not a fast card from a slow one; `side` makes the images larger. TF32 is off while it compares:
-with it a GPU multiplies with 10 bits of a number's 23.
+The steps are device_steps' and so small that their times show a broken set-up, not whether a card
+is fast; `side` makes the images larger. TF32 is off while it compares: with it a GPU multiplies
+with 10 bits of a number's 23.
 
 Deterministic operations are a property of a process, hence `child`.
 """
@@ -165,9 +165,9 @@ def measure(devices, cases, side=device_steps.SIDE, repeats=5):
         for case in cases:
             lines.append(_line(devices, case, side, repeats))
             bar.update(1)
-        told = _deterministic(devices.device, cases, side)
+        found = _deterministic(devices.device, cases, side)
         bar.update(1)
-    return [dataclasses.replace(line, deterministic=text) for line, text in zip(lines, told)]
+    return [dataclasses.replace(line, deterministic=text) for line, text in zip(lines, found)]
 
 
 def _line(devices, case, side, repeats):
@@ -186,7 +186,7 @@ def _line(devices, case, side, repeats):
         return dataclasses.replace(line, pair=device_steps.difference(
             found, both.outcome(), case.allowed))
     except tf.errors.OpError as error:  # the others are still worth a look
-        return Line(case, None, (before, None), error=_told(error))
+        return Line(case, None, (before, None), error=_sentence(error))
 
 
 def _milliseconds(trial, repeats):
@@ -199,7 +199,7 @@ def _milliseconds(trial, repeats):
     return statistics.median(taken)
 
 
-def _told(error):
+def _sentence(error):
     """What an exception of TensorFlow says, in one line: the sentence, not where it was raised."""
     lines = [line.strip() for line in str(error).splitlines()]
     sentences = [line for line in lines if line and not line.startswith((
@@ -216,11 +216,11 @@ def _deterministic(device, cases, side):
         [sys.executable, '-c', f'import sys; from {__name__} import child; child(*sys.argv[1:])',
          device, json.dumps(words), str(side)],
         capture_output=True, text=True, check=False, env={**os.environ, 'PYTHONPATH': path})
-    told = [json.loads(line) for line in ended.stdout.splitlines() if line.startswith('"')]
+    texts = [json.loads(line) for line in ended.stdout.splitlines() if line.startswith('"')]
     if ended.returncode:
         last = (ended.stderr.strip().splitlines() or ['no output'])[-1]
-        told.append(f'the process ended with code {ended.returncode}: {last}')
-    return [*told, *[NOT_RUN] * (len(cases) - len(told))][:len(cases)]
+        texts.append(f'the process ended with code {ended.returncode}: {last}')
+    return [*texts, *[NOT_RUN] * (len(cases) - len(texts))][:len(cases)]
 
 
 def child(device, words, side):
@@ -249,13 +249,13 @@ def _repeated(case, device, side):
             ends.append(trial.values())
     except tf.errors.OpError as error:
         operation = runtime.operation_without_deterministic_kernel(error)
-        return _told(error) if operation is None else (
+        return _sentence(error) if operation is None else (
             command_line.no_deterministic_kernel_line(operation))
     same = all(value.tobytes() == ends[1][name].tobytes() for name, value in ends[0].items())
     return WORKS if same else DIFFERS
 
 
-# --- telling ---------------------------------------------------------------------------------
+# --- report ----------------------------------------------------------------------------------
 
 def surroundings(devices):
     """Versions and devices, as lines of text."""

@@ -33,7 +33,7 @@ from tf_advseg.training import optimizers
 LIMIT = 5.0  # of the ratio: issue 4, "Data" (pipeline)
 CASES = (('deeplab', (513, 513)), ('hung', (321, 321)))
 NETWORK = 'deeplab_mobilenet_v2'
-BATCH, BURST, PICTURES = 8, 8, 48
+BATCH, BURST, IMAGES = 8, 8, 48
 SIZES = ((375, 500), (375, 500), (500, 375), (333, 500))  # VOC's most frequent
 
 
@@ -70,7 +70,7 @@ class VocSizedReader(base.Reader):
       count: images.
     """
 
-    def __init__(self, count=PICTURES):
+    def __init__(self, count=IMAGES):
         self.spec = official_specs.SPECS['pascal_voc_2012']
         self._ids = [f'p{number:04d}' for number in range(count)]
         self.description = {'reader': 'voc_sized', 'options': {'count': count}}
@@ -100,7 +100,7 @@ class VocSizedReader(base.Reader):
         return stream.getvalue()
 
     def _draw(self, image_id, kind):
-        """(generator, (height, width)) of an image; kind tells image and label apart."""
+        """(generator, (height, width)) of an image; kind is of image or label."""
         number = int(image_id[1:])
         return np.random.default_rng([number, kind]), SIZES[number % len(SIZES)]
 
@@ -112,7 +112,7 @@ def _smooth(coarse, height, width):
 
 
 def measure(strategy, network=None, repeats=20, cases=CASES, batch_size=BATCH, burst=BURST,
-            pictures=PICTURES):
+            images=IMAGES):
     """Compares input and training step.
 
     Args:
@@ -122,7 +122,7 @@ def measure(strategy, network=None, repeats=20, cases=CASES, batch_size=BATCH, b
       cases: pairs (recipe's name, (h, w) of the crop).
       batch_size: of the global batch.
       burst: batches of a burst.
-      pictures: how many different ones there are.
+      images: how many different ones there are.
 
     Yields:
       Rate, one a case.
@@ -131,7 +131,7 @@ def measure(strategy, network=None, repeats=20, cases=CASES, batch_size=BATCH, b
       UserError: unknown network or recipe.
     """
     with tempfile.TemporaryDirectory(prefix='tf_advseg-') as folder:
-        reader = VocSizedReader(pictures)
+        reader = VocSizedReader(images)
         records = record_sets.RecordSet(record_sets.write_records(
             reader, reader.splits(), pathlib.Path(folder) / 'records', progress=False))
         for name, crop_size in cases:

@@ -1,4 +1,4 @@
-"""A data set examined and told of: what tools/doctor.py does."""
+"""A data set examined and reported on: what tools/doctor.py does."""
 import contextlib
 import pathlib
 import tempfile
@@ -36,7 +36,7 @@ def require_output(path):
         return None
     path = pathlib.Path(path).expanduser()
     if path.suffix.lower() not in SUFFIXES or path.is_dir():
-        raise errors.UserError(f'{path}: cannot tell the format; expected a name that ends in '
+        raise errors.UserError(f'{path}: unknown format; expected a name that ends in '
                                f'{" or ".join(SUFFIXES)}')
     if not path.parent.is_dir():
         raise errors.UserError(f'{path}: cannot be written, there is no folder {path.parent}')
@@ -61,7 +61,7 @@ def examine(data_dir, reader=None, options=(), output=None, show=True):
     """
     options = preparing.reader_options(options)
     if reader is not None:
-        readers.reader_class(reader)  # a typo is told before any work
+        readers.reader_class(reader)  # a typo fails before any work
     with _opened(data_dir, reader) as (folder, rename):
         if folder is not None and (folder / files.MANIFEST).is_file():
             diagnosis = record_checks.examine_records(folder, show)
@@ -127,7 +127,7 @@ def suspect_sheets(diagnosis, most=MOST):
     """(kind, note, uint8 [H, W, 3]): the images that findings name, beside their labels."""
     for kind in SUSPECT:
         found = [f for f in diagnosis.findings if f.kind == kind]
-        ids = list(dict.fromkeys(i for finding in found for i in finding.pictures))
+        ids = list(dict.fromkeys(i for finding in found for i in finding.images))
         shown = [contact_sheet.Shown(_caption(diagnosis, i), *diagnosis.reader.load(i))
                  for i in ids[:most]]
         if shown:

@@ -33,7 +33,7 @@ LARGE = ('pad', 'resize')
 REPORT = 'export.json'
 REPORT_FORMAT = 'tf_advseg export'
 TF1_PREFIX = 'tf1/model.ckpt-0'
-PICTURES = 20  # that agreement is measured on, at most
+IMAGES = 20  # that agreement is measured on, at most
 SYNTHETIC = 4
 PROOF_REPEATS = 15
 
@@ -69,7 +69,7 @@ def require_formats(text):
 
 
 def export(checkpoint, output, formats=('saved_model',), input_size=None, which=None,
-           pictures=None, calibration=None, large='pad'):
+           images=None, calibration=None, large='pad'):
     """Writes a checkpoint in one or several formats.
 
     Args:
@@ -79,7 +79,7 @@ def export(checkpoint, output, formats=('saved_model',), input_size=None, which=
       formats: of `FORMATS`.
       input_size: (height, width) of TFLite's image; None is the crop size.
       which: which checkpoint of a run.
-      pictures: image or folder that agreement is measured on; None: a few made-up ones.
+      images: image or folder that agreement is measured on; None: a few made-up ones.
       calibration: image or folder for int8; None: `images`.
       large: 'pad', or 'resize' to the crop size, see `saved_model.Sizes`.
 
@@ -92,12 +92,12 @@ def export(checkpoint, output, formats=('saved_model',), input_size=None, which=
     for name in formats:
         errors.require_one_of('format', name, FORMATS)
     output = output_folder.require_replaceable(
-        output, REPORT, 'an export', [p for p in (checkpoint, pictures, calibration) if p])
+        output, REPORT, 'an export', [p for p in (checkpoint, images, calibration) if p])
     segmentor, _, content = evaluating.load(checkpoint, which)
     sizes = _sizes(segmentor, large)
     size = _input_size(segmentor, input_size, formats)
-    images, compared_on = _pictures(pictures, size)
-    ranges = images if calibration is None else _pictures(calibration, size)[0]
+    compared, compared_on = _images(images, size)
+    ranges = compared if calibration is None else _images(calibration, size)[0]
     report = {'format': REPORT_FORMAT, 'version': 1, 'checkpoint': str(checkpoint),
               'which': networks.find(pathlib.Path(checkpoint).expanduser(),
                                      evaluating.which_folder(which)).name,
@@ -106,11 +106,11 @@ def export(checkpoint, output, formats=('saved_model',), input_size=None, which=
     with output_folder.written(output, REPORT) as folder:
         for name in formats:
             if name == 'saved_model':
-                entry = _write_saved_model(folder, segmentor, content, sizes, images)
+                entry = _write_saved_model(folder, segmentor, content, sizes, compared)
             elif name == 'tf1':
                 entry = _write_tf1(folder, segmentor)
             else:
-                entry = _write_tflite(folder, segmentor, size, name.split('_')[1], images, ranges)
+                entry = _write_tflite(folder, segmentor, size, name.split('_')[1], compared, ranges)
             report['files'].update(entry)
         files.write_json(folder / REPORT, report)
     return Exported(output, report)
@@ -136,14 +136,14 @@ def _input_size(segmentor, size, formats):
     return (size, size) if isinstance(size, int) else tuple(size)
 
 
-def _pictures(source, size):
+def _images(source, size):
     """(uint8 images of a size, where they are from)."""
     if source is None:
-        made = [parity.synthetic_picture(*size)]
+        made = [parity.synthetic_image(*size)]
         made += [made[0][::-1], made[0][:, ::-1], 255 - made[0]][:SYNTHETIC - 1]
         return made, f'{len(made)} made-up images (--input names a folder of real ones)'
-    found = input_files.find_pictures(source)[1][:PICTURES]
-    return ([_fitted(base.read_picture(path), size) for path in found],
+    found = input_files.find_images(source)[1][:IMAGES]
+    return ([_fitted(base.read_image(path), size) for path in found],
             f'{len(found)} images of {source}')
 
 
@@ -168,8 +168,8 @@ def _write_saved_model(folder, segmentor, content, sizes, images):
         run = benchmark.exported_runner(folder)
         shares = [float(np.mean(run(image[None])[0] == prediction.predict(
             segmentor, image, segmentor.crop_size))) for image in images]
-        found = {'agreement': dataclasses.asdict(tflite_export.Agreement(
-            len(shares), float(np.mean(shares)), min(shares)))}
+        found = {'agreement': tflite_export.Agreement(
+            len(shares), float(np.mean(shares)), min(shares)).to_json()}
     return {saved_model.FILE: {'bytes': (folder / saved_model.FILE).stat().st_size, **found}}
 
 
@@ -182,7 +182,7 @@ def _write_tf1(folder, segmentor):
 
 def _write_tflite(folder, segmentor, size, kind, images, calibration):
     content = tflite_export.convert(
-        segmentor, size, kind, calibration[:tflite_export.CALIBRATION_PICTURES])
+        segmentor, size, kind, calibration[:tflite_export.CALIBRATION_IMAGES])
     path = folder / f'model_{kind}.tflite'
     path.write_bytes(content)
     try:
@@ -191,7 +191,7 @@ def _write_tflite(folder, segmentor, size, kind, images, calibration):
         raise errors.UserError(
             f'tflite_{kind}: TensorFlow Lite cannot run this network so: '
             f'{str(error).splitlines()[0]}; leave tflite_{kind} out of --format') from error
-    return {path.name: {'bytes': len(content), 'agreement': dataclasses.asdict(found)}}
+    return {path.name: {'bytes': len(content), 'agreement': found.to_json()}}
 
 
 # --- what adversarial training costs at inference -----------------------------------------------

@@ -50,7 +50,7 @@ class Imported:
 
 
 def import_checkpoint(source, output, model=None, num_classes=None, output_stride=None,
-                      dataset=None, backbone_only=False, verify=False, picture=None, graph=None):
+                      dataset=None, backbone_only=False, verify=False, image=None, graph=None):
     """Reads published weights into a network and writes it as a model folder.
 
     Args:
@@ -66,7 +66,7 @@ def import_checkpoint(source, output, model=None, num_classes=None, output_strid
       backbone_only: take the backbone and let the head start anew.
       verify: also run the frozen graph or TFLite file of the same weights: what came in their
         archive, or has the official name beside them.
-      picture: path of the image to verify with, or of a folder, whose first is taken; None is a
+      image: path of the image to verify with, or of a folder, whose first is taken; None is a
         synthetic one.
       graph: path of the graph to run, whatever lies beside the weights; implies `verify`.
 
@@ -78,8 +78,8 @@ def import_checkpoint(source, output, model=None, num_classes=None, output_strid
     """
     entry = catalogue.entry(model) if model is not None else None
     output = output_folder.require_replaceable(
-        output, REPORT, 'a model', [p for p in (source, picture, graph) if p])
-    image = base.read_picture(input_files.find_pictures(picture)[1][0]) if picture else None
+        output, REPORT, 'a model', [p for p in (source, image, graph) if p])
+    pixels = base.read_image(input_files.find_images(image)[1][0]) if image else None
     graph = _require_graph(graph) if graph else None
     if not source:
         where = f'; it was published as {entry.address}' if entry else ''
@@ -96,7 +96,7 @@ def import_checkpoint(source, output, model=None, num_classes=None, output_strid
     report = networks.read_weights(source, segmentor, backbone_only=backbone_only)
     if entry is not None and segmentor.num_classes == entry.num_classes and not backbone_only:
         _require_whole(entry, source, report)
-    parities, notes = _verified(None if own else source, description, segmentor, report, image,
+    parities, notes = _verified(None if own else source, description, segmentor, report, pixels,
                                 graph) if verify or graph else ((), ())
     bad = [p for p in parities if not p.good]
     if bad:

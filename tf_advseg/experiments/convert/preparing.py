@@ -1,4 +1,4 @@
-"""Raw data into records, with what is in them told: what tools/prepare_data.py does."""
+"""Raw data into records, with a report of what is in them: what tools/prepare_data.py does."""
 import ast
 
 from tf_advseg.core import errors
@@ -49,7 +49,7 @@ def prepare(reader, source, output, options=(), show=True):
     Raises:
       UserError: bad input; names the file. Nothing half-written stays behind.
     """
-    readers.reader_class(reader)  # a typo is told before any work
+    readers.reader_class(reader)  # a typo fails before any work
     return datasets.prepare(reader, source, output, reader_options(options), show)
 
 

@@ -14,7 +14,7 @@ PANEL_ROWS = 6
 
 
 def column_names(checkpoints, folders):
-    """Column headings: the shortest ends of the paths that tell them apart.
+    """Column headings: the shortest ends of the paths that differ.
 
     Args:
       checkpoints: what the user calls the models: run directories and model folders.
@@ -83,14 +83,14 @@ def extremes(counts, number=PANEL_ROWS):
     """The images with the lowest and the highest mIoU of their own.
 
     Args:
-      counts: PictureCounts.
+      counts: ImageCounts.
       number: how many of each at most.
 
     Returns:
       (positions of the worst, lowest first; of the best, highest first). Images without labelled
       pixels are in neither; of few images none is in both.
     """
-    scores = counts.picture_miou()
+    scores = counts.image_miou()
     order = [i for i in np.argsort(scores, kind='stable') if not np.isnan(scores[i])]
     worst = order[:min(number, (len(order) + 1) // 2)]
     best = order[::-1][:min(number, len(order) // 2)]
@@ -101,32 +101,32 @@ def most_different(counts, others, number=PANEL_ROWS):
     """The images whose own mIoU differs most: positions, largest difference first.
 
     Args:
-      counts, others: PictureCounts of the same images.
+      counts, others: ImageCounts of the same images.
       number: how many at most; images without a difference are left out.
     """
-    difference = np.nan_to_num(np.abs(counts.picture_miou() - others.picture_miou()))
+    difference = np.nan_to_num(np.abs(counts.image_miou() - others.image_miou()))
     order = np.argsort(-difference, kind='stable')[:number]
     return [int(i) for i in order if difference[i] > 0]
 
 
-def panel(pictures, positions, scored):
+def panel(images, positions, scored):
     """Rows of image, truth and every model's prediction.
 
     Args:
-      pictures: evaluation_data.Pictures.
+      images: evaluation_data.Images.
       positions: which of its ids.
       scored: {name: Scored}; their predictors are run again on these images.
 
     Returns:
-      uint8 [H, W, 3]; a caption under each row tells mIoU, in the models' order, and the
+      uint8 [H, W, 3]; a caption under each row gives mIoU, in the models' order, and the
       image's name.
     """
-    spec = pictures.records.spec
-    ids = [pictures.ids[position] for position in positions]
-    loaded = [pictures.records.load(image_id) for image_id in ids]
+    spec = images.records.spec
+    ids = [images.ids[position] for position in positions]
+    loaded = [images.records.load(image_id) for image_id in ids]
     masks = {name: [found for found, _ in one.predictor([image for image, _ in loaded])]
              for name, one in scored.items()}
-    own = [one.counts.picture_miou() for one in scored.values()]
+    own = [one.counts.image_miou() for one in scored.values()]
     rows = [panels.mask_row(image, truth, [found[row] for found in masks.values()])
             for row, (image, truth) in enumerate(loaded)]
     # Figures first: long names are cut off at the end.

@@ -46,7 +46,7 @@ def require_output(path, sources=()):
         return output_folder.require_replaceable(path, evaluation_folder.RECORD, 'an evaluation',
                                                  sources)
     if path.suffix.lower() not in SUFFIXES:
-        raise errors.UserError(f'{path}: cannot tell the format; expected a name that ends in '
+        raise errors.UserError(f'{path}: unknown format; expected a name that ends in '
                                f'{" or ".join(SUFFIXES)}, or a folder (no suffix)')
     if not path.parent.is_dir():
         raise errors.UserError(f'{path}: cannot be written, there is no folder {path.parent}')
@@ -67,8 +67,8 @@ def load(checkpoint, which=None):
     with files.disk_errors(path):
         there = zoo.is_source(path)
     if not there:
-        raise errors.UserError(f'{checkpoint}: no such checkpoint; give a run directory or a '
-                               'model folder with --checkpoint')
+        raise errors.UserError(f'{checkpoint}: no such checkpoint; expected a run directory or a '
+                               'model folder (a model of a run that is under way is not there yet)')
     folder = networks.find(path, which_folder(which))
     if which is None and folder is not None and folder != path and 'averaged' in folder.name:
         print(f'{checkpoint}: the averaged model (--which chooses another)', flush=True)
@@ -114,7 +114,7 @@ class Scored:
 
     Attributes:
       summary: figures as JSON: those of `metrics.summary` and 'miou', and a dict a further measure.
-      counts: evaluation.image_counts.PictureCounts.
+      counts: evaluation.image_counts.ImageCounts.
       predictor: evaluation.map_predictor.MapPredictor, for panels.
     """
     summary: dict
@@ -122,13 +122,13 @@ class Scored:
     predictor: object
 
 
-def make_predictor(model, pictures, strategy=None, checkpoint='the checkpoint', **passes):
+def make_predictor(model, images, strategy=None, checkpoint='the checkpoint', **passes):
     """What predicts images with a model, in the data's numbering of classes; no work yet.
 
     Args:
       model: (segmentor, DatasetSpec it was trained with, description) as from `load`; under a
         strategy loaded in its scope.
-      pictures: `evaluation_data.Pictures`.
+      images: `evaluation_data.Images`.
       strategy: tf.distribute.Strategy or None.
       checkpoint: what the user calls the model, for messages.
       **passes: scales, flip, padding, window, overlap of `predictions.MapPredictor`.
@@ -140,24 +140,24 @@ def make_predictor(model, pictures, strategy=None, checkpoint='the checkpoint', 
       UserError: the data set's classes are not the network's.
     """
     segmentor, spec, content = model
-    records, theirs = pictures.records, pictures.records.spec
+    records, theirs = images.records, images.records.spec
     try:
         translation = map_predictor.translation(spec, theirs)
     except errors.UserError:
         raise errors.UserError(
-            f'{pictures.source or records.folder}: has {theirs.num_classes} classes, '
+            f'{images.source or records.folder}: has {theirs.num_classes} classes, '
             f'{checkpoint} was trained on {spec.num_classes} ({spec.name}); evaluate it on data '
             'with those classes') from None
     return map_predictor.MapPredictor(segmentor, crop_size(content), strategy, BATCH_SIZE,
                                       translation=translation, **passes)
 
 
-def score(predictor, pictures, measures=(), show=True, description='images'):
+def score(predictor, images, measures=(), show=True, description='images'):
     """One model's figures on images at their own resolution; exact under any strategy.
 
     Args:
       predictor: from `make_predictor`.
-      pictures: `evaluation_data.Pictures`.
+      images: `evaluation_data.Images`.
       measures: names of evaluation.measures beside 'iou'.
       show: whether to show progress.
       description: what the progress bar is called.
@@ -168,10 +168,10 @@ def score(predictor, pictures, measures=(), show=True, description='images'):
     Raises:
       UserError: a measure that the data set cannot have; label ids that no class has.
     """
-    records, theirs = pictures.records, pictures.records.spec
-    asked = measures_lib.make_measures(measures, theirs, records.image_sizes(pictures.ids))
-    with progress.Progress(len(pictures.ids), description, enabled=show) as bar:
-        for found in predictor.over(records, pictures.ids):
+    records, theirs = images.records, images.records.spec
+    asked = measures_lib.make_measures(measures, theirs, records.image_sizes(images.ids))
+    with progress.Progress(len(images.ids), description, enabled=show) as bar:
+        for found in predictor.over(records, images.ids):
             instances = (records.load_instances(found.image_id) if 'instances' in asked else None)
             for measure in asked.values():
                 measure.update(found.image_id, found.label, found.ids, instances)
@@ -187,11 +187,11 @@ def evaluate(checkpoint, compare=(), which=None, data_dir=None, reader=None, spl
 
     Args:
       checkpoint: run directory or model folder.
-      compare: further ones; gains are told against them, with intervals over images.
+      compare: further ones; gains are given against them, with intervals over images.
       which: which checkpoint of each run among them.
       data_dir, reader, damaged: see `evaluation_data.open_records`; the default is the first
         checkpoint's own data.
-      split: see `evaluation_data.choose_pictures`.
+      split: see `evaluation_data.choose_images`.
       strategy: tf.distribute.Strategy or None.
       show: whether to show progress.
       measures: names of evaluation.measures beside 'iou'.
@@ -208,7 +208,7 @@ def evaluate(checkpoint, compare=(), which=None, data_dir=None, reader=None, spl
     Raises:
       UserError: see the functions above.
     """
-    passes = _passes(**passes)  # a mistake is told before anything is loaded
+    passes = _passes(**passes)  # a mistake fails before anything is loaded
     checkpoints = [checkpoint, *compare]
     run = run_of(checkpoint)
     scope = strategy.scope() if strategy is not None else contextlib.nullcontext()
@@ -217,16 +217,16 @@ def evaluate(checkpoint, compare=(), which=None, data_dir=None, reader=None, spl
     with scope:
         models = load_each(checkpoints, which)
     with evaluation_data.open_records(data_dir, reader, run, damaged) as records:
-        pictures = evaluation_data.choose_pictures(records, split, run, data_dir)
-        # All of them before the first works: one that does not fit is told at once.
-        predictors = {name: make_predictor(model, pictures, strategy, checkpoint, **passes)
+        images = evaluation_data.choose_images(records, split, run, data_dir)
+        # All of them before the first works: one that does not fit fails at once.
+        predictors = {name: make_predictor(model, images, strategy, checkpoint, **passes)
                       for name, model, checkpoint in zip(names, models, checkpoints)}
         passes['window'] = {name: list(predictor.window) for name, predictor in
                             predictors.items()} if passes['window'] else None
-        scored = {name: score(predictor, pictures, measures, show, f'evaluating {name}')
+        scored = {name: score(predictor, images, measures, show, f'evaluating {name}')
                   for name, predictor in predictors.items()}
-        results = {'dataset': records.spec.name, 'split': pictures.split,
-                   'pictures': len(pictures.ids), 'left_out': list(pictures.left_out), **passes,
+        results = {'dataset': records.spec.name, 'split': images.split,
+                   'pictures': len(images.ids), 'left_out': list(images.left_out), **passes,
                    'models': {name: one.summary for name, one in scored.items()},
                    'checkpoints': dict(zip(names, map(str, checkpoints))),
                    'which': {name: None if folder is None else folder.name
@@ -234,7 +234,7 @@ def evaluate(checkpoint, compare=(), which=None, data_dir=None, reader=None, spl
         if compare:
             results['comparisons'] = comparing.compare(scored, records.spec)
         if output is not None:
-            write(output, results, scored, pictures)
+            write(output, results, scored, images)
     return results
 
 
@@ -263,9 +263,9 @@ def table(results):
 
 def which_text(results):
     """Which models are averages: '; run: averaged'. '' where none is."""
-    told = [f'{name}: {which}' for name, which in results.get('which', {}).items()
-            if which and 'averaged' in which and which not in name]
-    return ''.join(f'; {part}' for part in told)
+    averages = [f'{name}: {which}' for name, which in results.get('which', {}).items()
+                if which and 'averaged' in which and which not in name]
+    return ''.join(f'; {part}' for part in averages)
 
 
 def left_out_text(results):
@@ -294,21 +294,21 @@ def all_tables(results):
 
 
 def text(results):
-    """Everything a terminal is told of results."""
+    """Results as they are printed on a terminal."""
     parts = [tables.to_text(one) for one in all_tables(results)]
     if 'comparisons' in results:
         parts.append(comparison.NOTE)
     return '\n\n'.join(parts)
 
 
-def write(path, results, scored, pictures):
+def write(path, results, scored, images):
     """Writes results: JSON (fractions, confusion matrices), CSV (the table), or a whole folder.
 
     Args:
       path: as from `require_output`.
       results: from `evaluate`.
       scored: {name: Scored}.
-      pictures: `evaluation_data.Pictures`.
+      images: `evaluation_data.Images`.
     """
     if path.suffix.lower() == '.json' and not path.is_dir():
         files.write_json(path, results)
@@ -316,4 +316,4 @@ def write(path, results, scored, pictures):
         with files.atomic_file(path, 'w') as file:
             file.write(tables.to_csv(comparing.with_intervals(table(results), results)))
     else:
-        evaluation_folder.write(path, results, scored, pictures, all_tables(results))
+        evaluation_folder.write(path, results, scored, images, all_tables(results))

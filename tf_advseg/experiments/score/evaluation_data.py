@@ -14,7 +14,7 @@ from tf_advseg.run import dataset as datasets
 
 
 @dataclasses.dataclass(frozen=True)
-class Pictures:
+class Images:
     """What is evaluated on.
 
     Attributes:
@@ -79,7 +79,7 @@ def open_records(data_dir=None, reader=None, run=None, damaged='refuse'):
     reader = reader or settings.get('dataset.reader', 'folder')
     if reader == 'shapes' and not own:
         reader = 'folder'  # the run's images were drawn; these lie in a folder
-    readers.reader_class(reader)  # a typo is told before any work
+    readers.reader_class(reader)  # a typo fails before any work
     options = settings.get('dataset.options') if settings.get('dataset.reader') == reader else None
     with tempfile.TemporaryDirectory(prefix='tf_advseg-') as scratch:
         yield datasets.prepare(reader, data_dir, pathlib.Path(scratch) / 'records', options,
@@ -91,13 +91,13 @@ def _require_named(records, name):
     made = records.manifest['identity']['reader'].get('reader')
     if name is None or name in (made, records.spec.name) or name.rpartition(':')[2] == made:
         return
-    readers.reader_class(name)  # a typo is told as one
+    readers.reader_class(name)  # a typo is reported as one
     raise errors.UserError(f'{records.folder}: holds records of {records.spec.name}, made by the '
                            f'reader "{made}", not of "{name}"; leave --dataset out, or give '
                            '--data_dir')
 
 
-def choose_pictures(records, split='test', run=None, source=None):
+def choose_images(records, split='test', run=None, source=None):
     """The images of a split: one of the records', or one of the run's (its hold-out, too).
 
     Args:
@@ -129,4 +129,4 @@ def choose_pictures(records, split='test', run=None, source=None):
     # A run that skipped damage itself lists in its split.json what it had left.
     left_out = (records.left_out_of(split) if ids == records.splits.get(split)
                 else [image_id for image_id in choices[split] if image_id in gone])
-    return Pictures(records, split, ids, source or records.folder, tuple(left_out))
+    return Images(records, split, ids, source or records.folder, tuple(left_out))

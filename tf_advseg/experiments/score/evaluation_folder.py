@@ -14,30 +14,31 @@ from tf_advseg.reporting.pages import evaluation_page
 RECORD = 'scores.json'
 
 
-def write(path, results, scored, pictures, told):
+def write(path, results, scored, images, shown):
     """Writes the folder; it is whole or not there.
 
     Args:
       path: as from `output_folder.require_replaceable`.
       results: from `evaluating.evaluate`.
-      scored: {name: evaluating.Scored}, the first is the one that is told about.
-      pictures: `evaluation_data.Pictures`.
-      told: [tables.Table]: the scores, further measures, comparisons.
+      scored: {name: evaluating.Scored}, the first is the one reported on.
+      images: `evaluation_data.Images`.
+      shown: [tables.Table]: the scores, further measures, comparisons.
 
-    scores.json has, beside the results, 'counts': {name: PictureCounts.to_json()}, from which any
+    scores.json has, beside the results, 'counts': {name: ImageCounts.to_json()}, from which any
     IoU figure of any of the images can be had again. classes.csv is the first table,
     comparison_NAME.csv that of the differences from a model.
     """
-    spec = pictures.records.spec
+    spec = images.records.spec
     first = next(iter(scored))
     matrix = confusion.confusion_figure(
         scored[first].counts.matrix, spec.class_names,
         f'{first} on {results["split"]} of {results["dataset"]}')
-    drawn = _panels(pictures, scored)
+    drawn = _panels(images, scored)
     number = len(results.get('comparisons', ()))
     page = evaluation_page.EvaluationPage(
-        f'{first} on {results["dataset"]}, {results["split"]}', _summary(results, first), told[0],
-        told[1:len(told) - number], list(zip(told[len(told) - number:], _intervals(results))),
+        f'{first} on {results["dataset"]}, {results["split"]}', _summary(results, first), shown[0],
+        shown[1:len(shown) - number],
+        list(zip(shown[len(shown) - number:], _intervals(results))),
         comparison.NOTE if number else '',
         [(f'What {first} takes the pixels of each class for, in percent of the class\'s pixels.',
           matrix)], [(heading, caption, image) for _, heading, caption, image in drawn])
@@ -45,9 +46,9 @@ def write(path, results, scored, pictures, told):
         files.write_json(folder / RECORD, {**results, 'counts': {
             name: one.counts.to_json() for name, one in scored.items()}})
         with files.atomic_file(folder / 'classes.csv', 'w') as file:
-            file.write(tables.to_csv(told[0]))
+            file.write(tables.to_csv(shown[0]))
         parts = _file_names(results.get('comparisons', ()))
-        for part, intervals in zip(parts.values(), told[len(told) - number:]):
+        for part, intervals in zip(parts.values(), shown[len(shown) - number:]):
             with files.atomic_file(folder / f'comparison_{part}.csv', 'w') as file:
                 file.write(tables.to_csv(intervals))
         with files.atomic_file(folder / 'confusion.png') as file:
@@ -86,7 +87,7 @@ def _file_names(names):
     for name in names:
         plain = part = re.sub(r'[^A-Za-z0-9.-]+', '_', name).strip('_.') or 'model'
         number = 1
-        while part.lower() in taken:  # some disks do not tell A from a
+        while part.lower() in taken:  # some disks take A and a for the same
             number += 1
             part = f'{plain}_{number}'
         taken.add(part.lower())
@@ -94,7 +95,7 @@ def _file_names(names):
     return found
 
 
-def _panels(pictures, scored):
+def _panels(images, scored):
     """[(file's name, heading, caption, uint8 [H, W, 3])]."""
     first = next(iter(scored))
     worst, best = comparing.extremes(scored[first].counts)
@@ -106,8 +107,8 @@ def _panels(pictures, scored):
         positions = comparing.most_different(scored[first].counts, scored[other].counts)
         wanted.append((f'differences_{part}',
                        f'Where {first} and {other} differ most',
-                       'By the difference of the mIoU of each image, told in the order of the '
+                       'By the difference of the mIoU of each image, given in the order of the '
                        'columns. Unlabelled pixels are black.', positions,
                        {first: scored[first], other: scored[other]}))
-    return [(name, heading, caption, comparing.panel(pictures, positions, models))
+    return [(name, heading, caption, comparing.panel(images, positions, models))
             for name, heading, caption, positions, models in wanted if positions]

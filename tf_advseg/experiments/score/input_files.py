@@ -9,7 +9,7 @@ from tf_advseg.core import errors
 from tf_advseg.core import files
 from tf_advseg.data.readers import base
 
-PICTURES = ('.jpg', '.jpeg', '.png', '.bmp', '.gif', '.tif', '.tiff', '.webp')
+IMAGES = ('.jpg', '.jpeg', '.png', '.bmp', '.gif', '.tif', '.tiff', '.webp')
 OVERLAY, CONFIDENCE = '_overlay', '_confidence'
 
 
@@ -19,7 +19,7 @@ def natural_key(path):
     return [int(part) if number % 2 else part for number, part in enumerate(parts)], str(path)
 
 
-def find_pictures(source, outside=None):
+def find_images(source, outside=None):
     """The images that a word means: a file, those of a folder and below, or of a pattern.
 
     Args:
@@ -41,23 +41,23 @@ def find_pictures(source, outside=None):
             plain = next(i for i, part in enumerate(path.parts) if glob.has_magic(part))
             root = pathlib.Path(*path.parts[:plain])
             found = map(pathlib.Path, glob.glob(str(path), recursive=True))
-            nothing = f'{source}: no image ({", ".join(PICTURES)}) matches this pattern'
+            nothing = f'{source}: no image ({", ".join(IMAGES)}) matches this pattern'
         else:
             root = base.require_folder(path, 'an image, a folder of images or a pattern '
                                        '(--input)')
             found = (p for p in root.rglob('*') if not any(
                 part.startswith('.') for part in p.relative_to(root).parts))
-            nothing = f'{root}: no image ({", ".join(PICTURES)}) in this folder'
+            nothing = f'{root}: no image ({", ".join(IMAGES)}) in this folder'
         inside = pathlib.Path(outside).resolve() if outside else None
         if inside is not None and root.resolve() not in inside.parents:
             inside = None
         # A link to nothing is named as a broken image later on, not passed over.
-        pictures = sorted((p for p in found if p.suffix.lower() in PICTURES
-                           and (p.is_file() or p.is_symlink() and not p.exists())
-                           and (inside is None or inside not in _folders(p))), key=natural_key)
-    if not pictures:
+        images = sorted((p for p in found if p.suffix.lower() in IMAGES
+                         and (p.is_file() or p.is_symlink() and not p.exists())
+                         and (inside is None or inside not in _folders(p))), key=natural_key)
+    if not images:
         raise errors.UserError(nothing)
-    return root, pictures
+    return root, images
 
 
 def _folders(path):
@@ -66,39 +66,39 @@ def _folders(path):
 
 
 def find_all(sources, outside=None):
-    """`find_pictures` of several words, in their order; an image counts once.
+    """`find_images` of several words, in their order; an image counts once.
 
     Returns:
       (folder that names are relative to, list of Paths): of several, the folder above all.
     """
-    found = [find_pictures(source, outside) for source in sources]
+    found = [find_images(source, outside) for source in sources]
     roots = [root for root, _ in found]
     root = roots[0] if len(set(roots)) == 1 else pathlib.Path(os.path.commonpath(
         [os.path.abspath(root) for root in roots]))
-    pictures = {}
+    images = {}
     for _, paths in found:
         for path in paths:
-            pictures.setdefault(os.path.abspath(path), path)
+            images.setdefault(os.path.abspath(path), path)
     if len(set(roots)) > 1:
-        return root, [pathlib.Path(path) for path in pictures]
-    return root, list(pictures.values())
+        return root, [pathlib.Path(path) for path in images]
+    return root, list(images.values())
 
 
-def output_names(root, pictures):
+def output_names(root, images):
     """Where each image's files go, relative to the output folder, without '.png'.
 
     `<stem>`, or `<stem>_<suffix>` where another image of the folder has the same stem or is
     called like what is made of one; with a number behind it, from 2, where that is taken too. No
     two images share a file, and none of the files is called as a folder that is needed.
     """
-    stems = [path.relative_to(root).with_suffix('') for path in pictures]
+    stems = [path.relative_to(root).with_suffix('') for path in images]
     claims = collections.Counter(made for stem in stems for made in _made(stem))
     unique = [all(claims[made] == 1 for made in _made(stem)) for stem in stems]
     # Names that nobody else wants are given first: a clash of others does not change them.
     taken = {made for stem, alone in zip(stems, unique) if alone for made in _made(stem)}
     folders = {folder.as_posix() for stem in stems for folder in stem.parents}
     names = []
-    for path, stem, alone in zip(pictures, stems, unique):
+    for path, stem, alone in zip(images, stems, unique):
         name = stem if alone else stem.with_name(f'{stem.name}_{path.suffix[1:]}')
         first, number = name, 1
         while (number > 1 or not alone) and not taken.isdisjoint(_made(name)) or (

@@ -14,7 +14,7 @@ from tf_advseg.reporting.pages import report as reports
 
 # The two loops a run may have: heading, folder of their state, folder of their journal.
 LOOPS = (('LoAd', 'lookahead', ''), ('control', 'control', 'control'))
-MODEL = 'model.json'  # what tells a segmentor from other networks that are kept beside them
+MODEL = 'model.json'  # a segmentor has one, other networks kept beside it have not
 _TIMES = ('event', 'time')
 
 

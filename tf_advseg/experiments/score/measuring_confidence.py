@@ -28,7 +28,7 @@ def require_output(path, sources=()):
 
 
 def judge(checkpoint, output, which=None, discriminator=None, data_dir=None, reader=None,
-          split='test', thresholds=None, pictures=shown_images.ROWS, show=True):
+          split='test', thresholds=None, images=shown_images.ROWS, show=True):
     """Measures the confidence in a checkpoint's predictions, and writes a folder of it.
 
     Args:
@@ -38,10 +38,10 @@ def judge(checkpoint, output, which=None, discriminator=None, data_dir=None, rea
       discriminator: a run directory or a discriminator's folder; None takes the one beside the
         model, and where there is none the softmax alone is measured.
       data_dir, reader: see `evaluation_data.open_records`; the default is the run's own data.
-      split: see `evaluation_data.choose_pictures`.
+      split: see `evaluation_data.choose_images`.
       thresholds: T; None is those of Table 7, or without a discriminator
         `confidence.SOFTMAX_THRESHOLDS`.
-      pictures: rows of the panel; 0 for none.
+      images: rows of the panel; 0 for none.
       show: whether to show progress.
 
     Returns:
@@ -65,13 +65,13 @@ def judge(checkpoint, output, which=None, discriminator=None, data_dir=None, rea
         thresholds = counting.THRESHOLDS if place else confidence_maps.SOFTMAX_THRESHOLDS
     run = evaluating.run_of(checkpoint)
     with evaluation_data.open_records(data_dir, reader, run) as records:
-        chosen = evaluation_data.choose_pictures(records, split, run, data_dir)
+        chosen = evaluation_data.choose_images(records, split, run, data_dir)
         own = confidence_maps.Judge(model[0], discriminator, _stride(description, folder),
                                     evaluating.crop_size(model[2]),
                                     _translation(model[1], chosen, checkpoint),
                                     description.get('mask_predictions', True))
         softmax, disc = confidence_maps.measure(own, records, chosen.ids, thresholds, show)
-        shown = shown_images.spread(chosen.ids, pictures)
+        shown = shown_images.spread(chosen.ids, images)
         trained = description.get('threshold', SHOWN)
         at = min(thresholds, key=lambda one: abs(one - trained))
         drawn = confidence_maps.panel(own, records, shown, at) if shown else None
@@ -99,14 +99,14 @@ def _stride(description, folder):
     return 1
 
 
-def _translation(spec, pictures, checkpoint):
+def _translation(spec, images, checkpoint):
     """See `predictions.translation`; the message names what the user gave."""
-    theirs = pictures.records.spec
+    theirs = images.records.spec
     try:
         return map_predictor.translation(spec, theirs)
     except errors.UserError:
         raise errors.UserError(
-            f'{pictures.source}: has {theirs.num_classes} classes, {checkpoint} was trained on '
+            f'{images.source}: has {theirs.num_classes} classes, {checkpoint} was trained on '
             f'{spec.num_classes} ({spec.name}); measure it on data with those classes') from None
 
 
@@ -118,7 +118,7 @@ def table(results):
 
 
 def text(results):
-    """Everything a terminal is told of results."""
+    """Results as they are printed on a terminal."""
     return '\n\n'.join((tables.to_text(table(results)), *_sentences(results)))
 
 

@@ -34,7 +34,7 @@ class Outcome:
 
 
 def identity(checkpoint, which=None):
-    """SHA-256 of a model folder's contents: what tells one network's maps from another's.
+    """SHA-256 of a model folder's contents: identifies the network that made a map.
 
     Args:
       checkpoint, which: see `networks.find`.
@@ -56,14 +56,14 @@ class _Maps:
         self._ends = ['', input_files.OVERLAY, *([input_files.CONFIDENCE] if confidence else [])]
         self.translation = None
 
-    def names(self, root, pictures):
+    def names(self, root, images):
         """One tuple of names, relative to the output folder, an image."""
         return [tuple(stem.with_name(f'{stem.name}{end}.png').as_posix() for end in self._ends)
-                for stem in input_files.output_names(root, pictures)]
+                for stem in input_files.output_names(root, images)]
 
-    def write(self, picture, names, image, ids, confidence):
+    def write(self, path, names, image, ids, confidence):
         """Writes an image's files."""
-        del picture
+        del path
         paths = [self._output / name for name in names]
         with files.disk_errors(paths[0].parent):
             paths[0].parent.mkdir(parents=True, exist_ok=True)
@@ -83,21 +83,21 @@ class _Submission:
         self._output = output
         self.translation = self._submission.translation
 
-    def names(self, root, pictures):
+    def names(self, root, images):
         """See `_Maps`; UserError where the server knows no such image, or two are the same."""
         del root
-        names = [str(self._submission.path(path.stem, path)) for path in pictures]
+        names = [str(self._submission.path(path.stem, path)) for path in images]
         first = {}
-        for name, path in zip(names, pictures):
+        for name, path in zip(names, images):
             if first.setdefault(name, path) != path:
                 raise errors.UserError(f'{path}: and {first[name]} would both be {name}; give '
                                        'each image once')
         return [(name,) for name in names]
 
-    def write(self, picture, names, image, ids, confidence):
+    def write(self, path, names, image, ids, confidence):
         """See `_Maps`."""
         del names, image, confidence
-        self._submission.write(self._output, picture.stem, ids)
+        self._submission.write(self._output, path.stem, ids)
 
 
 def predict(segmentor, spec, crop_size, sources, output, show=True, confidence=False,
@@ -105,7 +105,7 @@ def predict(segmentor, spec, crop_size, sources, output, show=True, confidence=F
     """Writes a palette PNG and an overlay for every image; broken ones are skipped.
 
     What an earlier call made of the same image with the same network and passes is kept, if it
-    is whole: `output`/predictions.jsonl tells (.predictions.jsonl of a submission). What other
+    is whole: `output`/predictions.jsonl says so (.predictions.jsonl of a submission). What other
     settings made of an image that is predicted anew is deleted. EXIF orientation is not applied:
     maps have the orientation of the stored pixels, as labels have.
 
@@ -119,7 +119,7 @@ def predict(segmentor, spec, crop_size, sources, output, show=True, confidence=F
       show: whether to show progress.
       confidence: also `<stem>_confidence.png`, grey: 255 times the chosen class's probability.
       submission: one of submission.SERVERS: only its files are written.
-      network: what tells this network from others, see `identity`; '': nothing is kept.
+      network: identifies this network, see `identity`; '': nothing is kept.
       **passes: of `predictions.MapPredictor`.
 
     Returns:
@@ -132,21 +132,21 @@ def predict(segmentor, spec, crop_size, sources, output, show=True, confidence=F
     if submission and confidence:
         raise errors.UserError(f'--submission={submission}: the server wants class maps only; '
                                'leave --confidence out')
-    root, pictures = input_files.find_all(sources, outside=output)
+    root, images = input_files.find_all(sources, outside=output)
     writer = (_Submission(submission, spec, output) if submission
               else _Maps(spec, output, confidence))
-    names = writer.names(root, pictures)
-    _require_apart(output, root, pictures, names)
+    names = writer.names(root, images)
+    _require_apart(output, root, images, names)
     predictor = map_predictor.MapPredictor(
         segmentor, crop_size, confidence=confidence, translation=writer.translation,
         only_named=True, **passes)
     settings = _digest(network, spec, crop_size, submission, passes) if network else None
     entries = _entries(output / writer.state)
     done = _done(entries, settings)
-    kept = [(path, files_) for path, files_ in zip(pictures, names)
+    kept = [(path, files_) for path, files_ in zip(images, names)
             if _whole(output, done.get(files_[0]), path, files_)]
     ready = {path for path, _ in kept}
-    wanted = [(path, files_) for path, files_ in zip(pictures, names) if path not in ready]
+    wanted = [(path, files_) for path, files_ in zip(images, names) if path not in ready]
     stale = _Stale(output, entries, names)
     written, skipped = _predict_each(predictor, writer, wanted, output, settings, stale, show)
     return Outcome(tuple(written), tuple(skipped), tuple(kept))
@@ -160,7 +160,7 @@ def _predict_each(predictor, writer, wanted, output, settings, stale, show):
         def readable():
             for path, names in wanted:
                 try:
-                    yield path, names, base.read_picture(path)
+                    yield path, names, base.read_image(path)
                 except errors.UserError as error:
                     skipped.append((path, str(error)))
                     bar.update(1)
@@ -182,10 +182,10 @@ def _predict_each(predictor, writer, wanted, output, settings, stale, show):
     return written, skipped
 
 
-def _require_apart(output, root, pictures, names):
+def _require_apart(output, root, images, names):
     """UserError if a result would be written over an image, or among images."""
     # Not resolve(), which fails on links in a ring: those are broken images like others.
-    taken = {pathlib.Path(os.path.realpath(path)) for path in pictures}
+    taken = {pathlib.Path(os.path.realpath(path)) for path in images}
     target = output.resolve()
     if target == root.resolve() or any(target / name in taken
                                        for files_ in names for name in files_):
@@ -195,8 +195,8 @@ def _require_apart(output, root, pictures, names):
 
 def _digest(network, spec, crop_size, submission, passes):
     """What one call's maps have in common, as a short text."""
-    told = files.to_json([network, spec.to_json(), crop_size, submission, sorted(passes.items())])
-    return hashlib.sha256(told.encode()).hexdigest()[:16]
+    text = files.to_json([network, spec.to_json(), crop_size, submission, sorted(passes.items())])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _entry(output, path, names):
@@ -238,13 +238,13 @@ class _Stale:
             owners.update({name: (entry['picture'][0], first, size)
                            for name, size in entry['files'].items()})
         self._files = {}
-        for name, (picture, first, size) in owners.items():
-            for owner in (('picture', picture), ('name', first)):
+        for name, (image, first, size) in owners.items():
+            for owner in (('image', image), ('name', first)):
                 self._files.setdefault(owner, {})[name] = size
 
-    def delete(self, picture, names):
+    def delete(self, image, names):
         """Deletes what was made of the image, or beside the first of its new files, before."""
-        old = {**self._files.get(('picture', os.path.realpath(picture)), {}),
+        old = {**self._files.get(('image', os.path.realpath(image)), {}),
                **self._files.get(('name', names[0]), {})}
         for name in sorted(old.keys() - self._kept):
             path = self._output / name

@@ -1,6 +1,7 @@
 """What the runs of a sweep found, as a table: spread over seeds, gains with intervals over runs."""
 import math
 import statistics
+from typing import Callable, NamedTuple
 
 from scipy import stats
 
@@ -10,31 +11,70 @@ from tf_advseg.reporting import tables
 
 SPLITS = ('holdout', 'test')
 CONFIDENCE = 0.95
-# What a run's results.json tells of a model, by the name of it on the command line.
-MEASURES = {'miou': ('mIoU', lambda scores: scores.get('miou')),
-            'pixel_accuracy': ('pixel accuracy', lambda scores: scores.get('pixel_accuracy')),
-            'mean_class_accuracy': ('mean class accuracy',
-                                    lambda scores: scores.get('mean_class_accuracy')),
-            'fwiou': ('frequency weighted IoU',
-                      lambda scores: scores.get('frequency_weighted_iou')),
-            'miou_without_rare': ('mIoU without rare classes',
-                                  lambda scores: scores.get('miou_without_rare')),
-            'boundary': ('mean BF', lambda scores: scores.get('boundary', {}).get('mean')),
-            'boundary_std': ('sigma of BF over images',
-                             lambda scores: scores.get('boundary', {}).get('std'))}
+TRIMAP_BAND = 5  # pixels; of the bands that a run measures the nearest
 
 
-def _spread(values):
-    """'mean ± standard deviation' in percent; the mean alone for one run, '–' for none."""
+class Measure(NamedTuple):
+    """A figure of a model.
+
+    Attributes:
+      title: for a reader.
+      of: function(scores of a split, from results.json) -> a number, or None.
+      unit: what it is in.
+      scale: what a number is multiplied by to be in it.
+    """
+    title: str
+    of: Callable
+    unit: str = 'percent'
+    scale: float = 100.0
+
+
+def _components(*kinds):
+    """Regions an image, of some kinds together."""
+    def of(scores):
+        found = scores.get('components')
+        return found and sum(found[kind]['per_picture'] or 0.0 for kind in kinds)
+    return of
+
+
+def _trimap(scores):
+    widths = scores.get('trimap', {}).get('widths')
+    nearest = widths and min(widths, key=lambda width: (abs(int(width) - TRIMAP_BAND), int(width)))
+    return widths and widths[nearest]['mean_iou']
+
+
+# What a run's results.json holds of a model, by the name of it on the command line.
+MEASURES = {
+    'miou': Measure('mIoU', lambda scores: scores.get('miou')),
+    'pixel_accuracy': Measure('pixel accuracy', lambda scores: scores.get('pixel_accuracy')),
+    'mean_class_accuracy': Measure('mean class accuracy',
+                                   lambda scores: scores.get('mean_class_accuracy')),
+    'fwiou': Measure('frequency weighted IoU', lambda scores: scores.get('frequency_weighted_iou')),
+    'miou_without_rare': Measure('mIoU without rare classes',
+                                 lambda scores: scores.get('miou_without_rare')),
+    'boundary': Measure('mean BF', lambda scores: scores.get('boundary', {}).get('mean')),
+    'boundary_std': Measure('sigma of BF over images',
+                            lambda scores: scores.get('boundary', {}).get('std')),
+    'components': Measure('spurious and missed components', _components('spurious', 'missed'),
+                          'regions an image', 1.0),
+    'spurious': Measure('spurious components', _components('spurious'), 'regions an image', 1.0),
+    'missed': Measure('missed components', _components('missed'), 'regions an image', 1.0),
+    'trimap': Measure(f'mIoU within {TRIMAP_BAND} px of true boundaries', _trimap),
+    'improved': Measure('images better than the control\'s',
+                        lambda scores: scores.get('improved', {}).get('control (CE)'))}
+
+
+def _spread(values, scale=100.0):
+    """'mean ± standard deviation', scaled; the mean alone for one run, '–' for none."""
     if not values:
         return tables.MISSING
-    mean = f'{100 * statistics.fmean(values):.2f}'
-    return f'{mean} ± {100 * statistics.stdev(values):.2f}' if len(values) > 1 else mean
+    mean = f'{scale * statistics.fmean(values):.2f}'
+    return f'{mean} ± {scale * statistics.stdev(values):.2f}' if len(values) > 1 else mean
 
 
-def _gain(pairs):
-    """'mean [low, high]' of paired differences in points; '–' instead of the interval for n < 2."""
-    differences = [100 * (a - b) for a, b in pairs]
+def _gain(pairs, scale=100.0):
+    """'mean [low, high]' of paired differences, scaled; '–' for the interval where n < 2."""
+    differences = [scale * (a - b) for a, b in pairs]
     if not differences:
         return tables.MISSING
     mean = statistics.fmean(differences)
@@ -84,13 +124,14 @@ def _values(runs, split, model, measure):
     """{seed: what a model scores}, of the runs that have it."""
     scores = {seed: run['models'][model][split] for seed, run in runs.items()
               if split in run['models'].get(model, {})}
-    values = {seed: MEASURES[measure][1](found) for seed, found in scores.items()}
+    values = {seed: MEASURES[measure].of(found) for seed, found in scores.items()}
     return {seed: value for seed, value in values.items() if value is not None}
 
 
-def _paired(values, others):
+def _paired(values, others, measure):
     """`_gain` over the seeds that both have."""
-    return _gain([(values[seed], others[seed]) for seed in values if seed in others])
+    return _gain([(values[seed], others[seed]) for seed in values if seed in others],
+                 MEASURES[measure].scale)
 
 
 def _absent(collected):
@@ -98,9 +139,9 @@ def _absent(collected):
     seeds = list(dict.fromkeys(seed for runs in collected.values() for seed in runs))
     absent = {name: [str(seed) for seed in sorted(seeds) if seed not in runs]
               for name, runs in collected.items()}
-    told = [f'{name} seed{"s" if len(left) > 1 else ""} {", ".join(left)}'
-            for name, left in absent.items() if left]
-    return f'; not there yet: {"; ".join(told)}' if told else ''
+    left_out = [f'{name} seed{"s" if len(left) > 1 else ""} {", ".join(left)}'
+                for name, left in absent.items() if left]
+    return f'; not there yet: {"; ".join(left_out)}' if left_out else ''
 
 
 def table(collected, measure='miou'):
@@ -123,11 +164,18 @@ def table(collected, measure='miou'):
             values = {model: _values(runs, split, model, measure)
                       for model in (*models, *subjects)}
             rows.append((name, split, len(runs),
-                         *(_spread(list(found.values())) for found in values.values()),
-                         *(_paired(values[a], values[b]) for a, b in gains)))
-    return tables.plain_table(header, rows, f'{MEASURES[measure][0]} in percent: mean ± standard '
-                              'deviation over runs; gains in points [95 % interval over runs]'
-                              f'{_absent(collected)}')
+                         *(_spread(list(found.values()), MEASURES[measure].scale)
+                           for found in values.values()),
+                         *(_paired(values[a], values[b], measure) for a, b in gains)))
+    asked = MEASURES[measure]
+    return tables.plain_table(header, rows, f'{asked.title} in {asked.unit}: mean ± standard '
+                              f'deviation over runs; gains in {_steps(measure)} [95 % interval '
+                              f'over runs]{_absent(collected)}')
+
+
+def _steps(measure):
+    """What differences of a measure are in."""
+    return 'points' if MEASURES[measure].unit == 'percent' else MEASURES[measure].unit
 
 
 def against_first(collected, measure='miou'):
@@ -135,26 +183,35 @@ def against_first(collected, measure='miou'):
 
     Paired by seed: the mean over the seeds that both cells have of the difference of two runs,
     with a t-based 95 % interval. A method's own models, plain and averaged, and not the controls.
+    A cell of another method is compared by that method's own plain model.
 
     Args:
       collected: from `collect`.
       measure: one of MEASURES.
 
     Returns:
-      The table; None for a single cell, or where no later one has a model of the first.
+      The table; None for a single cell.
     """
     first, *others = collected
+    if not others:
+        return None
     own = {name: _models({name: runs})[1] for name, runs in collected.items()}
-    models = [model for model in own[first] if any(model in own[name] for name in others)]
-    if not models:
+    of_first = [model for model in own[first] if any(model in own[name] for name in others)]
+    columns = {model: (model, model) for model in of_first}
+    columns.update({f'{own[name][0]} - {own[first][0]}': (own[name][0], own[first][0])
+                    for name in others if own[name] and own[first]
+                    and own[name][0] not in own[first]})
+    if not columns:
         return None
     rows = []
     for name in others:
         for split in SPLITS:
             rows.append((name, split, sum(seed in collected[first] for seed in collected[name]),
                          *(_paired(_values(collected[name], split, model, measure),
-                                   _values(collected[first], split, model, measure))
-                           if model in own[name] else tables.MISSING for model in models)))
+                                   _values(collected[first], split, other, measure), measure)
+                           if model in own[name] else tables.MISSING
+                           for model, other in columns.values())))
     return tables.plain_table(
-        ['cell', 'split', 'common seeds', *models], rows, f'{MEASURES[measure][0]} against '
-        f'{first}, in points: mean [95 % interval] of paired differences over common seeds')
+        ['cell', 'split', 'common seeds', *columns], rows, f'{MEASURES[measure].title} against '
+        f'{first}, in {_steps(measure)}: mean [95 % interval] of paired differences over common '
+        'seeds')

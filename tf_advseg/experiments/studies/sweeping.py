@@ -18,8 +18,8 @@ from tf_advseg.core import run_directory
 
 RESULTS, REPORT = 'results.json', 'report.html'
 # In these, runs that are tabled together may differ without a word.
-_NOT_TOLD = ('experiment.seed', 'experiment.data_dir', 'experiment.checkpoint',
-             'experiment.control_from')
+_NOT_COMPARED = ('experiment.seed', 'experiment.data_dir', 'experiment.checkpoint',
+                 'experiment.control_from')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -321,11 +321,11 @@ def collect_runs(paths):
         if results['seed'] in found:
             raise errors.UserError(f'{path}: seed {results["seed"]} is there twice; runs of one '
                                    'seed are no independent draws')
-        found[results['seed']] = _told(results)
+        found[results['seed']] = _columns(results)
     return {'given runs': found}
 
 
-def configurations_told(paths):
+def configurations_note(paths):
     """A line on the settings in which runs differ; '' where one configuration made them all.
 
     The seed, and where the start, the data and a control are from, do not count.
@@ -337,7 +337,7 @@ def configurations_told(paths):
              for path in map(pathlib.Path, paths) if (path / 'config.gin').is_file()}
     found = {}
     for path, text in texts.items():
-        for line in configuration.differences(next(iter(texts.values())), text, _NOT_TOLD):
+        for line in configuration.differences(next(iter(texts.values())), text, _NOT_COMPARED):
             name, _, values = line.partition(': ')
             found.setdefault(name, f'{_short(name)} {values} in {path}')
     more = f'; and {len(found) - 3} more' if len(found) > 3 else ''
@@ -345,7 +345,7 @@ def configurations_told(paths):
             if found else '')
 
 
-def _told(results):
+def _columns(results):
     """What a table needs of results.json; a start of random weights is left out."""
     models = {name: found for name, found in results['models'].items()
               if not (results.get('starts_random') and name == 'Stage 1')}
@@ -363,5 +363,5 @@ def collect(cells):
     for cell in cells:
         runs = found.setdefault(cell.name, {})
         if cell.done:
-            runs[cell.seed] = _told(files.read_json(cell.folder / RESULTS))
+            runs[cell.seed] = _columns(files.read_json(cell.folder / RESULTS))
     return found

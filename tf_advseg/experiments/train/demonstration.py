@@ -18,10 +18,10 @@ from tf_advseg.reporting import panels
 from tf_advseg.reporting import tables
 
 EXAMPLE = 'example'
-EXAMPLE_PICTURES = 20
+EXAMPLE_IMAGES = 20
 
 
-def write_example(records, folder, count=EXAMPLE_PICTURES):
+def write_example(records, folder, count=EXAMPLE_IMAGES):
     """Writes a few images as anybody's own data would lie: images/, labels/, classes.txt.
 
     Args:

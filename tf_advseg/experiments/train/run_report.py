@@ -123,8 +123,8 @@ def _page(context, recipe, results, shown, grid, parts, inputs, fields):
         spec.palette, spec.class_names)
         for row, (image_id, (image, truth)) in enumerate(zip(ids, shown.images))
         if shown.probabilities}
-    for number, picture in enumerate(chances.values(), start=1):
-        panels.write_png(run.figures / f'probabilities_{number}.png', picture)
+    for number, panel in enumerate(chances.values(), start=1):
+        panels.write_png(run.figures / f'probabilities_{number}.png', panel)
     paper = paper_figures().shown()
     title = recipe.title if recipe.trains else 'Cross-entropy (Stage 1)'
     return adversarial_report.adversarial_report(

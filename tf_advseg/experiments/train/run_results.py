@@ -1,6 +1,8 @@
-"""What the models of a run score, on data that chose nothing, and how that is told."""
+"""What the models of a run score, on data that chose nothing, and how that is reported."""
 import collections
 import dataclasses
+
+import numpy as np
 
 from tf_advseg.core import files
 from tf_advseg.core import journal as journals
@@ -64,12 +66,12 @@ def scores(context, segmentor, recipe, seconds, random=False):
       'seed': ..., 'dataset': ..., 'method': ..., 'pictures': {split: number}, 'left_out': [ids of
       damaged images], 'pictures_left_out': {'train', 'val', 'test': number}, 'test_shares':
       {'train', 'holdout': how many images of test are these, too}, 'starts_random': bool}, a split
-      without images left out, with what `semi_supervised.tell_rare` adds; `Shown`).
+      without images left out, with what `semi_supervised.add_rare_classes` adds; `Shown`).
     """
     data = context.data
     ids = {'holdout': data.holdout, 'val_without_holdout': data.rest, 'test': data.test}
     shown = Shown(shown_images.load(context, shown_images.test_ids(context)), {}, {}, {})
-    models = collections.OrderedDict()
+    models, by_image = collections.OrderedDict(), {}
     for name, column in columns(recipe).items():
         if random and name == 'stage1' or column in models or not (
                 context.run.checkpoints / name / networks.DESCRIPTION).exists():
@@ -78,8 +80,11 @@ def scores(context, segmentor, recipe, seconds, random=False):
         models[column] = {split: context.evaluate(segmentor, ids[split]) for split in SPLITS
                           if ids[split]}
         if 'test' in models[column] and not strategies.has_workers(context.strategy):
-            models[column]['test'].update(_measured(context, segmentor, recipe.measures))
+            found, by_image[column] = _measured(context, segmentor, recipe.measures)
+            models[column]['test'].update(found)
         _show(context, segmentor, recipe, name, shown)
+    for column, found in by_image.items():
+        models[column]['test']['improved'] = improved(found, by_image, column)
     results = {'models': dict(models), 'subject': _subject(models, recipe), 'seconds': seconds,
                'seed': context.streams.seed_value, 'method': recipe.name,
                'dataset': data.spec.name,
@@ -89,14 +94,13 @@ def scores(context, segmentor, recipe, seconds, random=False):
                'test_shares': {name: len(set(part).intersection(data.test)) for name, part
                                in (('train', data.train), ('holdout', data.holdout))},
                'starts_random': random}
-    semi_supervised.tell_rare(results, data)
+    semi_supervised.add_rare_classes(results, data)
     return results, shown
 
 
 def _measured(context, segmentor, names):
-    """{name: result} of measures that are taken image by image, on the test split."""
-    if not names:
-        return {}
+    """({name: result} of measures that are taken image by image, on the test split; float64 [N],
+    the mIoU of each image)."""
     records, ids = context.data.records, context.data.test
     measures = measures_lib.make_measures(','.join(names), records.spec, records.image_sizes(ids))
     predictor = map_predictor.MapPredictor(segmentor, context.crop_size, context.several_replicas,
@@ -104,7 +108,31 @@ def _measured(context, segmentor, names):
     for found in predictor.over(records, ids):
         for measure in measures.values():
             measure.update(found.image_id, found.label, found.ids)
-    return {name: measure.result() for name, measure in measures.items()}
+    images = measures.pop(measures_lib.ALWAYS)
+    return ({name: measure.result() for name, measure in measures.items()},
+            images.counts().image_miou())
+
+
+def improved(found, by_image, column):
+    """The share of images whose mIoU a model raises over Stage 1's and over the control's.
+
+    Args:
+      found: float [N], the model's mIoU of each image; nan where nothing is labelled.
+      by_image: {column: the same of every model}.
+      column: the model's own name.
+
+    Returns:
+      {other model: share of images that are better, in 0..1}; an equal image counts for half.
+    """
+    shares = {}
+    # Averaged weights beside averaged ones: else the gain of averaging would count as a method's.
+    mark = AVERAGED if like_with_like.is_averaged(column) else ''
+    for other in (START + mark, CONTROL + mark):
+        if other in by_image and other != column:
+            difference = (found - by_image[other])[~np.isnan(found - by_image[other])]
+            shares[other] = float(np.mean((difference > 0) + 0.5 * (difference == 0))) if len(
+                difference) else None
+    return shares
 
 
 def _show(context, segmentor, recipe, name, shown):
@@ -118,7 +146,7 @@ def _show(context, segmentor, recipe, name, shown):
 
 
 def _subject(models, recipe):
-    """The column that a run's result is told of, and that --checkpoint=RUN means."""
+    """The column that is a run's result, and that --checkpoint=RUN means."""
     if not recipe.averages_are_the_result and recipe.title in models:
         return recipe.title
     return list(models)[-1]
@@ -141,7 +169,7 @@ def table(results, split='test'):
                               f'{results["dataset"]}, seed {results["seed"]}{notes}')
 
 
-def average_told(column, found):
+def average_sentence(column, found):
     """A sentence without its stop: what averaging a stage's weights came to.
 
     Args:
@@ -169,16 +197,16 @@ def notes_on_training(results):
     """[str], sentences: how averages came about, where the control is from, rare classes."""
     subject = like_with_like.plain(results.get('subject'))
     notes = [f'{subject}: {results["about"]}.'] if results.get('about') else []
-    notes += [f'{average_told(column, found)}.'
+    notes += [f'{average_sentence(column, found)}.'
               for column, found in results.get('averaged', {}).items()]
     if results.get('control_from'):
         notes.append(f'{CONTROL} was trained by {results["control_from"]} and taken over: the same '
                      'start, batches and settings.')
-    return notes + semi_supervised.labels_told(results)
+    return notes + semi_supervised.label_sentences(results)
 
 
 def notes_on_test(results):
-    """[str]: what scores on the test split do not tell by themselves; [] where they may stand.
+    """[str]: what scores on the test split do not say by themselves; [] where they may stand.
 
     Args:
       results: from `scores`; those of earlier versions, which say less, will do.

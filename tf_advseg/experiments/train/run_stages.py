@@ -137,7 +137,7 @@ class Run:
     def _run_arms(self, seconds, averages):
         """Runs the method and its control; returns {arm: result}, and fills the two dicts."""
         context, results, arms = self.context, {}, self.arms()
-        # A control that cannot be taken over is told before the method's training, which may be
+        # A control that cannot be taken over is reported before the method's training, which may be
         # long; but one that was begun is looked at when its turn comes.
         begun = [context.run.stages / self.recipe.name, context.run.lookahead / 'state.json']
         early = self.control_from and Arm.CONTROL in arms and not any(
@@ -172,7 +172,7 @@ def _averaged(column, found, averages):
     """Prints what averaging a stage's weights came to (`averaged.save`), and keeps it by column."""
     if found:
         averages[column + run_results.AVERAGED] = found
-        print(run_results.average_told(column + run_results.AVERAGED, found), flush=True)
+        print(run_results.average_sentence(column + run_results.AVERAGED, found), flush=True)
 
 
 def _keep_results(context, results):

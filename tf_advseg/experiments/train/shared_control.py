@@ -61,7 +61,7 @@ class Outcome:
 
 
 def key(text, recipe):
-    """What tells the control of a configuration from others, before any network is built.
+    """Identifies the control of a configuration, before any network is built.
 
     Args:
       text: from `configuration.config_text`; the configuration is the one that gin holds.
@@ -172,10 +172,10 @@ def _refusal(context, path, identity):
     known = _records_of(path, done, marker)
     if known != datasets.fingerprint(context.data.records):
         return ('it was trained on other records (reader, classes, split or source files)' if known
-                else 'nothing tells which records it was trained on')
+                else 'nothing says which records it was trained on')
     was = done.get('settings', {})
     if done.get('settings_hash') != stages.settings_hash(was):
-        return 'its stage was done with other settings (not told which)'
+        return 'its stage was done with other settings (not known which)'
     changed = differences(was, identity)
     if changed:
         return f'its stage was done with other settings ({", ".join(changed)})'
@@ -234,7 +234,7 @@ def _other_parts(path, data):
 
 
 def _records_of(path, done, marker):
-    """`fingerprint` of what the control of a run was trained on; None where nothing tells.
+    """`fingerprint` of what the control of a run was trained on; None where nothing says it.
 
     A control of before this was written down was trained on the records that its configuration
     leads to, if these have not been made anew since.

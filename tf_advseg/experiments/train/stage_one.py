@@ -108,7 +108,7 @@ def run(context, segmentor, start, average=False, random=False):
       start: JSON-able: what the weights are that it starts from.
       average: whether `averaging.swa` counts here: where Stage 1 is all there is. The averaged
         model lies in checkpoints/stage1_averaged then.
-      random: whether some of the starting weights are random, to be told again on a resume.
+      random: whether some of the starting weights are random, to be logged again on a resume.
 
     Returns:
       dict with 'epochs', 'steps', 'seconds', 'random' and the mIoU on the hold-out; with averaged

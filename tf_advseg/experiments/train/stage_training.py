@@ -12,6 +12,7 @@ from tf_advseg.data import mixed
 from tf_advseg.data import pipeline
 from tf_advseg.data.augmentation import recipes
 from tf_advseg.evaluation import metrics as figures
+from tf_advseg.methods import cue_audit
 from tf_advseg.models import segmentor as segmentors
 from tf_advseg.run import averaged
 from tf_advseg.run import context as contexts
@@ -58,6 +59,7 @@ class StageTraining:
         if not stage.is_control:
             self._monitors = tuple(stage.recipe.monitors(context, stage.method, board))
         metrics = contexts.BoardedJournal(context.journal(context.run.metrics_path), board)
+        cue_audit.warn(context, stage.method)
         seconds = loop.train(
             self._stepper, stage.method, self._batches, stage.plan, folder, context.strategy,
             context.streams, metrics, stage.name, evaluate_every=stage.evaluate_every,

@@ -22,6 +22,7 @@ from tf_advseg.run import context as contexts
 from tf_advseg.run import dataset as datasets
 from tf_advseg.run import networks
 from tf_advseg.run import semi_supervised
+from tf_advseg.run import stage_optimizers
 from tf_advseg.training import stages
 from tf_advseg.training import strategy as strategies
 
@@ -65,6 +66,8 @@ def experiment(workdir, strategy, dry_run=False, seed=0, method='load', control=
     """
     recipe = recipes.find(method)
     _require_effect(recipe)
+    if recipe.trains:
+        stage_optimizers.check()
     arguments.require_flag('experiment', 'control', control)
     arguments.require_number('experiment', 'seed', seed, least=0, whole=True)
     crop_size = arguments.as_pair('experiment', crop_size)
@@ -92,6 +95,10 @@ def experiment(workdir, strategy, dry_run=False, seed=0, method='load', control=
             started = networks.read_weights(checkpoint, segmentor, backbone_only=backbone_only)
             print(f'starting weights: {started.text()}', flush=True)
             random = bool(started.reinitialised)
+            if random and not stage_one.stage_one().steps(len(data.train))[1]:
+                logging.warning('the last layer starts anew (%s), and Stage 1 has no epochs: what '
+                                'comes after it starts from random logits; raise stage_one.epochs',
+                                started.reinitialised[0][1])
         if dry_run:
             dry_runs.describe(context, segmentor, recipe, control, control_from)
             return None

@@ -27,7 +27,7 @@ from tf_advseg.run import shown_images
 BATCH_SIZE = 4
 BATCH_VALUES = 2 ** 25  # probabilities of a batch at most (256 MiB): Cityscapes' come one by one
 THRESHOLD = 0.2  # T of the paper, of the panels
-# Where there is no discriminator: every largest probability is above 1/C, so Table 7's tell little.
+# Where there is no discriminator: every largest probability is above 1/C, so Table 7's say little.
 SOFTMAX_THRESHOLDS = (0.0, 0.5, 0.9, 0.99)
 
 
@@ -143,7 +143,7 @@ class Judge:
         multiple = getattr(self.segmentor, 'output_stride', None) or 16
         with record_sets.data_errors():
             with tf.device('/cpu:0'):
-                batches = pipeline.whole_pictures(
+                batches = pipeline.whole_images(
                     records, ids, self.crop_size, self._batch_size(sizes, multiple),
                     pad_value=segmentors.padding_colour(self.segmentor), multiple=multiple)
             for batch in batches:
@@ -271,7 +271,7 @@ class Monitor:
         if not self._ids:
             return []
         if self._board is not None:
-            self._board.picture('confidence', done, self.panel())
+            self._board.image('confidence', done, self.panel())
         softmax, disc = measure(self._judge, self._records, self._ids, self._thresholds)
         return [{'event': 'confidence', 'split': 'holdout', 'threshold': self._threshold,
                  **counting.figures(softmax, disc)}]

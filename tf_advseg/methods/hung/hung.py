@@ -128,6 +128,11 @@ class Hung(two_networks.TwoNetworks):
             valid = tf.ones_like(valid)
         return self.encoding.fake(batch['image'], _as_labels(valid), grid)
 
+    def shown_maps(self, batch, logits):
+        """See `step_parts.Method.shown_maps`."""
+        return self.encoding.pair(batch['label'], on_grid(
+            logits, tf.shape(batch['label'])[1:3], self.map_stride))
+
     def real_maps(self, batch, logits):
         """(the truths' maps; bool [b, h', w'], which of their points count).
 

@@ -1,4 +1,4 @@
-"""What the house asks of Hung et al.'s method: how it is put together, measured and shown."""
+"""What the package asks of Hung et al.'s method: how it is put together, measured and shown."""
 from tf_advseg.adversaries import fully_convolutional
 from tf_advseg.adversaries import label_maps
 from tf_advseg.core import errors
@@ -38,7 +38,8 @@ def _plan(steps):
 def _build(context, segmentor, plan):
     """See `recipe.Recipe.build`."""
     settings = hung_settings.hung()
-    encoding = label_maps.label_maps(segmentor.num_classes, segmentors.padding_colour(segmentor))
+    encoding = label_maps.label_maps(segmentor.num_classes, segmentors.padding_colour(segmentor),
+                                     stride=segmentor.logits_stride)
     _require_encoding(encoding, settings)
     discriminator = optimizer = None
     if settings.needs_discriminator:
@@ -51,9 +52,9 @@ def _build(context, segmentor, plan):
 
 def _require_encoding(encoding, settings):
     """UserError for maps that this discriminator cannot be shown."""
-    if encoding.kind == 'product':
-        raise errors.UserError("label_maps.kind = 'product': the discriminator of Hung et al. sees "
-                               "no image; take 'basic', or 'scaling' for diffused truths")
+    if encoding.kind in ('product', 'concat'):
+        raise errors.UserError(f'label_maps.kind = {encoding.kind!r}: the discriminator of Hung et '
+                               "al. sees no image; take 'basic', or 'scaling' for diffused truths")
     if encoding.kind == 'scaling' and settings.independent_ground_truth:
         raise errors.UserError("label_maps.kind = 'scaling' diffuses a truth by the prediction of "
                                'the same image, and hung.independent_ground_truth takes truths of '
@@ -66,7 +67,7 @@ def _discriminator(context, segmentor, settings):
     discriminator = fully_convolutional.build_fc_discriminator(
         num_classes=segmentor.num_classes, seed=context.streams.seed_value, map_size=size)
     discriminator.require_size(size)
-    if discriminator.decides == fully_convolutional.PICTURE and settings.terms != 'adv':
+    if discriminator.decides == fully_convolutional.IMAGE and settings.terms != 'adv':
         raise errors.UserError(
             "build_fc_discriminator.kind = 'image' has no confidence map to select points "
             f"by; hung.terms = '{settings.terms}' needs one: take kind 'pixel', or terms 'adv'")
@@ -109,7 +110,7 @@ def _report_parts(inputs):
             inputs.metrics, inputs.stage),
             'The discriminator\'s confidence on the hold-out over training: what it selects, how '
             'often that is right, beside as many points that the softmax is surest of; and how '
-            'well either tells right from wrong points.'))
+            'well either separates right from wrong points.'))
     for panel in filter(lambda found: found is not None, inputs.observed.values()):
         parts.append(recipe.ReportPart('panel', panel, (
             'What the discriminator takes for truth (as Hung et al., Fig. 3) beside the largest '

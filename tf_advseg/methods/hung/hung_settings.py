@@ -1,6 +1,6 @@
 """The settings of Hung et al.'s method: the paper's, and how the published code differs.
 
-What the code does is told by reading it (github.com/hfslyc/AdvSemiSeg, train.py and
+What the code does was found by reading it (github.com/hfslyc/AdvSemiSeg, train.py and
 dataset/voc_dataset.py, of 2018); nothing of it is copied.
 """
 import dataclasses
@@ -20,7 +20,7 @@ FAKES = ('labelled', 'all')
 DECAYS = ('constant', 'poly')
 SELECTIONS = ('threshold', 'share')
 
-# Deviation: (settings, what the code does). Two more are of other rooms and stand in
+# Deviation: (settings, what the code does). Two more are of other subpackages and stand in
 # gin/methods/hung_published_code.gin: an ASPP of two rates, and no Nesterov momentum.
 PUBLISHED_CODE = {
     'weights': ({'adversarial_weight': 0.1},

@@ -32,15 +32,15 @@ def panel(context, reconstruction, ids, predictions=None):
       ids: of the images.
       predictions: {title: [float [h, w, C]]}: soft maps that are reconstructed, too; or None.
     """
-    pictures = [context.data.records.load(image_id) for image_id in ids]
+    images = [context.data.records.load(image_id) for image_id in ids]
     seed = context.streams.seed('diagnostics', 0, STAGE)
     columns = {FROM_TRUTH: [_drawn(reconstruction, image, label, None, seed)
-                            for image, label in pictures]}
+                            for image, label in images]}
     for title, maps in (predictions or {}).items():
         columns[title] = [_drawn(reconstruction, image, label, soft, seed)
-                          for (image, label), soft in zip(pictures, maps)]
+                          for (image, label), soft in zip(images, maps)]
     rows = [(image, label, {title: found[i] for title, found in columns.items()})
-            for i, (image, label) in enumerate(pictures)]
+            for i, (image, label) in enumerate(images)]
     spec = context.data.spec
     return reconstruction_panels.reconstruction_panel(rows, spec.palette, spec.class_names,
                                                       list(ids))
@@ -49,11 +49,11 @@ def panel(context, reconstruction, ids, predictions=None):
 def _drawn(reconstruction, image, label, probabilities, seed):
     """uint8 [h', w', 3]: an image reconstructed from its truth, or from probabilities [h, w, C]."""
     labels = tf.constant(label[None], tf.int32)
-    pictures = reconstruction.pictures(tf.constant(image[None], tf.float32), labels)
+    images = reconstruction.scaled_images(tf.constant(image[None], tf.float32), labels)
     if probabilities is None:
         masks = reconstruction.true_masks(labels)
     else:
         masks = resize.resize_bilinear(probabilities[None], reconstruction.grid(labels))
         masks *= reconstruction.labelled(labels)
-    reconstructed = reconstruction.reconstructed(masks, pictures, labels, seed)[0].numpy()
+    reconstructed = reconstruction.reconstructed(masks, images, labels, seed)[0].numpy()
     return np.clip(np.round((reconstructed + 1.0) * 127.5), 0, 255).astype(np.uint8)

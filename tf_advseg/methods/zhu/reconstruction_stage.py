@@ -251,7 +251,7 @@ def pass_seconds(context, reconstruction, size):
 
     def judged(image, training):
         del training
-        shown = reconstruction.pictures(image, labels)
+        shown = reconstruction.scaled_images(image, labels)
         masks = reconstruction.true_masks(labels)
         drawn = reconstruction.reconstructed(masks, shown, labels, None)
         return reconstruction.responses(drawn, reconstruction.condition(masks, shown))
@@ -356,7 +356,7 @@ class _Training:
         own, other = self._content(0, seed), self._content(shift, seed) if shift else None
         self._memory['content'] = {'own': own, 'other': other}
         grid = gan_panels.panel(self._context, self._reconstruction, ids[:shown_images.ROWS])
-        self._board.picture('reconstructed', done, grid)
+        self._board.image('reconstructed', done, grid)
         if self._context.chief:
             panels.write_png(self._context.run.figures / 'reconstructed_phase1.png', grid)
         return [{'event': 'reconstruction', 'split': 'holdout', 'content/own': own,
@@ -372,15 +372,15 @@ class _Training:
         reconstruct = self._stepper.local(self._reconstruct)
         for first in range(0, len(images), size):
             part = slice(first, first + size)
-            pictures, reconstructed, counted = (found.numpy() for found in reconstruct(
+            scaled, reconstructed, counted = (found.numpy() for found in reconstruct(
                 images[part], labels[part], given[part], seed))
-            total += np.abs(pictures - reconstructed).sum(dtype=np.float64)
-            points += counted.sum(dtype=np.float64) * pictures.shape[-1]
+            total += np.abs(scaled - reconstructed).sum(dtype=np.float64)
+            points += counted.sum(dtype=np.float64) * scaled.shape[-1]
         return float(total / points) if points else None
 
     def _reconstruct(self, images, labels, given, seed):
         reconstruction = self._reconstruction
-        pictures = reconstruction.pictures(images, labels)
+        scaled = reconstruction.scaled_images(images, labels)
         reconstructed = reconstruction.reconstructed(
-            reconstruction.true_masks(given), pictures, labels, seed)
-        return pictures, reconstructed, reconstruction.labelled(labels)
+            reconstruction.true_masks(given), scaled, labels, seed)
+        return scaled, reconstructed, reconstruction.labelled(labels)

@@ -29,7 +29,9 @@ import hashlib
 
 import tensorflow as tf
 
+from tf_advseg.adversaries import bottleneck
 from tf_advseg.adversaries import label_maps
+from tf_advseg.core import errors
 from tf_advseg.losses import adversarial
 from tf_advseg.losses import wasserstein
 from tf_advseg.methods import step_parts
@@ -60,7 +62,10 @@ class Reconstruction:
         return tf.cast(tf.not_equal(at, label_maps.IGNORE_LABEL), tf.float32)[..., None]
 
     def true_masks(self, labels):
-        """Y, one-hot float32 [b, h', w', C], zero without a label."""
+        """Y, float32 [b, h', w', C], zero without a label: one-hot, or through the bottleneck."""
+        if self.settings.bottleneck is not None:
+            return self.labelled(labels) * bottleneck.truth_map(
+                labels, self.generator.num_classes, self.settings.bottleneck, self.grid(labels))
         at = label_maps.labels_at(labels, self.grid(labels))
         return tf.one_hot(at, self.generator.num_classes)
 
@@ -69,54 +74,54 @@ class Reconstruction:
         maps = tf.nn.softmax(resize.resize_bilinear(logits, self.grid(labels)))
         return maps * self.labelled(labels)
 
-    def pictures(self, image, labels):
+    def scaled_images(self, image, labels):
         """I on the grid, float32 [b, h', w', 3] in [-1, 1], zero without a label.
 
         It lies under the masks to the pixel where sides are k * map_stride + 1, as crops are; at
         others up to map_stride - 1 pixels beside them.
         """
         stride = self.settings.map_stride
-        picture = tf.cast(image, tf.float32) / 127.5 - 1.0
+        scaled = tf.cast(image, tf.float32) / 127.5 - 1.0
         if stride > 1:  # an odd window, in the middle of which the point lies
             side = stride + 1 - stride % 2
-            picture = tf.nn.avg_pool2d(picture, side, stride, 'SAME')
-        return picture * self.labelled(labels)
+            scaled = tf.nn.avg_pool2d(scaled, side, stride, 'SAME')
+        return scaled * self.labelled(labels)
 
-    def reconstructed(self, masks, pictures, labels, seed, training=False):
+    def reconstructed(self, masks, images, labels, seed, training=False):
         """G's reconstructions from masks, float32 [b, h', w', 3], zero without a label.
 
         Args:
           masks: [b, h', w', C].
-          pictures: from `pictures`; looked at where G sees them.
+          images: from `scaled_images`; looked at where G sees them.
           labels: int [b, h, w].
           seed: int32 [2] of the noise, or None for none.
           training: whether batch norm learns.
         """
         if self.generator.sees_picture:
-            masks = tf.concat([masks, pictures], axis=-1)
+            masks = tf.concat([masks, images], axis=-1)
         return self.generator(masks, training=training,
                               dropout_seed=seed) * self.labelled(labels)
 
-    def content_loss(self, pictures, reconstructed, labels, reduction='mean'):
+    def content_loss(self, images, reconstructed, labels, reduction='mean'):
         """A replica's share of l_C (eq. 4).
 
         'mean' is over labelled points of the global batch and colours, 'sum' a sum over both and a
         mean over images.
         """
-        total = tf.reduce_sum(tf.abs(pictures - reconstructed))
+        total = tf.reduce_sum(tf.abs(images - reconstructed))
         if reduction == 'sum':
             return total / step_parts.examples(labels)
         points = step_parts.global_sum(tf.reduce_sum(self.labelled(labels)))
-        return tf.math.divide_no_nan(total, points * pictures.shape[-1])
+        return tf.math.divide_no_nan(total, points * images.shape[-1])
 
-    def responses(self, pictures, condition, training=False):
+    def responses(self, images, condition, training=False):
         """D's decisions: float32 [b], or [b, h'', w''] where each response is one."""
-        found = self.discriminator(pictures, condition=condition, training=training)
+        found = self.discriminator(images, condition=condition, training=training)
         return found if self.settings.decision == 'each' else tf.reduce_mean(found, axis=[1, 2])
 
-    def condition(self, masks, pictures):
+    def condition(self, masks, images):
         """What D is given beside an image."""
-        return {'mask': masks, 'image': pictures,
+        return {'mask': masks, 'image': images,
                 'nothing': None}[self.settings.discriminator_sees]
 
     def adversarial_loss(self, responses):
@@ -136,21 +141,21 @@ class Reconstruction:
         return _mean(adversarial.binary_cross_entropy(real, tf.ones_like(real))
                      + adversarial.binary_cross_entropy(fake, tf.zeros_like(fake)))
 
-    def penalty(self, pictures, reconstructed, condition, seed):
+    def penalty(self, images, reconstructed, condition, seed):
         """A replica's share of the mean gradient penalty.
 
         `mix` is drawn by (seed, replica): here two replicas are not one device, as in dropout.
         """
         context = tf.distribute.get_replica_context()
         mix = tf.random.stateless_uniform(
-            [tf.shape(pictures)[0]], tf.random.experimental.stateless_fold_in(
+            [tf.shape(images)[0]], tf.random.experimental.stateless_fold_in(
                 tf.cast(seed, tf.int32), context.replica_id_in_sync_group))
         return _mean(wasserstein.gradient_penalty(
             lambda between: self.discriminator(between, condition=condition, training=True),
-            pictures, reconstructed, mix))
+            images, reconstructed, mix))
 
     def digest(self):
-        """Text that tells both networks' weights, batch norm's statistics too, from others."""
+        """Text that identifies both networks' weights, batch norm's statistics too."""
         if self._digest is not None:  # a mean over replicas may be off by a bit
             return self._digest
         found = hashlib.sha256()
@@ -202,25 +207,25 @@ class ReconstructionGan(step_parts.Method):
                 'discriminator_optimizer': self.discriminator_optimizer}
 
     def phase_optimizer(self, phase):
-        """The optimizer that tells how far a phase is."""
+        """The optimizer whose iterations count the steps of a phase."""
         return self.discriminator_optimizer if phase == 'discriminator' else self.optimizer
 
     def _reconstruct(self, batch, seed):
         """(images, reconstructed ones, what D is given beside them)."""
         labels = batch['label']
         masks = self.reconstruction.true_masks(labels)
-        pictures = self.reconstruction.pictures(batch['image'], labels)
-        reconstructed = self.reconstruction.reconstructed(masks, pictures, labels, seed,
+        images = self.reconstruction.scaled_images(batch['image'], labels)
+        reconstructed = self.reconstruction.reconstructed(masks, images, labels, seed,
                                                           training=True)
-        return pictures, reconstructed, self.reconstruction.condition(masks, pictures)
+        return images, reconstructed, self.reconstruction.condition(masks, images)
 
-    def _discriminator_loss(self, pictures, reconstructed, condition, fake, seed):
+    def _discriminator_loss(self, images, reconstructed, condition, fake, seed):
         """(a replica's share of D's loss, D's decisions on the originals)."""
-        real = self.reconstruction.responses(pictures, condition, training=True)
+        real = self.reconstruction.responses(images, condition, training=True)
         loss = self.reconstruction.discriminator_loss(real, fake)
         if self.settings.form == zhu_settings.WGAN and self.settings.lipschitz == 'penalty':
             loss += self.settings.penalty_weight * self.reconstruction.penalty(
-                pictures, tf.stop_gradient(reconstructed), condition, seed)
+                images, tf.stop_gradient(reconstructed), condition, seed)
         return loss, real
 
     def _move_discriminator(self, gradients):
@@ -229,13 +234,13 @@ class ReconstructionGan(step_parts.Method):
         if self.settings.form == zhu_settings.WGAN and self.settings.lipschitz == 'clip':
             step_parts.clip_weights(variables, self.settings.clip)
 
-    def _told(self, loss, real, fake):
+    def _logged(self, loss, real, fake):
         """What is logged of D."""
-        told = {'loss/disc': loss, 'disc/real': _mean(real), 'disc/fake': _mean(fake)}
+        logged = {'loss/disc': loss, 'disc/real': _mean(real), 'disc/fake': _mean(fake)}
         if self.settings.form == zhu_settings.GAN:
-            told.update({'disc/acc_real': _mean(tf.cast(real > 0, tf.float32)),
-                         'disc/acc_fake': _mean(tf.cast(fake <= 0, tf.float32))})
-        return told
+            logged.update({'disc/acc_real': _mean(tf.cast(real > 0, tf.float32)),
+                           'disc/acc_fake': _mean(tf.cast(fake <= 0, tf.float32))})
+        return logged
 
     def joint_step(self, batch, seed):
         """One step of G on eq. 16 and of D on eq. 7 or 8, from the same passes (eqs 12 and 13).
@@ -252,18 +257,18 @@ class ReconstructionGan(step_parts.Method):
         own = self.reconstruction.generator.trainable_variables
         theirs = self.discriminator.trainable_variables
         with tf.GradientTape() as tape, tf.GradientTape() as second:
-            pictures, reconstructed, condition = self._reconstruct(batch, seed)
+            images, reconstructed, condition = self._reconstruct(batch, seed)
             fake = self.reconstruction.responses(reconstructed, condition, training=True)
-            content = self.reconstruction.content_loss(pictures, reconstructed, batch['label'])
+            content = self.reconstruction.content_loss(images, reconstructed, batch['label'])
             adv = self.reconstruction.adversarial_loss(fake)
             loss = self.settings.content_weight * content + adv
-            judged, real = self._discriminator_loss(pictures, reconstructed, condition, fake, seed)
+            judged, real = self._discriminator_loss(images, reconstructed, condition, fake, seed)
         gradients = tape.gradient(loss, own)
         self._move_discriminator(second.gradient(judged, theirs))
         step_parts.apply_gradients(self.optimizer, gradients, own)
         return step_parts.globally({
             'loss/content': content, 'loss/adv': adv, 'loss/generator': loss,
-            **self._told(judged, real, fake),
+            **self._logged(judged, real, fake),
             'weights/norm': step_parts.weights_norm([*own, *theirs])})
 
     def discriminator_step(self, batch, seed):
@@ -273,14 +278,14 @@ class ReconstructionGan(step_parts.Method):
           {'loss/disc', 'disc/real', 'disc/fake', 'weights/norm'}, see `joint_step`.
         """
         with step_parts.statistics_kept(self.reconstruction.generator):
-            pictures, reconstructed, condition = self._reconstruct(batch, seed)
+            images, reconstructed, condition = self._reconstruct(batch, seed)
         reconstructed = tf.stop_gradient(reconstructed)
         variables = self.discriminator.trainable_variables
         with tf.GradientTape() as tape:
             fake = self.reconstruction.responses(reconstructed, condition, training=True)
-            loss, real = self._discriminator_loss(pictures, reconstructed, condition, fake, seed)
+            loss, real = self._discriminator_loss(images, reconstructed, condition, fake, seed)
         self._move_discriminator(tape.gradient(loss, variables))
-        return step_parts.globally({**self._told(loss, real, fake),
+        return step_parts.globally({**self._logged(loss, real, fake),
                                     'weights/norm': step_parts.weights_norm(variables)})
 
 
@@ -297,6 +302,10 @@ class Zhu(two_networks.TwoNetworks):
     def __init__(self, segmentor, reconstruction, optimizer, settings):
         super().__init__(segmentor, None, optimizer, None, settings.pixel_loss, 'zhu')
         self.settings, self.reconstruction = settings, reconstruction
+        soft = reconstruction.settings.bottleneck
+        if soft not in (None, segmentor.logits_stride):
+            raise errors.UserError(f'zhu_gan.bottleneck = {soft}: the logits of this segmentor '
+                                   f'have a stride of {segmentor.logits_stride}; set it so')
         reconstruction.generator.trainable = reconstruction.discriminator.trainable = False
 
     @property
@@ -325,14 +334,20 @@ class Zhu(two_networks.TwoNetworks):
         """(l_C, l_A, D's decisions): a replica's shares, for the soft map of `logits`."""
         labels, reconstruction = batch['label'], self.reconstruction
         masks = reconstruction.soft_masks(logits, labels)
-        pictures = reconstruction.pictures(batch['image'], labels)
-        reconstructed = reconstruction.reconstructed(masks, pictures, labels, seed)
+        images = reconstruction.scaled_images(batch['image'], labels)
+        reconstructed = reconstruction.reconstructed(masks, images, labels, seed)
         given = (masks if self.settings.condition == 'prediction'
                  else reconstruction.true_masks(labels))
-        found = reconstruction.responses(reconstructed, reconstruction.condition(given, pictures))
-        content = reconstruction.content_loss(pictures, reconstructed, labels,
+        found = reconstruction.responses(reconstructed, reconstruction.condition(given, images))
+        content = reconstruction.content_loss(images, reconstructed, labels,
                                               self.settings.reduction)
         return content, reconstruction.adversarial_loss(found), found
+
+    def shown_maps(self, batch, logits):
+        """See `step_parts.Method.shown_maps`: masks that the generator reconstructs from."""
+        labels, made = batch['label'], self.reconstruction
+        return (made.true_masks(labels), made.soft_masks(logits, labels),
+                made.labelled(labels)[..., 0] > 0)
 
     def terms(self, batch, logits, seed):
         """Eq. 15's l_C and l_A by lambda_1 and lambda_2; and 'loss/generator', both weighted (the

@@ -1,4 +1,4 @@
-"""What the house asks of Zhu et al.'s method: phase 1 before Stage 1, phase 2, their curves."""
+"""What the package asks of Zhu et al.'s method: phase 1 before Stage 1, phase 2, their curves."""
 from tf_advseg.methods import recipe
 from tf_advseg.methods.zhu import gan_folders
 from tf_advseg.methods.zhu import gan_panels
@@ -36,7 +36,7 @@ def _report_parts(inputs):
         parts.append(recipe.ReportPart('panel', panel, (
             'Images and what the GAN\'s generator reconstructs of them (as Zhu et al., Fig. 3): '
             'from the truth, which stands beside them, and from what each model says. A generator '
-            'that is given the image, too, may copy it: how much the mask is worth to it is told '
+            'that is given the image, too, may copy it: how much the mask is worth to it is shown '
             'by the content loss with another image\'s mask.'), 'reconstructed.png'))
     return parts
 

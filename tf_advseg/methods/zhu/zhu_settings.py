@@ -41,6 +41,8 @@ class GanSettings:
         'each': a loss a response, then their mean, as pix2pix's code has it. In 'wgan' the same.
       map_stride: pixels of the image from one point of masks and reconstructed images to the next:
         1 in the paper; 2 takes a quarter of the arithmetic (images are averaged first).
+      bottleneck: the stride of the segmentor's logits, to show true masks as soft as it can draw
+        them (adversaries/bottleneck.py); None shows them sharp, as in the paper.
 
     Raises:
       UserError: a value out of range.
@@ -55,8 +57,12 @@ class GanSettings:
     discriminator_sees: str = 'mask'
     decision: str = 'mean'
     map_stride: int = 1
+    bottleneck: Optional[int] = None
 
     def __post_init__(self):
+        if self.bottleneck is not None:
+            arguments.require_number('zhu_gan', 'bottleneck', self.bottleneck, least=1, whole=True,
+                                     hint="the stride of the segmentor's logits, or None")
         for name, allowed in (('form', FORMS), ('lipschitz', LIPSCHITZ),
                               ('generator_sees', GENERATOR_SEES),
                               ('discriminator_sees', DISCRIMINATOR_SEES),
@@ -77,7 +83,8 @@ class GanSettings:
     def of_use(self):
         """dict: what phase 2 has to have alike."""
         return {name: getattr(self, name) for name in
-                ('form', 'generator_sees', 'discriminator_sees', 'decision', 'map_stride')}
+                ('form', 'generator_sees', 'discriminator_sees', 'decision', 'map_stride',
+                 'bottleneck')}
 
     @property
     def identity(self):

@@ -60,7 +60,7 @@ def inspect(folder):
     """`Contents` of a folder; what lies in folders inside is not looked at.
 
     Raises:
-      UserError: it cannot be told which of several is meant.
+      UserError: it is not clear which of several is meant.
     """
     folder = pathlib.Path(folder)
     checkpoint = tf1_checkpoint.resolve(folder) or _only(folder, '*.ckpt')

@@ -308,7 +308,7 @@ def _require_fit(path, wanted, arrays, found, fresh, hint):
         if tuple(array.shape) != shape:
             raise UserError(f'{path}: {found.origin(name)} is {_shape(array.shape)} in the file '
                             f'and {_shape(shape)} ({name}) in the network: another depth '
-                            'multiplier, backbone or head')
+                            'multiplier (<network>.depth_multiplier), backbone or head')
         _require_sane(path, name, layer, array)
     for scope, epsilon in found.epsilons.items():
         layer = next((wanted[name][0] for name in expected if wanted[name][0].scope == scope), None)

@@ -86,7 +86,7 @@ class Parity:
                 f'where the choice is clear ({100 * self.clear_share:.1f} %)')
 
 
-def synthetic_picture(height, width):
+def synthetic_image(height, width):
     """uint8 [height, width, 3]: blocks of colour with shading, the same on every machine."""
     rows, columns = np.mgrid[:height, :width]
     block = (rows * 9 // height) * 31 + (columns * 9 // width) * 17
@@ -95,13 +95,13 @@ def synthetic_picture(height, width):
     return np.stack(channels, -1).astype(np.uint8)
 
 
-def compare(path, build, picture=None):
+def compare(path, build, image=None):
     """Runs a graph and the network on one image.
 
     Args:
       path: a frozen graph (.pb) or a TFLite file.
       build: function (output_stride, crop_size) -> the network with the imported weights.
-      picture: uint8 [h, w, 3] RGB, brought to the graph's size; None is `synthetic_picture`.
+      image: uint8 [h, w, 3] RGB, brought to the graph's size; None is `synthetic_image`.
 
     Returns:
       Parity.
@@ -112,11 +112,11 @@ def compare(path, build, picture=None):
     """
     path = pathlib.Path(path)
     if path.suffix == '.tflite':
-        return _compare_tflite(path, build, picture)
-    return _compare_frozen(path, build, picture)
+        return _compare_tflite(path, build, image)
+    return _compare_frozen(path, build, image)
 
 
-def _compare_frozen(path, build, picture):
+def _compare_frozen(path, build, image):
     definition = frozen_graph.load(path)
     harmless.require_harmless(path, definition)
     graph = frozen_graph.Graph(definition)
@@ -132,11 +132,11 @@ def _compare_frozen(path, build, picture):
     segmentor = _at_stride(path, build, crop, frozen_graph.geometry(
         path, graph, [layer.scope for layer in layers.convolutions(build(16, None))]))
     size = segmentor.crop_size or (_USUAL_SIZE, _USUAL_SIZE)
-    picture = _fitted(picture, size)
+    image = _fitted(image, size)
     logits_name = next((name for name in _LOGITS if name in graph.nodes), None)
-    classes, logits = _run_frozen(path, definition, picture, logits_name)
+    classes, logits = _run_frozen(path, definition, image, logits_name)
     kind = frozen_graph.QUANTISED_KIND if graph.quantised else frozen_graph.KIND
-    return _parity(path, kind, segmentor, picture, classes, logits)
+    return _parity(path, kind, segmentor, image, classes, logits)
 
 
 def _at_stride(path, build, crop, geometry):
@@ -154,14 +154,14 @@ def _at_stride(path, build, crop, geometry):
                              'no output stride (32, 16, 8); it cannot be run for comparison')
 
 
-def _run_frozen(path, definition, picture, logits_name):
+def _run_frozen(path, definition, image, logits_name):
     """(classes int [h, w], logits [h', w', C] or None)."""
     fetches = [f'{frozen_graph.OUTPUT}:0'] + ([f'{logits_name}:0'] if logits_name else [])
     try:
         wrapped = tf.compat.v1.wrap_function(
             lambda: tf.compat.v1.import_graph_def(definition, name=''), [])
         run = wrapped.prune(f'{frozen_graph.INPUT}:0', fetches)
-        feed = tf.constant(picture[None], wrapped.graph.get_tensor_by_name(
+        feed = tf.constant(image[None], wrapped.graph.get_tensor_by_name(
             f'{frozen_graph.INPUT}:0').dtype)
         outputs = [output.numpy() for output in run(feed)]
     except (tf.errors.OpError, ValueError, KeyError, TypeError) as error:
@@ -170,7 +170,7 @@ def _run_frozen(path, definition, picture, logits_name):
     return np.squeeze(outputs[0]), outputs[1][0] if len(outputs) > 1 else None
 
 
-def _compare_tflite(path, build, picture):
+def _compare_tflite(path, build, image):
     # A damaged file crashes the interpreter's process: it is read in Python first.
     contents = flatbuffer.read_convolutions(path)
     if contents.custom:  # TensorFlow's own come in this guise, those that write files, too
@@ -184,12 +184,12 @@ def _compare_tflite(path, build, picture):
     size = tuple(int(side) for side in details['shape'][1:3])
     # By the kernels: our float files take bytes, too.
     quantised = any(convolution.quantised for convolution in contents.convolutions)
-    picture = _fitted(picture, size)
-    feed = picture
+    image = _fitted(image, size)
+    feed = image
     if details['dtype'] == np.float32:
-        feed = picture.astype(np.float32) * np.float32(2 / 255) - 1
+        feed = image.astype(np.float32) * np.float32(2 / 255) - 1
     elif details['dtype'] == np.int8:
-        feed = (picture.astype(np.int16) - 128).astype(np.int8)
+        feed = (image.astype(np.int16) - 128).astype(np.int8)
     interpreter.set_tensor(details['index'], feed[None])
     interpreter.invoke()
     output = interpreter.get_tensor(interpreter.get_output_details()[0]['index'])[0]
@@ -198,7 +198,7 @@ def _compare_tflite(path, build, picture):
     segmentor = build(stride, size)
     classes = output.argmax(-1) if output.ndim == 3 else output
     logits = output if output.ndim == 3 and not quantised else None
-    return _parity(path, kind, segmentor, picture, classes, logits)
+    return _parity(path, kind, segmentor, image, classes, logits)
 
 
 def _tflite_stride(path, interpreter, contents, size):
@@ -213,9 +213,9 @@ def _tflite_stride(path, interpreter, contents, size):
                              f'from {size[0]}')
 
 
-def _parity(path, kind, segmentor, picture, classes, logits):
-    ours = segmentor(picture[None].astype(np.float32)).numpy()
-    size = picture.shape[:2]
+def _parity(path, kind, segmentor, image, classes, logits):
+    ours = segmentor(image[None].astype(np.float32)).numpy()
+    size = image.shape[:2]
     upsampled = resize_bilinear(ours, size).numpy()[0]
     if classes.shape != size:
         raise CannotCompareError(f'{path}: gives a map of {classes.shape} for an image of {size}; '
@@ -233,15 +233,15 @@ def _parity(path, kind, segmentor, picture, classes, logits):
                   largest)
 
 
-def _fitted(picture, size):
+def _fitted(image, size):
     """The image at a graph's size: resized to fit, padded at the bottom and right with 127."""
-    if picture is None:
-        return synthetic_picture(*size)
+    if image is None:
+        return synthetic_image(*size)
     from PIL import Image
-    scale = min(size[0] / picture.shape[0], size[1] / picture.shape[1])
+    scale = min(size[0] / image.shape[0], size[1] / image.shape[1])
     height, width = (max(1, min(limit, round(side * scale)))
-                     for limit, side in zip(size, picture.shape[:2]))
-    image = np.asarray(Image.fromarray(picture).resize((width, height), Image.BILINEAR))
+                     for limit, side in zip(size, image.shape[:2]))
+    resized = np.asarray(Image.fromarray(image).resize((width, height), Image.BILINEAR))
     padded = np.full((*size, 3), 127, np.uint8)
-    padded[:height, :width] = image
+    padded[:height, :width] = resized
     return padded

@@ -39,7 +39,7 @@ class Sizes:
 
     Attributes:
       resized: None, or the `SizeRange` that every image is resized to beforehand (bilinear,
-        aligned corners), as the official export does where it is told sizes. The class map is
+        aligned corners), as the official export does where it is given sizes. The class map is
         enlarged again by nearest neighbours, the probabilities bilinearly.
     """
     resized: SizeRange = None
@@ -124,7 +124,7 @@ def write(folder, segmentor, sizes=Sizes()):
       sizes: `Sizes`.
 
     Raises:
-      UserError: more classes than a uint8 map can tell apart.
+      UserError: more classes than a uint8 map can hold.
     """
     exported = ExportedSegmentor(segmentor, sizes)
     tf.saved_model.save(tf.Module(), str(folder), exported.signatures)

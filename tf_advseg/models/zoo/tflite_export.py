@@ -21,7 +21,7 @@ from tf_advseg.models.resize import resize_bilinear
 from tf_advseg.models.zoo import saved_model
 
 KINDS = ('float32', 'float16', 'int8')
-CALIBRATION_PICTURES = 100  # more change ranges little and take long
+CALIBRATION_IMAGES = 100  # more change ranges little and take long
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,13 +29,18 @@ class Agreement:
     """How a file's class maps agree with the segmentor's.
 
     Attributes:
-      pictures: how many were compared.
+      images: how many were compared.
       pixels: share of equal pixels, 0..1.
       worst: the share in the image that agrees least.
     """
-    pictures: int
+    images: int
     pixels: float
     worst: float
+
+    def to_json(self):
+        """Its fields as plain values; the images by the name they had in earlier reports."""
+        fields = dataclasses.asdict(self)
+        return {'pictures': fields.pop('images'), **fields}
 
 
 def convert(segmentor, size, kind, calibration=()):

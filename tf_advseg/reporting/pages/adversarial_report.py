@@ -4,10 +4,10 @@
 et al.'s Tables 1 and 2 (and Durall et al.'s Tables 2 and 3) beside the control's and the paper's,
 the curves of Luc's Fig. 4 and Durall's Fig. 6, the panels of Luc's Fig. 3 and Durall's Fig. 5. A
 method's own sentences, tables, figures and panels are handed in as `parts`. Where a run averages
-its weights, every gain is told of like against like (see `like_with_like`).
+its weights, every gain is of like against like (see `like_with_like`).
 """
 from tf_advseg.reporting import curves
-from tf_advseg.reporting import like_with_like, tables, training_curves
+from tf_advseg.reporting import like_with_like, measure_tables, tables, training_curves
 from tf_advseg.reporting.pages import adversarial_sentences
 from tf_advseg.reporting.pages import report
 from tf_advseg.reporting.paper_figures import class_curves
@@ -30,8 +30,8 @@ CHOICE_NOTES = {
             'chose settings (λ, learning rates), a gain on it is partly the luck of that choice. '
             'What counts is the test split, which chose nothing.'}
 NO_CONTROL_NOTE = ('There is no control beside this run, trained as long without a discriminator, '
-                   'so nothing here tells what the adversarial term did from what more training '
-                   'did.')
+                   'so nothing here separates what the adversarial term did from what more '
+                   'training did.')
 AVERAGED_NOTE = ('Models marked “SWA” have the average of the weights over training, as it was at '
                  'the end: no image chose them. They are compared with each other, and so are '
                  'those without the mark: averaging has gains of its own, without a discriminator.')
@@ -58,7 +58,7 @@ def adversarial_report(title, results, metrics, stage, class_names, control='con
       class_names: C names.
       control: the control's stage, or None.
       start, control_column, subject: columns of `results`: the start, the control and the model
-        whose gains are told; None as subject takes that of `results`, else `stage`. Columns of
+        whose gains are given; None as subject takes that of `results`, else `stage`. Columns of
         averaged weights are called like those of the plain ones and ' + SWA'.
       keep: 'best' where the hold-out chose among evaluations, 'last' where nothing was chosen.
       paper: {row name: summary} of the paper's figures for the table of measures, baseline first,
@@ -94,7 +94,8 @@ def adversarial_report(title, results, metrics, stage, class_names, control='con
     made.choice_note = _choice_note(keep, names, made.test)
     own_parts = {kind: [part for part in parts if part.kind == kind]
                  for kind in ('sentence', 'table', 'figure', 'panel')}
-    made.measures = [*_measure_tables(made, paper, paper_row),
+    structure = measure_tables.structure_table(made.test)
+    made.measures = [*_measure_tables(made, paper, paper_row), *([structure] if structure else []),
                      *(part.content for part in own_parts['table'])]
     made.figures = [*_figures(metrics, stage, control, class_names, palette, steps_per_epoch, names,
                               any(map(like_with_like.is_averaged, made.test))),

@@ -1,7 +1,7 @@
 """What the report of a run with a control says in sentences: steps, gains, overfitting.
 
-The two networks take turns, or one step moves both: then the lines of the segmentor's steps tell of
-the discriminator, too. Or no discriminator learns beside the segmentor.
+The two networks take turns, or one step moves both: then the lines of the segmentor's steps are
+of the discriminator, too. Or no discriminator learns beside the segmentor.
 """
 import math
 
@@ -57,14 +57,14 @@ def _step_sentences(metrics, stage, control, names, state):
                 'discriminator.'
                 if other and state == 'finished'
                 else 'No step of the adversarial training is logged yet.']
-    told = f'{names[0]}: {report.count(own, "step")} of the segmentor'
+    taken = f'{names[0]}: {report.count(own, "step")} of the segmentor'
     if discriminator:
-        told += f' and {discriminator} of the discriminator'
+        taken += f' and {discriminator} of the discriminator'
     if is_joint(metrics, stage):
-        told = f'{names[0]}: {report.count(own, "step")}, each of both networks at once'
+        taken = f'{names[0]}: {report.count(own, "step")}, each of both networks at once'
     if not other:
-        return [told + '.']
-    sentences = [f'{told}; {names[1]}: {other} of the segmentor.']
+        return [taken + '.']
+    sentences = [f'{taken}; {names[1]}: {other} of the segmentor.']
     if own != other and state == 'finished':
         sentences.append('The two have not taken equally many steps of the segmentor, so their '
                          'difference is not the method\'s alone.')
@@ -92,18 +92,18 @@ def noise_sentences(made, noise=NOISE):
                           for a, b in pairs)
         return [f'One run is one draw ({gains}): how far another seed alone moves it nobody has '
                 'tried on these images. Only several seeds of both, and an interval over them, '
-                'tell a gain (tools/sweep.py runs them).']
+                'show a gain (tools/sweep.py runs them).']
     apart, weighed = math.sqrt(2.0) * noise, []
     for number, (subject, control) in enumerate(pairs):
         gain = mious[subject] - mious[control]
-        said = ('lies within that and tells nothing' if abs(gain) <= apart else
+        said = ('lies within that and says nothing' if abs(gain) <= apart else
                 'is larger, and still that of a single pair')
         head = f'that of {subject} from' if number else 'The difference from'
         weighed.append(f'{head} {control} ({report.points(gain)} points) {said}')
     return [f'Another seed alone moves one run by about {100 * noise:.1f} points of mIoU (as far '
-            f'as a trial on Stanford Background told), so two runs lie about {100 * apart:.1f} '
+            f'as a trial on Stanford Background showed), so two runs lie about {100 * apart:.1f} '
             f'apart without any reason. {"; ".join(weighed)}: only several seeds of both, and an '
-            'interval over them, tell a gain (tools/sweep.py runs them).']
+            'interval over them, show a gain (tools/sweep.py runs them).']
 
 
 def _gap_sentences(metrics, stage, control, names):
@@ -112,12 +112,12 @@ def _gap_sentences(metrics, stage, control, names):
     steps = {name: set.intersection(*({line['segmentor_step'] for line in
                                        class_curves.evaluations(metrics, name, split)}
                                       for split in class_curves.SPLITS)) for name in stages}
-    told = {name: label for name, label in zip((stage, control), names) if steps.get(name)}
-    common = set.intersection(*(steps[name] for name in told)) if told else set()
+    labels = {name: label for name, label in zip((stage, control), names) if steps.get(name)}
+    common = set.intersection(*(steps[name] for name in labels)) if labels else set()
     if not common:
         return []
     at = max(common)
-    gaps = {label: class_curves.gaps(metrics, name, at) for name, label in told.items()}
+    gaps = {label: class_curves.gaps(metrics, name, at) for name, label in labels.items()}
     parts = []
     for measure, title in class_curves.MEASURES.items():
         values = [f'{report.points(gap[measure])} with {label}' for label, gap in gaps.items()
@@ -130,19 +130,19 @@ def _gap_sentences(metrics, stage, control, names):
 
 def _discriminator_sentences(metrics, stage):
     """How often the discriminator was right in the last tenth of its logged steps, if it learnt."""
-    lines, told = discriminator_lines(metrics, stage), []
+    lines, sentences = discriminator_lines(metrics, stage), []
     taken = steps_taken(metrics, stage)[1]
     if taken and len(lines) < FEWEST:
-        told = [f'There is no chart of the discriminator: of its {report.count(taken, "step")} '
-                f'the log has {len(lines)}.']
+        sentences = ['There is no chart of the discriminator: of its '
+                     f'{report.count(taken, "step")} the log has {len(lines)}.']
     lines = [m for m in lines if all(curves.is_finite(m.get(f'disc/acc_{kind}'))
                                      for kind in ('real', 'fake'))]
     if not lines:
-        return told
+        return sentences
     lines = lines[-max(1, len(lines) // 10):]
     real, fake = (100.0 * sum(m[f'disc/acc_{kind}'] for m in lines) / len(lines)
                   for kind in ('real', 'fake'))
-    return [*told,
+    return [*sentences,
             f'In the end the discriminator took {real:.0f} % of the truths and {fake:.0f} % of the '
             'segmentor\'s maps for what they are; guessing makes the two add up to 100 %.']
 

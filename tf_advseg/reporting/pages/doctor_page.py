@@ -4,7 +4,7 @@ from tf_advseg.data.doctor.findings import SEVERITIES, TITLES
 from tf_advseg.reporting import contact_sheet, tables
 from tf_advseg.reporting.pages import page
 
-_FEW, _MANY = 5, 200  # findings of a kind that are told on a terminal, and on the page
+_FEW, _MANY = 5, 200  # findings of a kind that are shown on a terminal, and on the page
 _ROWS = 40
 
 
@@ -34,7 +34,7 @@ def text(diagnosis, few=_FEW):
 
     Args:
       diagnosis: data.doctor.examination.Diagnosis.
-      few: how many of a kind are told.
+      few: how many of a kind are shown.
     """
     lines = [summary(diagnosis)]
     shares = class_table(diagnosis)
@@ -59,8 +59,8 @@ def class_table(diagnosis):
         return None
     shares = diagnosis.class_shares()
     header = ['class', *(f'{name}: {what}' for name in shares for what in ('pixels', 'images'))]
-    rows = [(name, *(entry for pixels, pictures, _ in shares.values()
-                     for entry in (f'{100 * pixels[number]:.2f} %', pictures[number])))
+    rows = [(name, *(entry for pixels, images, _ in shares.values()
+                     for entry in (f'{100 * pixels[number]:.2f} %', images[number])))
             for number, name in enumerate(diagnosis.spec.class_names)
             if diagnosis.spec.num_classes <= _ROWS or any(p[number] for _, p, _ in shares.values())]
     rows.append(('(ignored)', *(entry for _, _, ignored in shares.values()

@@ -33,16 +33,16 @@ def part(template, **values):
     return markupsafe.Markup(render(template, **values))
 
 
-def figure(caption, picture, width=None):
+def figure(caption, image, width=None):
     """An image inside the page with its caption, as markupsafe.Markup.
 
     Args:
       caption: plain text.
-      picture: the bytes of a PNG or JPEG file.
+      image: the bytes of a PNG or JPEG file.
       width: its width in pixels; a PNG's is read from its header.
     """
-    png = picture.startswith(b'\x89PNG')
+    png = image.startswith(b'\x89PNG')
     if width is None:
-        width = int.from_bytes(picture[16:20], 'big') if png else 0
+        width = int.from_bytes(image[16:20], 'big') if png else 0
     return part('figure.html', caption=caption, width=width, kind='png' if png else 'jpeg',
-                data=base64.b64encode(picture).decode('ascii'))
+                data=base64.b64encode(image).decode('ascii'))

@@ -13,8 +13,8 @@ CHOICE_NOTE = ('LoAd chooses its peaks by the hold-out, and so does the control:
                'hold-out is partly the luck of that choice and not yet a gain. What counts is '
                'the test split, which chose nothing.')
 NO_CONTROL_NOTE = ('There is no CE-only control with the same peak picking beside this run, so '
-                   'nothing here tells what the adversarial term did from what more training '
-                   'and choosing the best moment did.')
+                   'nothing here separates what the adversarial term did from what more '
+                   'training and choosing the best moment did.')
 SPLIT_NOTES = {'hold-out': 'peaks were chosen by it', 'test': 'chose nothing'}
 _BESIDE = 10  # columns of figures at most that stand beside each other
 
@@ -30,7 +30,7 @@ class RunReport:
       holdout, test: dict of model name -> summary (evaluation.metrics.summary: class_iou, miou,
         pixel_accuracy) or None; the same names in both.
       start, control, subject: which of these names are the start (Stage 1), the CE-only control
-        (None: there is none) and the model whose gains are told.
+        (None: there is none) and the model whose gains are given.
       choice_note: what was chosen by the hold-out, and what that means for its figures.
       no_control_note: what is said where there is no control.
       split_notes: split -> words behind its name in the heading of the table by class.
@@ -139,7 +139,7 @@ def summary_sentences(report, events, metrics=()):
 def gain_sentences(report):
     """The subject's mIoU on the test split and its gains, as a list of sentences.
 
-    One for each kind of weights, like against like (see `like_with_like`), and one that tells what
+    One for each kind of weights, like against like (see `like_with_like`), and one that says what
     averaging did by itself.
     """
     test = report.test or {}
@@ -259,8 +259,8 @@ def render(report):
     total = sum(seconds for _, seconds in phases)
     return page.render(
         'report.html', title=report.title, report=report, results=_results(report),
-        pictures=[(heading, [page.figure(caption, _picture(entry)) for caption, entry in pairs])
-                  for heading, pairs in (('Curves', report.figures), ('Panels', report.panels))],
+        images=[(heading, [page.figure(caption, _image(entry)) for caption, entry in pairs])
+                for heading, pairs in (('Curves', report.figures), ('Panels', report.panels))],
         phases=[(name, duration(seconds), f'{100 * seconds / total:.1f}')
                 for name, seconds in phases],
         together=duration(total), events=count(len(report.journal), 'event'),
@@ -284,9 +284,9 @@ def _results(report):
 def _split_tables(report, splits):
     """The tables of {split: {model: summary}} in HTML: in short, then by class."""
     names = {'start': report.start, 'control': report.control, 'subject': report.subject}
-    told = {name: f'{name} ({report.split_notes[name]})' if report.split_notes.get(name) else name
+    titled = {name: f'{name} ({report.split_notes[name]})' if report.split_notes.get(name) else name
             for name in splits}
-    by_class = {told[name]: tables.class_table(columns, **names)
+    by_class = {titled[name]: tables.class_table(columns, **names)
                 for name, columns in splits.items()}
     short = tables.to_html(tables.split_table(splits, title='In short', **names))
     if sum(len(table.header) - 1 for table in by_class.values()) <= _BESIDE:
@@ -295,7 +295,7 @@ def _split_tables(report, splits):
                      for name, table in by_class.items())]
 
 
-def _picture(entry):
+def _image(entry):
     """PNG bytes, a matplotlib Figure or an array -> the bytes of a PNG."""
     if hasattr(entry, 'savefig'):
         entry = curves.encode(entry)

@@ -1,8 +1,8 @@
 """Accuracy over training, with and without a discriminator (Luc et al., Fig. 4; Durall, Fig. 6).
 
 They read the evaluation lines of metrics.jsonl as plain dicts and return matplotlib figures, as
-curves.py does. Whether adversarial training regularises, as the paper says of this figure, is told
-by the gap between train and hold-out.
+curves.py does. The gap between train and hold-out shows whether adversarial training regularises,
+as the paper says of this figure.
 """
 import math
 
@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from tf_advseg.data import spec as specs
 from tf_advseg.reporting import curves, like_with_like
 
-SPLITS = {'train': 'train', 'holdout': 'hold-out'}      # as journalled -> as told
+SPLITS = {'train': 'train', 'holdout': 'hold-out'}      # as journalled -> as shown
 MEASURES = {'miou': 'mIoU', 'mean_class_accuracy': 'mean class accuracy',
             'pixel_accuracy': 'pixel accuracy'}
 HOLDOUT, AVERAGED = 'holdout', 'holdout_averaged'   # of the last and of averaged weights
@@ -141,7 +141,7 @@ def miou_curves(metrics, stage, control='control', steps_per_epoch=None, names=N
     """
     figure, axes = curves.new_figure(9.0, 3.6)
     ends = []
-    for name, told, colours in zip((stage, control), _names(names, stage, control), _MIOU_COLOURS):
+    for name, label, colours in zip((stage, control), _names(names, stage, control), _MIOU_COLOURS):
         for split, mark, colour, width in ((HOLDOUT, '', colours[0], 1.4),
                                            (AVERAGED, like_with_like.AVERAGED, colours[1], 2.2)):
             lines = [line for line in evaluations(metrics, name, split)
@@ -149,7 +149,7 @@ def miou_curves(metrics, stage, control='control', steps_per_epoch=None, names=N
             if lines:
                 _plot(axes, lines, lambda line: line['miou'], steps_per_epoch, color=colour,
                       linewidth=width)
-                ends.append((100.0 * lines[-1]['miou'], told + mark, colour))
+                ends.append((100.0 * lines[-1]['miou'], label + mark, colour))
     if not ends:
         curves.write_note(axes, 'the hold-out has not been evaluated yet')
         return figure
@@ -281,7 +281,7 @@ def _legend_of_splits(figure, runs, names, place):
 
 def _small_multiples(runs, class_names, palette, steps_per_epoch, names):
     """A small pair of axes a class, colours for the splits."""
-    del palette         # a colour a class tells nothing where each has axes of its own
+    del palette         # a colour a class says nothing where each has axes of its own
     columns = min(_ACROSS, key=lambda count: (-len(class_names) % count, -count))
     rows = math.ceil(len(class_names) / columns)
     figure, grid = _new_grid(rows, columns, 9.6, 0.7 + 1.35 * rows)

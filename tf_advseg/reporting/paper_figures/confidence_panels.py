@@ -40,8 +40,8 @@ def confidence_panel(rows, palette, class_names, threshold, ignore_label=panels.
     """Image, truth, prediction, confidence maps, selected points and errors, a row an image.
 
     Confidence maps are black at 0 and white at 1 ("the brighter regions indicate that they are
-    closer to the ground truth distribution"). What is selected, and of that right or wrong, is told
-    of the discriminator, or where there is none of the softmax; errors are told of all points.
+    closer to the ground truth distribution"). What is selected, and of that right or wrong, is
+    shown of the discriminator, or where there is none of the softmax; errors of all points.
 
     Args:
       rows: sequence of `Row`; all with a discriminator or none.
@@ -111,11 +111,11 @@ def _caption(name, chosen, right, known):
     total, count = int(known.sum()), int(chosen.sum())
     if not total:
         return f'no point has a label: {name}'
-    told = f'{100 * (right & known).sum() / total:.1f} % right'
+    of_all = f'{100 * (right & known).sum() / total:.1f} % right'
     if not count:
-        return f'nothing selected, {told}: {name}'
+        return f'nothing selected, {of_all}: {name}'
     return (f'{100 * count / total:.1f} % selected, {100 * (right & chosen).sum() / count:.1f} % '
-            f'of it right (of all {told}): {name}')
+            f'of it right (of all {of_all}): {name}')
 
 
 def _grey(values):

@@ -48,11 +48,11 @@ def selection_table(found, title=''):
             cells.append(tables.Cell(100.0 * (values[1] - values[2]) if there else None,
                                      gain=True))
         rows.append(tuple(cells))
-    told = ', '.join(f'{label} {found[key]:.3f}' for key, label in (
+    areas = ', '.join(f'{label} {found[key]:.3f}' for key, label in (
         ('disc/auc', 'discriminator'), ('softmax/auc', 'softmax'))
         if curves.is_finite(found.get(key)))
     return tables.Table(head, tuple(rows), '; '.join(
-        part for part in (title, f'AUC: {told}' if told else '') if part))
+        part for part in (title, f'AUC: {areas}' if areas else '') if part))
 
 
 def last_line(metrics, stage=None):

@@ -136,7 +136,7 @@ class _Sheet:
     """Blocks of rows from top to bottom, pasted when their number is known.
 
     Args:
-      models: names of the rows, told in a margin on the left.
+      models: names of the rows, written in a margin on the left.
       aspect: height over width of the image.
     """
 
@@ -155,9 +155,9 @@ class _Sheet:
     def _title(self, text, left, width):
         self._texts.append((text, left + width / 2, self._height + _BAR / 2, width, 'mm'))
 
-    def _cells(self, pictures, left, width):
-        for number, picture in enumerate(pictures):
-            self._pasted.append((picture, left + number * (width + _GAP), self._height,
+    def _cells(self, images, left, width):
+        for number, image in enumerate(images):
+            self._pasted.append((image, left + number * (width + _GAP), self._height,
                                  self._size(width), width))
 
     def rows(self, titles, columns, rows):
@@ -173,28 +173,28 @@ class _Sheet:
         for number, title in enumerate(titles):
             self._title(title, self._margin + number * (width + _GAP), width)
         self._height += _BAR
-        for name, pictures in zip(self._models, rows):
+        for name, images in zip(self._models, rows):
             height = self._size(width)[1]
             self._texts.append((name, _GAP, self._height + height / 2, self._margin - 2 * _GAP,
                                 'lm'))
-            self._cells(pictures, self._margin, width)
+            self._cells(images, self._margin, width)
             self._height += height + _GAP
 
-    def last_row(self, titles, pictures):
+    def last_row(self, titles, images):
         """Larger images uint8 [H, W, 3] over the whole width, each under its title."""
-        width = min(2 * _WIDEST, (_WIDTH - _GAP) // len(pictures) - _GAP)
+        width = min(2 * _WIDEST, (_WIDTH - _GAP) // len(images) - _GAP)
         for number, title in enumerate(titles):
             self._title(title, _GAP + number * (width + _GAP), width)
         self._height += _BAR
-        self._cells(pictures, _GAP, width)
+        self._cells(images, _GAP, width)
         self._height += self._size(width)[1] + _GAP
 
     def finished(self, foot):
         """uint8 [height, width, 3]; `foot` is a Pillow image that goes below."""
         sheet = Image.new('RGB', (_WIDTH, self._height + foot.height), _PAPER)
         draw, letters = ImageDraw.Draw(sheet), panels.font(13)
-        for picture, left, top, size, width in self._pasted:
-            cell = Image.fromarray(picture).resize(size, Image.BICUBIC)
+        for image, left, top, size, width in self._pasted:
+            cell = Image.fromarray(image).resize(size, Image.BICUBIC)
             left += (width - cell.width) // 2
             sheet.paste(cell.convert('RGB'), (left, top))
             draw.rectangle((left - 1, top - 1, left + cell.width, top + cell.height),

@@ -117,7 +117,7 @@ def _phase_2(metrics, stage, control):
 
 def _there(row):
     """Panels without the curves that have no point, and without panels that have no curve."""
-    row = [(*told, [curve for curve in drawn if curve['xs']]) for *told, drawn in row]
+    row = [(*words, [curve for curve in drawn if curve['xs']]) for *words, drawn in row]
     return [panel for panel in row if panel[-1]]
 
 

@@ -51,10 +51,10 @@ def reconstruction_panel(rows, palette, class_names, ids=None):
     return panels.panel_grid(cells, ['image', 'truth', *titles], palette, class_names, ids, _CELL)
 
 
-def _checked(name, picture):
+def _checked(name, image):
     """The image as an array, if it is one that can be shown as it is."""
-    picture = np.asarray(picture)
-    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
-        raise ValueError(f'{name}: {picture.dtype} of shape {picture.shape}, expected uint8 '
+    image = np.asarray(image)
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        raise ValueError(f'{name}: {image.dtype} of shape {image.shape}, expected uint8 '
                          '[h, w, 3] (a generator\'s -1..1 is brought to 0..255 first)')
-    return picture
+    return image

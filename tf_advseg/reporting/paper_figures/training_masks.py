@@ -25,12 +25,12 @@ def chosen_steps(masks, most=MOMENTS):
     return [steps[place] for place in places]
 
 
-def masks_over_time(pictures, masks, palette, class_names=None, captions=None, most=MOMENTS,
+def masks_over_time(images, masks, palette, class_names=None, captions=None, most=MOMENTS,
                     cell_width=160):
     """A panel: image, truth, then the masks of up to five moments; below, those of the control.
 
     Args:
-      pictures: [(uint8 [h, w, 3], ids [h, w] or None)], of sizes of their own.
+      images: [(uint8 [h, w, 3], ids [h, w] or None)], of sizes of their own.
       masks: {model: {step of the segmentor: [uint8 [h, w], one an image]}}, the method first and
         its control second (or alone); a model without masks is left out. A moment that a model
         has not is an empty cell.
@@ -48,16 +48,16 @@ def masks_over_time(pictures, masks, palette, class_names=None, captions=None, m
       ValueError: a moment has not one mask an image.
     """
     masks = {name: found for name, found in masks.items() if found}
-    if not masks or not len(pictures):
+    if not masks or not len(images):
         return None
     for name, found in masks.items():
         for step, shown in found.items():
-            if len(shown) != len(pictures):
+            if len(shown) != len(images):
                 raise ValueError(f'{name} has {len(shown)} masks at step {step} for '
-                                 f'{len(pictures)} images')
+                                 f'{len(images)} images')
     steps = chosen_steps(masks, most)
     rows, under = [], []
-    for number, (image, truth) in enumerate(pictures):
+    for number, (image, truth) in enumerate(images):
         for place, (name, found) in enumerate(masks.items()):
             row = panels.mask_row(image, truth, [found[step][number] if step in found else None
                                                  for step in steps])

@@ -1,0 +1,43 @@
+"""The ground truth as an oracle would predict it at a stride."""
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tf_advseg.adversaries import bottleneck
+from tf_advseg.models import resize
+
+C = 4
+
+
+def labels_of(seed=0, side=33):
+    """int32 [2, side, side] of blocks, with an ignored corner."""
+    generator = np.random.default_rng(seed)
+    labels = np.kron(generator.integers(0, C, (2, 6, 6)), np.ones((1, 6, 6), int))[:, :side, :side]
+    labels[:, :5, :5] = 255
+    return tf.constant(labels, tf.int32)
+
+
+@pytest.mark.parametrize('stride', [1, 4, 8])
+def test_the_oracle_is_right_at_its_points_and_as_sure_as_asked(stride):
+    labels = labels_of()
+    found = tf.nn.softmax(bottleneck.oracle_logits(labels, C, stride, unsure=0.1)).numpy()
+    at = labels.numpy()[:, ::stride, ::stride]
+    assert found.shape == (*at.shape, C)
+    known = at != 255
+    np.testing.assert_array_equal(found.argmax(-1)[known], at[known])
+    np.testing.assert_allclose(found.max(-1)[known], 0.9 + 0.1 / C, rtol=1e-5)
+    np.testing.assert_allclose(found[~known], 1 / C, rtol=1e-5)
+
+
+def test_the_truth_through_the_bottleneck_is_what_the_oracle_predicts():
+    labels = labels_of(1)
+    for size, temperature in (((33, 33), 1.0), ((17, 11), 0.5)):
+        logits = bottleneck.oracle_logits(labels, C, 8)
+        predicted = tf.nn.softmax(resize.resize_bilinear(logits, size) / temperature)
+        np.testing.assert_allclose(
+            bottleneck.truth_map(labels, C, 8, size, temperature), predicted, atol=1e-6)
+
+
+def test_sides_that_are_no_multiple_of_the_stride():
+    assert bottleneck.grid_of((30, 33), 8) == (4, 5)
+    assert bottleneck.labels_on_grid(labels_of()[:, :30], 8).shape == (2, 4, 5)
