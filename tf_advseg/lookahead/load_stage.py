@@ -213,6 +213,14 @@ def _arm_stage(context, segmentor, arm, results):
     return LoadStage(context, segmentor, arm, most)
 
 
+def _shown(text, size, truth, recommended=False, *further):
+    """A `recipe.ShownAs` of `input_encoding`."""
+    size = f"'{size}'" if isinstance(size, str) else size
+    return recipe.ShownAs(text, (
+        f'input_encoding.size = {size}', f"input_encoding.truth = '{truth}'",
+        "build_discriminator.name = 'patch'", *further), recommended)
+
+
 recipe.register(recipe.Recipe(
     'load', 'LoAd', lambda context: load_method.load_settings().pixel_loss, _build,
     arm_stage=_arm_stage,
@@ -225,6 +233,15 @@ recipe.register(recipe.Recipe(
                  'map_buffer', 'discriminator_optimizer',
                  'build_discriminator', 'input_encoding'),
     report=load_report.report, averages_are_the_result=False,
+    encodings=(
+        _shown('224, as printed', 224, 'sampled'), _shown('128', 128, 'sampled'),
+        _shown('64', 64, 'sampled'), _shown("the logits' grid", 'logits', 'sampled'),
+        _shown('224, hard', 224, 'sampled', False, "load.map_kind = 'hard'"),
+        _shown("the logits' grid, hard", 'logits', 'sampled', True, "load.map_kind = 'hard'"),
+        _shown('64, truth through the bottleneck', 64, 'bottleneck', True),
+        _shown('224, truth through the bottleneck', 224, 'bottleneck', True),
+        _shown("the logits' grid, scaling", 'logits', 'scaling', True),
+        _shown('64, scaling', 64, 'scaling', True)),
     small=("build_discriminator.name = 'small_cnn'", 'build_discriminator.dropout = 0.0',
            'input_encoding.size = 32',
            'controller.patience = 2', 'controller.max_total_cycles = 1', 'lookahead.min_epochs = 1',

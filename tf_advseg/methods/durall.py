@@ -183,4 +183,11 @@ recipe.register(recipe.Recipe(
                  'build_pixel_discriminator', 'alternation', 'discriminator_optimizer'),
     small=('build_pixel_discriminator.widths = (8, 16)', 'durall.map_stride = 2',
            'swa.every = 2'),
+    encodings=(
+        recipe.ShownAs('every pixel', ('durall.map_stride = 1',)),
+        recipe.ShownAs('every 4th pixel', ('durall.map_stride = 4',)),
+        recipe.ShownAs('every 4th pixel, bottleneck',
+                       ('durall.map_stride = 4', "durall.truth = 'bottleneck'"), True),
+        recipe.ShownAs("the logits' grid, bottleneck",
+                       ('durall.map_stride = 16', "durall.truth = 'bottleneck'"), True)),
     silent=('durall.adversarial_weight = 0.0',)))

@@ -32,11 +32,7 @@ from tf_advseg.run import stage_optimizers
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """EL-GAN's settings, `el_gan.…` in gin: see the module's docstring.
-
-    Raises:
-      UserError: a value out of range.
-    """
+    """EL-GAN's settings, `el_gan.…` in gin: see the module's docstring. Raises UserError."""
     embedding_weight: float = 1.0
     l2_weight: float = 0.0
 
@@ -57,10 +53,9 @@ class ElGan(two_networks.TwoNetworks):
     """Segmentor and discriminator with one step for each.
 
     Args:
-      segmentor, discriminator, optimizer, discriminator_optimizer: see `two_networks.TwoNetworks`;
-        the discriminator has an `encoder`.
-      encoding: `label_maps.LabelMaps`.
-      settings: `Settings`.
+      segmentor, discriminator (with an `encoder`), optimizer, discriminator_optimizer: see
+        `two_networks.TwoNetworks`.
+      encoding, settings: `label_maps.LabelMaps`, `Settings`.
     """
 
     def __init__(self, segmentor, discriminator, optimizer, discriminator_optimizer, encoding,
@@ -73,8 +68,7 @@ class ElGan(two_networks.TwoNetworks):
         """The prediction in the run's encoding."""
         return self.encoding.fake(batch['image'], batch['label'], logits)
 
-    def shown_maps(self, batch, logits):
-        """See `step_parts.Method.shown_maps`."""
+    def shown_maps(self, batch, logits):  # for the cue audit
         return self.encoding.pair(batch['label'], logits)
 
     def terms(self, batch, logits, seed):
@@ -117,5 +111,7 @@ recipe.register(recipe.Recipe(
     'el_gan', 'EL-GAN', lambda context: el_gan_settings().pixel_loss, _build,
     method_only=('el_gan.embedding_weight', 'build_pixel_discriminator', 'label_maps',
                  'alternation', 'discriminator_optimizer'),
+    encodings=(recipe.ShownAs("product", ("label_maps.kind = 'product'",)),
+               recipe.ShownAs('scaling', ("label_maps.kind = 'scaling'",), True)),
     small=('build_pixel_discriminator.widths = (8, 16)',),
     silent=('el_gan.embedding_weight = 0.0',)))

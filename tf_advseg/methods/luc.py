@@ -208,4 +208,11 @@ recipe.register(recipe.Recipe(
                  'label_maps', 'alternation', 'discriminator_optimizer'),
     small=("build_fov_discriminator.name = 'small_fov_light'",
            'build_fov_discriminator.last_gain = 1.0'),
+    encodings=(
+        recipe.ShownAs("basic, the logits' grid", ("label_maps.kind = 'basic'",)),
+        recipe.ShownAs("product, the logits' grid", ("label_maps.kind = 'product'",)),
+        recipe.ShownAs("basic, the logits' grid, stride 8", ("label_maps.kind = 'basic'",), False,
+                       8),
+        recipe.ShownAs("scaling, the logits' grid", ("label_maps.kind = 'scaling'",), True),
+        recipe.ShownAs('bottleneck', ("label_maps.truth = 'bottleneck'",), True)),
     silent=('luc.adversarial_weight = 0.0',)))

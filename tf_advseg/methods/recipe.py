@@ -87,6 +87,22 @@ class Cost:
     weights: int = 0
 
 
+@dataclasses.dataclass(frozen=True)
+class ShownAs:
+    """A way in which a method may show label maps to its other network.
+
+    Attributes:
+      text: what a reader is to know of it.
+      bindings: gin bindings over the method's defaults.
+      recommended: whether it leaves that network no cue (adversaries/cues.py) but structure.
+      output_stride: of the segmentor.
+    """
+    text: str
+    bindings: Tuple[str, ...] = ()
+    recommended: bool = False
+    output_stride: int = 16
+
+
 def nothing(*_):
     """No further stages, monitors or parts of a report."""
     return ()
@@ -136,6 +152,7 @@ class Recipe:
       paper_row: function(rows) -> the row of `paper_figures.paper_rows` that is this run's method.
       cost: function(context, segmentor, stage, forward) -> Cost of the method's stage, `forward`
         being the seconds of the segmentor on a batch; None takes the package's own guess.
+      encodings: [ShownAs], those that the cue audit looks at.
       small: gin bindings that make its networks as small as a test wants them.
       silent: gin bindings under which its further terms weigh nothing, so that it equals its
         control to the bit; `silent_scalars` are what its step is handed for that.
@@ -161,6 +178,7 @@ class Recipe:
     measures: Tuple[str, ...] = ('boundary', 'trimap', 'components')
     paper_row: Callable = lambda rows: list(rows)[-1]
     cost: Optional[Callable] = None
+    encodings: Tuple[ShownAs, ...] = ()
     small: Tuple[str, ...] = ()
     silent: Tuple[str, ...] = ()
     silent_scalars: Mapping[str, float] = dataclasses.field(default_factory=dict)

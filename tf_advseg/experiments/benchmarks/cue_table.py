@@ -1,9 +1,8 @@
 """The cue audit as a table: every method's encodings, those that we recommend marked.
 
-See methods/cue_audit.py. A case is a method with bindings; a gin file gives one of its own.
+See methods/cue_audit.py. The encodings are the recipes' own; a gin file gives another.
 """
 import dataclasses
-from typing import Tuple
 
 import tensorflow as tf
 
@@ -13,6 +12,7 @@ from tf_advseg.core import errors
 from tf_advseg.experiments import recipe_registry as recipes
 from tf_advseg.experiments import small_methods
 from tf_advseg.methods import cue_audit
+from tf_advseg.methods import recipe as recipe_lib
 from tf_advseg.reporting import tables
 from tf_advseg.run import networks
 
@@ -21,83 +21,34 @@ NETWORK = 'deeplab_mobilenet_v2'  # of no importance but for its stride
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """An encoding to look at.
-
-    Attributes:
-      method: a recipe's name.
-      text: what a reader is to know of the encoding.
-      bindings: gin bindings over the method's defaults.
-      recommended: whether we recommend it: every AUC is to be at most `cues.HARMLESS`.
-      output_stride: of the segmentor.
-    """
+    """An encoding to look at: a recipe's name, and the `methods.recipe.ShownAs`."""
     method: str
-    text: str
-    bindings: Tuple[str, ...] = ()
-    recommended: bool = False
-    output_stride: int = 16
+    shown: object
 
 
-def _load(text, size, truth, recommended=False, *further):
-    size = f"'{size}'" if isinstance(size, str) else size
-    return Case('load', text, (f'input_encoding.size = {size}', f"input_encoding.truth = '{truth}'",
-                               "build_discriminator.name = 'patch'", *further), recommended)
+def cases():
+    """[Case] of every method, those of one method together."""
+    return [Case(name, shown) for name, recipe in recipes.load_all().items()
+            for shown in recipe.encodings]
 
 
-CASES = (
-    _load('224, as printed', 224, 'sampled'),
-    _load('128', 128, 'sampled'),
-    _load('64', 64, 'sampled'),
-    _load("the logits' grid", 'logits', 'sampled'),
-    _load('224, hard', 224, 'sampled', False, "load.map_kind = 'hard'"),
-    _load("the logits' grid, hard", 'logits', 'sampled', True, "load.map_kind = 'hard'"),
-    _load('64, truth through the bottleneck', 64, 'bottleneck', True),
-    _load('224, truth through the bottleneck', 224, 'bottleneck', True),
-    _load("the logits' grid, scaling", 'logits', 'scaling', True),
-    _load('64, scaling', 64, 'scaling', True),
-    Case('luc', "basic, the logits' grid", ("label_maps.kind = 'basic'",)),
-    Case('luc', "product, the logits' grid", ("label_maps.kind = 'product'",)),
-    Case('luc', "scaling, the logits' grid", ("label_maps.kind = 'scaling'",), True),
-    Case('luc', "basic, the logits' grid, stride 8", ("label_maps.kind = 'basic'",), False, 8),
-    Case('luc', 'bottleneck', ("label_maps.truth = 'bottleneck'",), True),
-    Case('durall', 'every pixel', ('durall.map_stride = 1',)),
-    Case('durall', 'every 4th pixel', ('durall.map_stride = 4',)),
-    Case('durall', 'every 4th pixel, bottleneck',
-         ('durall.map_stride = 4', "durall.truth = 'bottleneck'"), True),
-    Case('durall', "the logits' grid, bottleneck",
-         ('durall.map_stride = 16', "durall.truth = 'bottleneck'"), True),
-    Case('hung', "the logits' grid, scaling", ('hung.map_stride = 16',
-                                               "label_maps.kind = 'scaling'"), True),
-    Case('hung', 'every 4th pixel', ('hung.map_stride = 4',)),
-    Case('hung', 'every 4th pixel, scaling', ('hung.map_stride = 4',
-                                              "label_maps.kind = 'scaling'")),
-    Case('hung', 'every 4th pixel, bottleneck', ('hung.map_stride = 4',
-                                                 "label_maps.truth = 'bottleneck'"), True),
-    Case('zhu', 'every 4th pixel', ('zhu_gan.map_stride = 4',)),
-    Case('zhu', 'every 4th pixel, bottleneck', ('zhu_gan.map_stride = 4',
-                                                'zhu_gan.bottleneck = 16'), True),
-    Case('el_gan', "product, the logits' grid", ("label_maps.kind = 'product'",)),
-    Case('el_gan', "scaling, the logits' grid", ("label_maps.kind = 'scaling'",), True),
-)
-
-
-def measure(records, ids, crop_size, cases=CASES):
+def measure(records, ids, crop_size, chosen=None):
     """The audit of every case.
 
     Args:
       records: data.records.record_set.RecordSet.
       ids: of labelled images.
       crop_size: (h, w), sides of k * output stride + 1.
-      cases: [Case].
+      chosen: [Case]; None for `cases`.
 
     Yields:
       (Case, {statistic: AUC}), in the cases' order.
     """
-    recipes.load_all()
-    for case in cases:
+    for case in cases() if chosen is None else chosen:
         segmentor = networks.build(networks.describe(
-            NETWORK, num_classes=records.spec.num_classes, output_stride=case.output_stride,
+            NETWORK, num_classes=records.spec.num_classes, output_stride=case.shown.output_stride,
             depth_multiplier=0.25, crop_size=crop_size))
-        with small_methods.bound(case.bindings):
+        with small_methods.bound(case.shown.bindings):
             recipe = recipes.find(case.method)
             made = small_methods.make(recipe, segmentor, crop_size, small=_light(recipe, case))
             found = cue_audit.measure(made[recipe.title], records, ids, crop_size)
@@ -108,17 +59,16 @@ def measure(records, ids, crop_size, cases=CASES):
 def _light(recipe, case):
     """The recipe's small networks, without settings of its encoding."""
     encoding = ('input_encoding', 'map_stride', 'build_discriminator.name', *(
-        line.split('=')[0].strip() for line in case.bindings))
+        line.split('=')[0].strip() for line in case.shown.bindings))
     return tuple(line for line in recipe.small if not any(part in line for part in encoding))
 
 
-def of_configuration(records, ids, crop_size):
-    """(Case, audit) of what is configured by gin now.
+def of_configuration(name, records, ids, crop_size):
+    """(Case, audit) of the method `name` as gin configures it now.
 
     Raises:
       UserError: a method that shows no maps.
     """
-    name = configuration.bound('experiment.method') or 'load'
     recipe = recipes.find(name)
     found = None
     description = networks.describe(
@@ -131,13 +81,13 @@ def of_configuration(records, ids, crop_size):
     if found is None:
         raise errors.UserError(f'experiment.method = {name!r} shows no label maps to another '
                                'network; expected one that has a discriminator')
-    return Case(name, 'as configured', output_stride=segmentor.output_stride), found
+    return Case(name, recipe_lib.ShownAs('as configured')), found
 
 
 def table(results, images, crop_size):
     """tables.Table of [(Case, audit)]."""
-    rows = tuple((tables.Cell(f'{case.method}: {case.text}'),
-                  tables.Cell('yes' if case.recommended else ''),
+    rows = tuple((tables.Cell(f'{case.method}: {case.shown.text}'),
+                  tables.Cell('yes' if case.shown.recommended else ''),
                   *(tables.Cell(found[name]) for name in cues.STATISTICS))
                  for case, found in results)
     return tables.Table(

@@ -30,7 +30,7 @@ def cues(scratch, gin_files, bindings, images):
     ids = cue_audit.chosen(data.train, images)
     size = benchmarking.crop_size_of()
     if named:
-        results = [cue_table.of_configuration(data.records, ids, size)]
+        results = [cue_table.of_configuration(named, data.records, ids, size)]
     else:
         size = tuple(16 * max(1, round((side - 1) / 16)) + 1 for side in size)
         results = list(cue_table.measure(data.records, ids, size))

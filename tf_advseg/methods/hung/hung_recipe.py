@@ -139,6 +139,14 @@ recipe.register(recipe.Recipe(
     needs_unlabelled="set semi_supervised.fraction below 1, or semi_supervised.unlabelled_dir, or "
                      "hung.terms = 'adv', which needs none",
     bundles=_bundles, monitors=_monitors, observe=_observe, report_parts=_report_parts,
+    encodings=(
+        recipe.ShownAs('every 4th pixel', ('hung.map_stride = 4',)),
+        recipe.ShownAs('every 4th pixel, scaling',
+                       ('hung.map_stride = 4', "label_maps.kind = 'scaling'")),
+        recipe.ShownAs('every 4th pixel, bottleneck',
+                       ('hung.map_stride = 4', "label_maps.truth = 'bottleneck'"), True),
+        recipe.ShownAs("the logits' grid, scaling",
+                       ('hung.map_stride = 16', "label_maps.kind = 'scaling'"), True)),
     small=('build_fc_discriminator.widths = (8, 16)', 'hung.map_stride = 2',
            'hung.semi_start = 2', 'semi_supervised.fraction = 0.5'),
     silent=('hung.adversarial_weight = 0.0', 'hung.unlabelled_adversarial_weight = 0.0',

@@ -114,6 +114,10 @@ recipe.register(recipe.Recipe(
     report_parts=_report_parts, cost=_cost,
     paper_row=lambda rows: next((name for name in rows if name == zhu_settings.NAMES[
         zhu_settings.zhu_gan().form]), list(rows)[-1]),
+    encodings=(
+        recipe.ShownAs('every 4th pixel', ('zhu_gan.map_stride = 4',)),
+        recipe.ShownAs('every 4th pixel, bottleneck',
+                       ('zhu_gan.map_stride = 4', 'zhu_gan.bottleneck = 16'), True)),
     small=('build_reconstruction_generator.widths = (8, 16)',
            'build_reconstruction_generator.dropout_rate = 0',
            'build_reconstruction_generator.dropout_layers = 1',
