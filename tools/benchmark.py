@@ -1,12 +1,8 @@
-"""Measures what things cost and are worth: `load`, `cues`, `screen`, `step`, ...
+"""Measures what things cost and are worth; docs/tools_and_settings.md says more of each.
 
-load         a propagation and a cycle by parts: of a run (--workdir), or measured (--gin_file)
-load_memory  peak memory and buffer at the paper's VOC size, on images made up for it
-cues         what each method's discriminator can win on without a look at structure
-screen       whether LoAd's discriminators point anywhere, several designs from one Stage 1
-step         ms of a training step: oneDNN on and off, deterministic operations on and off
-inference    milliseconds of exported networks beside plain TF1 graphs; three, or --model
-input        images a second of the input beside a training step's; MobileNetV2's, or --model's
+load, load_memory       LoAd by parts, of a run or measured; its memory at the paper's VOC size
+cues, screen            what discriminators can win on; whether LoAd's point anywhere
+step, inference, input  a training step; exported networks beside TF1 graphs; the input pipeline
 Example:  python tools/benchmark.py load --gin_file=gin/demo_smallest.gin
 """
 import pathlib

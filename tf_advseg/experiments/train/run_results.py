@@ -80,8 +80,10 @@ def scores(context, segmentor, recipe, seconds, random=False):
         models[column] = {split: context.evaluate(segmentor, ids[split]) for split in SPLITS
                           if ids[split]}
         if 'test' in models[column] and not strategies.has_workers(context.strategy):
-            found, by_image[column] = _measured(context, segmentor, recipe.measures)
+            found, mious = _measured(context, segmentor, recipe.measures)
             models[column]['test'].update(found)
+            if mious is not None:
+                by_image[column] = mious
         _show(context, segmentor, recipe, name, shown)
     for column, found in by_image.items():
         models[column]['test']['improved'] = improved(found, by_image, column)
@@ -100,7 +102,9 @@ def scores(context, segmentor, recipe, seconds, random=False):
 
 def _measured(context, segmentor, names):
     """({name: result} of measures that are taken image by image, on the test split; float64 [N],
-    the mIoU of each image)."""
+    the mIoU of each image). ({}, None) for no names."""
+    if not names:
+        return {}, None
     records, ids = context.data.records, context.data.test
     measures = measures_lib.make_measures(','.join(names), records.spec, records.image_sizes(ids))
     predictor = map_predictor.MapPredictor(segmentor, context.crop_size, context.several_replicas,

@@ -232,6 +232,9 @@ def _story_line(event):
                       for k in ('disc/acc_real', 'disc/acc_fake'))
         return (f'{"":>6}  {where}: discriminator {event.get("epochs", "?")} epochs, '
                 f'real {real}, fake {fake}')
+    if kind == 'screening' and curves.is_finite(event.get('signal')):
+        nowhere = ', the adversary points nowhere' if event.get('points_nowhere') else ''
+        return f'{"":>6}  {where}: screening, signal {event["signal"]:.3f}{nowhere}'
     if kind == 'nonfinite':
         return f'{head}a loss that is no finite number: rewound'
     return ''
