@@ -173,7 +173,8 @@ class LoadStage:
         miou = f'best {result["label"]} with hold-out mIoU {100 * result["holdout_miou"]:.2f}'
         if self._control:
             return f'{result["propagations"]} propagations, {miou}'
-        return (f'{result["propagations"]} propagations in {result["cycles"]} cycles, {miou} '
+        cycles = f'{result["cycles"]} cycle{"" if result["cycles"] == 1 else "s"}'
+        return (f'{result["propagations"]} propagations in {cycles}, {miou} '
                 f'({result["stop_reason"]})')
 
     def cost(self, forward):
