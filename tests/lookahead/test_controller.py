@@ -247,3 +247,22 @@ def test_counters_begin_anew_with_a_cycle():
         assert [(step.gamma, step.omega) for step in steps] == [(1, 1), (2, 2), (3, 2)]
         assert not any(step.start_moved for step in steps)
         controller.end_cycle()
+
+
+@pytest.mark.parametrize('after, near', [(0, True), (3, True), (4, False)])
+def test_an_ending_within_three_propagations_of_the_peak_is_nearly_the_peak(after, near):
+    rules = Controller(patience=1 + after, beta_u=0.01, beta_l=0.5, max_cycles=2)
+    rules.start(0.3)
+    rules.begin_cycle()
+    for miou in [0.5] + [0.49] * after:
+        rules.propagated(miou)
+    outcome = rules.end_cycle()
+    assert outcome.peak_found and outcome.ends_at_peak == near
+
+
+def test_a_cycle_without_a_peak_ends_at_none():
+    rules = Controller(patience=1, beta_u=0.01, beta_l=0.5, max_cycles=2)
+    rules.start(0.3)
+    rules.begin_cycle()
+    rules.propagated(0.3)
+    assert not rules.end_cycle().ends_at_peak

@@ -1,4 +1,5 @@
 """What a run's tables say of the images they were made from."""
+import numpy as np
 import pytest
 
 from tf_advseg.core import configuration
@@ -60,3 +61,15 @@ def test_figures_of_a_paper_may_name_all_four_of_durall():
            'miou': 0.754}
     configuration.parse([], [f"paper_figures.paper_rows = {{'proposed': {row}}}"])
     assert run_report.paper_figures().paper_rows == {'proposed': row}
+
+
+def test_images_that_became_better_are_counted_like_with_like():
+    by_image = {'Stage 1': np.array([0.2, 0.5, 0.5, np.nan]),
+                'control (CE)': np.array([0.3, 0.5, 0.4, np.nan]),
+                'control (CE) + SWA': np.array([0.9, 0.9, 0.9, np.nan])}
+    found = np.array([0.4, 0.5, 0.3, 0.7])
+    assert run_results.improved(found, by_image, 'Durall') == {
+        'Stage 1': 0.5, 'control (CE)': 0.5}
+    assert run_results.improved(found, by_image, 'Durall + SWA') == {'control (CE) + SWA': 0.0}
+    assert run_results.improved(np.full(4, np.nan), by_image, 'Durall') == {
+        'Stage 1': None, 'control (CE)': None}
