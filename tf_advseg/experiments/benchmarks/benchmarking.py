@@ -374,6 +374,7 @@ def _take_steps(context, loop, segmentor, strategy, steps):
                 weight_fake=fake)
     for step, batch in enumerate(training_loop.distribute(loop.data.batches(0, steps), strategy)):
         stepper('segmentor', batch, seed('dropout', step), adversarial_weight=1.0)
+    context._holdout_evaluator(segmentor, loop.settings.evaluation_batch_size)  # decodes it
     arrays = [part[:2 * loop.settings.evaluation_batch_size]
               for part in context._arrays['holdout']]
     evaluator.Evaluator(segmentor, arrays, segmentor.num_classes,
