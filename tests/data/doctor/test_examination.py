@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from data_layouts import draw_pair, write_folder
+from examinations import CLASSES, examined, kinds, messages, save
 from official_layouts_ade_cmp_segtrack import write_ade20k, write_cmp
 from official_layouts_voc_cityscapes import write_cityscapes, write_voc
 from tf_advseg.core import files
@@ -19,35 +20,12 @@ from tf_advseg.data.records import record_workers
 from tf_advseg.data.spec import IGNORE_LABEL
 
 NAMES = [f'{split}/p{i}' for i, split in enumerate(['train'] * 6 + ['val'] * 4 + ['test'] * 4)]
-CLASSES = {'num_classes': 4}
 
 
 @pytest.fixture
 def folder(tmp_path):
     """Fourteen sound pairs in three splits."""
     return write_folder(tmp_path / 'own', NAMES)
-
-
-def examined(folder, options=None, name='folder'):
-    return examination.examine_source(name, folder, CLASSES if options is None else options,
-                                      show=False)
-
-
-def kinds(diagnosis, severity=None):
-    """{kind: number of findings}"""
-    return {kind: len(found) for (worst, kind), found in diagnosis.groups().items()
-            if severity in (None, worst)}
-
-
-def messages(diagnosis, kind):
-    return [finding.message for finding in diagnosis.findings if finding.kind == kind]
-
-
-def save(folder, name, image=None, label=None):
-    if image is not None:
-        Image.fromarray(image).save(folder / 'images' / f'{name}.png')
-    if label is not None:
-        Image.fromarray(label).save(folder / 'labels' / f'{name}.png')
 
 
 def test_sound_data_have_no_errors_or_warnings(folder):

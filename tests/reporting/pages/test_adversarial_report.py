@@ -36,14 +36,6 @@ def _results(make_summary, gain=0.011):
             'subject': 'Luc', 'seconds': {'luc': 600.0, 'control': 300.0}}
 
 
-@pytest.fixture
-def metrics(make_evaluations, make_alternation):
-    control = [dict(line, stage='control') for line in make_alternation(total=400)
-               if 'loss/ce' in line]
-    return (make_alternation(total=400) + control + make_evaluations('luc', 0.1)
-            + make_evaluations('control', 0.2))
-
-
 def _lines(table):
     return {row[0]: row[1:] for row in table.texts()}
 

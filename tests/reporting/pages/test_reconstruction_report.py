@@ -12,15 +12,6 @@ from tf_advseg.reporting.pages import adversarial_report
 NAMES = ('sky', 'ground', 'water')
 
 
-@pytest.fixture
-def metrics(make_evaluations, make_alternation):
-    """Lines of a run of Luc's, with a control of as many steps."""
-    control = [dict(line, stage='control') for line in make_alternation(total=400)
-               if 'loss/ce' in line]
-    return (make_alternation(total=400) + control + make_evaluations('luc', 0.1)
-            + make_evaluations('control', 0.2))
-
-
 def parts_of(method, metrics, observed):
     """A method's own parts of a report, from its lines and what it saw of a model."""
     context = types.SimpleNamespace(run=types.SimpleNamespace(checkpoints=pathlib.Path('nowhere')))

@@ -90,15 +90,7 @@ def experiment(workdir, strategy, dry_run=False, seed=0, method='load', control=
             segmentor = networks.build(description)
         context = contexts.Context(run, data, strategy, random_streams.RandomStreams(seed),
                                    crop_size, description)
-        random = checkpoint is None
-        if checkpoint and not (run.stages / stage_one.NAME / stages.DONE).exists():
-            started = networks.read_weights(checkpoint, segmentor, backbone_only=backbone_only)
-            print(f'starting weights: {started.text()}', flush=True)
-            random = bool(started.reinitialised)
-            if random and not stage_one.stage_one().steps(len(data.train))[1]:
-                logging.warning('the last layer starts anew (%s), and Stage 1 has no epochs: what '
-                                'comes after it starts from random logits; raise stage_one.epochs',
-                                started.reinitialised[0][1])
+        random = checkpoint is None or _start_from(checkpoint, context, segmentor, backbone_only)
         if dry_run:
             dry_runs.describe(context, segmentor, recipe, control, control_from)
             return None
@@ -108,6 +100,23 @@ def experiment(workdir, strategy, dry_run=False, seed=0, method='load', control=
         if not resumed:  # what was done before read its settings then
             _warn_of_unread(network)
         return results
+
+
+def _start_from(checkpoint, context, segmentor, backbone_only):
+    """Reads the starting weights, unless Stage 1 has moved them already.
+
+    Returns:
+      Whether some of them are random: a layer that starts anew.
+    """
+    if (context.run.stages / stage_one.NAME / stages.DONE).exists():
+        return False
+    started = networks.read_weights(checkpoint, segmentor, backbone_only=backbone_only)
+    print(f'starting weights: {started.text()}', flush=True)
+    if started.reinitialised and not stage_one.stage_one().steps(len(context.data.train))[1]:
+        logging.warning('the last layer starts anew (%s), and Stage 1 has no epochs: what comes '
+                        'after it starts from random logits; raise stage_one.epochs',
+                        started.reinitialised[0][1])
+    return bool(started.reinitialised)
 
 
 def _warn_of_unread(network):
