@@ -20,7 +20,7 @@ FEW, ONE_CYCLE = (('propagation', 4),), 'controller.max_total_cycles = 1'
 GRID = ("build_discriminator.name = 'patch'", "input_encoding.size = 'logits'",
         "input_encoding.truth = 'scaling'", "input_encoding.kind = 'concat'",
         'lookahead.discriminator_holdout = 0.3', "lookahead.null = 'shuffled'",
-        'load.r1_weight = 0.1')
+        'load.r1_weight = 0.1', 'lookahead.min_epochs = 2')  # null's D trains for min_epochs
 VOLATILE = ('time', 'seconds')
 
 
