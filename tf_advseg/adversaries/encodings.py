@@ -9,9 +9,10 @@ Cues that give the game away without a look at structure (adversaries/cues.py me
 unlabelled and padded pixels are zero in real and fake inputs alike, and a real map is sampled
 at the same align-corners points as a fake one. What remains by default, the paper's setting, is
 blur and certainty: logits of a stride of 16, however good, make a softer map than the truth at 224
-points. `Encoding.truth` mends that: the truth through the same stride ('bottleneck'), and also as
-sure as the prediction ('scaling', Luc et al. 2016, section 3.2). So does `size = 'logits'`, where
-the discriminator sees the logits' own points.
+points. `Encoding.truth` mends that: the truth through the same stride ('bottleneck'), and also
+about as sure as the prediction ('scaling', Luc et al. 2016, section 3.2) or exactly as sure
+('swapped'). `size = 'logits'`, where the discriminator sees the logits' own points, takes away the
+blur.
 """
 import dataclasses
 
@@ -25,7 +26,7 @@ from tf_advseg.core.errors import UserError, require_one_of
 from tf_advseg.models.resize import resize_bilinear
 
 KINDS = ('product', 'concat', 'map')
-TRUTHS = ('sampled', 'bottleneck', 'scaling')
+TRUTHS = ('sampled', 'bottleneck', *label_maps.BY_PREDICTION)
 AT_LOGITS = 'logits'
 IMAGE_RANGES = ('unit', 'symmetric')
 
@@ -249,7 +250,8 @@ class Encoding:
       truth: what is shown as true: the ground truth 'sampled' at the points; put through the
         segmentor's stride ('bottleneck'); or that, and as sure as the segmentor's own map of the
         image where it is right and surer than tau, else as sure as tau ('scaling', see
-        `label_maps.scaled_truth`).
+        `label_maps.scaled_truth`); or the segmentor's own map with the true class in the first
+        place ('swapped', see `label_maps.swapped_truth`).
       stride: pixels from one point of the logits to the next; of 'bottleneck'.
       tau: of 'scaling'.
       grid: (h', w') of the logits of a crop, or None: labels of that size stand at the logits'
@@ -307,7 +309,7 @@ class Encoding:
     @property
     def needs_prediction(self):
         """Whether the segmentor's map of an image decides what is shown as its truth."""
-        return self.truth == 'scaling'
+        return self.truth in label_maps.BY_PREDICTION
 
     def map_channels(self, inputs):
         """The channels of a discriminator's input (and more behind it) that a map has a part in."""
@@ -323,18 +325,19 @@ class Encoding:
 
         Args:
           labels: int [B,h,w].
-          logits: the segmentor's of the image, float [B,h',w',C]; only 'scaling' looks at them.
+          logits: the segmentor's of the image, float [B,h',w',C]; only those that
+            `needs_prediction` look at them.
           hard: whether predictions are shown as hard maps.
         """
         if self.truth == 'sampled':
             return real_map(labels, self.num_classes, self.points, self.ignore_label,
                             self.label_smoothing)
-        if self.truth == 'scaling':
+        if self.needs_prediction:
             logits = tf.cast(logits, tf.float32)
             at = label_maps.labels_at(labels, tf.shape(logits)[1:3])
             one_hot = tf.one_hot(at, self.num_classes)
-            soft = label_maps.scaled_truth(
-                one_hot, tf.nn.softmax(logits / self.temperature), self.tau)
+            soft = label_maps.by_prediction(
+                self.truth, one_hot, tf.nn.softmax(logits / self.temperature), self.tau)
             return soft_map(tf.math.log(tf.maximum(soft, 1e-20)), self.points)
         if hard:
             logits = bottleneck.oracle_logits(labels, self.num_classes, self.stride)

@@ -7,7 +7,9 @@ image:
     Product   the same, times the mean-centred image, [B, h', w', 3C]
     Scaling   s(x), or the truth softened to ybar (see `scaled_truth`), [B, h', w', C]
 
-Beyond the paper: 'concat' has the scaled image behind the map, [B, h', w', C + 3].
+Beyond the paper: 'concat' has the scaled image behind the map, [B, h', w', C + 3]; 'swapped' shows
+as true the prediction's own probabilities with the true class in the first place (see
+`swapped_truth`), [B, h', w', C].
 
 h' = (h-1)//s+1 is the size of the segmentor's logits: "the ground truth label maps are down-sampled
 to match the output resolution of the segmentation net", and "the image is down-sampled by the
@@ -32,7 +34,8 @@ from tf_advseg.core import errors
 from tf_advseg.data.spec import IGNORE_LABEL
 from tf_advseg.models import resize
 
-KINDS = ('basic', 'product', 'concat', 'scaling')
+KINDS = ('basic', 'product', 'concat', 'scaling', 'swapped')
+BY_PREDICTION = ('scaling', 'swapped')  # here a prediction decides what is shown as true
 TRUTHS = ('sampled', 'bottleneck')
 
 
@@ -70,6 +73,35 @@ def scaled_truth(one_hot, probabilities, tau=0.9):
     return others + one_hot * (1.0 - tf.reduce_sum(others, -1, keepdims=True))
 
 
+def swapped_truth(one_hot, probabilities):
+    """The prediction, with the probabilities of its first class and of the true class exchanged.
+
+    Where the prediction is right this is the prediction itself; elsewhere it holds the same
+    numbers. So no statistic of single points, certainty above all, separates the two: what
+    remains is which class stands where.
+
+    Args:
+      one_hot: float32 [..., C]; all zero where there is no label, and nothing is exchanged there.
+      probabilities: float32 [..., C]; it gets no gradient.
+
+    Returns:
+      float32 [..., C], constant for the gradient.
+    """
+    probabilities = tf.stop_gradient(probabilities)
+    labelled = tf.reduce_sum(one_hot, -1, keepdims=True)
+    first = labelled * tf.one_hot(tf.argmax(probabilities, -1), probabilities.shape[-1])
+    of_first = tf.reduce_max(probabilities, -1, keepdims=True)
+    of_true = tf.reduce_sum(probabilities * one_hot, -1, keepdims=True)
+    return tf.where(one_hot > 0, of_first, tf.where(first > 0, of_true, probabilities))
+
+
+def by_prediction(kind, one_hot, probabilities, tau=0.9):
+    """`scaled_truth` or `swapped_truth`: the truth of a kind in `BY_PREDICTION`."""
+    if kind == 'swapped':
+        return swapped_truth(one_hot, probabilities)
+    return scaled_truth(one_hot, probabilities, tau)
+
+
 @dataclasses.dataclass(frozen=True)
 class LabelMaps:
     """One choice of encoding for a whole run.
@@ -79,7 +111,7 @@ class LabelMaps:
 
     Attributes:
       num_classes: C.
-      kind: 'basic', 'product', 'concat' or 'scaling'.
+      kind: 'basic', 'product', 'concat', 'scaling' or 'swapped'.
       tau: of 'scaling'.
       mean_colour: RGB in 0..255 that 'product' subtracts.
       colour_scale: what it divides by.
@@ -102,10 +134,10 @@ class LabelMaps:
     def __post_init__(self):
         errors.require_one_of('label_maps.kind', self.kind, KINDS)
         errors.require_one_of('label_maps.truth', self.truth, TRUTHS)
-        if self.truth == 'bottleneck' and self.kind == 'scaling':
+        if self.truth == 'bottleneck' and self.kind in BY_PREDICTION:
             raise errors.UserError("label_maps.truth = 'bottleneck' with label_maps.kind = "
-                                   "'scaling': one of the two; take scaling where the maps are at "
-                                   "the logits' own points")
+                                   f'{self.kind!r}: one of the two; take the latter where the maps '
+                                   "are at the logits' own points")
         arguments.require_number('label_maps', 'tau', self.tau, above=0, most=1,
                                  hint='0.9 in the paper')
         arguments.require_number('label_maps', 'colour_scale', self.colour_scale, above=0,
@@ -118,7 +150,8 @@ class LabelMaps:
             self.kind, self.num_classes)
 
     def real(self, image, labels, logits):
-        """The truth's map; no gradient reaches the logits, which only 'scaling' looks at."""
+        """The truth's map; no gradient reaches the logits, which only the kinds of
+        `BY_PREDICTION` look at."""
         at = labels_at(labels, tf.shape(logits)[1:3])
         return self._finish(image, at, self._truth(labels, at, logits))
 
@@ -138,8 +171,9 @@ class LabelMaps:
             return bottleneck.truth_map(labels, self.num_classes, self.stride,
                                         tf.shape(logits)[1:3])
         truth = tf.one_hot(at, self.num_classes)  # zero where the label is none of the classes
-        if self.kind == 'scaling':
-            truth = scaled_truth(truth, tf.nn.softmax(tf.cast(logits, tf.float32)), self.tau)
+        if self.kind in BY_PREDICTION:
+            truth = by_prediction(self.kind, truth, tf.nn.softmax(tf.cast(logits, tf.float32)),
+                                  self.tau)
         return truth
 
     def _finish(self, image, labels, maps):

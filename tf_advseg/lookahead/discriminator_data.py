@@ -179,7 +179,8 @@ class DiscriminatorData:
         self._pad_value = pad_value
         self._encoding, self._features = method.encoding, method.features
         if settings.map_images == 'seen' and method.encoding.needs_prediction:
-            raise errors.UserError("input_encoding.truth = 'scaling' with lookahead.map_images = "
+            raise errors.UserError(f'input_encoding.truth = {method.encoding.truth!r} with '
+                                   "lookahead.map_images = "
                                    "'seen': the buffer has no map of every image; set one of the "
                                    'two to its default')
         self._kept_lookup = self._lookup  # one object for all data sets: see `batches`

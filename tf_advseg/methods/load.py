@@ -108,9 +108,9 @@ class LoAd(objective.Objective):
                  encoding, settings=Settings(), features=None, null=None):
         super().__init__(segmentor, segmentor_optimizer, settings.pixel_loss, 'load')
         if encoding.needs_prediction and settings.map_kind == 'hard':
-            raise errors.UserError("input_encoding.truth = 'scaling' with load.map_kind = 'hard': "
-                                   'hard maps are as sure as the ground truth; set truth to '
-                                   "'bottleneck'")
+            raise errors.UserError(f'input_encoding.truth = {encoding.truth!r} with '
+                                   "load.map_kind = 'hard': hard maps are as sure as the ground "
+                                   "truth; set truth to 'bottleneck'")
         self.features, self.null = features, null
         self.discriminator = discriminator
         self.discriminator_optimizer = discriminator_optimizer

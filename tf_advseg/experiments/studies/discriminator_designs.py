@@ -46,13 +46,14 @@ DESIGNS = {
                                        "load.map_kind = 'hard'"),
     'grid, concat, scaling, target 0.75': _design('patch', "'logits'", 'concat', 'scaling',
                                                   *_BEATABLE),
-    'grid, concat, scaling, R1 and smoothing': _design('patch', "'logits'", 'concat', 'scaling',
+    'grid, concat, swapped': _design(truth='swapped'),
+    'grid, map, swapped, backbone features': _design(
+        'patch', "'logits'", 'map', 'swapped', 'load.backbone_features = True'),
+    'grid, concat, swapped, R1 and smoothing': _design('patch', "'logits'", 'concat', 'swapped',
                                                        *_SMOOTH),
-    'grid, concat, scaling, spectral norm': _design(
-        'patch', "'logits'", 'concat', 'scaling', 'build_discriminator.spectral_norm = True'),
-    'grid, map, scaling, backbone features': _design(
-        'patch', "'logits'", 'map', 'scaling', 'load.backbone_features = True'),
-    '64, concat, scaling, one decision': _design('small_cnn', 64),
+    'grid, concat, swapped, spectral norm': _design(
+        'patch', "'logits'", 'concat', 'swapped', 'build_discriminator.spectral_norm = True'),
+    '64, concat, swapped, one decision': _design('small_cnn', 64, truth='swapped'),
 }
 
 

@@ -54,10 +54,11 @@ def _require_encoding(encoding, settings):
     """UserError for maps that this discriminator cannot be shown."""
     if encoding.kind in ('product', 'concat'):
         raise errors.UserError(f'label_maps.kind = {encoding.kind!r}: the discriminator of Hung et '
-                               "al. sees no image; take 'basic', or 'scaling' for diffused truths")
-    if encoding.kind == 'scaling' and settings.independent_ground_truth:
-        raise errors.UserError("label_maps.kind = 'scaling' diffuses a truth by the prediction of "
-                               'the same image, and hung.independent_ground_truth takes truths of '
+                               "al. sees no image; take 'basic', or 'scaling' for diffused "
+                               'truths')
+    if encoding.kind in label_maps.BY_PREDICTION and settings.independent_ground_truth:
+        raise errors.UserError(f'label_maps.kind = {encoding.kind!r} makes a truth of the '
+                               'prediction of the same image, and hung.independent_ground_truth takes truths of '
                                'others; leave one of the two')
 
 
