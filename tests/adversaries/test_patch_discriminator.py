@@ -35,6 +35,14 @@ def test_about_ten_decisions_a_side(size, sides):
     assert not model.has_batch_norm
 
 
+@pytest.mark.parametrize('name, value', [
+    ('patch', {'dropout': 0.2}), ('patch', {'batch_norm_momentum': 0.99}),
+    ('small_cnn', {'batch_norm_momentum': 0.99})])
+def test_what_a_discriminator_has_not_is_one_line(name, value):
+    with pytest.raises(UserError, match=f'{next(iter(value))} = .* has no effect'):
+        discriminators.build_discriminator(name, 3, 32, **value)
+
+
 def test_spectral_norm_of_another_discriminator_is_one_line():
     with pytest.raises(UserError, match="only 'patch' has it"):
         discriminators.build_discriminator('small_cnn', 3, 32, spectral_norm=True)

@@ -10,6 +10,7 @@ from tf_advseg.core import random_streams
 from tf_advseg.data import readers
 from tf_advseg.data.records import record_set as record_sets
 from tf_advseg.lookahead import data as lookahead_data
+from tf_advseg.lookahead import discriminator_data
 from tf_advseg.lookahead import discriminator_memory
 from tf_advseg.lookahead import settings as settings_lib
 
@@ -30,31 +31,36 @@ def records(tmp_path_factory):
 class Slot:
     """A slot of maps that are drawn from the image's name."""
 
-    def __init__(self, salt):
-        self._salt = salt
+    def __init__(self, salt, kind='soft'):
+        self._salt, self._kind = salt, kind
 
     def read(self, image_id, decoded):
         assert not decoded
         seed = [self._salt, *image_id.encode()]
-        return np.random.default_rng(seed).normal(size=(*POINTS, CLASSES)).astype(np.float16)
+        generator = np.random.default_rng(seed)
+        if self._kind == 'hard':
+            return generator.integers(0, CLASSES, CROP).astype(np.uint8)
+        return generator.normal(size=(*POINTS, CLASSES)).astype(np.float16)
 
 
 class Buffer:
     """A buffer of two slots."""
-    slots = (Slot(1), Slot(2))
     labels = ('g0', 'e00')
 
+    def __init__(self, kind='soft'):
+        self.slots = (Slot(1, kind), Slot(2, kind))
 
-def made(records, encoding=None, features=None, **settings):
+
+def made(records, encoding=None, features=None, map_kind='soft', **settings):
     """`DiscriminatorData` of the scenes."""
     encoding = encoding or encodings.Encoding(CLASSES, POINTS, 'concat', truth='scaling')
     segmentor = types.SimpleNamespace(num_classes=CLASSES, logits_stride=STRIDE)
     data = lookahead_data.LookaheadData(
         records, records.split('train'), records.split('val'), CROP,
         settings_lib.LookaheadSettings(discriminator_batch_size=4, **settings),
-        random_streams.RandomStreams(0), tf.distribute.get_strategy(), segmentor, 'soft')
-    return data.discriminator_data(Buffer(), types.SimpleNamespace(
-        encoding=encoding, map_kind='soft', features=features))
+        random_streams.RandomStreams(0), tf.distribute.get_strategy(), segmentor, map_kind)
+    return data.discriminator_data(Buffer(map_kind), types.SimpleNamespace(
+        encoding=encoding, map_kind=map_kind, features=features))
 
 
 def inputs(encoding, batch):
@@ -105,7 +111,50 @@ def test_what_memory_cannot_hold_comes_from_disk(records):
     plain = settings_lib.LookaheadSettings()
     assert discriminator_memory.fits(encoding, 'soft', STRIDE, CROP, sizes, plain)
     assert not discriminator_memory.fits(encoding, 'soft', STRIDE, CROP, [(50, 49)], plain)
-    assert not discriminator_memory.fits(encoding, 'hard', STRIDE, CROP, sizes, plain)
+    assert discriminator_memory.fits(encoding, 'hard', 1, CROP, sizes, plain)
+    between = encodings.Encoding(CLASSES, (12, 12))  # these points stand between pixels
+    assert not discriminator_memory.fits(between, 'hard', 1, CROP, sizes, plain)
+    assert not discriminator_memory.fits(encoding, 'quantised', STRIDE, CROP, sizes, plain)
+
+
+def test_hard_maps_are_seen_at_the_points_as_from_disk(records):
+    """Nothing is interpolated where a point stands on a pixel."""
+    encoding = encodings.Encoding(CLASSES, POINTS, 'concat', stride=STRIDE, grid=POINTS)
+    memory, disk = (made(records, encoding, map_kind='hard') for _ in range(2))
+    assert memory.in_memory
+    disk.in_memory = False
+    for ours, theirs in zip(memory.hold_out(), disk.hold_out()):
+        assert ours['map'].shape[1:] == POINTS and theirs['map'].shape[1:] == CROP
+        fake = ours['is_real'].numpy() == 0
+        inputs_of = [(encoding.hard(batch['image'], batch['label'], batch['map']).numpy()[fake],
+                      encoding.real(batch['image'], batch['label'], None, True).numpy()[~fake])
+                     for batch in (ours, theirs)]
+        for one, other in zip(*inputs_of):
+            np.testing.assert_allclose(one, other, atol=2e-5)
+
+
+def test_pairs_stand_side_by_side_and_are_mirrored_alike(records):
+    data = made(records, discriminator_pairs=True)
+    disk = made(records, discriminator_pairs=True)
+    disk.in_memory = False
+    pairs = data.training_items()
+    order = pairs[np.argsort(pairs[:, 0], kind='stable')]
+    seen = {}
+    for source in (data, disk):
+        images = np.concatenate([batch['label'].numpy() for batch in source.training(
+            order, np.array([3, 5], np.int32))])
+        for place in range(len(images) // 3):  # a truth and two maps
+            one, *others = images[3 * place:3 * place + 3]
+            assert all(np.array_equal(one, other) for other in others)
+        seen[source.in_memory] = images
+    mirrored = (seen[True][:, :, 0] == 255).any(1)  # padding is on the right unless mirrored
+    assert 0 < mirrored.sum() < len(mirrored)
+    np.testing.assert_array_equal(mirrored, (seen[False][:, :, 0] == 255).any(1))
+
+
+def test_truths_come_with_the_maps_of_all_slots():
+    pairs = np.array([[0, -1], [0, 0], [1, -1], [1, 1], [2, -1], [3, -1]])
+    assert discriminator_data.slots_of(pairs, 3).tolist() == [0, 0, 1, 1, 2, 0]
 
 
 def test_features_are_those_of_the_image_as_it_is_flipped(records):

@@ -16,7 +16,8 @@ def test_they_are_of_the_weights_as_they_were_and_of_the_points_asked_for():
     image = tf.random.stateless_uniform([2, 33, 49, 3], [1, 2], 0.0, 255.0)
     before = features(image).numpy()
     assert before.shape == (2, 3, 4, features.channels) and features.channels == 80
-    assert np.sqrt(np.mean(np.square(before))) == pytest.approx(1.0, abs=0.3)
+    lengths = np.sqrt(np.sum(np.square(before), -1))
+    assert 0.5 < lengths.mean() and lengths.max() <= 1.0 + 1e-5  # between two points it is shorter
     for variable in segmentor.trainable_variables:
         variable.assign(variable * 1.5)
     np.testing.assert_array_equal(features(image), before)

@@ -78,7 +78,7 @@ def test_both_steps_on_two_replicas_equal_those_on_one_device(two_replicas, sett
 
 
 def test_a_map_of_decisions_counts_as_its_mean():
-    """One decision an image with the mean of the patches' losses gives the same loss."""
+    """The loss is the mean of the patches' losses; the mean decision's sign is what D says."""
     method, batch = build(), {k: tf.constant(v) for k, v in batch_of().items()}
     z = method.discriminator(method.mixed_input(batch))
     assert z.shape == (5, 5, 5)
@@ -86,7 +86,7 @@ def test_a_map_of_decisions_counts_as_its_mean():
     expected = tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(aligned, z), [1, 2])
     np.testing.assert_allclose(method._judged(z, batch['is_real']), expected, rtol=1e-5)
     counts = method.discriminator_counts(batch)
-    right = (z.numpy() > 0).mean((1, 2))
+    right = z.numpy().mean((1, 2)) > 0
     assert float(counts['right_real']) == pytest.approx(right[::2].sum(), abs=1e-5)
     assert float(counts['right_fake']) == pytest.approx((1 - right[1::2]).sum(), abs=1e-5)
     assert float(counts['loss_real']) == pytest.approx(float(sum(expected[::2])), rel=1e-4)

@@ -150,7 +150,7 @@ def build_discriminator(name='mobilenet', channels=None, size=224, alpha=1.0, dr
 
     Raises:
       UserError: unknown name, a size too small, no channels, alpha with vgg16, spectral_norm
-        without patches, rates out of range.
+        without patches, rates out of range or of what the discriminator has not.
     """
     require_one_of('discriminator', name, NAMES)
     if not channels or channels < 1:
@@ -170,6 +170,12 @@ def build_discriminator(name='mobilenet', channels=None, size=224, alpha=1.0, dr
     if spectral_norm and name != 'patch':
         raise UserError(f'build_discriminator.spectral_norm = True with name = {name!r}: only '
                         "'patch' has it")
+    if name != 'mobilenet' and batch_norm_momentum != 0.9:
+        raise UserError(f'build_discriminator.batch_norm_momentum = {batch_norm_momentum} has no '
+                        f'effect with name = {name!r}, which has no batch norm; leave it out')
+    if name == 'patch' and dropout not in (0.0, 0.01):
+        raise UserError(f"build_discriminator.dropout = {dropout} has no effect with name = "
+                        "'patch', which has none; leave it out")
     hidden = tf.keras.initializers.HeUniform
     if name == 'patch':
         model = patch_discriminator.PatchDiscriminator(

@@ -339,12 +339,12 @@ class Encoding:
             soft = label_maps.by_prediction(
                 self.truth, one_hot, tf.nn.softmax(logits / self.temperature), self.tau)
             return soft_map(tf.math.log(tf.maximum(soft, 1e-20)), self.points)
+        stride = 1 if tuple(labels.shape[1:3]) == self.grid else self.stride
         if hard:
-            logits = bottleneck.oracle_logits(labels, self.num_classes, self.stride)
+            logits = bottleneck.oracle_logits(labels, self.num_classes, stride)
             full = resize_bilinear(logits, tf.shape(labels)[1:3])
             return hard_map(tf.argmax(full, -1, tf.int32), self.num_classes, self.points, labels,
                             self.ignore_label)
-        stride = 1 if tuple(labels.shape[1:3]) == self.grid else self.stride
         return bottleneck.truth_map(labels, self.num_classes, stride, self.points,
                                     self.temperature)
 

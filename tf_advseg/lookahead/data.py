@@ -21,15 +21,16 @@ class LookaheadData:
       strategy: tf.distribute.Strategy.
       segmentor: for the maps' shape.
       map_kind: 'soft', 'hard' or 'quantised'.
+      known: lookahead.head_only.BackboneMaps of all images, or None.
     """
 
     def __init__(self, records, train_ids, holdout_ids, crop_size, settings, streams, strategy,
-                 segmentor, map_kind):
+                 segmentor, map_kind, known=None):
         self.records = records
         self.train_ids = list(train_ids)
         self.holdout_ids = list(holdout_ids)
         self.crop_size = tuple(crop_size)
-        self._settings = settings
+        self._settings, self._known = settings, known
         self._streams = streams
         self._strategy = strategy
         self._pad_value = segmentors.padding_colour(segmentor)
@@ -54,10 +55,12 @@ class LookaheadData:
 
     def batches(self, first_step, num_steps=None, stream='data', augment_stream='augment'):
         """Global generator batches from a budget step on."""
-        return pipeline.training_batches(
+        found = pipeline.training_batches(
             self.records, self.train_ids, self._settings.batch_size, self.crop_size,
             self._streams, first_step, num_steps, recipe=self._recipe, stream=stream,
-            augment_stream=augment_stream, pad_value=self._pad_value)
+            augment_stream=augment_stream, pad_value=self._pad_value,
+            say_flipped=self._known is not None)
+        return found if self._known is None else found.map(self._known.beside)
 
     def upcoming_batches(self, first_step, num_steps):
         """The batches the next steps will see, distributed, without consuming them."""
@@ -98,6 +101,9 @@ class LookaheadData:
 
     def generate_maps(self, stepper, method, ids):
         """Yields (image id, part, map) of whole padded, unflipped images, batch by batch."""
+        if self._known is not None:
+            yield from self._known.generate_maps(stepper, method, ids)
+            return
         function = stepper.local(method.maps)
         for part, part_ids in ids.items():
             batches = pipeline.whole_images(self.records, part_ids, self.crop_size,

@@ -36,9 +36,30 @@ def items(num_images, num_slots, seen=None):
     return np.array(pairs, np.int64).reshape(-1, 2)
 
 
+def places(pairs):
+    """int64 [n]: keys by which every item is mirrored and cut by itself."""
+    return np.arange(len(pairs), dtype=np.int64)
+
+
+def slots_of(pairs, num_slots):
+    """The slot whose map comes with each item: a truth's are all in turn, as the fakes are of all.
+
+    Were they of one slot, truths would be as sure as that slot's model, and fakes as the others.
+
+    Args:
+      pairs: int64 [n, 2] from `items`, in the order wanted.
+      num_slots: of the buffer, at least 1.
+
+    Returns:
+      int64 [n].
+    """
+    is_real = pairs[:, 1] == REAL
+    return np.where(is_real, (np.cumsum(is_real) - 1) % num_slots, pairs[:, 1])
+
+
 def batches(records, ids, pairs, lookup, map_shape, map_dtype, batch_size, crop_size, stride,
             seed, flip=True, drop_remainder=False, random_scale=None, pad_value=augment.PAD_VALUE,
-            photometric=None, targets=None, needs_prediction=False):
+            photometric=None, targets=None, num_slots=0, keys=None):
     """Batches for `methods.load.LoAd.discriminator_step`, in the order of `pairs`.
 
     Args:
@@ -61,7 +82,10 @@ def batches(records, ids, pairs, lookup, map_shape, map_dtype, batch_size, crop_
       photometric: data.augmentation.photometric.Photometric, or None: truths' and maps' images
         alike.
       targets: float32 [n], what the discriminator is asked for; None: 1 for truths, 0 for maps.
-      needs_prediction: whether truths come with the map of slot 0.
+      num_slots: above 0, truths come with maps as well, of the slots in turn, since the segmentor's
+        map decides what is shown as true; 0: with empty ones.
+
+      keys: int64 [n]; items of one key are mirrored, cut and coloured alike. None: each by itself.
 
     Returns:
       tf.data.Dataset of {'image' float32 [B,h,w,3], 'label' int32 [B,h,w], 'map', 'is_real' and
@@ -70,17 +94,17 @@ def batches(records, ids, pairs, lookup, map_shape, map_dtype, batch_size, crop_
     map_type = np.dtype(map_dtype)
     is_real = (pairs[:, 1] == REAL).astype(np.float32)
     targets = is_real if targets is None else np.asarray(targets, np.float32)
-    slots = np.where(is_real > 0, 0, pairs[:, 1]) if needs_prediction else pairs[:, 1]
+    slots = slots_of(pairs, num_slots) if num_slots else pairs[:, 1]
 
     # Reading calls Python, which op determinism makes serial; it is cheap, and what is not
     # (decoding, padding, flipping) stays parallel in a map of its own.
-    def read(record, slot, size, position, judged):
+    def read(record, slot, size, key, judged):
         stored = tf.numpy_function(lookup, [slot, record['image_id']], map_type)
         stored = tf.ensure_shape(stored, [None] * len(map_shape))
-        return record, stored, slot, size, position, judged
+        return record, stored, slot, size, key, judged
 
-    def prepare(record, stored, slot, size, position, judged):
-        item_seed = augment.example_seed(tf.constant(seed, tf.int32), position)
+    def prepare(record, stored, slot, size, key, judged):
+        item_seed = augment.example_seed(tf.constant(seed, tf.int32), key)
         image, label = record['image'], record['label']
         if photometric is not None:
             image = photometric(image, item_seed)
@@ -102,7 +126,8 @@ def batches(records, ids, pairs, lookup, map_shape, map_dtype, batch_size, crop_
     sizes = pipeline.padded_sizes(records.image_sizes(chosen), crop_size)
     slices = tf.data.Dataset.from_tensor_slices
     dataset = tf.data.Dataset.zip((records.dataset(chosen), slices(slots), slices(sizes),
-                                   tf.data.Dataset.range(len(pairs)), slices((is_real, targets))))
+                                   slices(places(pairs) if keys is None else keys),
+                                   slices((is_real, targets))))
     dataset = dataset.map(read).map(prepare, num_parallel_calls=CALLS, deterministic=True)
     return dataset.batch(batch_size, drop_remainder=drop_remainder).prefetch(2)
 
@@ -235,19 +260,21 @@ class DiscriminatorData:
 
     def _batches(self, part, pairs, seed, flip, drop_remainder, targets=None):
         size = self._settings.discriminator_batch_size
+        keys = pairs[:, 0] if self._settings.discriminator_pairs else places(pairs)
         if self.in_memory:
             if targets is None:
                 targets = (pairs[:, 1] == REAL).astype(np.float32)
             images, labels, features = self._images_in_memory(part)
             return discriminator_memory.batches(
                 images, labels, self._maps_in_memory(part), pairs,
-                np.asarray(targets, np.float32), size, seed, flip, drop_remainder, features)
+                slots_of(pairs, self.num_slots), np.asarray(targets, np.float32), size, seed, flip,
+                drop_remainder, keys, features)
         recipe = self._recipe if part == 'train' else None
         return batches(
             self._records, self._ids[part], pairs, self._kept_lookup, *self._map, size,
             self._crop_size, self._stride, seed, flip, drop_remainder,
             recipe and recipe.random_scale, self._pad_value, recipe and recipe.photometric, targets,
-            self._encoding.needs_prediction)
+            self.num_slots if self._encoding.needs_prediction else 0, keys)
 
     def _images_in_memory(self, part):
         """(images, labels, features or None) of a part, read once in a run."""
@@ -262,12 +289,19 @@ class DiscriminatorData:
                 features)
         return self._of_images[part]
 
+    def _at_points(self, stored):
+        if stored.ndim == 2:  # a hard map, at the image's resolution
+            return discriminator_memory.ids_at_points(stored, self._encoding.points)
+        return stored
+
     def _maps_in_memory(self, part):
-        """float16 [slots, N, h', w', C]: the maps of the slots alive, read once in a retraining."""
+        """The maps of the slots alive, read once in a retraining: float16 [slots, N, h', w', C], or
+        of hard maps uint8 [slots, N, h', w']."""
         key = (part, tuple(self._buffer.labels))
         if key not in self._of_buffer:
             self._of_buffer = {k: v for k, v in self._of_buffer.items() if k[1] == key[1]}
             self._of_buffer[key] = np.stack([
-                np.stack([self._lookup(slot, image_id.encode()) for image_id in self._ids[part]])
+                np.stack([self._at_points(self._lookup(slot, image_id.encode()))
+                          for image_id in self._ids[part]])
                 for slot in range(self.num_slots)])
         return self._of_buffer[key]

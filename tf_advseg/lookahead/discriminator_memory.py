@@ -23,7 +23,7 @@ def fits(encoding, map_kind, stride, crop_size, sizes, settings, slots=3, featur
     Args:
       encoding: adversaries.encodings.Encoding.
       map_kind: of the buffer.
-      stride: pixels from one point of the logits to the next.
+      stride: pixels from one point of a soft map to the next.
       crop_size: (h, w).
       sizes: int [N, 2] of the images.
       settings: LookaheadSettings.
@@ -31,13 +31,26 @@ def fits(encoding, map_kind, stride, crop_size, sizes, settings, slots=3, featur
       features: channels of the image's features.
     """
     recipe = settings.recipe
-    a_point = 3 * 4 + 4 + 2 * encoding.num_classes * slots + 2 * 2 * features
+    of_maps = 1 if map_kind == 'hard' else 2 * encoding.num_classes
+    a_point = 3 * 4 + 4 + of_maps * slots + 2 * 2 * features
     needed = len(sizes) * int(np.prod(encoding.points)) * a_point
-    return (needed <= MOST_BYTES and map_kind == 'soft' and settings.map_images == 'all'
-            and encoding.points == bottleneck.grid_of(crop_size, stride)
-            and all((side - 1) % stride == 0 for side in crop_size)
+    return (needed <= MOST_BYTES and map_kind != 'quantised' and settings.map_images == 'all'
+            and _on_pixels(encoding.points, crop_size)
+            and (map_kind == 'hard' or encoding.points == bottleneck.grid_of(crop_size, stride))
             and (np.asarray(sizes) <= np.array(crop_size)).all()
             and not recipe.random_scale.active and recipe.photometric is None)
+
+
+def _on_pixels(points, crop_size):
+    """Whether every point stands on a pixel, so that nothing is interpolated there."""
+    return all(count > 1 and (side - 1) % (count - 1) == 0
+               for count, side in zip(points, crop_size))
+
+
+def ids_at_points(ids, points):
+    """Class ids uint8 [..., h, w] at points that stand on pixels: uint8 [..., h', w']."""
+    down, along = ((side - 1) // (count - 1) for side, count in zip(ids.shape[-2:], points))
+    return ids[..., ::down, ::along]
 
 
 def at_points(records, ids, crop_size, points, pad_value):
@@ -79,16 +92,17 @@ def features_of(records, ids, crop_size, features, pad_value):
     return np.stack([np.concatenate(plain), np.concatenate(flipped)])
 
 
-def batches(images, labels, maps, pairs, targets, batch_size, seed, flip, drop_remainder,
-            features=None):
+def batches(images, labels, maps, pairs, slots, targets, batch_size, seed, flip, drop_remainder,
+            keys, features=None):
     """Batches for `methods.load.LoAd.discriminator_step`, in the order of `pairs`.
 
     Args:
       images, labels: from `at_points`.
-      maps: float16 [slots, N, h', w', C].
+      maps: float16 [slots, N, h', w', C], or class ids uint8 [slots, N, h', w'].
       pairs: int64 [n, 2], (position, slot) with -1 for the truth, see `discriminator_data.items`.
+      slots: int64 [n], whose map comes with each item, see `discriminator_data.slots_of`.
       targets: float32 [n], what D is asked for.
-      batch_size, seed, flip, drop_remainder: see `discriminator_data.batches`.
+      batch_size, seed, flip, drop_remainder, keys: see `discriminator_data.batches`.
       features: None, or float16 [2, N, h', w', F]: of the images as they are, and of flipped ones.
 
     Returns:
@@ -98,13 +112,13 @@ def batches(images, labels, maps, pairs, targets, batch_size, seed, flip, drop_r
     kept = [tf.constant(part) for part in (images, labels, maps)]
     of_images = None if features is None else tf.constant(features)
 
-    def item(position, slot, target, place):
+    def item(position, slot, shown, target, key):
         image, label = kept[0][position], kept[1][position]
-        stored = kept[2][tf.maximum(slot, 0), position]
+        stored = kept[2][shown, position]
         parts = (image, label, stored)
         flipped = tf.constant(False)
         if flip:
-            item_seed = augment.example_seed(tf.constant(seed, tf.int32), place)
+            item_seed = augment.example_seed(tf.constant(seed, tf.int32), key)
             flipped = augment.is_flipped(item_seed)
             parts = augment.random_flip(parts, item_seed)
         found = {'image': parts[0], 'label': parts[1], 'map': parts[2],
@@ -115,7 +129,7 @@ def batches(images, labels, maps, pairs, targets, batch_size, seed, flip, drop_r
         return found
 
     slices = tf.data.Dataset.from_tensor_slices
-    dataset = tf.data.Dataset.zip((slices(pairs[:, 0]), slices(pairs[:, 1]), slices(targets),
-                                   tf.data.Dataset.range(len(pairs))))
+    dataset = tf.data.Dataset.zip((slices(pairs[:, 0]), slices(pairs[:, 1]), slices(slots),
+                                   slices(targets), slices(keys)))
     return dataset.map(item, num_parallel_calls=2, deterministic=True).batch(
         batch_size, drop_remainder=drop_remainder).prefetch(2)

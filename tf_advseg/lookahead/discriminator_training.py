@@ -117,7 +117,10 @@ class DiscriminatorTrainer:
     def _order(self, serial):
         pairs = self._data.training_items()
         generator = self._streams.generator('disc_data', serial)
-        return pairs[generator.permutation(len(pairs))]
+        if not self._settings.discriminator_pairs:
+            return pairs[generator.permutation(len(pairs))]
+        rank = generator.permutation(pairs[:, 0].max() + 1)
+        return pairs[np.argsort(rank[pairs[:, 0]], kind='stable')]
 
     def _targets(self, order, cycle):
         """What D is asked for of the items in `order`; None for the truth of them.

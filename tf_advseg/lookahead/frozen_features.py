@@ -9,8 +9,9 @@ from tf_advseg.run import networks
 class FrozenBackbone(tf.Module):
     """Features of a copy of a segmentor's backbone that no step moves.
 
-    Each point's features are divided by their root mean square, so that they are of the size of
-    probabilities whatever the backbone's activations are.
+    Each point's features are divided by their length, so that they weigh no more than the map
+    beside them: of the size of probabilities each, hundreds of them drown it, and the discriminator
+    learns nothing.
 
     Args:
       description: of the segmentor, see `networks.describe`.
@@ -30,6 +31,8 @@ class FrozenBackbone(tf.Module):
             raise errors.UserError('load.backbone_features = True: needs one of our networks with '
                                    'a backbone; set it to False for this network')
         copy = networks.build(description)
+        # A frozen backbone's variables stand behind the trained ones.
+        copy.backbone.trainable = segmentor.backbone.trainable
         for ours, theirs in zip(copy.variables, segmentor.variables):
             ours.assign(theirs.read_value())
         copy.trainable = False
@@ -38,7 +41,10 @@ class FrozenBackbone(tf.Module):
 
     def __call__(self, image):
         """float32 [B, h', w', F] of images float32 [B, h, w, 3]."""
-        maps = self._copy.backbone(self._copy.normalisation(image))['features']
+        return self.of_maps(self._copy.backbone(self._copy.normalisation(image))['features'])
+
+    def of_maps(self, maps):
+        """The same of what the backbone has made of the images."""
         maps = tf.cast(maps, tf.float32)
-        size = tf.sqrt(tf.reduce_mean(tf.square(maps), -1, keepdims=True) + 1e-30)
-        return tf.stop_gradient(resize.resize_bilinear(maps / size, self._points))
+        maps = tf.math.l2_normalize(maps, -1, epsilon=1e-30)
+        return tf.stop_gradient(resize.resize_bilinear(maps, self._points))

@@ -3,6 +3,7 @@ import numpy as np
 
 from tf_advseg.core import files
 from tf_advseg.core import journal as journals
+from tf_advseg.lookahead import cycle_masks
 from tf_advseg.methods import recipe
 from tf_advseg.models import segmentor as segmentors
 from tf_advseg.reporting import measure_tables
@@ -17,8 +18,11 @@ _SHARED_CHOICE = ('LoAd chooses its peaks by the hold-out, and so does the contr
 
 
 def panel_maker(context, segmentor):
-    """For TensorBoard: function(LookAhead) -> panel of hold-out images at g0, g^e and g*."""
-    chosen = context.data.holdout[:shown_images.ROWS]
+    """For TensorBoard: function(LookAhead) -> panel of hold-out images at g0, g^e and g*.
+
+    It keeps their class maps on disk as well, see `cycle_masks`.
+    """
+    chosen = cycle_masks.shown(context)
     images = shown_images.load(context, chosen)
 
     def make(lookahead):
@@ -26,6 +30,12 @@ def panel_maker(context, segmentor):
         for title, role in (('g0', 'g0'), ('g^e', 'end'), ('g*', 'start')):
             lookahead.store.restore(role, segmentor)
             columns[title] = shown_images.masks(context, segmentor, images)
+        if context.chief:
+            cycle, titles = lookahead.controller.cycles - 1, {'end': 'g^e', 'start': 'g*'}
+            kept = {'g0': columns['g0']} if not cycle else {}
+            kept.update({label: columns[titles[role]]
+                         for label, role in lookahead.state.pending['roles'].items()})
+            cycle_masks.keep(context.run.lookahead, cycle, kept)
         return shown_images.mask_grid(context, images, columns, chosen)
 
     return make
@@ -49,7 +59,8 @@ def report(inputs, segmentor, results, fields):
         holdout=_split(results, 'holdout'), test=_split(results, 'test'), start='Stage 1',
         control='control (CE)' if has_control else None, subject=results['subject'],
         panels=[('Test images at the start, at the end of the last cycle, at the best model and '
-                 'the control (as LoAd Figs 4 to 7). Unlabelled pixels are black.', panel)],
+                 'the control (as LoAd Figs 4 and 5). Unlabelled pixels are black.', panel),
+                *_cycle_panels(context)],
         beta_u=rules.get('beta_u'), beta_l=rules.get('beta_l'), **fields,
         **_shared_notes(results))
     structure = measure_tables.structure_table(made.test or {})
@@ -61,6 +72,15 @@ def report(inputs, segmentor, results, fields):
     if 'control' in results['seconds']:
         made.wall_time['control'] = results['seconds']['control']
     return made
+
+
+def _cycle_panels(context):
+    """[(caption, panel)] of hold-out images through the cycles; [] where nothing was kept."""
+    found = cycle_masks.panel(context, context.run.lookahead)
+    if found is None:
+        return []
+    return [('Hold-out images at the endings (e) and peaks (g) of the cycles (as LoAd Figs 6 and '
+             '7). Unlabelled pixels are black.', found)]
 
 
 def wall_time_sentences(seconds, events, metrics):

@@ -11,6 +11,7 @@ from tf_advseg.core import errors
 from tf_advseg.lookahead import controller as controllers
 from tf_advseg.lookahead import data as lookahead_data
 from tf_advseg.lookahead import frozen_features
+from tf_advseg.lookahead import head_only
 from tf_advseg.lookahead import load_report
 from tf_advseg.lookahead import map_buffer
 from tf_advseg.lookahead import orchestrator
@@ -52,6 +53,7 @@ def build(context, segmentor, arm, max_propagations=None, panel=None):
     control = arm is recipe.Arm.CONTROL
     folder = context.run.path / 'control' if control else context.run.lookahead
     folder.mkdir(parents=True, exist_ok=True)
+    known = head_only.prepare(context, segmentor, settings) if settings.head_only else None
     with context.strategy.scope():
         if control:
             own = stage_optimizers.segmentor_optimizer(settings.budget_steps)
@@ -66,7 +68,7 @@ def build(context, segmentor, arm, max_propagations=None, panel=None):
         settings = dataclasses.replace(settings, max_hours=None)
     data = lookahead_data.LookaheadData(
         context.data.records, context.data.train, context.data.holdout, context.crop_size,
-        settings, context.streams, context.strategy, segmentor, losses.map_kind)
+        settings, context.streams, context.strategy, segmentor, losses.map_kind, known)
     journal_folder = folder if control else context.run.path
     try:
         rules = controller(**caps)
@@ -79,7 +81,7 @@ def build(context, segmentor, arm, max_propagations=None, panel=None):
         arm, method, data, rules, maps,
         snapshots.SnapshotStore(folder / 'snapshots', context.chief, context.barrier, average),
         settings,
-        lambda: context.holdout_miou(segmentor, settings.evaluation_batch_size), folder,
+        lambda: (known or context).holdout_miou(segmentor, settings.evaluation_batch_size), folder,
         context.journal(journal_folder / 'journal.jsonl'),
         context.journal(journal_folder / 'metrics.jsonl'), context.streams, context.strategy,
         context.board('control' if control else 'load', panel),

@@ -45,9 +45,12 @@ class LookaheadSettings:
         not trained on; None: it is judged on the hold-out, which chooses the peaks as well.
       draw_near_duplicates: whether a cycle's ending is drawn, too, that lies within three
         propagations of the cycle's peak, and so is nearly the same model (Algorithm 1 draws it).
+      discriminator_pairs: whether a batch of the discriminator's shows an image's truth and its maps
+        side by side, mirrored and cut alike, so that only what differs between them is learnt; else
+        all truths and maps are shuffled. Maps without a cue are hardly told apart without it.
       null: what LoAd is compared with to see what structure is worth: 'shuffled' trains the
-        discriminator on shuffled targets, for min_epochs epochs; 'random' takes a random direction of the adversarial
-        gradient's length, new at each step. None for LoAd itself.
+        discriminator on shuffled targets, for min_epochs epochs; 'random' takes a random direction
+        of the adversarial gradient's length, new at each step. None for LoAd itself.
       reestimate_batches: batches over which D's batch-norm averages are taken anew after each
         epoch (0: never; Keras MobileNet's own averages lag for hundreds of steps).
       optimizer_at_rewind: the generator's momentum is emptied ('reset': else it follows the
@@ -69,6 +72,9 @@ class LookaheadSettings:
         paper.
       augmentation: a recipe by name (data.augmentation.recipes) in place of flip and the scales, or
         None. One that changes an image's shape is refused: stored maps could not follow it.
+      head_only: trains what stands behind the backbone and leaves that as Stage 1 made it; what it
+        makes of the images is then computed once, where the images fit into the crop and are
+        neither scaled nor recoloured (lookahead/head_only.py). Of LoAd and its control alike.
       budget_steps: LoAd ends after so many steps of the segmentor, and is compared with the
         ordinary control of as many (`adversarial_stage`), which other methods can share. None ends
         it by the controller's caps and compares it with its own control, of as many propagations.
@@ -90,6 +96,7 @@ class LookaheadSettings:
     target_accuracy: Optional[float] = None
     discriminator_holdout: Optional[float] = None
     draw_near_duplicates: bool = False
+    discriminator_pairs: bool = False
     null: Optional[str] = None
     reestimate_batches: int = 10
     optimizer_at_rewind: str = 'reset'
@@ -104,6 +111,7 @@ class LookaheadSettings:
     max_scale: float = 1.0
     scale_step: float = 0.25
     augmentation: object = None
+    head_only: bool = False
     budget_steps: Optional[int] = None
 
     def __post_init__(self):
@@ -124,6 +132,11 @@ class LookaheadSettings:
                 f'lookahead.augmentation = {self.augmentation!r}: changes the shape of images, '
                 'and the maps of the buffer cannot follow; expected flip, deeplab or hung')
         arguments.require_flag('lookahead', 'draw_near_duplicates', self.draw_near_duplicates)
+        arguments.require_flag('lookahead', 'head_only', self.head_only)
+        arguments.require_flag('lookahead', 'discriminator_pairs', self.discriminator_pairs)
+        if self.head_only and self.budget_steps is not None:
+            raise errors.UserError('lookahead.head_only with lookahead.budget_steps: the shared '
+                                   'control trains the whole network; leave out one of the two')
         errors.require_one_of('lookahead.criterion', self.criterion, CRITERIA)
         if self.target_accuracy is not None:
             arguments.require_number('lookahead', 'target_accuracy', self.target_accuracy,

@@ -90,8 +90,8 @@ class LoAd(objective.Objective):
     Args:
       segmentor: see `step_parts.Method`.
       discriminator: encoded input [B, h, w, channels] -> logits [B] or, of a map of decisions,
-        [B, h', w'] (adversaries/discriminators). The loss and the accuracy of an image are means
-        over its decisions.
+        [B, h', w'] (adversaries/discriminators). The loss of an image is the mean over its decisions;
+        what D says of it is the mean decision's sign.
       segmentor_optimizer, discriminator_optimizer: tf.keras optimizers, one per network.
       encoding: `adversaries.encodings.Encoding`, how an image and a map become D's input.
       settings: `Settings`.
@@ -142,17 +142,19 @@ class LoAd(objective.Objective):
 
     # --- what the discriminator sees ------------------------------------------------------
 
-    def maps(self, image):
+    def maps(self, image, backbone=None):
         """Generated maps as the buffer keeps them, at the segmentor's resolution.
 
         Args:
           image: float32 [B, h, w, 3].
+          backbone: what the segmentor's backbone makes of it, where that is known.
 
         Returns:
           soft: logits float32 [B, h', w', C]; hard: class ids uint8 [B, h, w] at the image's
           resolution; quantised: probabilities uint8 [B, h', w', C].
         """
-        logits = segmentors.apply(self.segmentor, image, training=False)
+        logits = (segmentors.apply(self.segmentor, image, training=False) if backbone is None
+                  else self.segmentor.head(backbone))
         if self.map_kind == 'hard':
             full = step_parts.upsampled(logits, image[..., 0])
             return tf.cast(tf.argmax(full, axis=-1, output_type=tf.int32), tf.uint8)
@@ -175,13 +177,17 @@ class LoAd(objective.Objective):
             stored = stored_maps.stored_logits(stored)
         return self.encoding.real(image, labels, stored, self.map_kind == 'hard')
 
-    def live_input(self, image, labels, logits):
-        """D's input from the segmentor's logits, differentiable with respect to them."""
+    def live_input(self, image, labels, logits, backbone=None):
+        """D's input from the segmentor's logits, differentiable with respect to them; `backbone` are
+        the features of the segmentor's frozen backbone, which D's are made of where it has some."""
         if self.map_kind == 'hard':
             encoded = self.encoding.straight_through(image, labels, logits)
         else:
             encoded = self.encoding.soft(image, labels, logits)
-        return self._with_features(image, labels, encoded)
+        known = None
+        if self.features is not None and backbone is not None:
+            known = self.features.of_maps(backbone)
+        return self._with_features(image, labels, encoded, known)
 
     def _with_features(self, image, labels, encoded, known=None):
         """`encoded` with the image's fixed features behind it, zero where nothing is labelled;
@@ -206,8 +212,10 @@ class LoAd(objective.Objective):
     def _adversarial_loss(self, batch, logits, dropout_seed=None):
         """A replica's share of -log D(Yhat|X), and D's logits."""
         training = self.discriminator_training_mode
-        z = self.discriminator(self.live_input(batch['image'], batch['label'], logits),
-                               training=training, dropout_seed=dropout_seed if training else None)
+        shown = self.live_input(batch['image'], batch['label'], logits,
+                                batch.get('backbone_features'))
+        z = self.discriminator(shown, training=training,
+                               dropout_seed=dropout_seed if training else None)
         total = tf.reduce_sum(adversarial.per_image(adversarial.non_saturating(z)))
         if self.settings.reduction == 'sum':
             return total, z
@@ -219,7 +227,7 @@ class LoAd(objective.Objective):
         the share of the batch that D takes for real."""
         adv, z = self._adversarial_loss(batch, logits, seed)
         examples = step_parts.global_sum(tf.cast(tf.shape(z)[0], tf.float32))
-        fooled = tf.reduce_sum(adversarial.per_image(z > 0)) / examples
+        fooled = tf.reduce_sum(tf.cast(adversarial.per_image(z) > 0, tf.float32)) / examples
         return {'adv': (adversarial_weight, adv)}, {'disc/fooled': fooled}
 
     def segmentor_step(self, batch, seed, **scalars):
@@ -327,7 +335,7 @@ class LoAd(objective.Objective):
     @staticmethod
     def _counts(z, is_real):
         real = tf.cast(is_real > 0, tf.float32)
-        says_real = adversarial.per_image(z > 0)
+        says_real = tf.cast(adversarial.per_image(z) > 0, tf.float32)
         return {'right_real': tf.reduce_sum(real * says_real), 'real': tf.reduce_sum(real),
                 'right_fake': tf.reduce_sum((1 - real) * (1 - says_real)),
                 'fake': tf.reduce_sum(1 - real)}

@@ -150,7 +150,14 @@ class Objective(step_parts.Method):
     # --- what comes of it -----------------------------------------------------------------
 
     def logits(self, batch, seed):
-        """The segmentor's logits in training mode, float32 [b, h', w', C]."""
+        """The segmentor's logits in training mode, float32 [b, h', w', C].
+
+        A batch with 'backbone_features' has what a frozen backbone makes of its images.
+        """
+        known = {name: batch[f'backbone_{name}'] for name in ('features', 'skip')
+                 if f'backbone_{name}' in batch}
+        if known:
+            return self.segmentor.head(known, training=True, dropout_seed=seed)
         return segmentors.apply(self.segmentor, batch['image'], training=True, dropout_seed=seed)
 
     def decay(self):

@@ -125,11 +125,20 @@ class DeepLab(tf.keras.Model):
         Returns:
           float32 [B, (h-1)//s+1, (w-1)//s+1, num_classes], s = logits_stride.
         """
-        training = bool(training)
-        mode = layers.INFERENCE
-        if training:
-            mode = layers.LIVE if self.fine_tune_batch_norm else layers.FROZEN
-        maps = self.backbone(self.normalisation(image), mode=mode)
+        maps = self.backbone(self.normalisation(image), mode=self._mode(training))
+        return self.head(maps, training, dropout_seed)
+
+    def head(self, maps, training=False, dropout_seed=None):
+        """The logits of what the backbone has made of a batch of images.
+
+        Args:
+          maps: dict with 'features' float [B, h', w', channels] and, for the decoder, 'skip'.
+          training, dropout_seed: see `call`.
+
+        Returns:
+          As `call`.
+        """
+        training, mode = bool(training), self._mode(training)
         features = maps['features']
         parts = [branch(features, mode=mode) for branch in self.branches]
         if self.image_pooling is not None:
@@ -140,6 +149,12 @@ class DeepLab(tf.keras.Model):
         if self.decoder is not None:
             x = self.decoder(x, maps['skip'], mode=mode)
         return tf.cast(self.logits(x), tf.float32)
+
+    def _mode(self, training):
+        """How batch norms run."""
+        if not training:
+            return layers.INFERENCE
+        return layers.LIVE if self.fine_tune_batch_norm else layers.FROZEN
 
     def _pooled(self, features):
         """Average over the window that the crop size gives, VALID, at every place it fits.

@@ -33,6 +33,7 @@ class Context:
     description: object
     _arrays: dict = dataclasses.field(default_factory=dict)
     _evaluators: dict = dataclasses.field(default_factory=dict)
+    _made: dict = dataclasses.field(default_factory=dict)
 
     @property
     def chief(self):
@@ -51,6 +52,12 @@ class Context:
         """A `Board` below the run's tensorboard folder; on other workers, in a scratch folder."""
         folder = self.run.tensorboard / name if self.chief else tempfile.mkdtemp()
         return Board(folder, panel)
+
+    def once(self, key, make):
+        """What `make()` returned when it was first asked for under this key."""
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
 
     def average_class_counts(self):
         """float [C]: pixels of each class per labelled training image."""

@@ -36,9 +36,7 @@ def run_stage(stages_folder, name, settings, work, chief=True):
     if marker.exists():
         done = files.read_json(marker)
         if done['settings_hash'] != identity:
-            changed = [key for key in settings
-                       if json.dumps(settings[key], default=str) !=
-                       json.dumps(done['settings'].get(key), default=str)]
+            changed = _changed(done['settings'], settings)
             raise errors.UserError(f'{folder}: was done with other settings '
                                    f'({", ".join(changed)}); use another --workdir')
         return done['result']
@@ -49,3 +47,17 @@ def run_stage(stages_folder, name, settings, work, chief=True):
             'settings_hash': identity,
             'settings': json.loads(json.dumps(settings, default=str)), 'result': result})
     return result
+
+
+def _changed(was, now):
+    """Names of settings whose value differs, or that only one of two stages has."""
+    def of(settings, key):
+        return json.dumps(settings[key], default=str) if key in settings else None
+    names = []
+    for key in dict.fromkeys([*now, *was]):
+        if of(was, key) == of(now, key):
+            continue
+        inner = was.get(key), now.get(key)
+        names += ([f'{key}.{name}' for name in _changed(*inner)]
+                  if all(isinstance(part, dict) for part in inner) else [key])
+    return names

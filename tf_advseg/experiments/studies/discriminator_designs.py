@@ -37,23 +37,34 @@ def _design(name='patch', size="'logits'", kind='concat', truth='scaling', *furt
 
 _BEATABLE = ('lookahead.target_accuracy = 0.75',)
 _SMOOTH = ('load.real_target = 0.9', 'load.r1_weight = 1.0')
+_PAIRS = 'lookahead.discriminator_pairs = True'
+_FEATURES = 'load.backbone_features = True'
+
+
+def _hard(*further):
+    return _design('patch', "'logits'", 'concat', 'sampled', "load.map_kind = 'hard'", *further)
+
+
 DESIGNS = {
     'as printed: MobileNet, 224, product': _design('mobilenet', 224, 'product', 'sampled'),
     'grid, concat, truth as it is': _design(truth='sampled'),
     'grid, concat, scaling': _design(),
     'grid, map alone, scaling': _design(kind='map'),
-    'grid, concat, hard maps': _design('patch', "'logits'", 'concat', 'sampled',
-                                       "load.map_kind = 'hard'"),
     'grid, concat, scaling, target 0.75': _design('patch', "'logits'", 'concat', 'scaling',
                                                   *_BEATABLE),
+    'grid, concat, hard maps': _hard(),
+    'grid, concat, hard maps, pairs': _hard(_PAIRS),
+    'grid, concat, hard maps, pairs, features': _hard(_PAIRS, _FEATURES),
+    'grid, concat, hard maps, pairs, features, R1 and smoothing': _hard(_PAIRS, _FEATURES,
+                                                                        *_SMOOTH),
+    'grid, concat, hard maps, pairs, features, spectral norm': _hard(
+        _PAIRS, _FEATURES, 'build_discriminator.spectral_norm = True'),
     'grid, concat, swapped': _design(truth='swapped'),
-    'grid, map, swapped, backbone features': _design(
-        'patch', "'logits'", 'map', 'swapped', 'load.backbone_features = True'),
-    'grid, concat, swapped, R1 and smoothing': _design('patch', "'logits'", 'concat', 'swapped',
-                                                       *_SMOOTH),
-    'grid, concat, swapped, spectral norm': _design(
-        'patch', "'logits'", 'concat', 'swapped', 'build_discriminator.spectral_norm = True'),
-    '64, concat, swapped, one decision': _design('small_cnn', 64, truth='swapped'),
+    'grid, concat, swapped, pairs': _design('patch', "'logits'", 'concat', 'swapped', _PAIRS),
+    'grid, concat, swapped, pairs, features': _design('patch', "'logits'", 'concat', 'swapped',
+                                                      _PAIRS, _FEATURES),
+    '64, concat, swapped, pairs, one decision': _design('small_cnn', 64, 'concat', 'swapped',
+                                                        _PAIRS),
 }
 
 
