@@ -17,15 +17,16 @@ tiny = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(tiny)
 
 GRID = ("build_discriminator.name = 'patch'", 'build_discriminator.dropout = 0.0',
-        "input_encoding.size = 'logits'",
-        "input_encoding.truth = 'scaling'", "input_encoding.kind = 'concat'",
+        "input_encoding.size = 'logits'", "input_encoding.kind = 'concat'",
+        "input_encoding.truth = 'scaling'", "load.map_kind = 'soft'",
+        'lookahead.target_accuracy = None',
         'controller.max_total_cycles = 2', 'controller.patience = 3')
 
 
-def run(workdir, *bindings):
+def run(workdir, *bindings, model=None, strategy=None):
     """(results, the journal's lines) of a run of the tiny network."""
     results = improve.improve(
-        tiny.network(), None, workdir, crop_size=tiny.CROP, seed=3,
+        model or tiny.network(), None, workdir, crop_size=tiny.CROP, seed=3, strategy=strategy,
         normalise=lambda x: x / 127.5 - 1.0, gin_params=(*tiny.GIN, *GRID, *bindings))
     configuration.parse([], [])
     return results, journal.Journal.read(workdir / 'journal.jsonl')
@@ -49,6 +50,20 @@ def test_the_first_discriminator_is_screened_once_and_the_report_says_it(matched
     order = [line['event'] for line in lines]
     assert order[:4] == ['start', 'aggregate', 'retrain', 'screening']
     assert 'Screening at g0' in (path / 'report.html').read_text()
+
+
+def test_two_replicas_screen_as_one(matched, tmp_path, two_replicas):
+    with two_replicas.scope():
+        model = tiny.network()
+    lines = run(tmp_path / 'two', 'controller.max_total_cycles = 1', 'experiment.control = False',
+                'lookahead.min_epochs = 2', 'lookahead.discriminator_holdout = 0.25',
+                model=model, strategy=two_replicas)[1]
+    ours, = [line for line in lines if line['event'] == 'screening']
+    theirs, = [line for line in matched[2] if line['event'] == 'screening']
+    assert ours['images'] == theirs['images'] and ours['unseen'] == theirs['unseen']
+    # Stage 1 and D's training are equal but for the order of sums.
+    assert ours['signal'] == pytest.approx(theirs['signal'], abs=0.05)
+    assert ours['ce_signal'] == pytest.approx(theirs['ce_signal'], abs=0.05)
 
 
 def test_a_target_accuracy_ends_a_retraining_before_its_first_epoch_ends_or_after(matched):

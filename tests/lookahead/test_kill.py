@@ -18,8 +18,9 @@ POINTS = (('step', 3), ('slot', 5), ('epoch', 2), ('propagation', 4), ('slot', 9
 FEW, ONE_CYCLE = (('propagation', 4),), 'controller.max_total_cycles = 1'
 # With the discriminator's items from memory, its own hold-out, and shuffled targets.
 GRID = ("build_discriminator.name = 'patch'", 'build_discriminator.dropout = 0.0',
-        "input_encoding.size = 'logits'",
-        "input_encoding.truth = 'scaling'", "input_encoding.kind = 'concat'",
+        "input_encoding.size = 'logits'", "input_encoding.kind = 'concat'",
+        "input_encoding.truth = 'scaling'", "load.map_kind = 'soft'",
+        'lookahead.target_accuracy = None',
         'lookahead.discriminator_holdout = 0.3', "lookahead.null = 'shuffled'",
         'load.r1_weight = 0.1', 'lookahead.min_epochs = 2')  # null's D trains for min_epochs
 VOLATILE = ('time', 'seconds')
@@ -50,7 +51,7 @@ def _weights(folder):
 
 @pytest.fixture(scope='module', params=[
     pytest.param((FEW, ONE_CYCLE), id='few'), pytest.param((POINTS,), id='all'),
-    pytest.param(((('epoch', 2), *FEW), ONE_CYCLE, *GRID), id='grid')])
+    pytest.param(((('epoch', 2), ('screening', 1), *FEW), ONE_CYCLE, *GRID), id='grid')])
 def runs(request, tmp_path_factory):
     """Folders of the run never killed and of the one killed at every point, and the points."""
     folder = tmp_path_factory.mktemp('kill')
@@ -68,7 +69,8 @@ def test_the_run_was_killed_and_resumed(runs):
     _, killed, points = runs
     resumes = [line for line in (killed / 'journal.jsonl').read_text().splitlines()
                if '"resume"' in line]
-    assert len(resumes) >= min(4, len(points))
+    # A kill before the next durable state takes the line of the resume before it along.
+    assert len(resumes) >= max(1, min(4, len(points) - 1))
     starts = json.loads((killed / 'environment.json').read_text())['earlier_starts']
     assert len(starts) == len(points)
 

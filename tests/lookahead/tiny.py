@@ -93,13 +93,14 @@ def _arm(module, name, count, before=False, counts=lambda *_: True):
 
 def arm(point, count):
     """Kills after: 'step' (of Stage 1), 'propagation', 'control' (a propagation of the control),
-    'evaluation', 'slot' (a map inside its writing), 'epoch', 'snapshot'; or before: 'state'
+    'evaluation', 'slot' (a map inside its writing), 'epoch', 'screening', 'snapshot'; or before: 'state'
     (written, nothing collected yet), 'rename' (a snapshot complete, not yet under its name)."""
     from tf_advseg.core import files
     from tf_advseg.evaluation import evaluator
     from tf_advseg.lookahead import discriminator_training
     from tf_advseg.lookahead import map_encoding
     from tf_advseg.lookahead import orchestrator
+    from tf_advseg.lookahead import screening
     from tf_advseg.lookahead import snapshots
     from tf_advseg.training import loop
     if point == 'control':
@@ -111,6 +112,7 @@ def arm(point, count):
         'propagation': (orchestrator.LookAhead, '_propagate', False),
         'evaluation': (evaluator.Evaluator, 'run', False),
         'slot': (map_encoding, 'pack', False),
+        'screening': (screening, 'screen', False),
         'epoch': (discriminator_training.DiscriminatorTrainer, '_hold_out', False),
         'snapshot': (snapshots.SnapshotStore, 'save', False),
         'state': (snapshots.SnapshotStore, 'collect_garbage', True),
