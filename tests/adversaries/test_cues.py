@@ -74,7 +74,8 @@ def audited(size, truth, hard=False):
 
 
 @pytest.mark.parametrize('size, truth, hard', [
-    (GRID, 'sampled', True), (GRID, 'scaling', False), (48, 'scaling', False),
+    (GRID, 'sampled', True), (GRID, 'scaling', False), (GRID, 'swapped', False),
+    (48, 'scaling', False),
     (48, 'bottleneck', False), (48, 'bottleneck', True)])
 def test_matched_encodings_leave_no_cue(size, truth, hard):
     found = audited(size, truth, hard)

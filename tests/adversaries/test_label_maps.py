@@ -83,6 +83,33 @@ def test_scaling_is_the_printed_distribution_to_the_last_digit(tau, scale):
     np.testing.assert_allclose(ybar[there], printed, atol=1e-6)
 
 
+def test_swapped_truths_hold_the_predictions_own_numbers():
+    s = tf.constant([[0.5, 0.3, 0.2], [0.5, 0.3, 0.2], [0.5, 0.3, 0.2]])
+    truth = tf.constant([[0.0, 0.0, 1.0], [1.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
+    shown = label_maps.swapped_truth(truth, s).numpy()
+    expected = np.array([[0.2, 0.3, 0.5], [0.5, 0.3, 0.2], [0.5, 0.3, 0.2]], np.float32)
+    np.testing.assert_array_equal(shown, expected)  # to the bit: no number is computed
+
+
+@pytest.mark.parametrize('kind', label_maps.BY_PREDICTION)
+def test_a_truth_made_of_the_prediction_gives_it_no_gradient_and_is_the_true_class(kind):
+    image, labels, logits = example(scale=1.0)
+    encoding = label_maps.LabelMaps(C, kind)
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        real = encoding.real(image, labels, logits)
+        total = tf.reduce_sum(tf.square(real))
+    assert tape.gradient(total, logits) is None
+    at = labels[:, ::STRIDE, ::STRIDE]
+    there = np.asarray(at) != 255
+    np.testing.assert_array_equal(real.numpy().argmax(-1)[there], np.asarray(at)[there])
+
+
+def test_tau_of_swapped_truths_is_one_line():
+    with pytest.raises(UserError, match='tau = 0.8 has no effect'):
+        label_maps.LabelMaps(C, 'swapped', tau=0.8)
+
+
 def test_scaling_where_the_prediction_is_certain():
     """s_l = 1 makes the printed ratio 0/0: one-hot, and s_l = 0 leaves the others tau's rest."""
     s = tf.constant([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.95, 0.04, 0.01]])

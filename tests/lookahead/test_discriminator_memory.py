@@ -114,12 +114,19 @@ def test_what_memory_cannot_hold_comes_from_disk(records):
     assert discriminator_memory.fits(encoding, 'hard', 1, CROP, sizes, plain)
     between = encodings.Encoding(CLASSES, (12, 12))  # these points stand between pixels
     assert not discriminator_memory.fits(between, 'hard', 1, CROP, sizes, plain)
+    for truth, points, grid, expected in (('bottleneck', POINTS, POINTS, True),
+                                          ('bottleneck', (25, 25), POINTS, False),
+                                          ('sampled', (25, 25), POINTS, True)):
+        finer = encodings.Encoding(CLASSES, points, truth=truth, stride=STRIDE, grid=grid)
+        assert discriminator_memory.fits(finer, 'hard', 1, CROP, sizes, plain) == expected
     assert not discriminator_memory.fits(encoding, 'quantised', STRIDE, CROP, sizes, plain)
 
 
-def test_hard_maps_are_seen_at_the_points_as_from_disk(records):
+@pytest.mark.parametrize('truth', ['sampled', 'bottleneck'])
+def test_hard_maps_are_seen_at_the_points_as_from_disk(records, truth):
     """Nothing is interpolated where a point stands on a pixel."""
-    encoding = encodings.Encoding(CLASSES, POINTS, 'concat', stride=STRIDE, grid=POINTS)
+    encoding = encodings.Encoding(CLASSES, POINTS, 'concat', truth=truth, stride=STRIDE,
+                                  grid=POINTS)
     memory, disk = (made(records, encoding, map_kind='hard') for _ in range(2))
     assert memory.in_memory
     disk.in_memory = False

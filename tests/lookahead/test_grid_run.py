@@ -18,8 +18,7 @@ _SPEC.loader.exec_module(tiny)
 
 GRID = ("build_discriminator.name = 'patch'", 'build_discriminator.dropout = 0.0',
         "input_encoding.size = 'logits'", "input_encoding.kind = 'concat'",
-        "input_encoding.truth = 'scaling'", "load.map_kind = 'soft'",
-        'lookahead.target_accuracy = None',
+        "input_encoding.truth = 'scaling'",
         'controller.max_total_cycles = 2', 'controller.patience = 3')
 
 

@@ -16,11 +16,10 @@ POINTS = (('step', 3), ('slot', 5), ('epoch', 2), ('propagation', 4), ('slot', 9
           ('state', 4), ('snapshot', 3), ('control', 4))
 # Of a run of one cycle, for a quick look: -k few.
 FEW, ONE_CYCLE = (('propagation', 4),), 'controller.max_total_cycles = 1'
-# With the discriminator's items from memory, its own hold-out, and shuffled targets.
+# With hard maps in pairs from memory, the discriminator's own hold-out, and shuffled targets.
 GRID = ("build_discriminator.name = 'patch'", 'build_discriminator.dropout = 0.0',
         "input_encoding.size = 'logits'", "input_encoding.kind = 'concat'",
-        "input_encoding.truth = 'scaling'", "load.map_kind = 'soft'",
-        'lookahead.target_accuracy = None',
+        "load.map_kind = 'hard'", 'lookahead.discriminator_pairs = True',
         'lookahead.discriminator_holdout = 0.3', "lookahead.null = 'shuffled'",
         'load.r1_weight = 0.1', 'lookahead.min_epochs = 2')  # null's D trains for min_epochs
 VOLATILE = ('time', 'seconds')

@@ -22,6 +22,9 @@ GIN = (
     'build_discriminator.alpha = 0.25',
     'build_discriminator.dropout = 0.1',
     'input_encoding.size = 32',
+    "load.map_kind = 'soft'",  # as the paper's; test_kill.GRID has the rest
+    'lookahead.discriminator_pairs = False',
+    'lookahead.target_accuracy = None',
     'segmentor_optimizer.learning_rate = 0.002',
     "lookahead.adversarial_weight = 'balanced'",
     'lookahead.balance_batches = 2',
@@ -93,8 +96,9 @@ def _arm(module, name, count, before=False, counts=lambda *_: True):
 
 def arm(point, count):
     """Kills after: 'step' (of Stage 1), 'propagation', 'control' (a propagation of the control),
-    'evaluation', 'slot' (a map inside its writing), 'epoch', 'screening', 'snapshot'; or before: 'state'
-    (written, nothing collected yet), 'rename' (a snapshot complete, not yet under its name)."""
+    'evaluation', 'slot' (a map inside its writing), 'epoch', 'screening', 'snapshot'; or before:
+    'state' (written, nothing collected yet), 'rename' (a snapshot complete, not yet under its
+    name)."""
     from tf_advseg.core import files
     from tf_advseg.evaluation import evaluator
     from tf_advseg.lookahead import discriminator_training

@@ -11,8 +11,8 @@ at the same align-corners points as a fake one. What remains by default, the pap
 blur and certainty: logits of a stride of 16, however good, make a softer map than the truth at 224
 points. `Encoding.truth` mends that: the truth through the same stride ('bottleneck'), and also
 about as sure as the prediction ('scaling', Luc et al. 2016, section 3.2) or exactly as sure
-('swapped'). `size = 'logits'`, where the discriminator sees the logits' own points, takes away the
-blur.
+('swapped', at the logits' points). `size = 'logits'`, where the discriminator sees the logits' own
+points, takes away the blur.
 """
 import dataclasses
 

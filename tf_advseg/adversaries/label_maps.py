@@ -140,6 +140,9 @@ class LabelMaps:
                                    "are at the logits' own points")
         arguments.require_number('label_maps', 'tau', self.tau, above=0, most=1,
                                  hint='0.9 in the paper')
+        if self.kind == 'swapped' and self.tau != 0.9:
+            raise errors.UserError(f"label_maps.tau = {self.tau} has no effect with label_maps.kind "
+                                   "= 'swapped'; leave it out")
         arguments.require_number('label_maps', 'colour_scale', self.colour_scale, above=0,
                                  hint='127.5, or 1 for grey levels')
 

@@ -60,7 +60,7 @@ class LookaheadData:
             self._streams, first_step, num_steps, recipe=self._recipe, stream=stream,
             augment_stream=augment_stream, pad_value=self._pad_value,
             say_flipped=self._known is not None)
-        return found if self._known is None else found.map(self._known.beside)
+        return found if self._known is None else self._known.beside(found)
 
     def upcoming_batches(self, first_step, num_steps):
         """The batches the next steps will see, distributed, without consuming them."""

@@ -84,7 +84,6 @@ def batches(records, ids, pairs, lookup, map_shape, map_dtype, batch_size, crop_
       targets: float32 [n], what the discriminator is asked for; None: 1 for truths, 0 for maps.
       num_slots: above 0, truths come with maps as well, of the slots in turn, since the segmentor's
         map decides what is shown as true; 0: with empty ones.
-
       keys: int64 [n]; items of one key are mirrored, cut and coloured alike. None: each by itself.
 
     Returns:

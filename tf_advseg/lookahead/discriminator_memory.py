@@ -36,9 +36,15 @@ def fits(encoding, map_kind, stride, crop_size, sizes, settings, slots=3, featur
     needed = len(sizes) * int(np.prod(encoding.points)) * a_point
     return (needed <= MOST_BYTES and map_kind != 'quantised' and settings.map_images == 'all'
             and _on_pixels(encoding.points, crop_size)
-            and (map_kind == 'hard' or encoding.points == bottleneck.grid_of(crop_size, stride))
+            and (_hard_fits(encoding) if map_kind == 'hard' else
+                 encoding.points == bottleneck.grid_of(crop_size, stride))
             and (np.asarray(sizes) <= np.array(crop_size)).all()
             and not recipe.random_scale.active and recipe.photometric is None)
+
+
+def _hard_fits(encoding):
+    """A truth is put through the bottleneck only at full size, or where it is at it already."""
+    return encoding.truth != 'bottleneck' or encoding.points == encoding.grid
 
 
 def _on_pixels(points, crop_size):

@@ -139,7 +139,9 @@ class DiscriminatorTrainer:
     def _reached(self, figures):
         """Whether D is good enough by its figures on the hold-out."""
         target = self._settings.target_accuracy
-        return target is not None and figures['disc/accuracy'] >= target
+        if target is None or self._settings.null == 'shuffled':
+            return False
+        return figures['disc/accuracy'] >= target
 
     def _reestimate(self, order, serial):
         if not self._settings.reestimate_batches:
@@ -175,7 +177,8 @@ class DiscriminatorTrainer:
         best = state['best']
         self._store.save('disc', self._method.discriminator, self._method.discriminator_optimizer)
         shuffled = self._settings.null == 'shuffled'
-        # What was learnt of shuffled targets is worth nothing on the hold-out: the last epoch counts.
+        # What was learnt of shuffled targets is worth nothing on the hold-out: the last epoch
+        # counts.
         if shuffled or best is None or self._worth(figures) > self._worth(best['figures']):
             state['best'] = {'epoch': state['epoch'], 'figures': figures}
             state['waited'] = 0

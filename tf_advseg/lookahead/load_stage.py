@@ -151,6 +151,13 @@ class LoadStage:
           dict with 'propagations', 'cycles', 'label', 'stop_reason', 'seconds', 'holdout_miou' and
           'averaged': what `averaged.save` says, or None.
         """
+        try:
+            return self._run()
+        finally:
+            if settings_lib.lookahead_settings().head_only:
+                head_only.release(self._segmentor)
+
+    def _run(self):
         context, segmentor = self._context, self._segmentor
         panel = None if self._control else load_report.panel_maker(context, segmentor)
         loop = build(context, segmentor, self._arm, self._max_propagations, panel)
@@ -183,6 +190,8 @@ class LoadStage:
         """The `methods.recipe.Cost`, guessed; `forward` is not looked at."""
         del forward
         loop = build(self._context, self._segmentor, recipe.Arm.METHOD, self._max_propagations)
+        if loop.settings.head_only:
+            head_only.release(self._segmentor)
         return (load_report.control_cost if self._control else load_report.cost)(
             self._context, self._segmentor, loop)
 
@@ -245,8 +254,8 @@ recipe.register(recipe.Recipe(
         _shown('224, truth through the bottleneck', 224, 'bottleneck', True),
         _shown("the logits' grid, scaling", 'logits', 'scaling', True),
         _shown('64, scaling', 64, 'scaling', True),
-        _shown("the logits' grid, swapped", 'logits', 'swapped', True),
-        _shown('64, swapped', 64, 'swapped', True)),
+        _shown("the logits' grid, swapped", 'logits', 'swapped'),
+        _shown('64, swapped', 64, 'swapped')),
     small=("build_discriminator.name = 'small_cnn'", 'build_discriminator.dropout = 0.0',
            'input_encoding.size = 32',
            'controller.patience = 2', 'controller.max_total_cycles = 1', 'lookahead.min_epochs = 1',

@@ -45,9 +45,9 @@ class LookaheadSettings:
         not trained on; None: it is judged on the hold-out, which chooses the peaks as well.
       draw_near_duplicates: whether a cycle's ending is drawn, too, that lies within three
         propagations of the cycle's peak, and so is nearly the same model (Algorithm 1 draws it).
-      discriminator_pairs: whether a batch of the discriminator's shows an image's truth and its maps
-        side by side, mirrored and cut alike, so that only what differs between them is learnt; else
-        all truths and maps are shuffled. Maps without a cue are hardly told apart without it.
+      discriminator_pairs: whether an image's truth and its maps stand side by side in the
+        discriminator's epochs, mirrored and cut alike (but for the ends of batches, they are seen
+        in one step), so that what differs between them is learnt; else all are shuffled.
       null: what LoAd is compared with to see what structure is worth: 'shuffled' trains the
         discriminator on shuffled targets, for min_epochs epochs; 'random' takes a random direction
         of the adversarial gradient's length, new at each step. None for LoAd itself.

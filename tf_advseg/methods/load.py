@@ -18,8 +18,9 @@ Where the paper is silent, this is what we chose (all are settings of `load`):
     'balanced': lambda = balance * |g_ce| / |g_adv|, measured at the start of a cycle and kept.
   * lambda itself is not printed. The default is 'balanced'; the paper's setting in
     gin/papers/load/stanford_background_mobilenet_v2.gin uses 1.
-  * soft or hard maps (`map_kind`): soft, since eq. 3 needs a gradient through Yhat. Hard maps take
-    a straight-through gradient. 'quantised' (uint8 probabilities) is for decoders at stride 4.
+  * soft or hard maps (`map_kind`): eq. 3 needs a gradient through Yhat, so soft is the default of
+    the setting; gin/methods/load.gin takes hard ones, with a straight-through gradient.
+    'quantised' (uint8 probabilities) is for decoders at stride 4.
   * unlabelled and padded pixels are zeroed in real and fake alike, and so is their gradient.
   * D runs in inference mode in the generator's step (`discriminator_training_mode`).
 """
@@ -90,8 +91,8 @@ class LoAd(objective.Objective):
     Args:
       segmentor: see `step_parts.Method`.
       discriminator: encoded input [B, h, w, channels] -> logits [B] or, of a map of decisions,
-        [B, h', w'] (adversaries/discriminators). The loss of an image is the mean over its decisions;
-        what D says of it is the mean decision's sign.
+        [B, h', w'] (adversaries/discriminators). The loss of an image is the mean over its
+        decisions; what D says of it is the mean decision's sign.
       segmentor_optimizer, discriminator_optimizer: tf.keras optimizers, one per network.
       encoding: `adversaries.encodings.Encoding`, how an image and a map become D's input.
       settings: `Settings`.
@@ -178,8 +179,11 @@ class LoAd(objective.Objective):
         return self.encoding.real(image, labels, stored, self.map_kind == 'hard')
 
     def live_input(self, image, labels, logits, backbone=None):
-        """D's input from the segmentor's logits, differentiable with respect to them; `backbone` are
-        the features of the segmentor's frozen backbone, which D's are made of where it has some."""
+        """D's input from the segmentor's logits, differentiable with respect to them.
+
+        `backbone` are the features of the segmentor's frozen backbone, which D's further channels
+        are made of where they are known; else they are computed.
+        """
         if self.map_kind == 'hard':
             encoded = self.encoding.straight_through(image, labels, logits)
         else:

@@ -214,6 +214,6 @@ recipe.register(recipe.Recipe(
         recipe.ShownAs("basic, the logits' grid, stride 8", ("label_maps.kind = 'basic'",), False,
                        8),
         recipe.ShownAs("scaling, the logits' grid", ("label_maps.kind = 'scaling'",), True),
-        recipe.ShownAs("swapped, the logits' grid", ("label_maps.kind = 'swapped'",), True),
+        recipe.ShownAs("swapped, the logits' grid", ("label_maps.kind = 'swapped'",)),
         recipe.ShownAs('bottleneck', ("label_maps.truth = 'bottleneck'",), True)),
     silent=('luc.adversarial_weight = 0.0',)))

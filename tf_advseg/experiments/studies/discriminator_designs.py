@@ -32,6 +32,8 @@ def _design(name='patch', size="'logits'", kind='concat', truth='scaling', *furt
     longer = () if name == 'mobilenet' else _LONGER
     return (f"build_discriminator.name = '{name}'", f'input_encoding.size = {size}',
             f"input_encoding.kind = '{kind}'", f"input_encoding.truth = '{truth}'",
+            "load.map_kind = 'soft'", 'load.backbone_features = False',
+            'lookahead.discriminator_pairs = False', 'lookahead.target_accuracy = None',
             "lookahead.criterion = 'log_loss'", *longer, *further)
 
 
@@ -87,7 +89,7 @@ def screen(context, segmentor, folder, start, designs=None, images=None):
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / RESULTS
     known = {line['key']: line for line in journals.Journal.read(path)} if path.exists() else {}
-    kept = [v.numpy() for v in segmentor.variables]
+    kept = [(variable, variable.numpy()) for variable in segmentor.variables]
     for name, bindings in (designs or DESIGNS).items():
         # Whatever the figures depend on: another of it is another line, and another folder.
         key = hashlib.sha256(files.to_json(
@@ -98,7 +100,7 @@ def screen(context, segmentor, folder, start, designs=None, images=None):
                               **_one(context, segmentor, folder / key, images)}
             with open(path, 'a', encoding='utf-8') as file:
                 file.write(json.dumps({'event': 'design', **known[key]}) + '\n')
-            for variable, value in zip(segmentor.variables, kept):
+            for variable, value in kept:
                 variable.assign(value)
             tf.keras.backend.clear_session()
         yield known[key]
@@ -128,13 +130,14 @@ def table(results):
         return tables.MISSING if ends is None else (
             f'[{format(ends[0], form)}, {format(ends[1], form)}]')
     rows = tuple((tables.Cell(line['design']), tables.Cell(f'{100 * line["accuracy"]:.1f} %'),
-                  tables.Cell(line['signal']), tables.Cell(pair(line['signal_interval'], '.3f')),
+                  tables.Cell(line['log_loss']), tables.Cell(line['signal']),
+                  tables.Cell(pair(line['signal_interval'], '.3f')),
                   tables.Cell(line['cosine']), tables.Cell(pair(line['cosine_interval'], '+.3f')),
                   tables.Cell(f'{line["seconds"]:.0f}'))
                  for line in results)
     first = results[0]
     return tables.Table(
-        ('discriminator', 'hold-out accuracy', 'signal', '95 %', 'cosine with CE', '95 % ',
-         'seconds'), rows,
+        ('discriminator', 'hold-out accuracy', 'log-loss', 'signal', '95 %', 'cosine with CE',
+         '95 % ', 'seconds'), rows,
         f'adversarial gradients of {first["images"]} images at g0; CE of {first["unseen"]} images '
         f'that chose nothing (its own signal {first["ce_signal"] or 0:.3f})', 3)

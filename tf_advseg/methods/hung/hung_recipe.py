@@ -58,8 +58,8 @@ def _require_encoding(encoding, settings):
                                'truths')
     if encoding.kind in label_maps.BY_PREDICTION and settings.independent_ground_truth:
         raise errors.UserError(f'label_maps.kind = {encoding.kind!r} makes a truth of the '
-                               'prediction of the same image, and hung.independent_ground_truth takes truths of '
-                               'others; leave one of the two')
+                               'prediction of the same image, and hung.independent_ground_truth '
+                               'takes truths of others; leave one of the two')
 
 
 def _discriminator(context, segmentor, settings):
