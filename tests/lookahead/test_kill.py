@@ -19,7 +19,8 @@ FEW, ONE_CYCLE = (('propagation', 4),), 'controller.max_total_cycles = 1'
 # With hard maps in pairs from memory, the discriminator's own hold-out, and shuffled targets.
 GRID = ("build_discriminator.name = 'patch'", 'build_discriminator.dropout = 0.0',
         "input_encoding.size = 'logits'", "input_encoding.kind = 'concat'",
-        "load.map_kind = 'hard'", 'lookahead.discriminator_pairs = True',
+        "input_encoding.truth = 'sampled'", "load.map_kind = 'hard'",
+        'lookahead.discriminator_pairs = True',
         'lookahead.discriminator_holdout = 0.3', "lookahead.null = 'shuffled'",
         'load.r1_weight = 0.1', 'lookahead.min_epochs = 2')  # null's D trains for min_epochs
 VOLATILE = ('time', 'seconds')

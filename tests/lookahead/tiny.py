@@ -22,6 +22,7 @@ GIN = (
     'build_discriminator.alpha = 0.25',
     'build_discriminator.dropout = 0.1',
     'input_encoding.size = 32',
+    "input_encoding.truth = 'scaling'",
     "load.map_kind = 'soft'",  # as the paper's; test_kill.GRID has the rest
     'lookahead.discriminator_pairs = False',
     'lookahead.target_accuracy = None',
