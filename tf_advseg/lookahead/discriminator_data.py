@@ -108,12 +108,8 @@ def batches(records, ids, pairs, lookup, map_shape, map_dtype, batch_size, crop_
         if photometric is not None:
             image = photometric(image, item_seed)
         image, label = augment.pad_to(image, label, size[0], size[1], pad_value)
-        if random_scale is not None and random_scale.active:
-            image, label, stored, size = _scale(
-                image, label, stored, slot, random_scale.draw(item_seed), crop_size, map_shape,
-                stride, pad_value)
-        image, label, stored = _crop(image, label, stored, slot, size, crop_size, map_shape,
-                                     stride, item_seed)
+        image, label, stored = _cut(image, label, stored, slot, size, crop_size, map_shape, stride,
+                                    item_seed, random_scale, pad_value)
         if flip:
             image, label, stored = augment.random_flip((image, label, stored), item_seed)
         return {'image': tf.ensure_shape(image, [*crop_size, 3]),
@@ -129,6 +125,15 @@ def batches(records, ids, pairs, lookup, map_shape, map_dtype, batch_size, crop_
                                    slices((is_real, targets))))
     dataset = dataset.map(read).map(prepare, num_parallel_calls=CALLS, deterministic=True)
     return dataset.batch(batch_size, drop_remainder=drop_remainder).prefetch(2)
+
+
+def _cut(image, label, stored, slot, size, crop_size, map_shape, stride, seed, random_scale,
+         pad_value):
+    """Image, truth and map of the crop's size: scaled at random where that is asked for, and cut."""
+    if random_scale is not None and random_scale.active:
+        image, label, stored, size = _scale(image, label, stored, slot, random_scale.draw(seed),
+                                            crop_size, map_shape, stride, pad_value)
+    return _crop(image, label, stored, slot, size, crop_size, map_shape, stride, seed)
 
 
 def _scale(image, label, stored, slot, factor, crop_size, map_shape, stride, pad_value):
