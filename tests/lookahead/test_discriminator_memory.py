@@ -178,6 +178,9 @@ def test_withheld_images_are_judged_and_not_trained_on(records):
     trained, judged = data._ids['train'], data._ids['hold_out']
     assert len(judged) == 2 and sorted(trained + judged) == sorted(records.split('train'))
     assert len(data.training_items()) == 3 * 5
-    assert sum(len(batch['is_real']) for batch in data.hold_out()) == 3 * 2
+    batches = list(data.hold_out())
+    assert {len(batch['is_real']) for batch in batches} == {4}  # filled up: one size, one graph
+    targets = np.concatenate([batch['target'] for batch in batches])
+    assert (targets >= 0).sum() == 3 * 2 and (targets < 0).sum() == 2
     again = made(records, discriminator_holdout=0.3)
     assert again._ids == data._ids

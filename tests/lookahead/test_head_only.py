@@ -15,6 +15,7 @@ from tf_advseg.data.records import record_set as record_sets
 from tf_advseg.experiments import improve
 from tf_advseg.lookahead import data as lookahead_data
 from tf_advseg.lookahead import head_only
+from tf_advseg.lookahead import load_report
 from tf_advseg.lookahead import orchestrator
 from tf_advseg.lookahead import settings as settings_lib
 from tf_advseg.models import deeplab
@@ -181,9 +182,48 @@ def test_what_is_kept_is_what_the_backbone_makes_of_the_batch(finished):
     assert 0 < sum(mirrored) < len(mirrored)
 
 
+@pytest.mark.parametrize('trained', [True, False])
+def test_a_backbone_is_left_as_its_owner_had_it(tmp_path, trained):
+    model = network()
+    model.backbone.trainable = trained
+    count = len(model.trainable_variables)
+    run(tmp_path / 'run', 'experiment.control = False', 'lookahead.adversarial_weight = 0.0',
+        'controller.max_propagations = 1', model=model)
+    assert model.backbone.trainable == trained and len(model.trainable_variables) == count
+
+
+def test_the_null_random_moves_the_head_alone_and_otherwise_than_load(finished, tmp_path):
+    run(tmp_path / 'run', 'experiment.control = False', "lookahead.null = 'random'")
+    start = weights(tmp_path / 'run/checkpoints/stage1')
+    end = weights(tmp_path / 'run/checkpoints/best')
+    assert not [name for name in start if 'backbone' in name
+                and not np.array_equal(start[name], end[name])]
+    null, load = trace(tmp_path / 'run'), trace(finished[0])
+    np.testing.assert_allclose(null[0, 1:], load[0, 1:], rtol=1e-3)  # before a step they are one
+    assert np.abs(null[-1, 1] - load[-1, 1]) > 1e-4
+
+
+def test_a_dry_run_counts_the_head_alone(finished):
+    path, model, _ = finished
+    timed = []
+    context = types.SimpleNamespace(crop_size=(CROP, CROP))
+    loop = types.SimpleNamespace(method=types.SimpleNamespace(segmentor=model),
+                                 settings=settings_lib.LookaheadSettings(batch_size=2),
+                                 data=types.SimpleNamespace(known=None))
+    with mock.patch.object(load_report.costs, 'seconds_of',
+                           lambda what, inputs: timed.append((what, inputs)) or 1.0):
+        load_report._image_seconds(context, loop)
+        loop.data.known = object()
+        load_report._image_seconds(context, loop)
+    (whole, images), (head, maps) = timed
+    assert whole is model and images.shape == (2, CROP, CROP, 3)
+    assert head == model.head and maps['features'].shape[0] == 2
+    np.testing.assert_allclose(head(maps), model(images), atol=1e-4)
+
+
 def test_a_decoder_gets_its_skip_maps():
     model = network(decoder=True)
     image = tf.random.stateless_uniform([2, CROP, CROP, 3], [1, 2], 0, 255)
-    maps = head_only._of(model, image)
+    maps = head_only.maps_of(model, image)
     assert set(maps) == {'features', 'skip'}
     np.testing.assert_allclose(model.head(maps), model(image), atol=1e-5)

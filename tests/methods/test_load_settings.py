@@ -92,6 +92,17 @@ def test_a_map_of_decisions_counts_as_its_mean():
     assert float(counts['loss_real']) == pytest.approx(float(sum(expected[::2])), rel=1e-4)
 
 
+def test_items_that_fill_up_a_batch_are_not_counted():
+    method, batch = build(), {k: tf.constant(v) for k, v in batch_of().items()}
+    alone = method.discriminator_counts({**batch, 'target': batch['is_real']})
+    more = {name: tf.concat([part, part[:3]], 0) for name, part in batch.items()}
+    filled = method.discriminator_counts(
+        {**more, 'target': tf.concat([batch['is_real'], [-1.0] * 3], 0)})
+    for name, value in alone.items():
+        assert float(filled[name]) == pytest.approx(float(value), rel=1e-5), name
+    assert float(alone['real']) == 3 and float(alone['fake']) == 2
+
+
 def test_r1_is_the_squared_slope_at_true_maps_and_not_at_the_image():
     plain, penalised = build(), build(r1_weight=4.0)
     batch = {k: tf.constant(v) for k, v in batch_of().items()}

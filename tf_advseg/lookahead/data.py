@@ -22,6 +22,9 @@ class LookaheadData:
       segmentor: for the maps' shape.
       map_kind: 'soft', 'hard' or 'quantised'.
       known: lookahead.head_only.BackboneMaps of all images, or None.
+
+    Attributes:
+      known: the same.
     """
 
     def __init__(self, records, train_ids, holdout_ids, crop_size, settings, streams, strategy,
@@ -30,7 +33,7 @@ class LookaheadData:
         self.train_ids = list(train_ids)
         self.holdout_ids = list(holdout_ids)
         self.crop_size = tuple(crop_size)
-        self._settings, self._known = settings, known
+        self._settings, self.known = settings, known
         self._streams = streams
         self._strategy = strategy
         self._pad_value = segmentors.padding_colour(segmentor)
@@ -59,8 +62,8 @@ class LookaheadData:
             self.records, self.train_ids, self._settings.batch_size, self.crop_size,
             self._streams, first_step, num_steps, recipe=self._recipe, stream=stream,
             augment_stream=augment_stream, pad_value=self._pad_value,
-            say_flipped=self._known is not None)
-        return found if self._known is None else self._known.beside(found)
+            say_flipped=self.known is not None)
+        return found if self.known is None else self.known.beside(found)
 
     def upcoming_batches(self, first_step, num_steps):
         """The batches the next steps will see, distributed, without consuming them."""
@@ -101,8 +104,8 @@ class LookaheadData:
 
     def generate_maps(self, stepper, method, ids):
         """Yields (image id, part, map) of whole padded, unflipped images, batch by batch."""
-        if self._known is not None:
-            yield from self._known.generate_maps(stepper, method, ids)
+        if self.known is not None:
+            yield from self.known.generate_maps(stepper, method, ids)
             return
         function = stepper.local(method.maps)
         for part, part_ids in ids.items():

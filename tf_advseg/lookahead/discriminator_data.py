@@ -16,6 +16,7 @@ from tf_advseg.lookahead import discriminator_memory
 from tf_advseg.training import loop
 
 REAL = -1
+UNCOUNTED = -1.0  # the target of an item that is not counted
 
 
 def items(num_images, num_slots, seen=None):
@@ -39,6 +40,23 @@ def items(num_images, num_slots, seen=None):
 def places(pairs):
     """int64 [n]: keys by which every item is mirrored and cut by itself."""
     return np.arange(len(pairs), dtype=np.int64)
+
+
+def filled(pairs, batch_size):
+    """The items and their targets, followed by items of no account up to a whole batch.
+
+    Args:
+      pairs: int64 [n, 2] from `items`.
+      batch_size: examples of a batch.
+
+    Returns:
+      pairs int64 [m, 2] with m a multiple of batch_size, and float32 [m]: 1 for a truth, 0 for a
+      map, UNCOUNTED for the items added.
+    """
+    missing = -len(pairs) % batch_size
+    targets = (pairs[:, 1] == REAL).astype(np.float32)
+    return (np.concatenate([pairs, np.repeat(pairs[:1], missing, axis=0)]),
+            np.concatenate([targets, np.full(missing, UNCOUNTED, np.float32)]))
 
 
 def slots_of(pairs, num_slots):
@@ -243,13 +261,22 @@ class DiscriminatorData:
 
     def local(self, pairs, seed):
         """The same kind of batches, not distributed."""
-        return self._batches('train', pairs, seed, self._recipe.flip, False)
+        whole = len(pairs) >= self._settings.discriminator_batch_size
+        return self._batches('train', pairs, seed, self._recipe.flip, whole)
 
     def hold_out(self):
-        """Distributed batches of the hold-out's truths and of every slot's maps of it."""
-        pairs = items(len(self._ids['hold_out']), self.num_slots)
+        """Distributed batches of the hold-out's truths and of every slot's maps of it.
+
+        All are of one size: the last is filled up with items whose 'target' is below 0 and which
+        `LoAd.discriminator_counts` leaves out. TensorFlow would trace a second, shape-independent
+        graph for another size, and use it from then on; it rounds otherwise than the first, so a
+        resumed run would differ in the last bit from one never stopped.
+        """
+        pairs, targets = filled(items(len(self._ids['hold_out']), self.num_slots),
+                                self._settings.discriminator_batch_size)
         return loop.distribute(
-            self._batches('hold_out', pairs, np.zeros(2, np.int32), False, False), self._strategy)
+            self._batches('hold_out', pairs, np.zeros(2, np.int32), False, True, targets),
+            self._strategy)
 
     def release(self):
         """Forgets the buffer's maps that were read into memory, once a retraining is over."""

@@ -50,9 +50,14 @@ def prepare(context, segmentor, settings):
         context, segmentor, settings.map_batch_size))
 
 
-def release(segmentor):
-    """Undoes what `prepare` has frozen: the network is the user's."""
-    if hasattr(segmentor, 'backbone'):
+def is_trained(segmentor):
+    """Whether a segmentor has a backbone that its owner has not frozen."""
+    return bool(getattr(getattr(segmentor, 'backbone', None), 'trainable', False))
+
+
+def release(segmentor, trained):
+    """Undoes what `prepare` has frozen; `trained` is what `is_trained` said before."""
+    if trained:
         segmentor.backbone.trainable = True
 
 
@@ -66,7 +71,7 @@ def _obstacle(context, segmentor, settings):
         return 'some images are larger than the crop'
     if recipe.random_scale.active or recipe.photometric is not None:
         return 'images are scaled or recoloured at random'
-    probe = _of(segmentor, tf.zeros([1, *context.crop_size, 3]))
+    probe = maps_of(segmentor, tf.zeros([1, *context.crop_size, 3]))
     per_image = sum(4 * int(np.prod(part.shape)) for part in probe.values())
     needed = per_image * (2 * len(data.train) + len(data.holdout))
     if needed > MOST_BYTES:
@@ -74,7 +79,7 @@ def _obstacle(context, segmentor, settings):
     return None
 
 
-def _of(segmentor, image):
+def maps_of(segmentor, image):
     """The parts of the backbone's maps that the head looks at."""
     maps = segmentor.backbone(segmentor.normalisation(image))
     return {name: maps[name] for name in ('features', 'skip')
@@ -105,7 +110,7 @@ class BackboneMaps:
         """(of training images {name: float32 [2, N, ...]}, as they are and mirrored; of the
         hold-out {name: float32 [N, ...]}; its labels uint8 [N, h, w]). A dry run never asks."""
         data, segmentor = self._context.data, self._segmentor
-        of = tf.function(lambda image: _of(segmentor, image))
+        of = tf.function(lambda image: maps_of(segmentor, image))
         plain, labels = self._computed([*data.train, *data.holdout], of)
         mirrored, _ = self._computed(data.train, lambda image: of(tf.reverse(image, [2])))
         count = len(data.train)

@@ -4,6 +4,7 @@ import numpy as np
 from tf_advseg.core import files
 from tf_advseg.core import journal as journals
 from tf_advseg.lookahead import cycle_masks
+from tf_advseg.lookahead import head_only
 from tf_advseg.methods import recipe
 from tf_advseg.models import segmentor as segmentors
 from tf_advseg.reporting import measure_tables
@@ -229,9 +230,14 @@ def control_cost(context, segmentor, loop):
 
 
 def _image_seconds(context, loop):
-    """Seconds of the segmentor's forward pass on one image."""
+    """Seconds of the segmentor's forward pass on one image; of its head's, where what the backbone
+    makes of the images is kept."""
+    segmentor = loop.method.segmentor
     images = np.zeros((loop.settings.batch_size, *context.crop_size, 3), np.float32)
-    return costs.seconds_of(loop.method.segmentor, images) / loop.settings.batch_size
+    if loop.data.known is None:
+        return costs.seconds_of(segmentor, images) / loop.settings.batch_size
+    return costs.seconds_of(segmentor.head, head_only.maps_of(segmentor, images)
+                            ) / loop.settings.batch_size
 
 
 def _seconds(context, loop):

@@ -139,6 +139,7 @@ class LoadStage:
         self._context, self._segmentor, self._arm = context, segmentor, arm
         self._max_propagations = max_propagations
         self._control = arm is recipe.Arm.CONTROL
+        self._trained = head_only.is_trained(segmentor)
         self.name = 'control' if self._control else 'load'
 
     def run(self):
@@ -154,8 +155,7 @@ class LoadStage:
         try:
             return self._run()
         finally:
-            if settings_lib.lookahead_settings().head_only:
-                head_only.release(self._segmentor)
+            head_only.release(self._segmentor, self._trained)
 
     def _run(self):
         context, segmentor = self._context, self._segmentor
@@ -190,8 +190,7 @@ class LoadStage:
         """The `methods.recipe.Cost`, guessed; `forward` is not looked at."""
         del forward
         loop = build(self._context, self._segmentor, recipe.Arm.METHOD, self._max_propagations)
-        if loop.settings.head_only:
-            head_only.release(self._segmentor)
+        head_only.release(self._segmentor, self._trained)
         return (load_report.control_cost if self._control else load_report.cost)(
             self._context, self._segmentor, loop)
 

@@ -314,12 +314,14 @@ class LoAd(objective.Objective):
 
     def discriminator_counts(self, batch):
         """Global counts {'right_real', 'real', 'right_fake', 'fake'} of D in inference mode, and
-        the sums of its binary CE over both kinds: 'loss_real', 'loss_fake'."""
+        the sums of its binary CE over both kinds: 'loss_real', 'loss_fake'. Examples whose
+        'target' is below 0 are left out."""
         z, is_real = self.discriminator(self.mixed_input(batch), training=False), batch['is_real']
-        losses, real = self._judged(z, is_real), tf.cast(is_real > 0, tf.float32)
+        counted = tf.cast(batch.get('target', is_real) >= 0, tf.float32)
+        losses = self._judged(z, is_real) * counted
         return step_parts.globally({
-            **self._counts(z, is_real), 'loss_real': tf.reduce_sum(losses * real),
-            'loss_fake': tf.reduce_sum(losses * (1 - real))})
+            **self._counts(z, is_real, counted), 'loss_real': tf.reduce_sum(losses * is_real),
+            'loss_fake': tf.reduce_sum(losses * (1 - is_real))})
 
     @staticmethod
     def _judged(z, target):
@@ -337,12 +339,12 @@ class LoAd(objective.Objective):
         return self.settings.r1_weight / 2.0 * mean
 
     @staticmethod
-    def _counts(z, is_real):
-        real = tf.cast(is_real > 0, tf.float32)
+    def _counts(z, is_real, counted=1.0):
+        real, fake = is_real * counted, (1 - is_real) * counted
         says_real = tf.cast(adversarial.per_image(z) > 0, tf.float32)
         return {'right_real': tf.reduce_sum(real * says_real), 'real': tf.reduce_sum(real),
-                'right_fake': tf.reduce_sum((1 - real) * (1 - says_real)),
-                'fake': tf.reduce_sum(1 - real)}
+                'right_fake': tf.reduce_sum(fake * (1 - says_real)),
+                'fake': tf.reduce_sum(fake)}
 
 
 def _accuracies(counts):

@@ -124,14 +124,16 @@ def apply(segmentor, image, training=False, dropout_seed=None):
 
 
 def decayed_kernels(segmentor):
-    """The variables that weight decay applies to: kernels that are not depthwise (slim).
+    """The variables that weight decay applies to: trained kernels that are not depthwise (slim).
 
-    Logits included; batch norms, biases and depthwise kernels excluded. In a foreign model these
-    are the trainable variables of rank 2 and more outside depthwise and normalisation layers.
+    Logits included; batch norms, biases, depthwise kernels and frozen layers excluded. In a foreign
+    model these are the trainable variables of rank 2 and more outside depthwise and normalisation
+    layers.
     """
     ours = layers.convolutions(segmentor)
     if ours:
-        return [c.kernel for c in ours if not c.depthwise and c.kernel.trainable]
+        return [c.kernel for c in ours
+                if not c.depthwise and c.trainable and c.kernel.trainable]
     skipped = {id(v) for layer in segmentor._flatten_layers() for v in _not_decayed(layer)}
     return [v for v in segmentor.trainable_variables
             if v.shape.rank >= 2 and id(v) not in skipped]
