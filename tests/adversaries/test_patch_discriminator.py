@@ -27,6 +27,19 @@ def test_with_spectral_norm_no_scale_of_a_kernel_matters():
     assert np.abs(free(x).numpy() - before).max() > 1e-3
 
 
+def test_many_channels_are_brought_to_few_first():
+    few, many = (discriminators.build_discriminator('patch', channels, (12, 9))
+                 for channels in (64, 331))
+    names = [[layer.name for layer in model.encoder.layers] for model in (few, many)]
+    assert 'squeeze' not in names[0] and 'squeeze' in names[1]
+    of_first = [model.encoder.get_layer('conv1').kernel.shape for model in (few, many)]
+    assert of_first[0] == of_first[1] == (3, 3, 64, 64)
+    x = tf.random.stateless_normal([1, 12, 9, 331], [1, 2])
+    each = tf.one_hot([0, 300], 331)[:, None, None, None]  # no channel is lost on the way
+    assert all(np.abs(many(x * (1 - mask)).numpy() - many(x).numpy()).max() > 1e-4
+               for mask in each)
+
+
 @pytest.mark.parametrize('size, sides', [((21, 16), (11, 8)), (64, (16, 16)), (224, (14, 14))])
 def test_about_ten_decisions_a_side(size, sides):
     model = discriminators.build_discriminator('patch', 3, size, alpha=0.05)

@@ -77,7 +77,9 @@ def _layer(spectral_norm):
 def encoder(channels, points, alpha, spectral_norm):
     """3x3 convolutions with LeakyReLU(0.2): 64, then 128 wide (times alpha).
 
-    The second one and as many more have a stride of 2 as leave about ten points a side.
+    The second one and as many more have a stride of 2 as leave about ten points a side. An input of
+    more than 64 channels (a backbone's features) is brought to 64 by a linear 1x1 convolution
+    first; without it the first 3x3 convolution would take nine tenths of the time.
 
     Args:
       channels: of the input.
@@ -88,6 +90,8 @@ def encoder(channels, points, alpha, spectral_norm):
     halvings = max(1, int(math.log2(max(2.0, min(points) / _FEWEST))))
     strides = [1] + [2] * halvings + [1]
     inputs = x = tf.keras.Input((*points, channels))
+    if channels > WIDTH:
+        x = _layer(spectral_norm)(WIDTH, 1, use_bias=False, name='squeeze')(x)
     for index, stride in enumerate(strides, 1):
         width = WIDTH if index == 1 else DEEPER
         x = _layer(spectral_norm)(max(1, int(width * alpha)), 3, strides=stride, padding='same',
