@@ -8,6 +8,7 @@ from data_layouts import write_folder
 from tf_advseg.core.errors import UserError
 from tf_advseg.core.random_streams import RandomStreams
 from tf_advseg.data import mixed
+from tf_advseg.data.augmentation import cutmix
 from tf_advseg.data.augmentation import recipes
 from tf_advseg.data.readers import make_reader
 from tf_advseg.data.records.record_set import RecordSet, write_records
@@ -179,3 +180,37 @@ def test_batches_without_either_kind_are_refused(records, size, others, ids, wor
         mixed.mixed_batches(records, LABELLED, records, ids, size, others, CROP, RandomStreams(0),
                             0)
     assert '\n' not in str(caught.value)
+
+
+def test_two_views_of_unlabelled_images(records):
+    """The strong view has the plain one's pixels in their places, and in a box the next image's."""
+    recipe = recipes.make_recipe('flip+photometric')
+    views = cutmix.CutMix(probability=0.7, least=0.2, most=0.5)
+    found = batches(records, 0, 8, recipe=recipe, two_views=views)
+    assert same(found[5:], batches(records, 5, 3, recipe=recipe, two_views=views))
+    one_view = batches(records, 0, 8, recipe=recipe.plain)
+    whole = batches(records, 0, 8, recipe=recipe)
+    boxes = 0
+    for batch, plain, strong in zip(found, one_view, whole):
+        others = ~batch['labeled']
+        np.testing.assert_array_equal(batch['image_id'], plain['image_id'])
+        np.testing.assert_array_equal(batch['plain'][others], plain['image'][others])
+        np.testing.assert_array_equal(batch['plain_valid'], plain['valid'])
+        np.testing.assert_array_equal(batch['plain'][~others], batch['image'][~others])
+        assert not batch['cut'][~others].any()
+        np.testing.assert_array_equal(batch['next'][~others], np.flatnonzero(~others))
+        np.testing.assert_array_equal(np.sort(batch['next'][others]), np.flatnonzero(others))
+        assert (batch['next'][others] != np.flatnonzero(others)).all()
+        inside = batch['cut']
+        for name in ('image', 'valid'):
+            mask = inside[..., None] if name == 'image' else inside
+            np.testing.assert_array_equal(
+                batch[name], np.where(mask, strong[name][batch['next']], strong[name]))
+        boxes += inside.any((1, 2)).sum()
+    assert 6 < boxes < 8 * U
+
+
+def test_cutmix_needs_two_unlabelled_images(records):
+    with pytest.raises(UserError, match='at least 2'):
+        mixed.mixed_batches(records, LABELLED, records, UNLABELLED, B, 1, CROP, RandomStreams(0), 0,
+                            two_views=cutmix.CutMix())

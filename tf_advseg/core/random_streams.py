@@ -5,7 +5,7 @@ import numpy as np
 
 STREAMS = ('data', 'augment', 'dropout', 'disc_data', 'disc_augment', 'disc_dropout', 'init',
            'diagnostics', 'split', 'unlabelled_data', 'unlabelled_augment', 'truth_data',
-           'truth_augment', 'interleave', 'disc_holdout', 'disc_null')
+           'truth_augment', 'interleave', 'disc_holdout', 'disc_null', 'cutmix')
 
 
 class RandomStreams:

@@ -8,6 +8,10 @@ but what a replica sees.
 There is no state, as in `pipeline`: the batch of step t is a function of (seed, t). The labelled
 rows are drawn by the streams of the labelled-only batches, so that both hold the same images,
 cut and mirrored alike: a run and its control differ in what is learnt from unlabelled ones alone.
+
+`two_views` adds to each unlabelled image, which the recipe has changed in light, colour and
+sharpness and CutMix has given a box of the next one, the plain view of it: a network's prediction
+on that is what is asked of the other (consistency).
 """
 import numpy as np
 import tensorflow as tf
@@ -16,13 +20,14 @@ from tf_advseg.core.errors import UserError
 from tf_advseg.core.random_streams import RandomStreams
 from tf_advseg.data import pipeline
 from tf_advseg.data.augmentation import augment
+from tf_advseg.data.augmentation import cutmix as cutmix_lib
 from tf_advseg.data.augmentation import recipes
 from tf_advseg.data.records.record_set import dataset_options
 from tf_advseg.data.spec import IGNORE_LABEL
 
 UNLABELLED = {'stream': 'unlabelled_data', 'augment_stream': 'unlabelled_augment'}
 TRUTHS = {'stream': 'truth_data', 'augment_stream': 'truth_augment'}
-INTERLEAVE = 'interleave'
+INTERLEAVE, CUTMIX = 'interleave', 'cutmix'
 
 
 def labelled_batches(records, ids, batch_size, crop_size, streams, first_step, num_steps=None,
@@ -57,7 +62,7 @@ def labelled_batches(records, ids, batch_size, crop_size, streams, first_step, n
 def mixed_batches(labelled_records, labelled_ids, unlabelled_records, unlabelled_ids, batch_size,
                   unlabelled_batch_size, crop_size, streams, first_step, recipe=recipes.Recipe(),
                   pad_value=augment.PAD_VALUE, independent_ground_truth=False, num_steps=None,
-                  prefetch=2):
+                  prefetch=2, two_views=None):
     """Batches of B labelled and U unlabelled images in a random order, for steps first_step, ...
 
     Args:
@@ -68,16 +73,22 @@ def mixed_batches(labelled_records, labelled_ids, unlabelled_records, unlabelled
       crop_size, streams, first_step, num_steps, recipe, pad_value, prefetch: see
         `pipeline.training_batches`.
       independent_ground_truth: see `labelled_batches`.
+      two_views: data.augmentation.cutmix.CutMix between the unlabelled images, or None for one view
+        of each.
 
     Returns:
       tf.data.Dataset of dicts: 'image' float32 [B+U, h, w, 3]; 'label' int32 [B+U, h, w], 255
       throughout rows without labels; 'labeled' bool [B+U]; 'valid' bool [B+U, h, w], of labelled
       rows where the label is not 255, of the others where the image is no padding; 'image_id'
       string [B+U]; with `independent_ground_truth` 'truth' int32 [B+U, h, w], the labelled rows'
-      and 255 in the others.
+      and 255 in the others. With `two_views` also 'plain' float32 [B+U, h, w, 3], of labelled
+      rows 'image'; 'cut' bool [B+U, h, w], where 'image' shows another image; 'next' int32 [B+U],
+      the row of that image; and 'plain_valid' as 'valid', which is of 'image', of the plain
+      view.
 
     Raises:
-      UserError: no ids of either kind, or a batch without images of one.
+      UserError: no ids of either kind, a batch without images of one, or CutMix among fewer than
+        two.
     """
     for name, size in (('batch_size', batch_size), ('unlabelled_batch_size',
                                                     unlabelled_batch_size)):
@@ -88,20 +99,29 @@ def mixed_batches(labelled_records, labelled_ids, unlabelled_records, unlabelled
         raise UserError('there is no unlabelled image to learn from: set '
                         'semi_supervised.fraction below 1, semi_supervised.labelled_split or '
                         'semi_supervised.unlabelled_dir')
+    if two_views is not None and two_views.probability and unlabelled_batch_size < 2:
+        raise UserError('CutMix between the unlabelled images of a step, and a step has '
+                        f'{unlabelled_batch_size} of them: give at least 2, or a probability of 0')
     labelled = labelled_batches(labelled_records, labelled_ids, batch_size, crop_size, streams,
                                 first_step, num_steps, recipe, pad_value,
                                 independent_ground_truth, 1)
     unlabelled = pipeline.training_batches(
         unlabelled_records, unlabelled_ids, unlabelled_batch_size, crop_size, streams, first_step,
-        num_steps, recipe, prefetch=1, pad_value=pad_value, hide_labels=True, **UNLABELLED)
+        num_steps, recipe, prefetch=1, pad_value=pad_value, hide_labels=True,
+        plain_view=two_views is not None, **UNLABELLED)
     last = np.iinfo(np.int64).max if num_steps is None else first_step + num_steps
     seed, size = str(streams.seed_value), batch_size + unlabelled_batch_size
 
     def interleave(own, others, step):
         order = tf.numpy_function(_order, [step, size, seed], tf.int64)
         order.set_shape([size])
-        return {name: tf.gather(tf.concat(pair, axis=0), order)
-                for name, pair in _paired(own, others).items()}
+        if two_views is not None:
+            others = _cut(others, two_views, step, seed)
+        found = {name: tf.gather(tf.concat(pair, axis=0), order)
+                 for name, pair in _paired(own, others).items()}
+        if two_views is not None:
+            found['next'] = _next_rows(batch_size, unlabelled_batch_size, order)
+        return found
 
     dataset = tf.data.Dataset.zip((labelled, unlabelled,
                                    tf.data.Dataset.range(first_step, last)))
@@ -114,9 +134,37 @@ def _paired(own, others):
     pairs['labeled'] = (tf.ones(own['label'].shape[:1], tf.bool),
                         tf.zeros(others['label'].shape[:1], tf.bool))
     pairs['valid'] = (tf.not_equal(own['label'], IGNORE_LABEL), others['valid'])
+    if 'plain' in others:
+        pairs['plain'] = own['image'], others['plain']
+        pairs['cut'] = tf.zeros(own['label'].shape, tf.bool), others['cut']
+        pairs['plain_valid'] = pairs['valid'][0], others['plain_valid']
     if 'truth' in own:
         pairs['truth'] = (own['truth'], others['label'])  # which is 255 throughout
     return pairs
+
+
+def _cut(batch, cutmix, step, seed):
+    """A batch of unlabelled images with boxes of one in the other, and 'cut'."""
+    drawn = tf.numpy_function(_cut_seed, [step, seed], tf.int32)
+    drawn.set_shape([2])
+    size, height, width = batch['label'].shape
+    boxes = tf.stack([cutmix.box(augment.example_seed(drawn, row), (height, width))
+                      for row in range(size)])
+    return {**batch, 'cut': boxes, 'plain_valid': batch['valid'],
+            **{name: cutmix_lib.from_the_next(batch[name], boxes) for name in ('image', 'valid')}}
+
+
+def _next_rows(labelled, unlabelled, order):
+    """int32 [B+U]: of each row the row of the unlabelled image that follows it in the draw; of a
+    labelled row itself."""
+    following = tf.concat([tf.range(labelled),
+                           labelled + (tf.range(unlabelled) + 1) % unlabelled], 0)
+    return tf.cast(tf.gather(tf.argsort(order), tf.gather(following, order)), tf.int32)
+
+
+def _cut_seed(step, seed):
+    """int32 [2]: of the boxes of a step; at module level as `_order` is."""
+    return RandomStreams(int(seed)).seed(CUTMIX, int(step))
 
 
 def _order(step, size, seed):

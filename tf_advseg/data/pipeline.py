@@ -59,7 +59,7 @@ def _draw(item, count, batch_size, seed, stream, augment_stream):
 def training_batches(records, ids, batch_size, crop_size, streams, first_step, num_steps=None,
                      recipe=recipes.Recipe(), num_parallel_calls=CALLS, prefetch=2,
                      stream='data', augment_stream='augment', pad_value=augment.PAD_VALUE,
-                     hide_labels=False, say_flipped=False):
+                     hide_labels=False, say_flipped=False, plain_view=False):
     """Batches for steps first_step, first_step + 1, ...
 
     The batch of step t holds items t*B .. (t+1)*B-1 of the endless concatenation of the
@@ -82,6 +82,8 @@ def training_batches(records, ids, batch_size, crop_size, streams, first_step, n
       pad_value: see `augment.pad_to`.
       hide_labels: 'label' is 255 throughout; 'valid' bool [B, h, w] says what is no padding.
       say_flipped: 'flipped' bool [B] says which images are mirrored.
+      plain_view: 'plain' float32 [B, h, w, 3] is the image in the same place without what the
+        recipe does to light, colour and sharpness (`recipes.Recipe.plain`).
 
     Returns:
       tf.data.Dataset of dicts: 'image' float32 [B, h, w, 3] in 0..255, 'label' int32
@@ -102,11 +104,13 @@ def training_batches(records, ids, batch_size, crop_size, streams, first_step, n
 
     def prepare(payload, index, seed):
         example = record_format.decode(payload)
-        label = tf.zeros_like(example['label']) if hide_labels else example['label']
-        image, label = recipe.apply(example['image'], label, tuple(map(int, crop_size)), seed,
-                                    pad_value)
+        whole = tf.zeros_like(example['label']) if hide_labels else example['label']
+        size = tuple(map(int, crop_size))
+        image, label = recipe.apply(example['image'], whole, size, seed, pad_value)
         found = {'image': image, 'label': tf.cast(label, tf.int32),
                  'image_id': example['image_id'], 'index': index}
+        if plain_view:
+            found['plain'], _ = recipe.plain.apply(example['image'], whole, size, seed, pad_value)
         if say_flipped:
             found['flipped'] = augment.is_flipped(seed) if recipe.flip else tf.constant(False)
         return _without_labels(found) if hide_labels else found

@@ -77,7 +77,7 @@ def slots_of(pairs, num_slots):
 
 def batches(records, ids, pairs, lookup, map_shape, map_dtype, batch_size, crop_size, stride,
             seed, flip=True, drop_remainder=False, random_scale=None, pad_value=augment.PAD_VALUE,
-            photometric=None, targets=None, num_slots=0, keys=None):
+            looks=None, targets=None, num_slots=0, keys=None):
     """Batches for `methods.load.LoAd.discriminator_step`, in the order of `pairs`.
 
     Args:
@@ -97,8 +97,7 @@ def batches(records, ids, pairs, lookup, map_shape, map_dtype, batch_size, crop_
       drop_remainder: leave out a last batch that is smaller.
       random_scale: official_preprocessing.RandomScale, or None; see `_scale`.
       pad_value: see `augment.pad_to`.
-      photometric: data.augmentation.photometric.Photometric, or None: truths' and maps' images
-        alike.
+      looks: `data.augmentation.recipes.Recipe.looks`, or None; of truths' and maps' images alike.
       targets: float32 [n], what the discriminator is asked for; None: 1 for truths, 0 for maps.
       num_slots: above 0, truths come with maps as well, of the slots in turn, since the segmentor's
         map decides what is shown as true; 0: with empty ones.
@@ -123,8 +122,8 @@ def batches(records, ids, pairs, lookup, map_shape, map_dtype, batch_size, crop_
     def prepare(record, stored, slot, size, key, judged):
         item_seed = augment.example_seed(tf.constant(seed, tf.int32), key)
         image, label = record['image'], record['label']
-        if photometric is not None:
-            image = photometric(image, item_seed)
+        if looks is not None:
+            image = looks(image, item_seed)
         image, label = augment.pad_to(image, label, size[0], size[1], pad_value)
         image, label, stored = _cut(image, label, stored, slot, size, crop_size, map_shape, stride,
                                     item_seed, random_scale, pad_value)
@@ -304,7 +303,7 @@ class DiscriminatorData:
         return batches(
             self._records, self._ids[part], pairs, self._kept_lookup, *self._map, size,
             self._crop_size, self._stride, seed, flip, drop_remainder,
-            recipe and recipe.random_scale, self._pad_value, recipe and recipe.photometric, targets,
+            recipe and recipe.random_scale, self._pad_value, recipe and recipe.looks, targets,
             self.num_slots if self._encoding.needs_prediction else 0, keys)
 
     def _images_in_memory(self, part):

@@ -39,7 +39,7 @@ def fits(encoding, map_kind, stride, crop_size, sizes, settings, slots=3, featur
             and (_hard_fits(encoding) if map_kind == 'hard' else
                  encoding.points == bottleneck.grid_of(crop_size, stride))
             and (np.asarray(sizes) <= np.array(crop_size)).all()
-            and not recipe.random_scale.active and recipe.photometric is None)
+            and not recipe.random_scale.active and not recipe.changes_looks)
 
 
 def _hard_fits(encoding):

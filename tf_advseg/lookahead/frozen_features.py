@@ -30,11 +30,7 @@ class FrozenBackbone(tf.Module):
         if description is None or not hasattr(segmentor, 'backbone'):
             raise errors.UserError('load.backbone_features = True: needs one of our networks with '
                                    'a backbone; set it to False for this network')
-        copy = networks.build(description)
-        # A frozen backbone's variables stand behind the trained ones.
-        copy.backbone.trainable = segmentor.backbone.trainable
-        for ours, theirs in zip(copy.variables, segmentor.variables):
-            ours.assign(theirs.read_value())
+        copy = networks.twin(segmentor)
         copy.trainable = False
         self._copy, self._points = copy, tuple(points)
         self.channels = copy.backbone.channels

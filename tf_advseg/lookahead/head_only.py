@@ -69,7 +69,7 @@ def _obstacle(context, segmentor, settings):
     ids = [*data.train, *data.holdout]
     if (data.records.image_sizes(ids) > np.array(context.crop_size)).any():
         return 'some images are larger than the crop'
-    if recipe.random_scale.active or recipe.photometric is not None:
+    if recipe.random_scale.active or recipe.changes_looks:
         return 'images are scaled or recoloured at random'
     probe = maps_of(segmentor, tf.zeros([1, *context.crop_size, 3]))
     per_image = sum(4 * int(np.prod(part.shape)) for part in probe.values())

@@ -112,6 +112,35 @@ def as_segmentor(model, num_classes=None, logits_stride=None, normalise=None, pi
     return segmentor
 
 
+def twin_of_wrapped(segmentor):
+    """A second `WrappedSegmentor` around a copy of the model, with weights of its own.
+
+    Raises:
+      UserError: neither wrapped nor of a functional or sequential model.
+    """
+    if not isinstance(segmentor, WrappedSegmentor):
+        raise UserError(f'{segmentor.name}: nobody knows how it was built, and this method needs a '
+                        'second network like it; build it by one of the package\'s networks, or '
+                        'give a functional or sequential Keras model')
+    try:
+        model = _cloned(segmentor.model)
+    except (ValueError, TypeError, NotImplementedError) as error:
+        raise UserError(f'{segmentor.model.name}: Keras cannot copy it ({_first_line(error)}), and '
+                        'this method needs a second network like it; give a functional or '
+                        'sequential Keras model') from error
+    return as_segmentor(model, segmentor.num_classes, segmentor.logits_stride, segmentor.normalise,
+                        segmentor.pick, segmentor.fine_tune_batch_norm)
+
+
+def _cloned(model):
+    """A Keras model made anew from its configuration."""
+    if not isinstance(model, tf.keras.Sequential):
+        return tf.keras.models.clone_model(model)
+    # Where no input was declared, Keras would fix the copy's to the size first seen.
+    return tf.keras.Sequential([layer.__class__.from_config(layer.get_config())
+                                for layer in model.layers])
+
+
 def apply(segmentor, image, training=False, dropout_seed=None):
     """Logits of a segmentor; the seed is passed only to one whose `call` takes it.
 

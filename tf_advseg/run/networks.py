@@ -16,6 +16,7 @@ from tf_advseg.models import deeplab_v2
 from tf_advseg.models import dilated8
 from tf_advseg.models import farabet
 from tf_advseg.models import layers
+from tf_advseg.models import segmentor as segmentors
 from tf_advseg.models import zoo
 from tf_advseg.models.zoo import assignment
 from tf_advseg.training import checkpoints
@@ -23,6 +24,7 @@ from tf_advseg.training import checkpoints
 DESCRIPTION = 'model.json'
 WEIGHTS = 'weights'
 KIND = 'model folder'
+_BUILT_FROM = '_built_from'
 FORMAT = 'tf_advseg model'
 NETWORKS = {'deeplab_mobilenet_v2': deeplab.deeplab_mobilenet_v2,
             'deeplab_xception': deeplab.deeplab_xception,
@@ -54,7 +56,37 @@ def describe(network, **given):
 def build(description, **changes):
     """Builds what `describe` described, with some arguments changed."""
     errors.require_one_of('network', description['network'], NETWORKS)
-    return NETWORKS[description['network']](**{**description['arguments'], **changes})
+    arguments = {**description['arguments'], **changes}
+    segmentor = NETWORKS[description['network']](**arguments)
+    # Past Keras' __setattr__, which would make it a part of every checkpoint.
+    object.__setattr__(segmentor, _BUILT_FROM, {**description, 'arguments': arguments})
+    return segmentor
+
+
+def twin(segmentor):
+    """A second network of the same architecture and, for now, the same weights.
+
+    Args:
+      segmentor: from `build`, or wrapped by `segmentor.as_segmentor` around a functional or
+        sequential Keras model. Build the twin in the strategy's scope.
+
+    Returns:
+      a segmentor whose variables are in the order of the first one's.
+
+    Raises:
+      UserError: a network that cannot be built a second time.
+    """
+    description = getattr(segmentor, _BUILT_FROM, None)
+    if description is not None:
+        copy = build(description)
+    else:
+        copy = segmentors.twin_of_wrapped(segmentor)
+    copy.fine_tune_batch_norm = segmentor.fine_tune_batch_norm
+    if hasattr(segmentor, 'backbone'):  # a frozen backbone's variables stand behind the others
+        copy.backbone.trainable = segmentor.backbone.trainable
+    for ours, theirs in zip(copy.variables, segmentor.variables):
+        ours.assign(theirs.read_value())
+    return copy
 
 
 def save(folder, segmentor, description, spec, chief=True, **fields):

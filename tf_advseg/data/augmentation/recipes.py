@@ -7,7 +7,9 @@
 | `hung` | random scale 0.5 to 1.6 by 0.1 on OpenCV's grid, then as `flip` | AdvSemiSeg's code |
 | `zhu` | resized to one size, whatever its shape; a crop of it, mirrored | Zhu et al., 4.2 |
 
-`+photometric` after a name adds changes of light and colour (`photometric.Photometric`).
+`+photometric` after a name adds changes of light and colour (`photometric.Photometric`), `+blur` a
+Gaussian blur (`blur.Blur`). Neither moves a pixel: what a name is without them is the same image in
+the same place (`plain`).
 
 Hung et al. print "random scaling and cropping operations with size 321 x 321" (section 4; Durall
 et al. the same without the size); the range and the mirroring are their code's, whose factors are
@@ -28,10 +30,11 @@ import tensorflow as tf
 
 from tf_advseg.core import errors
 from tf_advseg.data.augmentation import augment
+from tf_advseg.data.augmentation import blur as blur_lib
 from tf_advseg.data.augmentation import official_preprocessing
 from tf_advseg.data.augmentation import photometric as photometric_lib
 
-PHOTOMETRIC = 'photometric'
+PHOTOMETRIC, BLUR = 'photometric', 'blur'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,8 +42,8 @@ class Recipe:
     """What happens to an image and its label between the record and the batch.
 
     In this order, which is the official DeepLab's: resized (`enlargement` or `size_range`), then by
-    `random_scale`, a random crop where it is larger than the crop, light and colour, padding where
-    it is smaller (at the bottom and the right), mirrored. Image and label go through one call of
+    `random_scale`, a random crop where it is larger than the crop, light and colour, blur, padding
+    where it is smaller (at the bottom and the right), mirrored. Image and label go through one call of
     each and so move by one draw. Everything is drawn from the example's stateless seed, each kind
     by a number of its own: switching one on or off leaves the others as they were.
 
@@ -52,6 +55,7 @@ class Recipe:
         for not.
       grid: what is resized on, see official_preprocessing.GRIDS.
       photometric: photometric.Photometric, or None.
+      blur: blur.Blur, or None.
 
     Raises:
       UserError: an enlargement below 1 or together with a size range, or an unknown grid.
@@ -62,6 +66,7 @@ class Recipe:
     enlargement: Optional[float] = None
     grid: str = official_preprocessing.CORNERS
     photometric: Optional[photometric_lib.Photometric] = None
+    blur: Optional[blur_lib.Blur] = None
 
     def __post_init__(self):
         errors.require_one_of('grid', self.grid, official_preprocessing.GRIDS)
@@ -79,6 +84,31 @@ class Recipe:
     def keeps_shape(self):
         """bool: whether a factor and an offset alone give an image's place in its crop."""
         return self.enlargement is None and self.size_range is None
+
+    @property
+    def plain(self):
+        """The recipe without light, colour and blur: the same pixels in the same places."""
+        return dataclasses.replace(self, photometric=None, blur=None)
+
+    @property
+    def changes_looks(self):
+        """bool: whether light, colour or sharpness are changed."""
+        return self.plain != self
+
+    def looks(self, image, seed):
+        """Light and colour, then blur, as far as they are on; no pixel moves.
+
+        Args:
+          image: [H, W, 3] of any numeric type, RGB in 0..255, without padding.
+          seed: int32 [2], of the example.
+
+        Returns:
+          [H, W, 3], float32 where anything is on.
+        """
+        for change in (self.photometric, self.blur):
+            if change is not None:
+                image = change(image, seed)
+        return image
 
     def apply(self, image, label, crop_size, seed, pad_value=augment.PAD_VALUE):
         """One example.
@@ -99,8 +129,7 @@ class Recipe:
         height, width = tf.unstack(tf.maximum(tf.shape(label), crop_size))
         top, left = augment.random_crop_offsets(height, width, crop_size, seed)
         image, label = (augment.crop(tensor, top, left, crop_size) for tensor in (image, label))
-        if self.photometric is not None:
-            image = self.photometric(image, seed)
+        image = self.looks(image, seed)
         image, label = augment.pad_to(image, label, *crop_size, pad_value)
         if self.flip:
             image, label = augment.random_flip((image, label), seed)
@@ -155,7 +184,7 @@ def make_recipe(name):
     """A recipe by name, with what gin binds for `<name>_recipe` and `photometric`.
 
     Args:
-      name: one of RECIPES, `+photometric` after it or not.
+      name: one of RECIPES, with `+photometric`, `+blur` or both after it or not.
 
     Returns:
       Recipe.
@@ -166,11 +195,13 @@ def make_recipe(name):
     base, *options = str(name).split('+')
     errors.require_one_of('augmentation', base, RECIPES)
     for option in options:
-        errors.require_one_of('option of an augmentation', option, (PHOTOMETRIC,))
+        errors.require_one_of('option of an augmentation', option, (PHOTOMETRIC, BLUR))
     settings = dict(RECIPES[base]())
     if 'random_scale' in settings:
         settings['random_scale'] = official_preprocessing.RandomScale(*settings['random_scale'])
-    if options:
+    if BLUR in options:
+        settings['blur'] = blur_lib.make_blur()
+    if PHOTOMETRIC in options:
         settings['photometric'] = photometric_lib.make_photometric()
     return Recipe(**settings)
 

@@ -20,12 +20,9 @@ import tensorflow as tf
 from tf_advseg.experiments import recipe_registry as recipes
 from tf_advseg.experiments import small_methods
 from tf_advseg.methods import cross_entropy
-from tf_advseg.models import deeplab
-from tf_advseg.models import deeplab_residual
-from tf_advseg.models import deeplab_v2
 from tf_advseg.models import dilated8
-from tf_advseg.models import farabet
 from tf_advseg.models import layers
+from tf_advseg.run import networks
 from tf_advseg.training import loop
 from tf_advseg.training import optimizers
 from tf_advseg.training import strategy
@@ -36,15 +33,21 @@ LOSS, UPDATE, DEEP_UPDATE = 2e-5, 0.01, 0.25
 SEED = np.array([1, 2], np.int32)  # of the step; no network here draws anything
 _FIXED = dict(dropout_rate=0.0, seed=1)
 # The smallest of each builder, without dropout: replicas would draw masks of their own.
-NETWORKS = {
-    'farabet': lambda: farabet.farabet(CLASSES, hidden=16, seed=1),
-    'deeplab_mobilenet_v2': lambda: deeplab.deeplab_mobilenet_v2(
-        CLASSES, depth_multiplier=0.25, **_FIXED),
-    'deeplab_residual': lambda: deeplab_residual.deeplab_residual(CLASSES, **_FIXED),
-    'dilated8': lambda: dilated8.dilated8(CLASSES, 'basic', fc_channels=8, **_FIXED),
-    'deeplab_v2_resnet': lambda: deeplab_v2.deeplab_v2_resnet(CLASSES, 'resnet_50', seed=1),
-    'deeplab_xception': lambda: deeplab.deeplab_xception(CLASSES, 'xception_41', **_FIXED),
-    'deeplab_resnet': lambda: deeplab.deeplab_resnet(CLASSES, 'resnet_v1_50_beta', **_FIXED)}
+_GIVEN = {
+    'farabet': dict(hidden=16, seed=1),
+    'deeplab_mobilenet_v2': dict(depth_multiplier=0.25, **_FIXED),
+    'deeplab_residual': _FIXED, 'dilated8': dict(context='basic', fc_channels=8, **_FIXED),
+    'deeplab_v2_resnet': dict(variant='resnet_50', seed=1),
+    'deeplab_xception': dict(variant='xception_41', **_FIXED),
+    'deeplab_resnet': dict(variant='resnet_v1_50_beta', **_FIXED)}
+
+
+def _network(name):
+    """The small network of a name, built as a run builds it."""
+    return networks.build(networks.describe(name, num_classes=CLASSES, **_GIVEN[name]))
+
+
+NETWORKS = {name: functools.partial(_network, name) for name in _GIVEN}
 LIGHT = ('farabet', 'deeplab_mobilenet_v2')  # those that are traced in seconds
 
 

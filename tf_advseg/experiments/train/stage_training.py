@@ -101,7 +101,7 @@ class StageTraining:
             return mixed.mixed_batches(
                 data.records, data.train, data.unlabelled_records, data.unlabelled, size,
                 needs.unlabelled_batch_size or size, independent_ground_truth=truths,
-                **given)
+                two_views=needs.two_views, **given)
         if truths:
             return mixed.labelled_batches(data.records, data.train, size,
                                           independent_ground_truth=True, **given)

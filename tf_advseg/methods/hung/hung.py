@@ -62,14 +62,15 @@ class Hung(two_networks.TwoNetworks):
       encoding: `label_maps.LabelMaps`.
       settings: `hung_settings.Settings`.
       steps: int, of the training, which `adversarial_decay` is over.
+      name: of a method that is built on this one.
     """
 
     default_phase = SUPERVISED
 
     def __init__(self, segmentor, discriminator, optimizer, discriminator_optimizer, encoding,
-                 settings, steps):
+                 settings, steps, name='hung'):
         super().__init__(segmentor, discriminator, optimizer, discriminator_optimizer,
-                         settings.pixel_loss, 'hung')
+                         settings.pixel_loss, name)
         self.encoding = encoding
         self.settings = settings
         self.steps = int(steps)
@@ -111,8 +112,8 @@ class Hung(two_networks.TwoNetworks):
           count of labelled images, and which of unlabelled ones).
         """
         logits = on_grid(logits, tf.shape(batch['label'])[1:3], self.map_stride)
-        valid = points_of(_valid(batch), logits)
-        labelled = _labelled(batch)[:, None, None]
+        valid = points_of(valid_of(batch), logits)
+        labelled = labelled_of(batch)[:, None, None]
         others = tf.logical_not(labelled)
         if self.settings.mask_predictions:
             others = tf.logical_and(others, valid)
@@ -123,7 +124,7 @@ class Hung(two_networks.TwoNetworks):
     def fake_maps(self, batch, logits):
         """The prediction's probabilities, zero at points that do not count."""
         grid = on_grid(logits, tf.shape(batch['label'])[1:3], self.map_stride)
-        valid = _valid(batch)
+        valid = valid_of(batch)
         if not self.settings.mask_predictions:
             valid = tf.ones_like(valid)
         return self.encoding.fake(batch['image'], _as_labels(valid), grid)
@@ -143,7 +144,7 @@ class Hung(two_networks.TwoNetworks):
         """
         labels = batch['truth'] if self.settings.independent_ground_truth else batch['label']
         counted = points_of(tf.not_equal(labels, label_maps.IGNORE_LABEL), logits)
-        counted = tf.logical_and(counted, _labelled(batch)[:, None, None])
+        counted = tf.logical_and(counted, labelled_of(batch)[:, None, None])
         return self.encoding.real(batch['image'], labels, logits), counted
 
     # --- the losses -----------------------------------------------------------------------
@@ -352,14 +353,14 @@ def points_of(mask, logits):
     return label_maps.labels_at(tf.cast(mask, tf.int32), tf.shape(logits)[1:3]) > 0
 
 
-def _valid(batch):
+def valid_of(batch):
     """bool [b, h, w]: labelled pixels, and of unlabelled images their own."""
     if 'valid' in batch:
         return batch['valid']
     return tf.not_equal(batch['label'], label_maps.IGNORE_LABEL)
 
 
-def _labelled(batch):
+def labelled_of(batch):
     """bool [b]: which images have labels; all in a batch that does not say."""
     if 'labeled' in batch:
         return batch['labeled']

@@ -40,17 +40,17 @@ def _build(context, segmentor, plan):
     settings = hung_settings.hung()
     encoding = label_maps.label_maps(segmentor.num_classes, segmentors.padding_colour(segmentor),
                                      stride=segmentor.logits_stride)
-    _require_encoding(encoding, settings)
+    require_encoding(encoding, settings)
     discriminator = optimizer = None
     if settings.needs_discriminator:
-        discriminator = _discriminator(context, segmentor, settings)
+        discriminator = build_judge(context, segmentor, settings)
         optimizer = stage_optimizers.discriminator_optimizer(max(1, plan.discriminator_steps))
     return hung.Hung(segmentor, discriminator,
                      stage_optimizers.segmentor_optimizer(plan.segmentor_steps), optimizer,
                      encoding, settings, plan.segmentor_steps)
 
 
-def _require_encoding(encoding, settings):
+def require_encoding(encoding, settings):
     """UserError for maps that this discriminator cannot be shown."""
     if encoding.kind in ('product', 'concat'):
         raise errors.UserError(f'label_maps.kind = {encoding.kind!r}: the discriminator of Hung et '
@@ -62,7 +62,7 @@ def _require_encoding(encoding, settings):
                                'takes truths of others; leave one of the two')
 
 
-def _discriminator(context, segmentor, settings):
+def build_judge(context, segmentor, settings):
     """The discriminator, of the size of the crop's maps."""
     size = tuple((side - 1) // settings.map_stride + 1 for side in context.crop_size)
     discriminator = fully_convolutional.build_fc_discriminator(
@@ -75,7 +75,7 @@ def _discriminator(context, segmentor, settings):
     return discriminator
 
 
-def _bundles(method):
+def bundles(method):
     """The discriminator, where its map is a confidence at every point (Fig. 3)."""
     if not method.judges_points:
         return {}
@@ -87,7 +87,7 @@ def _bundles(method):
         lambda folder: discriminator_folders.restore(folder.parent, discriminator))}
 
 
-def _monitors(context, method, board):
+def monitors(context, method, board):
     """Follows the confidence of the discriminator on the hold-out (Table 7)."""
     if not method.judges_points:
         return ()
@@ -98,7 +98,7 @@ def _monitors(context, method, board):
         settings.mask_predictions),)
 
 
-def _report_parts(inputs):
+def report_parts(inputs):
     """Table 7 of the last evaluation, its course, and Fig. 3 of the run's test images."""
     parts = []
     line = confidence_tables.last_line(inputs.metrics, inputs.stage)
@@ -120,7 +120,7 @@ def _report_parts(inputs):
     return parts
 
 
-def _observe(context, segmentor, name):
+def observe(context, segmentor, name):
     """Fig. 3 of the run's test images, uint8 [H, W, 3]; None where no discriminator was kept."""
     folder = context.run.checkpoints / name / discriminator_folders.FOLDER
     if name not in ('last', 'best') or not discriminator_folders.is_folder(folder):
@@ -139,7 +139,7 @@ recipe.register(recipe.Recipe(
                  'build_fc_discriminator', 'label_maps', 'discriminator_optimizer'),
     needs_unlabelled="set semi_supervised.fraction below 1, or semi_supervised.unlabelled_dir, or "
                      "hung.terms = 'adv', which needs none",
-    bundles=_bundles, monitors=_monitors, observe=_observe, report_parts=_report_parts,
+    bundles=bundles, monitors=monitors, observe=observe, report_parts=report_parts,
     encodings=(
         recipe.ShownAs('every 4th pixel', ('hung.map_stride = 4',)),
         recipe.ShownAs('every 4th pixel, scaling',

@@ -1,0 +1,225 @@
+"""The consistency step: targets that are cut and mixed as images are, selection, replicas."""
+import numpy as np
+import one_layer
+import pytest
+import steps
+import tensorflow as tf
+
+from tf_advseg.adversaries import fully_convolutional
+from tf_advseg.adversaries import label_maps
+from tf_advseg.core.errors import UserError
+from tf_advseg.methods.consistency import consistency
+from tf_advseg.methods.consistency import consistency_settings
+from tf_advseg.methods.hung import hung
+from tf_advseg.training import optimizers
+
+CLASSES, HEIGHT, WIDTH, STEPS = 4, 34, 41, 8
+SINGLE = tf.distribute.OneDeviceStrategy('/cpu:0')
+SEED = np.array([1, 2], np.int32)
+LABELLED = np.array([True, False, False, True, False])
+GRID = ((HEIGHT - 1) // 2 + 1, (WIDTH - 1) // 2 + 1)
+
+
+def build(strategy=SINGLE, rate=1.0, **settings):
+    """A method of fixed weights and plain SGD; the teacher's are other than the student's."""
+    settings = consistency_settings.consistency(**{'map_stride': 2, 'ramp_up': 0, 'decay': 0.5,
+                                                   **settings})
+    with strategy.scope():
+        student, teacher, judge = one_layer.OneLayer(CLASSES), one_layer.OneLayer(CLASSES), None
+        random = np.random.default_rng(5)
+        if settings.needs_discriminator:
+            judge = fully_convolutional.build_fc_discriminator(CLASSES, 'pixel', (4, 5), seed=2,
+                                                               map_size=GRID)
+            for variable in judge.trainable_variables:
+                variable.assign(random.normal(size=variable.shape) * 0.4)
+            judge.last.kernel.assign(judge.last.kernel * 2.5)  # decisions on both sides
+            judge.last.bias.assign([2.7])
+        for variable in [*student.trainable_variables, *teacher.trainable_variables]:
+            variable.assign(random.normal(size=variable.shape))
+        own, other = (optimizers.make_optimizer('sgd', rate) for _ in range(2))
+        return consistency.Consistency(student, teacher, judge, own, other,
+                                       label_maps.LabelMaps(CLASSES, 'basic'), settings, STEPS)
+
+
+def make_batch():
+    """Five rows, three of them unlabelled, with padding, and boxes of the next in two."""
+    random = np.random.default_rng(7)
+    shape = (len(LABELLED), HEIGHT, WIDTH)
+    image, plain = (random.uniform(0, 255, (*shape, 3)).astype(np.float32) for _ in range(2))
+    label = random.integers(0, CLASSES, shape).astype(np.int32)
+    label[~LABELLED] = 255
+    plain_valid = np.ones(shape, bool)
+    plain_valid[1, 20:], plain_valid[4, :, 30:] = False, False
+    cut = np.zeros(shape, bool)
+    cut[1, :16, :20], cut[4, 10:, 12:] = True, True
+    following = np.array([0, 2, 4, 3, 1], np.int32)
+    return {'image': image, 'plain': plain, 'label': label, 'labeled': LABELLED, 'cut': cut,
+            'next': following, 'plain_valid': plain_valid,
+            'valid': np.where(cut, plain_valid[following], plain_valid)}
+
+
+def tensors(batch):
+    return {name: tf.constant(part) for name, part in batch.items()}
+
+
+def softmax(values):
+    values = np.exp(values - values.max(-1, keepdims=True))
+    return values / values.sum(-1, keepdims=True)
+
+
+def reference(method, batch, chosen_of):
+    """(the teacher's logits, the selected points) of every row at the points, by NumPy."""
+    def at_points(array):
+        return array[:, ::2, ::2]
+    logits = method.teacher.network(batch['plain']).numpy()  # stride 2: the points themselves
+    chosen = chosen_of(logits) & at_points(batch['plain_valid']) & ~LABELLED[:, None, None]
+    box = at_points(batch['cut'])
+    mixed = np.where(box[..., None], logits[batch['next']], logits)
+    return mixed, np.where(box, chosen[batch['next']], chosen)
+
+
+def by_softmax(threshold):
+    return lambda logits: softmax(logits).max(-1) > threshold
+
+
+@pytest.mark.parametrize('settings, chosen_of', [
+    ({'selection': 'all'}, lambda logits: np.ones(logits.shape[:3], bool)),
+    ({'threshold': 0.5}, by_softmax(0.5)),
+    ({'threshold': 0.5, 'normaliser': 'selected'}, by_softmax(0.5)),
+    ({'threshold': 0.5, 'soft_targets': True}, by_softmax(0.5)),
+    ({'threshold': 0.5, 'cutmix': 0.0}, by_softmax(0.5))])
+def test_the_term_is_what_the_docstring_says(settings, chosen_of):
+    method, batch = build(weight=0.7, **settings), make_batch()
+    if settings.get('cutmix') == 0.0:
+        batch['cut'][:] = False
+        batch['valid'] = batch['plain_valid']
+    targets, chosen = reference(method, batch, chosen_of)
+    own = method.segmentor(batch['image']).numpy()
+    target = softmax(targets) if settings.get('soft_targets') else np.eye(CLASSES)[
+        targets.argmax(-1)]
+    losses = -(target * np.log(softmax(own))).sum(-1)
+    others = batch['valid'][:, ::2, ::2] & ~LABELLED[:, None, None]
+    by = chosen.sum() if settings.get('normaliser') == 'selected' else others.sum()
+    scalars = method.semi_supervised_step(tensors(batch), SEED)
+    assert float(scalars['loss/consistency']) == pytest.approx(
+        (losses * chosen).sum() / by, rel=1e-4)
+    assert float(scalars['consistency/selected']) == pytest.approx(
+        chosen.sum() / others.sum(), rel=1e-5)
+    agree = (own.argmax(-1) == targets.argmax(-1)) & chosen
+    assert float(scalars['consistency/agreement']) == pytest.approx(
+        agree.sum() / chosen.sum(), rel=1e-5)
+    assert float(scalars['loss/total']) - float(scalars['loss/ce']) - 0.7 * float(
+        scalars['loss/consistency']) == pytest.approx(
+        1e-4 / 2 * float(np.square(start_kernel()).sum()), rel=1e-2)
+
+
+def start_kernel():
+    return build().segmentor.logits.kernel.numpy()
+
+
+def test_a_share_of_each_image_is_selected():
+    method, batch = build(selection='share', share=0.25), make_batch()
+    _, chosen = method.taught(tf.constant(batch['plain']), tf.constant(batch['plain_valid']))
+    points = batch['plain_valid'][:, ::2, ::2]
+    np.testing.assert_array_equal(chosen.numpy().sum((1, 2)),
+                                  np.round(0.25 * points.sum((1, 2))))
+    assert not (chosen.numpy() & ~points).any()
+
+
+@pytest.mark.parametrize('selection', ['discriminator', 'softmax+discriminator'])
+def test_the_discriminator_judges_the_teachers_maps_of_the_plain_views(selection):
+    settings = {'threshold': 0.45} if '+' in selection else {}
+    batch = make_batch()
+    method = build(selection=selection, discriminator_threshold=0.5, **settings)
+    logits, chosen = method.taught(tf.constant(batch['plain']), tf.constant(batch['plain_valid']))
+    points = batch['plain_valid'][:, ::2, ::2]
+    maps = softmax(logits.numpy()) * points[..., None]
+    expected = (method.discriminator(maps.astype(np.float32)).numpy() > 0) & points
+    if '+' in selection:
+        expected &= softmax(logits.numpy()).max(-1) > 0.45
+    np.testing.assert_array_equal(chosen, expected)
+    assert 0.05 < chosen.numpy()[points].mean() < 0.95
+
+
+def test_no_gradient_reaches_the_teacher_and_it_follows_after_the_update():
+    method, batch = build(selection='all'), tensors(make_batch())
+    before = [v.numpy() for v in method.teacher.network.trainable_variables]
+    method.optimizer.iterations.assign(7)  # past the first steps, in which the decay is smaller
+    method.semi_supervised_step(batch, SEED)
+    for was, now, student in zip(before, method.teacher.network.trainable_variables,
+                                 method.segmentor.trainable_variables):
+        np.testing.assert_allclose(now, 0.5 * was + 0.5 * student.numpy(), rtol=1e-5, atol=1e-6)
+        assert np.abs(student.numpy() - was).max() > 1e-3
+    assert not {id(v) for v in method.teacher.network.variables} & {
+        id(v) for v in method.trainable_variables}
+
+
+def test_the_first_step_makes_the_teacher_the_student():
+    method = build(decay=0.99)
+    method.supervised_step(tensors(make_batch()), SEED)
+    for teacher, student in zip(method.teacher.network.variables, method.segmentor.variables):
+        np.testing.assert_allclose(teacher, student, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize('settings', [
+    {'selection': 'all'}, {'threshold': 0.5, 'normaliser': 'selected'},
+    {'selection': 'discriminator', 'discriminator_threshold': 0.5, 'adversarial_weight': 0.1,
+     'unlabelled_adversarial_weight': 0.05, 'discriminator_fakes': 'all'}])
+def test_two_replicas_are_one_device(two_replicas, settings):
+    """The next image of a row may lie on the other replica, and a replica may have few rows."""
+    ends = []
+    for strategy in (SINGLE, two_replicas):
+        method = build(strategy, **settings)
+        scalars = steps.take(method, strategy, make_batch(), [hung.SEMI] * 2)
+        ends.append((scalars, [v.numpy() for network in (method.segmentor, method.teacher.network)
+                               for v in network.trainable_variables]))
+    (one, ours), (two, theirs) = ends
+    for before, after in zip(one, two):
+        assert before.keys() == after.keys()
+        for name, value in before.items():
+            assert value == pytest.approx(after[name], rel=1e-3, abs=1e-5), name
+    for mine, its in zip(ours, theirs):
+        np.testing.assert_allclose(mine, its, rtol=1e-3, atol=1e-4)
+
+
+def test_a_replica_without_unlabelled_rows(two_replicas):
+    batch, order = make_batch(), [0, 3, 0, 1, 4]  # the first replica has labelled rows alone
+    batch = {name: part[order] for name, part in batch.items()}
+    batch['next'] = np.array([0, 1, 2, 4, 3], np.int32)
+    found = [steps.take(build(strategy, selection='all'), strategy, batch, [hung.SEMI])[0]
+             for strategy in (SINGLE, two_replicas)]
+    for name, value in found[0].items():
+        assert value == pytest.approx(found[1][name], rel=1e-4, abs=1e-5), name
+
+
+def test_unlabelled_rows_give_nothing_before_their_start():
+    method, batch = build(selection='all'), make_batch()
+    ends = []
+    for labels_alone in (False, True):
+        method = build(selection='all')
+        given = {name: part[LABELLED] if labels_alone else part for name, part in batch.items()}
+        method.supervised_step(tensors(given), SEED)
+        ends.append([v.numpy() for v in method.segmentor.trainable_variables])
+    for mine, its in zip(*ends):
+        np.testing.assert_allclose(mine, its, rtol=1e-4, atol=1e-5)
+
+
+def test_the_weight_rises_from_the_start():
+    method = build(ramp_up=4, start=2)
+    for done, expected in ((2, np.exp(-5)), (4, np.exp(-1.25)), (6, 1.0)):
+        method.optimizer.iterations.assign(done)
+        scalars = method.semi_supervised_step(tensors(make_batch()), SEED)
+        assert float(scalars['consistency/weight']) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize('given, words', [
+    ({'selection': 'best'}, 'consistency.selection'), ({'threshold': 1.5}, 'consistency.threshold'),
+    ({'selection': 'all', 'threshold': 0.5}, 'has no effect'),
+    ({'share': 0.5}, 'has no effect'), ({'discriminator_threshold': 0.5}, 'has no effect'),
+    ({'discriminator_fakes': 'all'}, 'has no effect'), ({'decay': 1.0}, 'consistency.decay'),
+    ({'cutmix': 2.0}, 'consistency.cutmix'), ({'cutmix_most': 0.01}, 'consistency.cutmix_most'),
+    ({'ramp_up': -1}, 'consistency.ramp_up'),
+    ({'soft_targets': 'yes'}, 'soft_targets'), ({'map_stride': 0}, 'map_stride')])
+def test_out_of_range_is_one_line(given, words):
+    with pytest.raises(UserError, match=words):
+        consistency_settings.consistency(**given)

@@ -1,0 +1,163 @@
+"""What the package asks of the method `consistency`: how it is put together, measured and shown."""
+import numpy as np
+
+from tf_advseg.adversaries import label_maps
+from tf_advseg.core import errors
+from tf_advseg.evaluation import metrics as figures
+from tf_advseg.methods import recipe
+from tf_advseg.methods.consistency import consistency
+from tf_advseg.methods.consistency import consistency_panels
+from tf_advseg.methods.consistency import consistency_settings
+from tf_advseg.methods.hung import hung
+from tf_advseg.methods.hung import hung_recipe
+from tf_advseg.models import segmentor as segmentors
+from tf_advseg.run import costs
+from tf_advseg.run import networks
+from tf_advseg.run import stage_optimizers
+from tf_advseg.training import alternation
+
+TEACHER = 'teacher'  # a model folder in that of the student
+
+
+def _plan(steps):
+    """Steps on labelled images alone, then with unlabelled ones.
+
+    Raises:
+      UserError: unlabelled images would never come in.
+    """
+    start = consistency_settings.consistency().in_steps('start', steps)
+    if start >= steps:
+        raise errors.UserError(f'consistency.start = {start}, and the stage has {steps} steps: '
+                               'unlabelled images would never come in; lower it')
+    alone = ((0, hung.SUPERVISED, alternation.SEGMENTOR),) if start else ()
+    return alternation.Joint(steps, (*alone, (start, hung.SEMI, alternation.UNLABELLED)))
+
+
+def _build(context, segmentor, plan):
+    """See `recipe.Recipe.build`."""
+    settings = consistency_settings.consistency()
+    encoding = label_maps.label_maps(segmentor.num_classes, segmentors.padding_colour(segmentor),
+                                     stride=segmentor.logits_stride)
+    discriminator = optimizer = None
+    if settings.needs_discriminator:
+        hung_recipe.require_encoding(encoding, settings.of_hung)
+        discriminator = hung_recipe.build_judge(context, segmentor, settings.of_hung)
+        optimizer = stage_optimizers.discriminator_optimizer(max(1, plan.discriminator_steps))
+    method = consistency.Consistency(
+        segmentor, networks.twin(segmentor), discriminator,
+        stage_optimizers.segmentor_optimizer(plan.segmentor_steps), optimizer, encoding, settings,
+        plan.segmentor_steps)
+    method.context = context
+    return method
+
+
+def _bundles(method):
+    """The teacher as a model folder of its own, and the discriminator."""
+    context, teacher = method.context, method.teacher.network
+
+    def save(folder, chief):
+        networks.save(folder, teacher, context.description, context.data.spec, chief,
+                      label='teacher')
+    return {TEACHER: recipe.Bundle(
+        save, lambda folder: networks.load_weights(folder, teacher)),
+        **hung_recipe.bundles(method)}
+
+
+class TeacherMonitor:
+    """Scores the teacher on the hold-out beside the student.
+
+    Args:
+      context: run.context.Context.
+      method: `consistency.Consistency`.
+      board: run.context.Board that panels of targets are written to, or None.
+    """
+
+    def __init__(self, context, method, board):
+        self._context, self._method, self._board = context, method, board
+
+    def lines(self, done):
+        """See `recipe.Recipe.monitors`: event 'teacher' with 'miou' on the hold-out; [] without."""
+        context = self._context
+        if not context.data.holdout:
+            return []
+        if self._board is not None:
+            self._board.image('targets', done, consistency_panels.panel(context, self._method))
+        counts = context.holdout_counts(self._method.teacher.network)
+        miou = figures.plain(figures.mean_iou(counts, context.data.spec.absent))
+        return [{'event': 'teacher', 'split': 'holdout', 'miou': miou}]
+
+
+def _monitors(context, method, board):
+    """The teacher's score and targets; the discriminator's confidence where there is one."""
+    return (TeacherMonitor(context, method, board), *hung_recipe.monitors(context, method, board))
+
+
+def _observe(context, segmentor, name):
+    """dict of 'teacher': its test mIoU, and of 'confidence': see `hung_recipe.observe`."""
+    folder = context.run.checkpoints / name / TEACHER
+    found = {'confidence': hung_recipe.observe(context, segmentor, name)}
+    if name in ('last', 'best') and networks.is_model_folder(folder):
+        teacher, _, _ = networks.load(folder)
+        counts = context.counts(teacher, context.data.test)
+        found['teacher'] = figures.plain(figures.mean_iou(counts, context.data.spec.absent))
+    return found
+
+
+def _report_parts(inputs):
+    """What was selected over the training, the teacher's score, and the discriminator's parts."""
+    parts = []
+    for found in inputs.observed.values():
+        if found and found.get('teacher') is not None:
+            parts.append(recipe.ReportPart('sentence', (
+                f'The teacher, checkpoints/<best|last>/{TEACHER}, has a test mIoU of '
+                f'{100 * found["teacher"]:.2f}; evaluate and export take that folder.')))
+    lines = [line for line in inputs.metrics if line.get('stage') == inputs.stage
+             and 'consistency/selected' in line]
+    if lines:
+        last = lines[-max(1, len(lines) // 10):]
+        selected, agreed = (100 * np.mean([line[f'consistency/{name}'] for line in last])
+                            for name in ('selected', 'agreement'))
+        parts.append(recipe.ReportPart('sentence', (
+            f'Of the points of unlabelled images {selected:.0f} % were learnt from in the last '
+            f'tenth of the training; at {agreed:.0f} % of these the student named the teacher\'s '
+            'class.')))
+        parts.append(recipe.ReportPart('figure', consistency_panels.curve(
+            inputs.metrics, inputs.stage), 'What was learnt from unlabelled images: the share of '
+            'their points that was selected, and the share of those where student and teacher '
+            'agree; hold-out mIoU of the teacher.'))
+    of_hung = {name: found.get('confidence') for name, found in inputs.observed.items() if found}
+    return parts + hung_recipe.report_parts(inputs.__class__(**{
+        **vars(inputs), 'observed': of_hung}))
+
+
+def _cost(context, segmentor, stage, forward):
+    """The student on every image, its gradient, the teacher on unlabelled ones, and D."""
+    size, steps = stage.settings.batch_size, stage.steps
+    more = stage.images_of_a_step / size - 1.0
+    seconds, weights = 3 * forward * (1 + more) + forward * more, 4
+    text = f'{steps} steps of the segmentor with {stage.images_of_a_step:g} images, and a teacher'
+    discriminator = stage.method.discriminator
+    total = weights * segmentors.parameter_count(segmentor)[0]
+    if discriminator is not None:
+        shape = [(side - 1) // stage.method.map_stride + 1 for side in context.crop_size]
+        tried = min(size, costs.TRIED)
+        judged = costs.seconds_of(discriminator, np.zeros(
+            (tried, *shape, segmentor.num_classes), np.float32)) * size / tried
+        seconds += 6 * judged * (1 + more)
+        parameters, _ = segmentors.parameter_count(discriminator)
+        text += f', a discriminator ({parameters:,} parameters)'
+        total += 2 * parameters
+    return recipe.Cost('Consistency', text, steps * seconds, total)
+
+
+recipe.register(recipe.Recipe(
+    'consistency', 'Consistency', lambda context: consistency_settings.consistency().pixel_loss,
+    _build, _plan,
+    method_only=(*(f'consistency.{name}' for name in consistency_settings.OF_THE_METHOD_ALONE),
+                 'build_fc_discriminator', 'label_maps', 'discriminator_optimizer'),
+    needs_unlabelled='set semi_supervised.fraction below 1, or semi_supervised.unlabelled_dir',
+    bundles=_bundles, monitors=_monitors, observe=_observe, report_parts=_report_parts, cost=_cost,
+    small=('build_fc_discriminator.widths = (8, 16)', 'consistency.map_stride = 2',
+           "consistency.selection = 'discriminator'",
+           'consistency.start = 2', 'semi_supervised.fraction = 0.5'),
+    silent=('consistency.weight = 0.0',)))
