@@ -114,6 +114,30 @@ def test_labelled_fractions_depend_on_the_seed_and_take_any_image():
     assert {i for ids in drawn for i in ids} == set(IDS)
 
 
+@hypothesis.given(st.integers(8, 120), st.integers(0, 10 ** 6))
+@hypothesis.settings(max_examples=50, deadline=None)
+def test_a_stratified_fraction_shows_every_class_if_it_can(count, seed):
+    ids = [f'{i:04d}' for i in range(count)]
+    random = np.random.default_rng(seed)
+    rarity = random.uniform(0.01, 1.0, 6)
+    presence = {i: {c for c in range(6) if random.uniform() < rarity[c]} for i in ids}
+    inside, everything = set(), set().union(*presence.values())
+    for fraction in (1 / 8, 1 / 4, 1 / 2, 1):
+        labelled, unlabelled = splits.labelled_fraction(ids, fraction, seed, presence)
+        assert len(labelled) == round(fraction * count)
+        assert sorted(labelled + unlabelled) == ids and inside <= set(labelled)
+        inside = set(labelled)
+        if len(labelled) >= len(everything):
+            assert set().union(*(presence[i] for i in labelled)) == everything
+        elif labelled and everything:  # the rarest comes first
+            counts = {c: sum(c in presence[i] for i in ids) for c in everything}
+            rarest = min(counts, key=lambda c: (counts[c], str(c)))
+            assert any(rarest in presence[i] for i in labelled)
+    shuffled = ids[::-1]
+    assert splits.labelled_fraction(shuffled, 1 / 4, seed, presence)[0] == (
+        splits.labelled_fraction(ids, 1 / 4, seed, presence)[0][::-1])
+
+
 def test_labelled_fractions_of_nothing_are_refused():
     for fraction in (0, -0.5, 1.5, float('nan')):
         with pytest.raises(UserError, match='expected above 0 and at most 1'):

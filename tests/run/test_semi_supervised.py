@@ -303,6 +303,20 @@ def test_a_run_draws_by_its_seed_and_refuses_a_start_that_drew_others(tmp_path, 
     assert not (tmp_path / 'leak' / 'config.gin').exists()
 
 
+def test_a_stratified_draw_shows_every_class(tmp_path, monkeypatch):
+    monkeypatch.setattr(run_stages.Run, 'run', lambda run, *_: run.context.data)
+    data = start(tmp_path / 'run', 'experiment.seed = 1', 'semi_supervised.stratified = True')
+    pool = sorted(data.train + data.unlabelled)
+    presence = data.records.class_presence(pool)
+    assert data.train == splits_lib.labelled_fraction(pool, 0.25, 1, presence)[0]
+    assert json.loads((tmp_path / 'run/split.json').read_text())['labelled_stratified'] is True
+    plain = start(tmp_path / 'plain', 'experiment.seed = 1')
+    assert plain.train != data.train
+    assert 'labelled_stratified' not in json.loads((tmp_path / 'plain/split.json').read_text())
+    with pytest.raises(UserError, match='has no effect'):
+        start(tmp_path / 'all', 'semi_supervised.stratified = True', 'semi_supervised.fraction = 1')
+
+
 def test_scores_of_a_run_come_without_rare_classes_too(opened, monkeypatch):
     run, data = opened('run', 'fraction = 0.5', 'rare_below = 9')
     (run / 'checkpoints' / 'stage1').mkdir(parents=True)

@@ -125,7 +125,7 @@ def hold_out(ids, fraction=0.3, seed=0, presence=None):
     return [i for i in ids if i in chosen], [i for i in ids if i not in chosen]
 
 
-def labelled_fraction(ids, fraction, seed=0):
+def labelled_fraction(ids, fraction, seed=0, presence=None):
     """The images whose labels are used, e.g. an eighth of them (Hung et al., section 4).
 
     With one seed, the smaller of two fractions lies in the larger one: 1/8 in 1/4 in 1/2.
@@ -135,6 +135,9 @@ def labelled_fraction(ids, fraction, seed=0):
       fraction: share of the images, above 0 and at most 1; round(fraction * len(ids)) are
         labelled.
       seed: of the random choice.
+      presence: None for a plain random choice, or dict id -> set of the classes an image shows:
+        then the first images to be labelled are such that every class is shown by one of them,
+        rarest class first, as far as there are so many images.
 
     Returns:
       (labelled ids, unlabelled ids), both in the order of `ids`. UserError for no labelled one.
@@ -149,8 +152,23 @@ def labelled_fraction(ids, fraction, seed=0):
                         'none; give a larger one')
     ordered = sorted(ids)
     order = RandomStreams(seed).generator('split', 2).permutation(len(ordered))
-    chosen = {ordered[i] for i in order[:size]}
+    drawn = [ordered[i] for i in order]
+    if presence is not None:
+        drawn = _every_class_first(drawn, presence)
+    chosen = set(drawn[:size])
     return [i for i in ids if i in chosen], [i for i in ids if i not in chosen]
+
+
+def _every_class_first(ids, presence):
+    """The ids so ordered that the first ones together show every class, rarest class first."""
+    counts = collections.Counter(c for i in ids for c in presence[i])
+    first, shown = [], set()
+    for rare in sorted(counts, key=lambda c: (counts[c], str(c))):
+        if rare not in shown:
+            found = next(i for i in ids if rare in presence[i])
+            first.append(found)
+            shown |= set(presence[found])
+    return first + [i for i in ids if i not in set(first)]
 
 
 def _stratified(shuffled, size, fraction, presence):

@@ -78,6 +78,20 @@ def selected_share(logits, valid, share):
     return tf.logical_and(certainty >= least, valid)
 
 
+def selected_at_random(valid, share, seed):
+    """A share of the valid points, drawn: what any choice of points is compared with.
+
+    Args:
+      valid: bool [B, h, w].
+      share: float in [0, 1], the probability of each point.
+      seed: int32 [2].
+
+    Returns:
+      bool [B, h, w].
+    """
+    return tf.logical_and(tf.random.stateless_uniform(tf.shape(valid), seed) < share, valid)
+
+
 def _certainty(logits):
     """The largest probability, float32 [B, h, w], constant."""
     return tf.stop_gradient(tf.reduce_max(tf.nn.softmax(tf.cast(logits, tf.float32)), -1))

@@ -31,6 +31,9 @@ class Settings:
       fraction: share of the training images that are labelled, above 0; with one seed 1/8 lies in
         1/4 and that in 1/2 (`splits.labelled_fraction`). The others are the unlabelled ones.
       seed: of that choice; None for the run's, since the paper averages over "random seeds".
+      stratified: whether the choice sees to it that every class is shown by a labelled image, as far
+        as there are so many (`splits.labelled_fraction`); the fractions lie in each other as before.
+        It looks at which classes the other images show, as only a benchmark can.
       labelled_split: name of a split of the records, part of dataset.train_split, whose images
         are the labelled ones: 'train' in 'train_aug' (Table 4). `fraction` is taken of it then, and
         all other training images are unlabelled. None for all of dataset.train_split.
@@ -49,6 +52,7 @@ class Settings:
     labelled_split: Optional[str] = None
     unlabelled_dir: Optional[str] = None
     rare_below: int = 10
+    stratified: bool = False
 
     def __post_init__(self):
         arguments.require_number('semi_supervised', 'fraction', self.fraction, above=0, most=1,
@@ -57,6 +61,11 @@ class Settings:
             arguments.require_number('semi_supervised', 'seed', self.seed, 0, whole=True,
                                      hint="or None for the run's")
         arguments.require_number('semi_supervised', 'rare_below', self.rare_below, 0, whole=True)
+        arguments.require_flag('semi_supervised', 'stratified', self.stratified)
+        if self.stratified and self.fraction == 1:
+            raise errors.UserError('semi_supervised.stratified = True has no effect with '
+                                   'semi_supervised.fraction = 1, which labels all images; leave it '
+                                   'out')
         for name, expected in (('labelled_split', 'the name of a split'),
                                ('unlabelled_dir', 'the path of a folder')):
             value = getattr(self, name)
@@ -110,7 +119,9 @@ def divide(records, train_split, settings, run_seed):
                 f'semi_supervised.labelled_split = {labelled!r}: {strange} of its '
                 f'{len(candidates)} images are not in dataset.train_split = {train_split!r}; '
                 'expected a part of the images that are trained on')
-    chosen, _ = splits.labelled_fraction(candidates, settings.fraction, settings.seed_of(run_seed))
+    presence = records.class_presence(candidates) if settings.stratified else None
+    chosen, _ = splits.labelled_fraction(candidates, settings.fraction, settings.seed_of(run_seed),
+                                         presence)
     given = set(chosen)
     return chosen, [image_id for image_id in pool if image_id not in given]
 
@@ -121,7 +132,8 @@ def split_fields(settings, run_seed):
         return {}
     return {'labelled_fraction': float(settings.fraction),
             'labelled_split': settings.labelled_split,
-            'labelled_seed': settings.seed_of(run_seed)}
+            'labelled_seed': settings.seed_of(run_seed),
+            **({'labelled_stratified': True} if settings.stratified else {})}
 
 
 def copies(data):

@@ -211,7 +211,7 @@ def test_the_self_taught_loss_has_no_gradient_in_the_discriminator_and_the_targe
         tape.watch(raw)
         grid, _, others = method.points(batch, raw)
         z = method.discriminator(method.fake_maps(batch, raw), training=True)
-        selected = method.selected(grid, z, others)
+        selected = method.selected(grid, z, others, SEED)
         loss, share = method.semi_loss(grid, selected, others)
     assert 0 < share < 1 and tape.gradient(loss, judge) == [None] * len(judge)
     s = plain_hung.softmax(grid.numpy().astype(np.float64))
@@ -366,3 +366,14 @@ def test_two_replicas_equal_one_device(two_replicas, phase, labelled, settings):
     assert max(np.abs(a - b).max() for a, b in zip(start, ours)) > 1e-3
     for a, b in zip(ours, theirs):
         np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_points_drawn_at_random_are_a_share_and_others_at_each_step():
+    method = build(kind=None, terms='self_training', self_training_by='random',
+                   self_training_share=0.3)
+    others = np.random.default_rng(1).uniform(size=(5, 17, 21)) < 0.8
+    drawn = [method.selected(None, None, tf.constant(others), np.array([step, 2], np.int32)).numpy()
+             for step in (1, 1, 3)]
+    np.testing.assert_array_equal(drawn[0], drawn[1])
+    assert (drawn[0] != drawn[2]).any() and not (drawn[0] & ~others).any()
+    assert abs(drawn[0].sum() / others.sum() - 0.3) < 0.06  # 5 standard deviations

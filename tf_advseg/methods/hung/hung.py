@@ -166,17 +166,23 @@ class Hung(two_networks.TwoNetworks):
             return tf.reduce_sum(losses * counted)
         return two_networks.counted_mean(losses, counted)
 
-    def selected(self, logits, z, others):
+    def selected(self, logits, z, others, seed):
         """Where L_semi is taken: bool [b, h', w'], constant.
 
         Args:
           logits: on the grid of D's maps.
           z: D's logits of these predictions, or None in self-training.
           others: bool [b, h', w'], the points of unlabelled images.
+          seed: int32 [2], of points that are drawn.
         """
         settings = self.settings
         if settings.terms != 'self_training':
             return self_taught.selected_by_discriminator(z, others, settings.threshold)
+        if settings.self_training_by == 'random':
+            replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+            seed = tf.random.experimental.stateless_fold_in(
+                tf.random.experimental.stateless_fold_in(seed, 2), replica)
+            return self_taught.selected_at_random(others, settings.self_training_share, seed)
         if settings.self_training_by == 'share':
             return self_taught.selected_share(logits, others, settings.self_training_share)
         return self_taught.selected_by_softmax(logits, others, settings.self_training_threshold)
@@ -280,7 +286,7 @@ class Hung(two_networks.TwoNetworks):
                 return judge
         semi = None
         if self_taught_too:
-            semi, share = self.semi_loss(grid, self.selected(grid, z, others), others)
+            semi, share = self.semi_loss(grid, self.selected(grid, z, others, seed), others)
         if self.discriminator is not None:
             found.update(self._adversarial_terms(batch, logits, seed, z, labelled,
                                                  others if unlabelled else None, share))

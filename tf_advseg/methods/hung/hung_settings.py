@@ -18,7 +18,7 @@ TERMS = ('adv', 'semi', 'adv+semi', 'self_training')
 NORMALISERS = ('all', 'selected')
 FAKES = ('labelled', 'all')
 DECAYS = ('constant', 'poly')
-SELECTIONS = ('threshold', 'share')
+SELECTIONS = ('threshold', 'share', 'random')
 
 # Deviation: (settings, what the code does). Two more are of other subpackages and stand in
 # gin/methods/hung_published_code.gin: an ASPP of two rates, and no Nesterov momentum.
@@ -74,7 +74,9 @@ class Settings:
       adversarial_decay: 'constant', or 'poly': lambda_adv of both kinds times (1 - t / T)^0.9.
       adversarial_limit: None, or how large the weighted adversarial gradient in the segmentor's
         logits may be, in those of cross-entropy; it is scaled down to that.
-      self_training_by: 'share' (the surest points of each image) or 'threshold' (a probability).
+      self_training_by: 'share' (the surest points of each image), 'threshold' (a probability), or
+        'random' (as many points as 'share', drawn: what any choice is compared with; replicas draw
+        points of their own).
       self_training_threshold, self_training_share: see there.
       unlabelled_batch_size: unlabelled images of a step; None for as many as labelled ones.
       published_code: names of `PUBLISHED_CODE`, or 'all': these settings are the code's, whatever
