@@ -5,3 +5,17 @@ __version__ = '0.1.0'
 
 # Every subpackage imports this file first, so TensorFlow finds what is set here whoever imports it.
 _lanes.prepare_environment()
+
+_LAZY = ('load', 'Model', 'Prediction')  # of tf_advseg.api: `import tf_advseg` stays light
+
+
+def __getattr__(name):
+    """Imports the Python interface when it is first asked for."""
+    if name in _LAZY:
+        from tf_advseg import api
+        return getattr(api, name)
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+
+
+def __dir__():
+    return sorted([*globals(), *_LAZY])

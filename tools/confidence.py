@@ -35,11 +35,13 @@ def main(argv):
     if not FLAGS.checkpoint:
         raise UserError('no checkpoint was given: add --checkpoint=RUN_DIRECTORY')
     runtime.configure()
+    from tf_advseg.experiments.convert import importing
     from tf_advseg.experiments.score import measuring_confidence
+    checkpoint = importing.resolved(FLAGS.checkpoint)
     output = measuring_confidence.require_output(FLAGS.output, [
-        path for path in (FLAGS.checkpoint, FLAGS.discriminator, FLAGS.data_dir) if path])
+        path for path in (checkpoint, FLAGS.discriminator, FLAGS.data_dir) if path])
     results = measuring_confidence.judge(
-        FLAGS.checkpoint, output, FLAGS.which, FLAGS.discriminator, FLAGS.data_dir, FLAGS.dataset,
+        checkpoint, output, FLAGS.which, FLAGS.discriminator, FLAGS.data_dir, FLAGS.dataset,
         FLAGS.split, FLAGS.thresholds, FLAGS.images)
     print(measuring_confidence.text(results))
     print(f'\nwritten: {FLAGS.output}')

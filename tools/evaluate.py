@@ -46,6 +46,8 @@ def main(argv):
     runtime.configure(logical_cpus=2 if FLAGS.strategy == 'mirrored' else 1)
     from tf_advseg.experiments.score import evaluating
     from tf_advseg.training import strategy
+    from tf_advseg.experiments.convert import importing
+    checkpoints = [importing.resolved(checkpoint) for checkpoint in checkpoints]
     output = evaluating.require_output(FLAGS.output, checkpoints) if FLAGS.output else None
     results = evaluating.evaluate(
         checkpoints[0], checkpoints[1:], FLAGS.which, FLAGS.data_dir, FLAGS.dataset, FLAGS.split,

@@ -41,13 +41,16 @@ def main(argv):
         raise UserError('--prove compares with one baseline: add --compare=BASELINE')
     runtime.configure()
     from tf_advseg.experiments.convert import exporting
+    from tf_advseg.experiments.convert import importing
+    checkpoint = importing.resolved(FLAGS.checkpoint)
     if FLAGS.prove:
-        print(exporting.prove(FLAGS.checkpoint, FLAGS.compare[0], FLAGS.which, size).text())
+        baseline = importing.resolved(FLAGS.compare[0])
+        print(exporting.prove(checkpoint, baseline, FLAGS.which, size).text())
         return
     if FLAGS.compare:
         raise UserError('--compare belongs to --prove')
     exported = exporting.export(
-        FLAGS.checkpoint, FLAGS.output, exporting.require_formats(FLAGS.format), size, FLAGS.which,
+        checkpoint, FLAGS.output, exporting.require_formats(FLAGS.format), size, FLAGS.which,
         command_line.single(FLAGS.input, 'input'), FLAGS.calibration, FLAGS.large)
     print(exported.text())
 

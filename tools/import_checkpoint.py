@@ -3,8 +3,9 @@
 --source: TF1 checkpoint (prefix, as model.ckpt-30000, or its folder), .tar.gz of the model zoo as
 downloaded, frozen graph (.pb), TFLite file, keras weights (.h5), or a run or model folder. --model:
 a name of the official DeepLab zoo; other networks are spelt by gin. Another --num_classes starts
-the last layer anew. Nothing is downloaded; reading executes nothing in a file, --verify and --graph
-run a graph that only computes.
+the last layer anew. --download fetches what --model names into the cache (~/.cache/tf_advseg, or
+TF_ADVSEG_CACHE); else nothing is downloaded. Reading executes nothing in a file, --verify and
+--graph run a graph that only computes.
 
 Example:
   python tools/import_checkpoint.py --list
@@ -24,6 +25,7 @@ command_line.define_common_flags('model', 'source', 'output', 'num_classes', 'ou
                                  'dataset', 'verify', 'input', 'gin_file', 'gin_param')
 flags.DEFINE_boolean('backbone_only', False, 'Take the backbone; the head starts anew.')
 flags.DEFINE_string('graph', None, 'Frozen graph (.pb) or TFLite file to --verify with.')
+flags.DEFINE_boolean('download', False, 'Download the weights that --model names.')
 flags.DEFINE_boolean('list', False, 'Print the catalogue of the model zoo.')
 
 FLAGS = flags.FLAGS
@@ -39,13 +41,17 @@ def main(argv):
                         'of the two')
     runtime.configure()
     from tf_advseg.models.zoo import catalogue
+    from tf_advseg.models.zoo import fetching
     if FLAGS.list:
-        print(catalogue.listing())
+        print(catalogue.listing(fetching.pinned()))
         return
+    if FLAGS.download and (FLAGS.source or not FLAGS.model):
+        raise UserError('--download fetches what --model=ZOO_NAME names: add that, and leave --source '
+                        'out')
     from tf_advseg.experiments.convert import importing
     configuration.parse(FLAGS.gin_file, FLAGS.gin_param)
     outcome = importing.import_checkpoint(
-        FLAGS.source, FLAGS.output, FLAGS.model, FLAGS.num_classes, FLAGS.output_stride,
+        f'zoo:{FLAGS.model}' if FLAGS.download else FLAGS.source, FLAGS.output, FLAGS.model, FLAGS.num_classes, FLAGS.output_stride,
         FLAGS.dataset, FLAGS.backbone_only, FLAGS.verify,
         command_line.single(FLAGS.input, 'input'), FLAGS.graph)
     print(outcome.text())

@@ -43,12 +43,14 @@ def main(argv):
     from tf_advseg.experiments.score import evaluating
     from tf_advseg.experiments.score import input_files
     from tf_advseg.experiments.score import predicting
+    from tf_advseg.experiments.convert import importing
     input_files.find_all(sources)  # a mistyped path fails before the network is built
-    segmentor, spec, content = evaluating.load(FLAGS.checkpoint, FLAGS.which)
+    checkpoint = importing.resolved(FLAGS.checkpoint)
+    segmentor, spec, content = evaluating.load(checkpoint, FLAGS.which)
     outcome = predicting.predict(
         segmentor, spec, evaluating.crop_size(content), sources, FLAGS.output,
         confidence=FLAGS.confidence, submission=FLAGS.submission,
-        network=predicting.identity(FLAGS.checkpoint, evaluating.which_folder(FLAGS.which)),
+        network=predicting.identity(checkpoint, evaluating.which_folder(FLAGS.which)),
         scales=FLAGS.eval_scales, flip=FLAGS.flip, padding=FLAGS.padding, window=window)
     for _, reason in outcome.skipped:
         print(f'skipped: {reason}', file=sys.stderr)

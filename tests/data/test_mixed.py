@@ -196,7 +196,7 @@ def test_two_views_of_unlabelled_images(records):
         np.testing.assert_array_equal(batch['image_id'], plain['image_id'])
         np.testing.assert_array_equal(batch['plain'][others], plain['image'][others])
         np.testing.assert_array_equal(batch['plain_valid'], plain['valid'])
-        np.testing.assert_array_equal(batch['plain'][~others], batch['image'][~others])
+        np.testing.assert_array_equal(batch['plain'][~others], plain['image'][~others])
         assert not batch['cut'][~others].any()
         np.testing.assert_array_equal(batch['next'][~others], np.flatnonzero(~others))
         np.testing.assert_array_equal(np.sort(batch['next'][others]), np.flatnonzero(others))
@@ -210,7 +210,22 @@ def test_two_views_of_unlabelled_images(records):
     assert 6 < boxes < 8 * U
 
 
-def test_cutmix_needs_two_unlabelled_images(records):
+def test_two_views_on_two_replicas_are_the_rows_of_one(records, two_replicas):
+    views = cutmix.CutMix(probability=1.0)
+    dataset = mixed.mixed_batches(records, LABELLED, records, UNLABELLED, B, U, SMALL,
+                                  RandomStreams(0), 0, two_views=views, num_steps=2)
+    parts = loop.distribute(dataset, two_replicas)
+    for whole, shares in zip(dataset.as_numpy_iterator(), parts):
+        for name in ('plain', 'cut', 'next', 'plain_valid'):
+            joined = np.concatenate([part.numpy() for part in
+                                     two_replicas.experimental_local_results(shares[name])])
+            np.testing.assert_array_equal(joined, whole[name])
+
+
+def test_views_that_cannot_be_made_are_refused(records):
+    arguments = records, LABELLED, records, UNLABELLED, B
     with pytest.raises(UserError, match='at least 2'):
-        mixed.mixed_batches(records, LABELLED, records, UNLABELLED, B, 1, CROP, RandomStreams(0), 0,
-                            two_views=cutmix.CutMix())
+        mixed.mixed_batches(*arguments, 1, CROP, RandomStreams(0), 0, two_views=cutmix.CutMix())
+    with pytest.raises(UserError, match='would be the same'):
+        mixed.mixed_batches(*arguments, U, CROP, RandomStreams(0), 0,
+                            two_views=cutmix.CutMix(probability=0.0))

@@ -11,6 +11,7 @@ from PIL import Image
 from tf_advseg.core import configuration, files
 from tf_advseg.core.errors import UserError
 from tf_advseg.data import splits as splits_lib
+from tf_advseg.data.records import record_set as record_sets
 from tf_advseg.experiments.score import evaluation_data
 from tf_advseg.experiments.studies import sweep_table
 from tf_advseg.experiments import recipe_registry as recipes
@@ -305,9 +306,12 @@ def test_a_run_draws_by_its_seed_and_refuses_a_start_that_drew_others(tmp_path, 
 
 def test_a_stratified_draw_shows_every_class(tmp_path, monkeypatch):
     monkeypatch.setattr(run_stages.Run, 'run', lambda run, *_: run.context.data)
+    monkeypatch.setattr(record_sets.RecordSet, 'class_presence', lambda self, ids: {
+        image_id: {int(image_id[-2:]) % 4} for image_id in ids})
     data = start(tmp_path / 'run', 'experiment.seed = 1', 'semi_supervised.stratified = True')
     pool = sorted(data.train + data.unlabelled)
     presence = data.records.class_presence(pool)
+    assert set().union(*data.records.class_presence(data.train).values()) == set(range(4))
     assert data.train == splits_lib.labelled_fraction(pool, 0.25, 1, presence)[0]
     assert json.loads((tmp_path / 'run/split.json').read_text())['labelled_stratified'] is True
     plain = start(tmp_path / 'plain', 'experiment.seed = 1')

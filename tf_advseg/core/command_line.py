@@ -42,8 +42,8 @@ _FLAGS = {
     'dataset': (flags.DEFINE_string, None, 'Name of the data set or its reader.', {}),
     'option': (flags.DEFINE_multi_string, [], 'Option of the reader, as seed=1; repeatable.', {}),
     'split': (flags.DEFINE_string, None, 'Split of the data set (train, val, test, …).', {}),
-    'checkpoint': (flags.DEFINE_string, None, 'Run directory or model folder; in train '
-                   'also what import_checkpoint takes.', {}),
+    'checkpoint': (flags.DEFINE_string, None, 'Run directory, model folder, or zoo:NAME '
+                   '(downloaded); in train also what import_checkpoint takes.', {}),
     'which': (flags.DEFINE_enum, None, 'Of a run; default: its averaged, else its best, else its '
               'last; of LoAd its best.',
               {'enum_values': WHICH}),

@@ -32,12 +32,13 @@ INTERLEAVE, CUTMIX = 'interleave', 'cutmix'
 
 def labelled_batches(records, ids, batch_size, crop_size, streams, first_step, num_steps=None,
                      recipe=recipes.Recipe(), pad_value=augment.PAD_VALUE,
-                     independent_ground_truth=False, prefetch=2):
+                     independent_ground_truth=False, prefetch=2, plain_view=False):
     """`pipeline.training_batches`, with ground truths of other images where they are asked for.
 
     Args:
       records, ids, batch_size, crop_size, streams, first_step, num_steps, recipe, pad_value,
         prefetch: see `pipeline.training_batches`.
+      plain_view: see there.
       independent_ground_truth: add 'truth', what the public code's second loader gives its
         discriminator: label maps of the same ids, shuffled, cut and mirrored independently.
 
@@ -52,11 +53,28 @@ def labelled_batches(records, ids, batch_size, crop_size, streams, first_step, n
             records, ids, batch_size, crop_size, streams, first_step, num_steps, recipe,
             prefetch=prefetch, pad_value=pad_value, **options)
 
+    own = batches(plain_view=plain_view)
     if not independent_ground_truth:
-        return batches()
-    dataset = tf.data.Dataset.zip((batches(), batches(**TRUTHS)))
+        return own
+    dataset = tf.data.Dataset.zip((own, batches(**TRUTHS)))
     return dataset.map(lambda own, other: {**own, 'truth': other['label']}).with_options(
         dataset_options())
+
+
+def require_views(two_views, unlabelled_batch_size, recipe):
+    """Raises UserError where two views of unlabelled images cannot be made, or would be one.
+
+    Args:
+      two_views: data.augmentation.cutmix.CutMix.
+      unlabelled_batch_size: unlabelled images of a step.
+      recipe: recipes.Recipe of the strong view.
+    """
+    if two_views.probability and unlabelled_batch_size < 2:
+        raise UserError('CutMix between the unlabelled images of a step, and a step has '
+                        f'{unlabelled_batch_size} of them: give at least 2, or a probability of 0')
+    if not two_views.probability and not recipe.changes_looks:
+        raise UserError('both views of an unlabelled image would be the same: take an augmentation '
+                        "with '+photometric' or '+blur', or CutMix with a probability above 0")
 
 
 def mixed_batches(labelled_records, labelled_ids, unlabelled_records, unlabelled_ids, batch_size,
@@ -81,8 +99,7 @@ def mixed_batches(labelled_records, labelled_ids, unlabelled_records, unlabelled
       throughout rows without labels; 'labeled' bool [B+U]; 'valid' bool [B+U, h, w], of labelled
       rows where the label is not 255, of the others where the image is no padding; 'image_id'
       string [B+U]; with `independent_ground_truth` 'truth' int32 [B+U, h, w], the labelled rows'
-      and 255 in the others. With `two_views` also 'plain' float32 [B+U, h, w, 3], of labelled
-      rows 'image'; 'cut' bool [B+U, h, w], where 'image' shows another image; 'next' int32 [B+U],
+      and 255 in the others. With `two_views` also 'plain' float32 [B+U, h, w, 3]; 'cut' bool [B+U, h, w], where 'image' shows another image; 'next' int32 [B+U],
       the row of that image; and 'plain_valid' as 'valid', which is of 'image', of the plain
       view.
 
@@ -99,12 +116,11 @@ def mixed_batches(labelled_records, labelled_ids, unlabelled_records, unlabelled
         raise UserError('there is no unlabelled image to learn from: set '
                         'semi_supervised.fraction below 1, semi_supervised.labelled_split or '
                         'semi_supervised.unlabelled_dir')
-    if two_views is not None and two_views.probability and unlabelled_batch_size < 2:
-        raise UserError('CutMix between the unlabelled images of a step, and a step has '
-                        f'{unlabelled_batch_size} of them: give at least 2, or a probability of 0')
+    if two_views is not None:
+        require_views(two_views, unlabelled_batch_size, recipe)
     labelled = labelled_batches(labelled_records, labelled_ids, batch_size, crop_size, streams,
                                 first_step, num_steps, recipe, pad_value,
-                                independent_ground_truth, 1)
+                                independent_ground_truth, 1, two_views is not None)
     unlabelled = pipeline.training_batches(
         unlabelled_records, unlabelled_ids, unlabelled_batch_size, crop_size, streams, first_step,
         num_steps, recipe, prefetch=1, pad_value=pad_value, hide_labels=True,
@@ -135,7 +151,7 @@ def _paired(own, others):
                         tf.zeros(others['label'].shape[:1], tf.bool))
     pairs['valid'] = (tf.not_equal(own['label'], IGNORE_LABEL), others['valid'])
     if 'plain' in others:
-        pairs['plain'] = own['image'], others['plain']
+        pairs['plain'] = own['plain'], others['plain']
         pairs['cut'] = tf.zeros(own['label'].shape, tf.bool), others['cut']
         pairs['plain_valid'] = pairs['valid'][0], others['plain_valid']
     if 'truth' in own:

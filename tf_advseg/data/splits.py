@@ -162,13 +162,13 @@ def labelled_fraction(ids, fraction, seed=0, presence=None):
 def _every_class_first(ids, presence):
     """The ids so ordered that the first ones together show every class, rarest class first."""
     counts = collections.Counter(c for i in ids for c in presence[i])
-    first, shown = [], set()
+    first, shown = {}, set()
     for rare in sorted(counts, key=lambda c: (counts[c], str(c))):
         if rare not in shown:
             found = next(i for i in ids if rare in presence[i])
-            first.append(found)
+            first[found] = True
             shown |= set(presence[found])
-    return first + [i for i in ids if i not in set(first)]
+    return [*first, *(i for i in ids if i not in first)]
 
 
 def _stratified(shuffled, size, fraction, presence):

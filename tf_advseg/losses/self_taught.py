@@ -68,11 +68,24 @@ def selected_share(logits, valid, share):
     Returns:
       bool [B, h, w], constant for the gradient.
     """
+    points = tf.reduce_sum(tf.cast(valid, tf.float32), [1, 2])
+    return selected_surest(logits, valid, tf.cast(tf.round(share * points), tf.int32))
+
+
+def selected_surest(logits, valid, wanted):
+    """So many of each image's valid points, those whose largest probability is largest.
+
+    Args:
+      logits: float [B, h, w, C].
+      valid: bool [B, h, w].
+      wanted: int32 [B]; points that equal the last of them are selected as well.
+
+    Returns:
+      bool [B, h, w], constant for the gradient.
+    """
     certainty = tf.where(valid, _certainty(logits), -1.0)
     flat = tf.reshape(certainty, [tf.shape(certainty)[0], -1])
     ordered = tf.sort(flat, direction='DESCENDING')
-    points = tf.reduce_sum(tf.cast(valid, tf.float32), [1, 2])
-    wanted = tf.cast(tf.round(share * points), tf.int32)
     last = tf.gather(ordered, tf.maximum(wanted - 1, 0), batch_dims=1)
     least = tf.where(wanted > 0, last, 2.0)[:, None, None]  # 2: above every probability
     return tf.logical_and(certainty >= least, valid)

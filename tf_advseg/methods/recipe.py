@@ -139,6 +139,8 @@ class Recipe:
         ('build_fov_discriminator') or a parameter of one ('luc.adversarial_weight').
       needs_unlabelled: what to set where a run has no unlabelled images and needs some.
       bundles: function(method) -> {folder's name: Bundle}, kept beside each saved segmentor.
+      companions: {a bundle's folder: what a reader calls it}, of bundles that are segmentors
+        themselves: they are scored beside the method's own model.
       monitors: function(context, method, board) -> objects with `lines(done)`, called at each
         evaluation, whose dicts go to metrics.jsonl.
       observe: function(context, segmentor, folder's name) -> anything: what the method's report
@@ -170,6 +172,7 @@ class Recipe:
     method_only: Tuple[str, ...] = ()
     needs_unlabelled: str = ''
     bundles: Callable = none
+    companions: Mapping[str, str] = dataclasses.field(default_factory=dict)
     monitors: Callable = nothing
     observe: Callable = lambda *_: None
     report_parts: Callable = nothing

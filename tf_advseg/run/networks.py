@@ -19,6 +19,7 @@ from tf_advseg.models import layers
 from tf_advseg.models import segmentor as segmentors
 from tf_advseg.models import zoo
 from tf_advseg.models.zoo import assignment
+from tf_advseg.models.zoo import fetching
 from tf_advseg.training import checkpoints
 
 DESCRIPTION = 'model.json'
@@ -280,7 +281,7 @@ def find_weights(path, flag='--checkpoint'):
 
     Args:
       path: run directory, model folder, or what `models.zoo.read` takes; a checkpoint prefix is no
-        file, but counts.
+        file, but counts. 'zoo:NAME' is downloaded, see `models.zoo.fetching`.
       flag: for the message.
 
     Returns:
@@ -289,6 +290,8 @@ def find_weights(path, flag='--checkpoint'):
     Raises:
       UserError: there is nothing, or no permission to look.
     """
+    if fetching.is_name(path):
+        return fetching.fetch(path)
     candidates = [pathlib.Path(path).expanduser(), configuration.gin_root().parent / path]
     with files.disk_errors(path):
         for candidate in candidates:

@@ -122,8 +122,20 @@ def divide(records, train_split, settings, run_seed):
     presence = records.class_presence(candidates) if settings.stratified else None
     chosen, _ = splits.labelled_fraction(candidates, settings.fraction, settings.seed_of(run_seed),
                                          presence)
+    if presence is not None:
+        _warn_of_missing(records, chosen, presence)
     given = set(chosen)
     return chosen, [image_id for image_id in pool if image_id not in given]
+
+
+def _warn_of_missing(records, chosen, presence):
+    """Logs the classes that no labelled image shows, where there are too few of these."""
+    shown = set().union(*(presence[i] for i in chosen))
+    missing = sorted(set().union(*presence.values()) - shown)
+    if missing:
+        names = ', '.join(records.spec.class_names[c] for c in missing)
+        logging.warning('semi_supervised.stratified: %d labelled images are too few to show every '
+                        'class; none shows %s', len(chosen), names)
 
 
 def split_fields(settings, run_seed):

@@ -82,21 +82,31 @@ def polynomial_decay(learning_rate, steps, power=0.9, end=0.0, slow_start_steps=
                      slow_start_rate=1e-4, burn_in='none', decay_steps=0):
     """base * (1 - t/T)^0.9 with an optional slow start; see `DeepLabSchedule`.
 
-    `decay_steps` is T, as the official flag of that name: the rate is at its end after so many
+    `slow_start_steps` below 1 is a share of the steps. `decay_steps` is T, as the official flag of that name: the rate is at its end after so many
     steps, however long the training; 0 for all that follow the slow start.
     """
     return DeepLabSchedule(learning_rate, max(1, steps), 'poly', power, end,
-                           slow_start_steps=slow_start_steps, slow_start_rate=slow_start_rate,
+                           slow_start_steps=_whole(slow_start_steps, steps), slow_start_rate=slow_start_rate,
                            burn_in=burn_in, poly_steps=decay_steps)
 
 
 @gin.configurable
 def step_decay(learning_rate, steps, decay_steps=2000, factor=0.1, slow_start_steps=0,
                slow_start_rate=1e-4, burn_in='none'):
-    """base * factor^floor(t / decay_steps) with an optional slow start; see `DeepLabSchedule`."""
+    """base * factor^floor(t / decay_steps) with an optional slow start; see `DeepLabSchedule`.
+
+    `slow_start_steps` below 1 is a share of the steps.
+    """
     return DeepLabSchedule(learning_rate, max(1, steps), 'step', decay_steps=decay_steps,
-                           factor=factor, slow_start_steps=slow_start_steps,
+                           factor=factor, slow_start_steps=_whole(slow_start_steps, steps),
                            slow_start_rate=slow_start_rate, burn_in=burn_in)
+
+
+def _whole(slow_start_steps, steps):
+    """A slow start in steps, of one that may be a share of them."""
+    if isinstance(slow_start_steps, float) and 0 < slow_start_steps < 1:
+        return round(slow_start_steps * steps)
+    return slow_start_steps
 
 
 SCHEDULES = {'poly': polynomial_decay, 'step': step_decay}

@@ -19,11 +19,17 @@ class MeanTeacher:
       network: the teacher, `networks.twin` of the student; no optimizer has it.
       student: the network it follows; both are built in the strategy's scope.
       decay: d, from 0 to below 1.
+
+    Raises:
+      ValueError: the networks' variables differ in number or shape.
     """
 
     def __init__(self, network, student, decay):
         self.network, self.decay = network, float(decay)
         trained = {id(v) for v in student.trainable_variables}
+        shapes = [[tuple(v.shape) for v in one.variables] for one in (network, student)]
+        if shapes[0] != shapes[1]:
+            raise ValueError(f'{network.name} has other variables than {student.name}')
         pairs = list(zip(network.variables, student.variables))
         self._weights = [pair for pair in pairs if id(pair[1]) in trained]
         self._statistics = [pair for pair in pairs if id(pair[1]) not in trained
@@ -39,8 +45,17 @@ class MeanTeacher:
         ours, theirs = zip(*self._weights)
         tf.distribute.get_replica_context().merge_call(
             _follow, args=(rate, *ours, *theirs))
-        for mine, its in self._statistics:  # each replica has its own, and all have the same
-            mine.assign_add((its - mine) * rate)
+        # Each replica has its own. Ours are the same on all; those of a Keras batch norm are not.
+        for mine, its in self._statistics:
+            mine.assign_add((_mean(its) - mine) * rate)
+
+
+def _mean(variable):
+    """A statistic as it is, or its mean over the replicas."""
+    context = tf.distribute.get_replica_context()
+    if context.num_replicas_in_sync == 1:
+        return variable.read_value()
+    return context.all_reduce(tf.distribute.ReduceOp.MEAN, variable.read_value())
 
 
 def _follow(strategy, rate, *variables):

@@ -40,8 +40,9 @@ def test_it_is_drawn_from_the_seed_and_as_often_as_asked():
     np.testing.assert_array_equal(images[3], made(IMAGE, seed(3)))
     never = blur.Blur(probability=0.0)
     assert all(np.array_equal(never(IMAGE, seed(n)), IMAGE.astype(np.float32)) for n in range(5))
-    roughness = [np.abs(np.diff(image, axis=1)).mean() for image in images]
-    assert min(roughness) < 0.5 * max(roughness)  # widths differ
+    roughness = [np.abs(np.diff(image, axis=1)).mean() for image in images
+                 if np.abs(image - IMAGE).max() > 1e-3]
+    assert min(roughness) < 0.6 * max(roughness)  # widths differ
 
 
 def test_no_pixel_moves_and_padding_keeps_its_colour():
@@ -55,7 +56,10 @@ def test_no_pixel_moves_and_padding_keeps_its_colour():
         np.testing.assert_array_equal(ids, plain_ids)
         assert (image[15:].numpy() == [1.0, 2.0, 3.0]).all()
         assert np.abs(image.numpy() - plain.numpy()).max() > 5.0
-        assert np.corrcoef(image.numpy()[:15].ravel(), plain.numpy()[:15].ravel())[0, 1] > 0.3
+        # A blur is symmetric: it fits best where it is.
+        fits = {shift: np.corrcoef(image.numpy()[:15, 2:-2].ravel(), np.roll(
+            plain.numpy(), shift, 1)[:15, 2:-2].ravel())[0, 1] for shift in (-1, 0, 1)}
+        assert max(fits, key=fits.get) == 0
 
 
 def test_by_name_and_by_gin():

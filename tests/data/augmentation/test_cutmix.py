@@ -27,6 +27,14 @@ def test_a_box_is_a_rectangle_of_the_area_asked_for():
     assert min(forms) < 0.6 and max(forms) > 1.2
 
 
+def test_boxes_reach_every_border():
+    found = np.stack(boxes(200, probability=1.0))
+    assert found[:, 0].any() and found[:, -1].any()
+    assert found[:, :, 0].any() and found[:, :, -1].any()
+    rows, columns = found.mean((0, 2)), found.mean((0, 1))
+    assert rows.min() > 0.002 and columns.min() > 0.002  # no place is left out
+
+
 def test_as_often_as_asked_and_by_the_seed():
     found = boxes(probability=0.5)
     assert 15 <= sum(box.any() for box in found) <= 45

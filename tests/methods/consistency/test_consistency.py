@@ -117,9 +117,77 @@ def start_kernel():
     return build().segmentor.logits.kernel.numpy()
 
 
+def taught(method, batch, seed=SEED):
+    return method.taught(tf.constant(batch['plain']), tf.constant(batch['plain_valid']), seed)
+
+
+def test_points_drawn_are_a_share_and_others_at_each_step():
+    method, batch = build(selection='random', share=0.3), make_batch()
+    points = batch['plain_valid'][:, ::2, ::2]
+    (_, one), (_, same), (_, other) = (taught(method, batch, np.array([step, 2], np.int32))
+                                       for step in (1, 1, 3))
+    np.testing.assert_array_equal(one, same)
+    assert (one.numpy() != other.numpy()).any() and not (one.numpy() & ~points).any()
+    assert abs(one.numpy().sum() / points.sum() - 0.3) < 0.06  # 5 standard deviations
+
+
+def test_as_many_by_softmax_as_the_discriminator_takes():
+    batch = make_batch()
+    (_, by_disc), (logits, by_softmax) = (
+        taught(build(selection=selection, discriminator_threshold=0.5), batch)
+        for selection in ('discriminator', 'as_many_by_softmax'))
+    counts = by_disc.numpy().sum((1, 2))
+    np.testing.assert_array_equal(by_softmax.numpy().sum((1, 2)), counts)
+    assert (by_disc.numpy() != by_softmax.numpy()).any() and counts.min() > 0
+    certainty = softmax(logits.numpy()).max(-1)
+    points = batch['plain_valid'][:, ::2, ::2]
+    for sure, chosen, valid in zip(certainty, by_softmax.numpy(), points):
+        assert sure[chosen].min() >= sure[valid & ~chosen].max()
+
+
+def test_a_discriminator_that_learns_from_the_teachers_maps():
+    """Its loss is of D on truths and on the teacher's maps of the labelled rows' plain views."""
+    batch = make_batch()
+    batch['plain_valid'][LABELLED] = batch['label'][LABELLED] != 255
+    losses = {}
+    for fakes in ('labelled', 'teacher'):
+        method = build(selection='discriminator', discriminator_threshold=0.5,
+                       discriminator_fakes=fakes)
+        scalars = method.semi_supervised_step(tensors(batch), SEED)
+        losses[fakes] = {name: float(scalars[name]) for name in ('loss/disc', 'loss/ce')}
+    method = build(selection='discriminator', discriminator_threshold=0.5)
+    maps = softmax(method.teacher.network(batch['plain']).numpy())[LABELLED]
+    at_points = label_maps.labels_at(tf.constant(batch['label'][LABELLED]), GRID).numpy()
+    truths = np.eye(CLASSES, dtype=np.float32)[at_points]
+    fake, real = (method.discriminator(shown.astype(np.float32)).numpy()
+                  for shown in (maps, truths))
+    expected = 0.5 * (np.log1p(np.exp(-real)).mean() + np.log1p(np.exp(fake)).mean())
+    assert losses['teacher']['loss/disc'] == pytest.approx(expected, rel=1e-4)
+    assert losses['labelled']['loss/disc'] != pytest.approx(expected, rel=1e-2)
+    assert losses['labelled']['loss/ce'] == losses['teacher']['loss/ce']
+
+
+def test_without_an_adversarial_weight_there_is_no_such_term():
+    method = build(selection='discriminator', discriminator_threshold=0.5)
+    scalars = method.semi_supervised_step(tensors(make_batch()), SEED)
+    assert 'loss/adv' not in scalars and 'loss/disc' in scalars
+    with_it = build(selection='all', adversarial_weight=0.1)
+    assert with_it.settings.unlabelled_adversarial_weight == pytest.approx(0.01)
+    assert 'loss/adv_unlabelled' in with_it.semi_supervised_step(tensors(make_batch()), SEED)
+
+
+def test_a_sum_is_a_sum_in_every_term():
+    batch = tensors(make_batch())
+    mean, total = (build(threshold=0.5, reduction=kind).semi_supervised_step(batch, SEED)
+                   for kind in ('mean', 'sum'))
+    others = (make_batch()['valid'][:, ::2, ::2] & ~LABELLED[:, None, None]).sum()
+    assert float(total['loss/consistency']) == pytest.approx(
+        float(mean['loss/consistency']) * others, rel=1e-4)
+
+
 def test_a_share_of_each_image_is_selected():
     method, batch = build(selection='share', share=0.25), make_batch()
-    _, chosen = method.taught(tf.constant(batch['plain']), tf.constant(batch['plain_valid']))
+    _, chosen = taught(method, batch)
     points = batch['plain_valid'][:, ::2, ::2]
     np.testing.assert_array_equal(chosen.numpy().sum((1, 2)),
                                   np.round(0.25 * points.sum((1, 2))))
@@ -131,7 +199,7 @@ def test_the_discriminator_judges_the_teachers_maps_of_the_plain_views(selection
     settings = {'threshold': 0.45} if '+' in selection else {}
     batch = make_batch()
     method = build(selection=selection, discriminator_threshold=0.5, **settings)
-    logits, chosen = method.taught(tf.constant(batch['plain']), tf.constant(batch['plain_valid']))
+    logits, chosen = taught(method, batch)
     points = batch['plain_valid'][:, ::2, ::2]
     maps = softmax(logits.numpy()) * points[..., None]
     expected = (method.discriminator(maps.astype(np.float32)).numpy() > 0) & points
@@ -150,8 +218,19 @@ def test_no_gradient_reaches_the_teacher_and_it_follows_after_the_update():
                                  method.segmentor.trainable_variables):
         np.testing.assert_allclose(now, 0.5 * was + 0.5 * student.numpy(), rtol=1e-5, atol=1e-6)
         assert np.abs(student.numpy() - was).max() > 1e-3
-    assert not {id(v) for v in method.teacher.network.variables} & {
-        id(v) for v in method.trainable_variables}
+
+
+def test_the_term_moves_neither_teacher_nor_discriminator():
+    method, batch = build(selection='discriminator', discriminator_threshold=0.5), tensors(
+        make_batch())
+    watched = [*method.teacher.network.trainable_variables,
+               *method.discriminator.trainable_variables]
+    with tf.GradientTape() as tape:
+        logits = method.logits(batch, SEED)
+        found, _, _ = method._joint_terms(batch, logits, SEED, True, True)
+        term = found['consistency'][1]
+    own, *others = tape.gradient(term, [method.segmentor.logits.kernel, *watched])
+    assert np.abs(own).max() > 1e-4 and others == [None] * len(watched)
 
 
 def test_the_first_step_makes_the_teacher_the_student():
@@ -163,6 +242,10 @@ def test_the_first_step_makes_the_teacher_the_student():
 
 @pytest.mark.parametrize('settings', [
     {'selection': 'all'}, {'threshold': 0.5, 'normaliser': 'selected'},
+    {'selection': 'share', 'share': 0.4, 'reduction': 'sum', 'weight': 1e-3, 'l2_weight': 0.0},
+    {'selection': 'softmax+discriminator', 'threshold': 0.45, 'discriminator_threshold': 0.5,
+     'discriminator_fakes': 'teacher'},
+    {'selection': 'as_many_by_softmax', 'discriminator_threshold': 0.5},
     {'selection': 'discriminator', 'discriminator_threshold': 0.5, 'adversarial_weight': 0.1,
      'unlabelled_adversarial_weight': 0.05, 'discriminator_fakes': 'all'}])
 def test_two_replicas_are_one_device(two_replicas, settings):
@@ -219,7 +302,13 @@ def test_the_weight_rises_from_the_start():
     ({'discriminator_fakes': 'all'}, 'has no effect'), ({'decay': 1.0}, 'consistency.decay'),
     ({'cutmix': 2.0}, 'consistency.cutmix'), ({'cutmix_most': 0.01}, 'consistency.cutmix_most'),
     ({'ramp_up': -1}, 'consistency.ramp_up'),
-    ({'soft_targets': 'yes'}, 'soft_targets'), ({'map_stride': 0}, 'map_stride')])
+    ({'soft_targets': 'yes'}, 'soft_targets'), ({'map_stride': 0}, '^consistency.map_stride'),
+    ({'l2_weight': -1}, '^consistency.l2_weight'), ({'reduction': 'max'}, 'consistency.reduction'),
+    ({'adversarial_weight': -1}, '^consistency.adversarial_weight'),
+    ({'unlabelled_batch_size': 0}, '^consistency.unlabelled_batch_size'),
+    ({'cutmix': 0.0, 'cutmix_most': 0.3}, 'has no effect'),
+    ({'selection': 'random', 'threshold': 0.5}, 'has no effect')])
 def test_out_of_range_is_one_line(given, words):
-    with pytest.raises(UserError, match=words):
+    with pytest.raises(UserError, match=words) as caught:
         consistency_settings.consistency(**given)
+    assert '\n' not in str(caught.value)

@@ -21,6 +21,7 @@ from tf_advseg.models import layers
 from tf_advseg.models.zoo import ImportReport
 from tf_advseg.models.zoo import archive
 from tf_advseg.models.zoo import catalogue
+from tf_advseg.models.zoo import fetching
 from tf_advseg.models.zoo import parity
 from tf_advseg.run import networks
 
@@ -82,7 +83,7 @@ def import_checkpoint(source, output, model=None, num_classes=None, output_strid
     pixels = base.read_image(input_files.find_images(image)[1][0]) if image else None
     graph = _require_graph(graph) if graph else None
     if not source:
-        where = f'; it was published as {entry.address}' if entry else ''
+        where = (f', or --download; it was published as {entry.address}' if entry else '')
         raise errors.UserError(f'no weights were given: add --source=PATH{where}')
     spec = _given_spec(dataset, num_classes)
     if spec is not None:
@@ -109,6 +110,35 @@ def import_checkpoint(source, output, model=None, num_classes=None, output_strid
         'assigned': len(report.assigned), 'reinitialised': len(report.reinitialised),
         'parity': [p.text() for p in parities]})
     return Imported(report, parities, notes, output)
+
+
+def resolved(checkpoint):
+    """What a --checkpoint means: itself, or the model folder of a name of the zoo.
+
+    Args:
+      checkpoint: a path, or 'zoo:NAME'. The archive of a name is downloaded and imported once; both
+        are kept in the cache (`models.zoo.fetching`).
+
+    Returns:
+      the path as it was given, or the Path of the model folder.
+
+    Raises:
+      UserError: no such name, no network, or a backbone alone, which is no segmentor yet.
+    """
+    if checkpoint is None or not fetching.is_name(checkpoint):
+        return checkpoint
+    entry = fetching.entry_of(checkpoint)
+    if entry.backbone_only:
+        raise errors.UserError(f'{checkpoint}: a backbone without a head, so it predicts nothing '
+                               'yet; train starts from it, or give another name of --list')
+    folder = fetching.cache_folder() / 'models' / entry.name
+    if networks.is_model_folder(folder):
+        return folder
+    archive_ = fetching.fetch(checkpoint)
+    with files.disk_errors(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    import_checkpoint(archive_, folder, entry.name)
+    return folder
 
 
 def _require_graph(path):

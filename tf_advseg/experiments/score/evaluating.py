@@ -99,10 +99,10 @@ def _which_of_each(checkpoints, which):
 
 
 def run_of(checkpoint):
-    """The run directory that a checkpoint belongs to (itself, or two above), or None."""
+    """The run directory that a checkpoint belongs to (itself, or two or three above), or None."""
     path = pathlib.Path(checkpoint).expanduser().resolve()
     with files.disk_errors(path):
-        for candidate in (path, path.parent.parent):
+        for candidate in (path, *list(path.parents)[1:3]):
             if (candidate / 'config.gin').is_file() and (candidate / 'checkpoints').is_dir():
                 return candidate
     return None

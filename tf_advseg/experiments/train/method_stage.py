@@ -14,6 +14,7 @@ from tf_advseg.core import arguments
 from tf_advseg.core import configuration
 from tf_advseg.core import errors
 from tf_advseg.core import files
+from tf_advseg.data import mixed
 from tf_advseg.data.augmentation import recipes as augmentations
 from tf_advseg.experiments.train import shared_control
 from tf_advseg.experiments.train import stage_one
@@ -307,11 +308,20 @@ def build(context, segmentor, recipe, arm, steps=None):
                                        recipe.pixel_loss(context))
         else:
             method = recipe.build(context, segmentor, plan)
+        _require_views(method, plan, settings)
         swa = averaging.swa()
         average = swa.build(segmentor, steps, settings.fine_tune_batch_norm)
     every = settings.evaluate_every_epochs * images / settings.batch_size
     return Stage(context, recipe, arm, settings, segmentor, method, plan,
                  max(1, round(every)) if every else 0, swa, average)
+
+
+def _require_views(method, plan, settings):
+    """UserError where the method's two views cannot be made: said before Stage 1, not after it."""
+    needs = method.batch_needs
+    if needs.two_views is not None and alternation.UNLABELLED in plan.streams:
+        mixed.require_views(needs.two_views, needs.unlabelled_batch_size or settings.batch_size,
+                            augmentations.make_recipe(settings.augmentation))
 
 
 def optimizer_settings(optimizer):

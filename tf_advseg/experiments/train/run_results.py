@@ -42,7 +42,10 @@ class Shown:
 def columns(recipe):
     """{folder below checkpoints/: the name a reader sees}, the method's own result last."""
     title = recipe.title
-    own = {'last': title, 'best': title, 'averaged': title + AVERAGED} if recipe.trains else {}
+    beside = {f'{kept}/{folder}': f'{title}, {name}' for folder, name in recipe.companions.items()
+              for kept in ('last', 'best')}
+    own = {**beside, 'last': title, 'best': title,
+           'averaged': title + AVERAGED} if recipe.trains else {}
     return {'stage1': START, 'stage1_averaged': START + AVERAGED, 'control': CONTROL,
             'control_averaged': CONTROL + AVERAGED, **own}
 

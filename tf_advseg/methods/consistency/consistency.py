@@ -3,8 +3,8 @@
     L = L_ce(labelled) + w(t) sum_p s_p CE(student(strong view)_p, teacher(plain view)_p) + ...
 
 The teacher is an exponential moving average of the student (Tarvainen and Valpola 2017) and
-predicts on the plain view of an unlabelled image: cut and mirrored, no more. The student sees the
-same place changed in light, colour and sharpness and with a box of another image in it (CutMix, for
+predicts on the plain view of an unlabelled image: scaled, cut and mirrored, no more. The student
+sees the same place changed in light, colour and sharpness and with a box of another image in it (CutMix, for
 segmentation French et al. 2020), whose target is cut and mixed in the same way. Which points count
 is s_p: all, those of a large softmax (FixMatch, Sohn et al. 2020), a share of them, or those that
 the discriminator of Hung et al. takes for a truth, which asks whether a discriminator adds anything
@@ -17,8 +17,9 @@ What the sources leave open, chosen here (settings of `consistency`):
     of the unlabelled images (`normaliser`), so that few selected points weigh little.
   * the teacher's statistics of batch norm follow as its weights do; it predicts in inference mode.
   * the weight rises over the first tenth of the steps (`ramp_up`).
-  * the discriminator learns from the student's predictions of labelled images and judges the
-    teacher's on the plain views.
+  * the discriminator judges the teacher's predictions of the plain views. It learns from the
+    student's of labelled images, as Hung et al. have it, or from the teacher's of their plain views
+    (`discriminator_fakes`). Where it does not select, and where no L_adv asks for it, there is none.
   * the student is what the run keeps and scores; the teacher lies beside it, as checkpoints/<last|
     best>/teacher, and can be evaluated and exported by that path.
 """
@@ -95,12 +96,13 @@ class Consistency(hung.Hung):
 
     # --- the teacher's targets ------------------------------------------------------------
 
-    def targets(self, batch, grid):
+    def targets(self, batch, grid, seed):
         """What the student is asked for on this replica's rows.
 
         Args:
           batch: a replica's share of a batch with two views (data/mixed.py).
           grid: the student's logits at the points, float32 [b, h', w', C]: for the size.
+          seed: int32 [2], of points that are drawn.
 
         Returns:
           (the teacher's logits, cut and mixed as the images are, float32 [b, h', w', C]; bool
@@ -108,7 +110,7 @@ class Consistency(hung.Hung):
         """
         rows, count = _unlabelled_rows(batch)
         logits, chosen = self.taught(tf.gather(batch['plain'], rows),
-                                     tf.gather(batch['plain_valid'], rows))
+                                     tf.gather(batch['plain_valid'], rows), seed)
         size = tf.shape(batch['label'])[0]
         own = _in_rows(logits, rows, count, size)
         chosen = _in_rows(tf.cast(chosen, tf.float32), rows, count, size)
@@ -122,12 +124,13 @@ class Consistency(hung.Hung):
             return tf.where(box[..., None], other, own), chosen > 0
         return hung.on_grid(own, tf.shape(batch['label'])[1:3], self.map_stride), chosen > 0
 
-    def taught(self, plain, valid):
+    def taught(self, plain, valid, seed):
         """What the teacher says of plain views, and where it is believed; constant.
 
         Args:
           plain: float32 [n, h, w, 3].
           valid: bool [n, h, w], which pixels are no padding.
+          seed: int32 [2], of points that are drawn; replicas draw points of their own.
 
         Returns:
           (its logits float32 [n, h'', w'', C] as it gives them; bool [n, h', w'], the selected
@@ -137,16 +140,43 @@ class Consistency(hung.Hung):
         logits = tf.stop_gradient(segmentors.apply(self.teacher.network, plain, training=False))
         points = hung.on_grid(logits, tf.shape(valid)[1:3], self.map_stride)
         chosen = hung.points_of(valid, points)
-        if 'softmax' in given.selection:
+        if 'softmax' in given.selection.split('+'):
             chosen = self_taught.selected_by_softmax(points, chosen, given.threshold)
         if given.selection == 'share':
             chosen = self_taught.selected_share(points, chosen, given.share)
+        if given.selection == 'random':
+            replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+            chosen = self_taught.selected_at_random(
+                chosen, given.share, tf.random.experimental.stateless_fold_in(seed, 3 + replica))
         if given.by_discriminator:
-            shown = self.fake_maps({'image': plain, 'valid': valid,
-                                    'label': tf.zeros(tf.shape(valid), tf.int32)}, logits)
-            chosen = self_taught.selected_by_discriminator(
-                self.discriminator(shown, training=False), chosen, given.discriminator_threshold)
+            judged = self.discriminator(self._maps_of(plain, valid, logits), training=False)
+            found = self_taught.selected_by_discriminator(judged, chosen,
+                                                          given.discriminator_threshold)
+            if given.selection == 'as_many_by_softmax':
+                found = self_taught.selected_surest(
+                    points, chosen, tf.reduce_sum(tf.cast(found, tf.int32), [1, 2]))
+            chosen = found
         return logits, tf.stop_gradient(chosen)
+
+    def _maps_of(self, image, valid, logits):
+        """What the discriminator sees of predictions, zero where `valid` is False."""
+        return self.fake_maps({'image': image, 'valid': valid,
+                               'label': tf.zeros(tf.shape(valid), tf.int32)}, logits)
+
+    def shown_maps(self, batch, logits):
+        """See `step_parts.Method.shown_maps`; None where there is no discriminator."""
+        return None if self.discriminator is None else super().shown_maps(batch, logits)
+
+    def _judged(self, batch, grid, fake, labelled, others, logged):
+        if self.consistency.discriminator_fakes == 'teacher' and 'plain' in batch:
+            logits = tf.stop_gradient(segmentors.apply(self.teacher.network, batch['plain'],
+                                                       training=False))
+            fake = self.discriminator(self._maps_of(batch['plain'], batch['plain_valid'], logits),
+                                      training=True)
+        return super()._judged(batch, grid, fake, labelled, others, logged)
+
+    def _adversarial_terms(self, *arguments):
+        return super()._adversarial_terms(*arguments) if self.consistency.adversarial else {}
 
     # --- the step -------------------------------------------------------------------------
 
@@ -176,13 +206,15 @@ class Consistency(hung.Hung):
         if not self_taught_too:
             return found, logged, move
         grid, _, others = self.points(batch, logits)
-        targets, chosen = self.targets(batch, grid)
+        targets, chosen = self.targets(batch, grid, seed)
         chosen = tf.logical_and(chosen, others)
         sums, counts = losses.cross_entropy(grid, targets, tf.cast(chosen, tf.float32),
                                             self.consistency.soft_targets)
         count = step_parts.global_sum(tf.reduce_sum(counts))
         total = step_parts.global_sum(tf.reduce_sum(tf.cast(others, tf.float32)))
-        by = count if self.consistency.normaliser == 'selected' else total
+        by = {'all': total, 'selected': count}[self.consistency.normaliser]
+        if self.consistency.reduction == 'sum':
+            by = 1.0
         start, rise = (self.consistency.in_steps(name, self.steps) for name in ('start', 'ramp_up'))
         weight = self.consistency.weight * losses.ramp_up(self.optimizer.iterations - start, rise)
         found['consistency'] = weight, tf.math.divide_no_nan(tf.reduce_sum(sums), by)

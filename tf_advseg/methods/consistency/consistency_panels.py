@@ -2,46 +2,51 @@
 import numpy as np
 import tensorflow as tf
 
+from tf_advseg.data import pipeline
 from tf_advseg.data.augmentation import augment
 from tf_advseg.data.spec import IGNORE_LABEL
 from tf_advseg.models import segmentor as segmentors
 from tf_advseg.reporting import curves
+from tf_advseg.reporting import panels
 from tf_advseg.run import shown_images
 
 _SELECTED, _AGREED, _TEACHER = '#2f6db5', '#c07a1c', '#1b7f4b'
 
 
 def panel(context, method):
-    """Images of the hold-out, as if they had no labels.
+    """A few unlabelled images and what would be learnt from their plain views.
 
     Args:
       context: run.context.Context.
       method: `consistency.Consistency`.
 
     Returns:
-      uint8 [H, W, 3]: image, truth, what the student and the teacher say, and what of the teacher's
-      map would be learnt from; the rest of it is black.
+      uint8 [H, W, 3]: image, what the student and the teacher say, and the teacher's map at the
+      points that are selected; the rest of it is black.
     """
-    ids = shown_images.spread(context.data.holdout)
-    images = shown_images.load(context, ids)
-    teacher = shown_images.masks(context, method.teacher.network, images)
+    records, spec = context.data.unlabelled_records, context.data.spec
+    ids = shown_images.spread(context.data.unlabelled)
+    images = [records.load(image_id) for image_id in ids]
+    student, teacher = (shown_images.masks(context, network, images)
+                        for network in (method.segmentor, method.teacher.network))
     believed = [np.where(_believed(context, method, image), mask, IGNORE_LABEL).astype(np.uint8)
                 for (image, _), mask in zip(images, teacher)]
-    return shown_images.mask_grid(context, images, {
-        'student': shown_images.masks(context, method.segmentor, images), 'teacher': teacher,
-        'learnt from': believed}, ids)
+    rows = [[image, *maps] for (image, _), *maps in zip(images, student, teacher, believed)]
+    return panels.panel_grid(rows, ['image', 'student', 'teacher', 'learnt from'], spec.palette,
+                             spec.class_names, ids)
 
 
 def _believed(context, method, image):
-    """bool [h, w]: the pixels whose nearest point is selected."""
+    """bool [h, w]: the pixels whose nearest point is selected; padded as in every prediction."""
     height, width = image.shape[:2]
-    size = [max(given, side) for given, side in zip(context.crop_size, (height, width))]
+    stride = getattr(method.segmentor, 'output_stride', None) or 16
+    size = pipeline.padded_sizes([[height, width]], context.crop_size, stride)[0]
     padded, own = augment.pad_to(tf.constant(image), tf.zeros([height, width], tf.int32), *size,
                                  segmentors.padding_colour(method.segmentor))
-    _, chosen = method.taught(padded[None], tf.not_equal(own, IGNORE_LABEL)[None])
-    stride = method.map_stride
-    rows, columns = (np.minimum((np.arange(side) + stride // 2) // stride, count - 1)
-                     for side, count in zip((height, width), chosen.shape[1:]))
+    _, chosen = method.taught(padded[None], tf.not_equal(own, IGNORE_LABEL)[None],
+                              np.zeros(2, np.int32))
+    rows, columns = (np.rint(np.arange(side) * (count - 1) / (whole - 1)).astype(int)
+                     for side, whole, count in zip((height, width), size, chosen.shape[1:]))
     return chosen.numpy()[0][np.ix_(rows, columns)]
 
 
@@ -64,7 +69,7 @@ def curve(metrics, stage):
              (shares, 'consistency/agreement', 'stage', None, _AGREED,
               'of these the student agrees on'),
              (scores, 'miou', 'evaluation', 'holdout', _SELECTED, 'student'),
-             (scores, 'miou', 'teacher', 'holdout', _TEACHER, 'teacher'))
+             (scores, 'miou', 'teacher', 'holdout_teacher', _TEACHER, 'teacher'))
     for where, key, event, split, colour, label in drawn:
         found = [(line['segmentor_step'], 100.0 * line[key]) for line in lines
                  if line.get('event') == event and line.get('split') == split

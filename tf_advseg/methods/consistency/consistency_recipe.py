@@ -25,7 +25,11 @@ def _plan(steps):
     Raises:
       UserError: unlabelled images would never come in.
     """
-    start = consistency_settings.consistency().in_steps('start', steps)
+    settings = consistency_settings.consistency()
+    start, rise = (settings.in_steps(name, steps) for name in ('start', 'ramp_up'))
+    if start < steps < start + rise:
+        raise errors.UserError(f'consistency.ramp_up = {rise} steps from step {start} on, and the '
+                               f'stage has {steps}: the weight would never be reached; lower it')
     if start >= steps:
         raise errors.UserError(f'consistency.start = {start}, and the stage has {steps} steps: '
                                'unlabelled images would never come in; lower it')
@@ -36,12 +40,16 @@ def _plan(steps):
 def _build(context, segmentor, plan):
     """See `recipe.Recipe.build`."""
     settings = consistency_settings.consistency()
-    encoding = label_maps.label_maps(segmentor.num_classes, segmentors.padding_colour(segmentor),
-                                     stride=segmentor.logits_stride)
-    discriminator = optimizer = None
+    encoding = discriminator = optimizer = None
     if settings.needs_discriminator:
+        encoding = label_maps.label_maps(segmentor.num_classes,
+                                         segmentors.padding_colour(segmentor),
+                                         stride=segmentor.logits_stride)
         hung_recipe.require_encoding(encoding, settings.of_hung)
-        discriminator = hung_recipe.build_judge(context, segmentor, settings.of_hung)
+        discriminator = hung_recipe.build_judge(context, segmentor, settings.map_stride,
+                                                settings.by_discriminator,
+                                                f'consistency.selection = {settings.selection!r}',
+                                                "selection 'softmax'")
         optimizer = stage_optimizers.discriminator_optimizer(max(1, plan.discriminator_steps))
     method = consistency.Consistency(
         segmentor, networks.twin(segmentor), discriminator,
@@ -78,45 +86,45 @@ class TeacherMonitor:
     def lines(self, done):
         """See `recipe.Recipe.monitors`: event 'teacher' with 'miou' on the hold-out; [] without."""
         context = self._context
-        if not context.data.holdout:
-            return []
         if self._board is not None:
             self._board.image('targets', done, consistency_panels.panel(context, self._method))
+        if not context.data.holdout:
+            return []
         counts = context.holdout_counts(self._method.teacher.network)
         miou = figures.plain(figures.mean_iou(counts, context.data.spec.absent))
-        return [{'event': 'teacher', 'split': 'holdout', 'miou': miou}]
+        return [{'event': 'teacher', 'split': 'holdout_teacher', 'miou': miou}]
 
 
 def _monitors(context, method, board):
-    """The teacher's score and targets; the discriminator's confidence where there is one."""
-    return (TeacherMonitor(context, method, board), *hung_recipe.monitors(context, method, board))
+    """The teacher's score and targets; where the discriminator selects, its confidence in the
+    teacher's maps."""
+    found = (TeacherMonitor(context, method, board),)
+    if not method.consistency.by_discriminator:
+        return found
+    return (*found, *hung_recipe.monitors(context, method, board, method.teacher.network))
 
 
 def _observe(context, segmentor, name):
-    """dict of 'teacher': its test mIoU, and of 'confidence': see `hung_recipe.observe`."""
-    folder = context.run.checkpoints / name / TEACHER
-    found = {'confidence': hung_recipe.observe(context, segmentor, name)}
-    if name in ('last', 'best') and networks.is_model_folder(folder):
-        teacher, _, _ = networks.load(folder)
-        counts = context.counts(teacher, context.data.test)
-        found['teacher'] = figures.plain(figures.mean_iou(counts, context.data.spec.absent))
-    return found
+    """Fig. 3 of Hung et al. of the teacher's maps; None where no discriminator selects."""
+    kept, _, folder = name.partition('/')
+    if folder != TEACHER or not consistency_settings.consistency().by_discriminator:
+        return None
+    return hung_recipe.confidence_panel(context, segmentor, kept)
 
 
 def _report_parts(inputs):
-    """What was selected over the training, the teacher's score, and the discriminator's parts."""
-    parts = []
-    for found in inputs.observed.values():
-        if found and found.get('teacher') is not None:
-            parts.append(recipe.ReportPart('sentence', (
-                f'The teacher, checkpoints/<best|last>/{TEACHER}, has a test mIoU of '
-                f'{100 * found["teacher"]:.2f}; evaluate and export take that folder.')))
+    """What was selected over the training, and the discriminator's parts where it selects."""
+    parts = [recipe.ReportPart('sentence', (
+        f'The teacher is checkpoints/{name}; evaluate, predict and export take that folder.'))
+             for name in inputs.masks if name.endswith(f'/{TEACHER}')]
     lines = [line for line in inputs.metrics if line.get('stage') == inputs.stage
              and 'consistency/selected' in line]
     if lines:
         last = lines[-max(1, len(lines) // 10):]
-        selected, agreed = (100 * np.mean([line[f'consistency/{name}'] for line in last])
-                            for name in ('selected', 'agreement'))
+        shares = np.array([line['consistency/selected'] for line in last])
+        agreeing = shares * [line['consistency/agreement'] for line in last]
+        selected = 100 * shares.mean()
+        agreed = 100 * agreeing.sum() / max(shares.sum(), 1e-12)
         parts.append(recipe.ReportPart('sentence', (
             f'Of the points of unlabelled images {selected:.0f} % were learnt from in the last '
             f'tenth of the training; at {agreed:.0f} % of these the student named the teacher\'s '
@@ -125,9 +133,9 @@ def _report_parts(inputs):
             inputs.metrics, inputs.stage), 'What was learnt from unlabelled images: the share of '
             'their points that was selected, and the share of those where student and teacher '
             'agree; hold-out mIoU of the teacher.'))
-    of_hung = {name: found.get('confidence') for name, found in inputs.observed.items() if found}
-    return parts + hung_recipe.report_parts(inputs.__class__(**{
-        **vars(inputs), 'observed': of_hung}))
+    if consistency_settings.consistency().by_discriminator:
+        parts += hung_recipe.report_parts(inputs)
+    return parts
 
 
 def _cost(context, segmentor, stage, forward):
@@ -156,7 +164,7 @@ recipe.register(recipe.Recipe(
     method_only=(*(f'consistency.{name}' for name in consistency_settings.OF_THE_METHOD_ALONE),
                  'build_fc_discriminator', 'label_maps', 'discriminator_optimizer'),
     needs_unlabelled='set semi_supervised.fraction below 1, or semi_supervised.unlabelled_dir',
-    bundles=_bundles, monitors=_monitors, observe=_observe, report_parts=_report_parts, cost=_cost,
+    companions={TEACHER: 'teacher'}, bundles=_bundles, monitors=_monitors, observe=_observe, report_parts=_report_parts, cost=_cost,
     small=('build_fc_discriminator.widths = (8, 16)', 'consistency.map_stride = 2',
            "consistency.selection = 'discriminator'",
            'consistency.start = 2', 'semi_supervised.fraction = 0.5'),

@@ -7,13 +7,17 @@ import gin
 from tf_advseg.core import arguments
 from tf_advseg.core import errors
 from tf_advseg.data.augmentation import cutmix as cutmix_lib
+from tf_advseg.methods import step_parts
 from tf_advseg.methods.hung import hung_settings
 
-SELECTIONS = ('all', 'softmax', 'share', 'discriminator', 'softmax+discriminator')
+SELECTIONS = ('all', 'softmax', 'share', 'random', 'discriminator', 'softmax+discriminator',
+              'as_many_by_softmax')
+FAKES = ('labelled', 'all', 'teacher')
 NORMALISERS = ('all', 'selected')
 # What a setting needs to have an effect: a selection that names it.
-_OF_SELECTION = {'threshold': 'softmax', 'share': 'share', 'discriminator_threshold':
-                 'discriminator'}
+_OF_SELECTION = {'threshold': ('softmax', 'softmax+discriminator'), 'share': ('share', 'random'),
+                 'discriminator_threshold': ('discriminator', 'softmax+discriminator',
+                                             'as_many_by_softmax')}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,9 +28,11 @@ class Settings:
       selection: which points of the teacher's prediction are learnt from: 'all', those whose
         largest probability is above `threshold` ('softmax'), the surest `share` of each image,
         those that a discriminator (Hung et al.'s, trained beside) takes for a truth
-        ('discriminator'), or those that both softmax and discriminator select.
+        ('discriminator'), or those that both softmax and discriminator select. Two are to compare
+        with: 'random' draws a `share` of the points; 'as_many_by_softmax' takes the surest ones, in
+        each image as many as the discriminator would.
       threshold: of the largest probability.
-      share: of an image's points.
+      share: of an image's points; of 'random' the probability of each.
       discriminator_threshold: T of Hung et al.'s eq. 5.
       soft_targets: the teacher's probabilities are the target; False: its class.
       weight: of the term, once it has risen.
@@ -41,8 +47,11 @@ class Settings:
       map_stride: pixels from one point to the next at which the term is taken, and of the maps that
         a discriminator sees.
       adversarial_weight, unlabelled_adversarial_weight: lambda_adv of labelled and of unlabelled
-        images, as Hung et al.'s; both 0: no adversarial term.
-      discriminator_fakes: see `hung_settings.Settings`.
+        images, as Hung et al.'s; both 0: no adversarial term. None as the second is a tenth of the
+        first, as theirs.
+      discriminator_fakes: which maps the discriminator learns to tell from truths: the student's of
+        'labelled' images, its of 'all' images, or the 'teacher''s of the plain views of labelled
+        ones, which are of the kind that it selects from.
       reduction, l2_weight, classifier_multiplier: of the pixel-wise loss, see there.
       unlabelled_batch_size: unlabelled images of a step; None for as many as labelled ones.
 
@@ -63,7 +72,7 @@ class Settings:
     cutmix_most: float = 0.4
     map_stride: int = 4
     adversarial_weight: float = 0.0
-    unlabelled_adversarial_weight: float = 0.0
+    unlabelled_adversarial_weight: Optional[float] = None
     discriminator_fakes: str = 'labelled'
     reduction: str = 'mean'
     l2_weight: float = 1e-4
@@ -74,6 +83,18 @@ class Settings:
         where = 'consistency'
         errors.require_one_of(f'{where}.selection', self.selection, SELECTIONS)
         errors.require_one_of(f'{where}.normaliser', self.normaliser, NORMALISERS)
+        errors.require_one_of(f'{where}.discriminator_fakes', self.discriminator_fakes, FAKES)
+        errors.require_one_of(f'{where}.reduction', self.reduction, step_parts.REDUCTIONS)
+        if self.unlabelled_adversarial_weight is None:
+            object.__setattr__(self, 'unlabelled_adversarial_weight', self.adversarial_weight / 10)
+        for name in ('adversarial_weight', 'unlabelled_adversarial_weight', 'l2_weight'):
+            arguments.require_number(where, name, getattr(self, name), least=0)
+        arguments.require_number(where, 'classifier_multiplier', self.classifier_multiplier,
+                                 above=0)
+        arguments.require_number(where, 'map_stride', self.map_stride, least=1, whole=True)
+        if self.unlabelled_batch_size is not None:
+            arguments.require_number(where, 'unlabelled_batch_size', self.unlabelled_batch_size,
+                                     least=1, whole=True)
         for name in ('threshold', 'share', 'discriminator_threshold'):
             arguments.require_number(where, name, getattr(self, name), least=0, most=1)
         arguments.require_number(where, 'cutmix', self.cutmix, least=0, most=1)
@@ -88,16 +109,18 @@ class Settings:
             arguments.require_number(where, name, value, least=0, **kind,
                                      hint="whole steps, or a share of the stage's such as 0.1")
         self._require_effect(where)
-        self.of_hung  # refuses what is out of range
 
     def _require_effect(self, where):
-        parts = self.selection.split('+')
+        """UserError for a setting that is given and changes nothing."""
         defaults = {field.name: field.default for field in dataclasses.fields(self)}
-        for name, part in _OF_SELECTION.items():
-            if part not in parts and getattr(self, name) != defaults[name]:
+        for name, selections in _OF_SELECTION.items():
+            if self.selection not in selections and getattr(self, name) != defaults[name]:
                 raise errors.UserError(
                     f'{where}.{name} = {getattr(self, name)!r} has no effect with {where}.selection'
-                    f' = {self.selection!r}; leave it out, or select by {part}')
+                    f' = {self.selection!r}; leave it out, or select by {selections[0]!r}')
+        if not self.cutmix and self.cutmix_most != defaults['cutmix_most']:
+            raise errors.UserError(f'{where}.cutmix_most = {self.cutmix_most!r} has no effect with '
+                                   f'{where}.cutmix = 0; leave it out')
         if not self.needs_discriminator and self.discriminator_fakes != 'labelled':
             raise errors.UserError(f'{where}.discriminator_fakes = {self.discriminator_fakes!r} has '
                                    'no effect: this selection has no discriminator, and no '
@@ -106,7 +129,7 @@ class Settings:
     @property
     def by_discriminator(self):
         """bool: whether a discriminator takes part in the selection."""
-        return 'discriminator' in self.selection
+        return 'discriminator' in self.selection or self.selection == 'as_many_by_softmax'
 
     @property
     def adversarial(self):
@@ -131,7 +154,8 @@ class Settings:
             adversarial_weight=self.adversarial_weight,
             unlabelled_adversarial_weight=self.unlabelled_adversarial_weight,
             threshold=self.discriminator_threshold, semi_start=0, reduction=self.reduction,
-            discriminator_fakes=self.discriminator_fakes, map_stride=self.map_stride,
+            discriminator_fakes='all' if self.discriminator_fakes == 'all' else 'labelled',
+            map_stride=self.map_stride,
             l2_weight=self.l2_weight, classifier_multiplier=self.classifier_multiplier,
             unlabelled_batch_size=self.unlabelled_batch_size)
 
@@ -151,14 +175,17 @@ class Settings:
             'all': 'at all points',
             'softmax': f'where it is sure by more than {self.threshold:g}',
             'share': f'at the surest {100 * self.share:g} % of an image\'s points',
+            'random': f'at {100 * self.share:g} % of the points, drawn',
+            'as_many_by_softmax': 'at the surest points, as many as a discriminator takes for a '
+                                  f'truth by more than {self.discriminator_threshold:g}',
             'discriminator': 'where a discriminator takes it for a truth by more than '
                              f'{self.discriminator_threshold:g}',
             'softmax+discriminator':
                 f'where it is sure by more than {self.threshold:g} and a discriminator takes it '
                 f'for a truth by more than {self.discriminator_threshold:g}'}[self.selection]
-        views = 'changed in light, colour and sharpness'
+        views = 'in their strong view'
         if self.cutmix:
-            views += ' and cut and mixed'
+            views += ', cut and mixed'
         terms = ['L_ce, cross-entropy on labelled images',
                  f'on unlabelled ones, {views}, cross-entropy with what the mean teacher (decay '
                  f'{self.decay:g}) predicts of the plain view, {chosen}']

@@ -132,7 +132,7 @@ def is_folder(path):
 def beside(model_folder):
     """The discriminator that belongs to a model folder, or None.
 
-    Of averaged weights it is that of the end of the same training, where the average is of, too.
+    A teacher's is that of its student, whose folder it lies in. Of averaged weights it is that of the end of the same training, where the average is of, too.
 
     Args:
       model_folder: Path from `networks.find`.
@@ -141,11 +141,9 @@ def beside(model_folder):
     names = [model_folder.name]
     if model_folder.name == 'averaged':
         names += ['last', 'best']
-    for name in names:
-        folder = model_folder.parent / name / FOLDER
-        if is_folder(folder):
-            return folder
-    return None
+    folders = [model_folder.parent / name / FOLDER for name in names]
+    return next((folder for folder in (*folders, model_folder.parent / FOLDER)
+                 if is_folder(folder)), None)
 
 
 def find(path):

@@ -290,7 +290,8 @@ class Hung(two_networks.TwoNetworks):
         if self.discriminator is not None:
             found.update(self._adversarial_terms(batch, logits, seed, z, labelled,
                                                  others if unlabelled else None, share))
-            logged['adv/weight'] = step_parts.share(found['adv'][0])
+            if 'adv' in found:
+                logged['adv/weight'] = step_parts.share(found['adv'][0])
         if semi is not None:
             found['semi'] = self.settings.semi_weight, semi
             logged['semi/selected'] = step_parts.share(share)

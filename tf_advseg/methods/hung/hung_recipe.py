@@ -43,7 +43,9 @@ def _build(context, segmentor, plan):
     require_encoding(encoding, settings)
     discriminator = optimizer = None
     if settings.needs_discriminator:
-        discriminator = build_judge(context, segmentor, settings)
+        discriminator = build_judge(context, segmentor, settings.map_stride,
+                                    settings.terms != 'adv', f"hung.terms = '{settings.terms}'",
+                                    "terms 'adv'")
         optimizer = stage_optimizers.discriminator_optimizer(max(1, plan.discriminator_steps))
     return hung.Hung(segmentor, discriminator,
                      stage_optimizers.segmentor_optimizer(plan.segmentor_steps), optimizer,
@@ -62,16 +64,26 @@ def require_encoding(encoding, settings):
                                'takes truths of others; leave one of the two')
 
 
-def build_judge(context, segmentor, settings):
-    """The discriminator, of the size of the crop's maps."""
-    size = tuple((side - 1) // settings.map_stride + 1 for side in context.crop_size)
+def build_judge(context, segmentor, map_stride, selects, where, otherwise):
+    """The discriminator, of the size of the crop's maps.
+
+    Args:
+      context, segmentor: see `recipe.Recipe.build`.
+      map_stride: pixels from one point of its maps to the next.
+      selects: whether points are selected by its decisions.
+      where, otherwise: the setting that says so, and what does not, for the message.
+
+    Raises:
+      UserError: it is to select points, and decides once for an image.
+    """
+    size = tuple((side - 1) // map_stride + 1 for side in context.crop_size)
     discriminator = fully_convolutional.build_fc_discriminator(
         num_classes=segmentor.num_classes, seed=context.streams.seed_value, map_size=size)
     discriminator.require_size(size)
-    if discriminator.decides == fully_convolutional.IMAGE and settings.terms != 'adv':
+    if discriminator.decides == fully_convolutional.IMAGE and selects:
         raise errors.UserError(
             "build_fc_discriminator.kind = 'image' has no confidence map to select points "
-            f"by; hung.terms = '{settings.terms}' needs one: take kind 'pixel', or terms 'adv'")
+            f"by; {where} needs one: take kind 'pixel', or {otherwise}")
     return discriminator
 
 
@@ -87,13 +99,18 @@ def bundles(method):
         lambda folder: discriminator_folders.restore(folder.parent, discriminator))}
 
 
-def monitors(context, method, board):
-    """Follows the confidence of the discriminator on the hold-out (Table 7)."""
+def monitors(context, method, board, segmentor=None):
+    """Follows the confidence of the discriminator on the hold-out (Table 7).
+
+    Args:
+      context, method, board: see `recipe.Recipe.monitors`.
+      segmentor: whose maps it judges; None for the method's.
+    """
     if not method.judges_points:
         return ()
     settings = method.settings
     return (confidence_maps.Monitor(
-        context, method.segmentor, method.discriminator, settings.map_stride,
+        context, segmentor or method.segmentor, method.discriminator, settings.map_stride,
         {*confidence_counts.THRESHOLDS, settings.threshold}, settings.threshold, board,
         settings.mask_predictions),)
 
@@ -122,8 +139,13 @@ def report_parts(inputs):
 
 def observe(context, segmentor, name):
     """Fig. 3 of the run's test images, uint8 [H, W, 3]; None where no discriminator was kept."""
+    return confidence_panel(context, segmentor, name) if name in ('last', 'best') else None
+
+
+def confidence_panel(context, segmentor, name):
+    """Fig. 3 with the discriminator that is kept in a folder below checkpoints/; None without."""
     folder = context.run.checkpoints / name / discriminator_folders.FOLDER
-    if name not in ('last', 'best') or not discriminator_folders.is_folder(folder):
+    if not discriminator_folders.is_folder(folder):
         return None
     discriminator, description = discriminator_folders.load(folder, segmentor.num_classes)
     judge = confidence_maps.Judge(segmentor, discriminator, description['map_stride'],

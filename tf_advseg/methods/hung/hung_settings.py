@@ -162,7 +162,8 @@ class Settings:
     def about(self):
         """A sentence or two for a reader, without the last stop."""
         at = (f'the discriminator takes them for a truth with more than {self.threshold:g}'
-              if self.needs_discriminator else 'softmax is surest')
+              if self.needs_discriminator else
+              'softmax is surest' if self.self_training_by != 'random' else 'a draw takes them')
         semi = f'L_semi, on unlabelled ones: cross-entropy with the predicted class where {at}'
         terms = ['L_ce, cross-entropy on labelled images']
         if 'adv' in self.terms:

@@ -1,7 +1,7 @@
 """The official model zoo's DeepLab entries, as published.
 
 From g3doc/model_zoo.md and g3doc/quantize.md of research/deeplab, and the README of slim's
-MobileNetV2 (tensorflow/models). Nothing here is downloaded by this package. A figure that those
+MobileNetV2 (tensorflow/models). `fetching` downloads what is asked for by name. A figure that those
 pages do not give is None or absent.
 """
 import dataclasses
@@ -56,6 +56,7 @@ class Entry:
       scores: published results.
       megabytes: of the download.
       note: what else one should know, or why it is not built.
+      sha256: of the archive, where this package knows it; the publisher gives none, see `fetching`.
     """
     name: str
     file: str
@@ -69,6 +70,7 @@ class Entry:
     scores: Tuple[Score, ...] = ()
     megabytes: Optional[float] = None
     note: str = ''
+    sha256: Optional[str] = None
 
     @property
     def address(self):
@@ -271,8 +273,22 @@ _ENTRIES = (
 ENTRIES = {each.name: each for each in _ENTRIES}
 
 
-def listing():
-    """The catalogue as text: a few lines an entry."""
+def _digest_text(each, pins):
+    """'; SHA-256 12ab34cd… pinned 2026-11-29', or '' where no digest is known yet."""
+    if each.sha256:
+        return f'; SHA-256 {each.sha256[:8]}…'
+    pin = pins.get(each.file)
+    return f'; SHA-256 {pin["sha256"][:8]}… pinned {pin["pinned"]}' if pin else ''
+
+
+def listing(pins=None):
+    """The catalogue as text: a few lines an entry.
+
+    Args:
+      pins: {archive's name: {'sha256', 'pinned': date}} of the digests that downloads are held to,
+        see `fetching.pinned`.
+    """
+    pins = pins or {}
     lines = []
     for each in _ENTRIES:
         if each.network is None:
@@ -290,7 +306,8 @@ def listing():
         if each.scores:
             lines.append('    mIoU ' + '; '.join(score.text() for score in each.scores))
         lines.append(f'    {each.address}'
-                     + (f'  ({each.megabytes:g} MB)' if each.megabytes else ''))
+                     + (f'  ({each.megabytes:g} MB)' if each.megabytes else '')
+                     + _digest_text(each, pins))
         if each.note:
             lines.append(f'    {each.note}')
     return '\n'.join(lines + ['', LICENCE])

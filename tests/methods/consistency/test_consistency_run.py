@@ -1,0 +1,134 @@
+"""Consistency end to end on small scenes: the teacher beside the student, selection, reports."""
+from unittest import mock
+
+import numpy as np
+import pytest
+import whole_run
+from PIL import Image
+
+from tf_advseg.core.errors import UserError
+from tf_advseg.experiments.score import evaluating
+from tf_advseg.methods.consistency import consistency_panels
+from tf_advseg.methods.hung import discriminator_folders
+from tf_advseg.run import networks
+
+SCENES = whole_run.scenes(num_train=8, num_val=3)
+start = whole_run.starter('consistency', (
+    *SCENES, 'semi_supervised.fraction = 0.5', 'consistency.map_stride = 2',
+    'consistency.threshold = 0.2', 'consistency.start = 2', 'stage_one.weighted_epochs = 0',
+    'stage_one.epochs = 0', 'adversarial_stage.steps = 6',
+    'adversarial_stage.evaluate_every_epochs = 1'))
+JUDGED = ('build_fc_discriminator.widths = (8, 16)',
+          "consistency.selection = 'discriminator'", 'consistency.threshold = 0.9',
+          'consistency.discriminator_threshold = 0.1')
+
+
+@pytest.fixture(scope='module')
+def made(tmp_path_factory):
+    """(folder, results, panels) of a finished run with a report."""
+    path, drawn = tmp_path_factory.mktemp('consistency') / 'run', []
+    panel = consistency_panels.panel
+
+    def watched(*arguments):
+        drawn.append(panel(*arguments))
+        return drawn[-1]
+    with mock.patch.object(consistency_panels, 'panel', watched):
+        results = start(path, report=True)
+    yield path, results, drawn
+
+
+def test_a_run_scores_student_teacher_and_control(made, lines_of):
+    path, results, _ = made
+    assert list(results['models']) == ['control (CE)', 'Consistency, teacher', 'Consistency']
+    assert results['subject'] == 'Consistency'
+    teacher, student = (results['models'][name]['test']
+                        for name in ('Consistency, teacher', 'Consistency'))
+    assert teacher['miou'] is not None and teacher['components'].keys() == student[
+        'components'].keys()
+    said = lines_of(path, event='teacher')
+    assert said and {line['split'] for line in said} == {'holdout_teacher'}
+    assert said[-1]['miou'] == pytest.approx(
+        results['models']['Consistency, teacher']['holdout']['miou'], abs=1e-6)
+    last = lines_of(path, stage='consistency', event='stage')[-1]
+    assert 0 <= last['consistency/selected'] <= 1 and 'loss/adv' not in last
+    page = (path / 'report.html').read_text()
+    assert 'checkpoints/last/teacher' in page and 'were learnt from in the last' in page
+    assert 'Training images: 4 with labels, 4 without.' in page
+
+
+def test_the_panel_shows_unlabelled_images_and_what_is_learnt(made):
+    _, _, drawn = made
+    assert len(drawn) == 3 and all(one.ndim == 3 and one.dtype == np.uint8 for one in drawn)
+    assert drawn[0].shape == drawn[-1].shape and (drawn[0] != drawn[-1]).any()
+
+
+def test_the_teachers_folder_is_a_checkpoint_like_others(made):
+    path, results, _ = made
+    folder = path / 'checkpoints/last/teacher'
+    assert networks.is_model_folder(folder) and evaluating.run_of(folder) == path
+    found = evaluating.evaluate(folder, show=False)['models']
+    assert next(iter(found.values()))['miou'] == pytest.approx(
+        results['models']['Consistency, teacher']['test']['miou'], abs=1e-6)
+    (student, _, _), (teacher, _, _) = (networks.load(place) for place in (folder.parent, folder))
+    assert any(np.abs(a - b).max() > 0 for a, b in zip(student.get_weights(),
+                                                       teacher.get_weights()))
+
+
+def test_the_best_model_comes_with_the_teacher_of_its_step(tmp_path, weights):
+    kept = []
+    assign = networks.load_weights
+
+    def watched(folder, network, *arguments, **options):
+        kept.append(str(folder))
+        return assign(folder, network, *arguments, **options)
+    with mock.patch.object(networks, 'load_weights', watched):
+        start(tmp_path / 'run', "adversarial_stage.keep = 'best'", 'experiment.control = False')
+    restored = [folder for folder in kept if 'best-' in folder and folder.endswith('teacher')]
+    assert len(restored) == 1
+    assert networks.is_model_folder(tmp_path / 'run/checkpoints/best/teacher')
+
+
+def test_with_a_discriminator_it_lies_beside_and_its_confidence_is_in_the_report(tmp_path,
+                                                                               lines_of):
+    path = tmp_path / 'run'
+    start(path, *JUDGED, 'consistency.adversarial_weight = 0.01', 'experiment.control = False',
+          report=True)
+    for folder in ('last', 'last/teacher'):
+        assert discriminator_folders.beside(path / 'checkpoints' / folder) is not None
+    assert lines_of(path, event='confidence') and (path / 'figures/confidence.png').is_file()
+    assert 'What the discriminator selects' in (path / 'report.html').read_text()
+    last = lines_of(path, stage='consistency', event='stage')[-1]
+    assert {'loss/adv', 'loss/adv_unlabelled', 'loss/disc', 'loss/consistency'} <= set(last)
+
+
+def test_a_discriminator_that_does_not_select_is_not_reported_as_if_it_did(tmp_path, lines_of):
+    start(tmp_path / 'run', JUDGED[0], 'consistency.adversarial_weight = 0.01',
+          'experiment.control = False', report=True)
+    assert not lines_of(tmp_path / 'run', event='confidence')
+    assert 'What the discriminator selects' not in (tmp_path / 'run/report.html').read_text()
+
+
+def test_a_folder_of_images_of_other_sizes(tmp_path, lines_of):
+    (tmp_path / 'more').mkdir()
+    random = np.random.default_rng(1)
+    for number, size in enumerate(((20, 60), (50, 41), (33, 33))):
+        Image.fromarray(random.integers(0, 256, (*size, 3)).astype(np.uint8)).save(
+            tmp_path / 'more' / f'{number}.png')
+    start(tmp_path / 'run', f"semi_supervised.unlabelled_dir = '{tmp_path / 'more'}'",
+          'experiment.control = False')
+    last = lines_of(tmp_path / 'run', stage='consistency', event='stage')[-1]
+    assert np.isfinite(last['loss/consistency'])
+
+
+@pytest.mark.parametrize('bindings, words', [
+    (('adversarial_stage.batch_size = 1',), 'at least 2'),
+    (('consistency.unlabelled_batch_size = 1',), 'at least 2'),
+    (('consistency.cutmix = 0.0', "adversarial_stage.augmentation = 'hung'"), 'would be the same'),
+    (('consistency.start = 6',), 'would never come in'),
+    (('consistency.start = 4', 'consistency.ramp_up = 3'), 'would never be reached'),
+    (('semi_supervised.fraction = 1.0',), 'no unlabelled images'),
+    ((*JUDGED, "build_fc_discriminator.kind = 'image'"), 'consistency.selection'),
+    (('hung.threshold = 0.5',), 'hung')])
+def test_what_cannot_be_is_said_before_anything_is_trained(tmp_path, bindings, words):
+    with pytest.raises(UserError, match=words):
+        start(tmp_path / 'run', *bindings, dry_run=True)

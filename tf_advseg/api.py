@@ -1,0 +1,210 @@
+"""A trained model in Python: load it, predict with it, score it.
+
+    import tf_advseg
+    model = tf_advseg.load('runs/mine')
+    model.predict('street.jpg').overlay().save('overlay.png')
+
+`import tf_advseg` alone stays light: TensorFlow is imported by `load`.
+"""
+import collections.abc
+import dataclasses
+import os
+import pathlib
+import types
+from typing import Optional, Tuple
+
+import numpy as np
+from PIL import Image
+
+from tf_advseg.core import errors
+from tf_advseg.core import runtime
+from tf_advseg.reporting import panels
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """What a model says of one image.
+
+    Attributes:
+      image: uint8 [H, W, 3] RGB, as it was given.
+      ids: uint8 [H, W], the class of each pixel.
+      names: of the classes, by id.
+      palette: uint8 [classes, 3] RGB, their colours.
+      probabilities: float32 [H, W, classes], or None where they were not asked for.
+      path: of the image's file, or None.
+    """
+    image: np.ndarray
+    ids: np.ndarray
+    names: Tuple[str, ...]
+    palette: np.ndarray
+    probabilities: Optional[np.ndarray] = None
+    path: Optional[pathlib.Path] = None
+
+    @property
+    def shares(self):
+        """{class name: share of the pixels}, of the classes that were found, largest first."""
+        counts = np.bincount(self.ids.ravel(), minlength=len(self.names))
+        found = {name: float(count) / self.ids.size
+                 for name, count in zip(self.names, counts) if count}
+        return dict(sorted(found.items(), key=lambda item: -item[1]))
+
+    def mask(self, name):
+        """bool [H, W]: the pixels of a class.
+
+        Args:
+          name: one of `names`.
+
+        Raises:
+          UserError: there is no such class; the nearest name is in the message.
+        """
+        errors.require_one_of('class', name, self.names)
+        return self.ids == self.names.index(name)
+
+    def coloured(self):
+        """The classes in their colours, a PIL image."""
+        return Image.fromarray(panels.colourise(self.ids, self.palette))
+
+    def overlay(self, alpha=0.5):
+        """The image under its classes, a PIL image; `alpha` 1 shows the classes alone."""
+        return Image.fromarray(panels.overlay(self.image, self.ids, self.palette, alpha))
+
+    def save(self, path):
+        """Writes the ids as a palette PNG: pixel values are the ids, shown in colour.
+
+        Raises:
+          UserError: the file cannot be written.
+        """
+        panels.write_palette_png(pathlib.Path(path).expanduser(), self.ids, self.palette)
+
+
+class Model:
+    """A segmentor with its classes, from `load`.
+
+    Attributes:
+      segmentor: the tf.keras.Model, RGB 0..255 [B, h, w, 3] -> logits [B, h', w', classes].
+      names: of the classes, by id.
+      palette: uint8 [classes, 3] RGB.
+      crop_size: (h, w) it was trained at, or None.
+      path: where it was loaded from.
+    """
+
+    def __init__(self, segmentor, spec, crop_size, path, which=None):
+        self.segmentor, self.path = segmentor, path
+        self.names = tuple(spec.class_names)
+        self.palette = np.asarray(spec.palette, np.uint8).reshape(-1, 3)
+        self.crop_size = crop_size
+        self._which = which
+
+    def __repr__(self):
+        return f'<tf_advseg model {self.path}: {len(self.names)} classes>'
+
+    def predict(self, source, probabilities=False, scales=(1.0,), flip=False):
+        """The classes of an image, or of many.
+
+        Args:
+          source: an image: a file's path; a PIL image; an array [H, W, 3] (RGB), [H, W, 4] (its
+            alpha is left out) or [H, W] (grey) of uint8. Or many: a folder or pattern, a list, an
+            array [B, H, W, 3], a generator. Images may be of any size; EXIF orientation is not
+            applied.
+          probabilities: whether predictions have them.
+          scales, flip: passes whose probabilities are averaged, as `evaluate --eval_scales`.
+
+        Returns:
+          `Prediction` of one image; of a list or an array of them a list; of a folder, a pattern or
+          a generator a generator, so that they need not fit into memory.
+
+        Raises:
+          UserError: no image there, or none of these; naming the file.
+        """
+        options = {'probabilities': probabilities, 'scales': tuple(scales), 'flip': flip}
+        if isinstance(source, (str, os.PathLike)):
+            path = pathlib.Path(source).expanduser()
+            if path.is_file():
+                return self._predicted(path, options)
+            from tf_advseg.experiments.score import input_files
+            return self._each(input_files.find_images(path)[1], options)
+        if isinstance(source, np.ndarray) and source.ndim == 4 or isinstance(source, (list, tuple)):
+            return list(self._each(source, options))
+        if isinstance(source, (types.GeneratorType, collections.abc.Iterator)):
+            return self._each(source, options)
+        return self._predicted(source, options)
+
+    def _each(self, sources, options):
+        for source in sources:
+            yield self._predicted(source, options)
+
+    def _predicted(self, source, options):
+        from tf_advseg.evaluation import prediction
+        image, path = _image(source)
+        found = prediction.predict(self.segmentor, image, self.crop_size, **options)
+        ids, chances = found if options['probabilities'] else (found, None)
+        return Prediction(image, ids, self.names, self.palette, chances, path)
+
+    def evaluate(self, dataset=None, split='test', measures=(), **options):
+        """Scores on labelled images, as `tools/evaluate.py` gives them.
+
+        Args:
+          dataset: records, or a folder or archive of images and labels; None: the data of the run
+            that the model is from.
+          split: of the data.
+          measures: beside IoU: 'boundary', 'trimap', 'components'.
+          **options: reader, damaged, scales, flip, padding, window of `evaluating.evaluate`.
+
+        Returns:
+          dict: 'miou', 'pixel_accuracy', 'class_iou' {class: IoU or None} and others, as fractions.
+
+        Raises:
+          UserError: no such data, or its classes are not the model's.
+        """
+        from tf_advseg.experiments.score import evaluating
+        results = evaluating.evaluate(self.path, which=self._which, data_dir=dataset, split=split,
+                                      show=False, measures=measures, **options)
+        return next(iter(results['models'].values()))
+
+
+def load(path, which=None):
+    """A model from what `train`, `import_checkpoint` or `export` has written.
+
+    Args:
+      path: a run directory, a model folder, an exported SavedModel, or 'zoo:NAME' (see
+        `import_checkpoint --list`), which is downloaded once.
+      which: of a run: 'best', 'averaged', 'last', 'control', 'start'; None for its result.
+
+    Returns:
+      `Model`.
+
+    Raises:
+      UserError: there is no model.
+    """
+    runtime.configure()
+    from tf_advseg.experiments.convert import importing
+    from tf_advseg.experiments.score import evaluating
+    path = importing.resolved(path)
+    segmentor, spec, content = evaluating.load(path, which)
+    return Model(segmentor, spec, evaluating.crop_size(content), path, which)
+
+
+def _image(source):
+    """(uint8 [H, W, 3] of one image, its path or None).
+
+    Raises:
+      UserError: it is none.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        from tf_advseg.data.readers import base
+        path = pathlib.Path(source).expanduser()
+        return base.read_image(path), path
+    if isinstance(source, Image.Image):
+        return np.array(source.convert('RGB')), None
+    image = np.asarray(source)
+    if image.dtype != np.uint8 or image.ndim not in (2, 3) or not image.size:
+        hint = ('; multiply by 255 and convert it to uint8' if image.dtype.kind == 'f' else '')
+        raise errors.UserError(
+            f'an image of shape {image.shape} and type {image.dtype}: expected a path, a PIL image '
+            f'or uint8 [H, W, 3] RGB in 0..255{hint}')
+    if image.ndim == 2:
+        image = np.repeat(image[..., None], 3, -1)
+    if image.shape[-1] not in (3, 4):
+        raise errors.UserError(f'an image of shape {image.shape}: expected [H, W, 3] RGB, [H, W, 4] '
+                               'or [H, W]')
+    return np.ascontiguousarray(image[..., :3]), None
