@@ -124,3 +124,22 @@ def test_the_mined_share_comes_down_in_a_line():
 def test_fixed_class_weights_by_pixel():
     weights = pixel.class_weights(LABELS, [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]).numpy()
     np.testing.assert_array_equal(weights, np.where(LABELS == 255, 0, LABELS + 1))
+
+
+@pytest.mark.parametrize('gamma', [0.0, 1.0, 2.5])
+def test_focal_loss_is_eq_4_of_valid_pixels(gamma):
+    random = np.random.default_rng(1)
+    logits = random.normal(size=(2, 3, 4, 5)).astype(np.float32) * 3
+    labels = random.integers(0, 5, (2, 3, 4)).astype(np.int32)
+    labels[0, 0] = 255
+    chances = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    of_truth = np.take_along_axis(chances, np.where(labels == 255, 0, labels)[..., None], -1)[..., 0]
+    expected = np.where(labels == 255, 0.0, -(1 - of_truth) ** gamma * np.log(of_truth))
+    sums, counts = pixel.focal(logits, labels, gamma)
+    np.testing.assert_allclose(sums, expected.sum((1, 2)), rtol=1e-4)
+    np.testing.assert_array_equal(counts, (labels != 255).sum((1, 2)))
+    sure = np.eye(5, dtype=np.float32)[np.where(labels == 255, 0, labels)] * 100
+    variable = tf.Variable(sure)
+    with tf.GradientTape() as tape:
+        total = tf.reduce_sum(pixel.focal(variable, labels, 0.5)[0])
+    assert np.isfinite(tape.gradient(total, variable).numpy()).all()

@@ -6,6 +6,9 @@ import steps
 import tensorflow as tf
 
 from tf_advseg.adversaries import encoder_decoder, field_of_view, label_maps
+from tf_advseg.core.errors import UserError
+from tf_advseg.experiments import small_methods
+from tf_advseg.experiments.benchmarks import device_steps
 from tf_advseg.methods import durall, luc, objective
 from tf_advseg.methods import step_parts
 from tf_advseg.models import farabet
@@ -159,3 +162,43 @@ def test_the_papers_steps_apply_the_multipliers_that_the_controls_apply(name):
         for start, variable, factor in zip(before, variables, method.multipliers):
             assert np.array_equal(start, variable) == (factor == 0.0), variable.name
         assert 0.0 in method.multipliers and 1.0 in method.multipliers
+
+
+@pytest.mark.parametrize('given', [{'dice': 0.5}, {'lovasz': 0.7}, {'focal': 2.0, 'focal_gamma': 1.5},
+                                   {'cross_entropy': 0.0, 'dice': 1.0, 'lovasz': 1.0, 'focal': 1.0}])
+def test_further_losses_are_of_the_global_batch(two_replicas, given):
+    """A step of every method and of the control has them, whatever the replicas' shares are."""
+    bindings = [f'further_losses.{name} = {value}' for name, value in given.items()]
+    ends = []
+    for strategy in (tf.distribute.OneDeviceStrategy('/cpu:0'), two_replicas):
+        with strategy.scope(), small_methods.bound(bindings):
+            control = objective.Control(
+                device_steps.NETWORKS['farabet'](), optimizers.make_optimizer('sgd', 0.1),
+                objective.PixelLoss())
+        batch = small_methods.images(device_steps.CLASSES, device_steps.SIDE, 5)
+        batch['label'][3] = 255  # an image without labels counts for nothing
+        found, = steps.take(control, strategy, batch, ['cross_entropy'])
+        ends.append((found, [v.numpy() for v in control.segmentor.trainable_variables]))
+    (one, ours), (two, theirs) = ends
+    names = {f'loss/{name}' for name in ('dice', 'lovasz', 'focal') if given.get(name)}
+    assert names <= set(one) == set(two)
+    total = given.get('cross_entropy', 1.0) * one['loss/ce'] + sum(
+        given[name[5:]] * one[name] for name in names)
+    assert one['loss/total'] == pytest.approx(total, rel=1e-4)
+    for name, value in one.items():
+        assert value == pytest.approx(two[name], rel=1e-4, abs=1e-6), name
+    for mine, its in zip(ours, theirs):
+        np.testing.assert_allclose(mine, its, rtol=1e-3, atol=1e-5)
+
+
+def test_without_further_losses_nothing_says_that_there_are_any():
+    assert objective.FurtherLosses().identity == {}
+    assert objective.FurtherLosses(dice=1.0).identity['further_losses']['dice'] == 1.0
+
+
+@pytest.mark.parametrize('given, words', [
+    ({'dice': -1}, 'further_losses.dice'), ({'cross_entropy': 0}, 'all weights are 0'),
+    ({'focal_gamma': 1.0}, 'has no effect'), ({'focal': 'much'}, 'further_losses.focal')])
+def test_further_losses_out_of_range_are_one_line(given, words):
+    with pytest.raises(UserError, match=words):
+        objective.FurtherLosses(**given)

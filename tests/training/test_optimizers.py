@@ -140,3 +140,51 @@ def test_rmsprop_without_momentum_is_the_wasserstein_gans():
     np.testing.assert_allclose(ours, expected, rtol=1e-4)
     with pytest.raises(UserError, match='rmsprop has none'):
         optimizers.make_optimizer('rmsprop', 0.05, nesterov=True)
+
+
+@pytest.mark.parametrize('name', optimizers.OPTIMIZERS)
+def test_a_long_gradient_is_scaled_down_as_a_whole(name):
+    rates = dict(learning_rate=0.1)
+    free, clipped = (optimizers.make_optimizer(name, **rates, **more)
+                     for more in ({}, {'clip_norm': 0.5}))
+    norms = np.linalg.norm(GRADIENTS, axis=1, keepdims=True)
+    shorter = GRADIENTS * np.minimum(1.0, 0.5 / norms)
+    assert (norms > 0.5).any()
+    np.testing.assert_allclose(trained(clipped, GRADIENTS), trained(free, shorter), rtol=1e-4,
+                               atol=1e-6)
+
+
+def test_replicas_clip_their_sum(two_replicas):
+    """Each one's share may be short where the sum is long."""
+    ends = []
+    for strategy, parts in ((tf.distribute.OneDeviceStrategy('/cpu:0'), 1), (two_replicas, 2)):
+        with strategy.scope():
+            variable = tf.Variable([1.0, 2.0, 3.0])
+            optimizer = optimizers.make_optimizer('sgd', 1.0, clip_norm=1.0)
+            optimizer.build([variable])
+
+        @tf.function
+        def step():
+            def on_replica():
+                optimizer.apply_gradients([(tf.constant([3.0, 0.0, 4.0]) / parts, variable)])
+            strategy.run(on_replica)
+        step()
+        ends.append(variable.numpy())
+    np.testing.assert_allclose(ends[0], [0.4, 2.0, 2.2], rtol=1e-5)
+    np.testing.assert_allclose(ends[1], ends[0], rtol=1e-5)
+
+
+def test_adamw_decays_beside_the_gradient():
+    steps = trained(optimizers.make_optimizer('adamw', 0.1, weight_decay=0.5),
+                    np.zeros((3, 3), np.float32))
+    np.testing.assert_allclose(steps[-1], np.array([1.0, 2.0, 3.0]) * 0.95 ** 3, rtol=1e-5)
+
+
+@pytest.mark.parametrize('binding, words', [
+    ('segmentor_optimizer.weight_decay = 0.1', 'weight_decay = 0.1 has no effect'),
+    ('segmentor_optimizer.clip_norm = 0', 'clip_norm'),
+    ('segmentor_optimizer.clip_norm = "1"', 'clip_norm')])
+def test_settings_of_clipping_and_decay_are_checked(binding, words):
+    configuration.parse([], [binding])
+    with pytest.raises(UserError, match=words):
+        stage_optimizers.segmentor_optimizer(10)

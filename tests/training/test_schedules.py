@@ -1,6 +1,7 @@
 """Learning rates against numbers that the official DeepLab code made."""
 import json
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -88,3 +89,19 @@ def test_an_optimizer_follows_a_schedule():
         optimizer.apply_gradients([(tf.constant(1.0), variable)])
         moved.append(before - float(variable))
     assert moved == pytest.approx([0.01, 0.01, 0.1, 0.05, 0.0], abs=1e-7)
+
+
+def test_half_a_cosine_after_a_warm_up():
+    rate = schedules.cosine_decay(0.2, 12, end=0.02, slow_start_steps=4)
+    found = [float(rate(step)) for step in range(14)]
+    np.testing.assert_allclose(found[:4], 0.2 * np.arange(4) / 4, atol=1e-7)
+    done = np.minimum(np.arange(10), 8) / 8
+    np.testing.assert_allclose(found[4:], 0.18 * (1 + np.cos(np.pi * done)) / 2 + 0.02, rtol=1e-5)
+
+
+@pytest.mark.parametrize('make', [schedules.polynomial_decay, schedules.step_decay,
+                                  schedules.cosine_decay])
+def test_a_slow_start_may_be_a_share_of_the_steps(make):
+    share, whole = (make(0.2, 40, slow_start_steps=steps, slow_start_rate=0.001)
+                    for steps in (0.25, 10))
+    assert [float(share(step)) for step in range(41)] == [float(whole(step)) for step in range(41)]

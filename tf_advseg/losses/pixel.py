@@ -29,6 +29,23 @@ def _losses(logits, labels, ignore_label, pixel_weights):
     return tf.where(valid, losses, 0.0), valid
 
 
+def focal(logits, labels, gamma=2.0, ignore_label=255):
+    """-(1 - p_y)^gamma log p_y (Lin et al. 2017, eq. 4), summed over the valid pixels of each image.
+
+    Args:
+      logits, labels, ignore_label: see `cross_entropy`.
+      gamma: 0 is cross-entropy.
+
+    Returns:
+      (sums float32 [B], counts float32 [B] of valid pixels).
+    """
+    losses, valid = _losses(logits, labels, ignore_label, None)
+    # p_y is exp(-CE); a floor keeps the slope of the power finite where a pixel is certain.
+    left = tf.maximum(-tf.math.expm1(-losses), 1e-7)
+    losses = tf.where(valid, losses * left ** gamma, 0.0)
+    return tf.reduce_sum(losses, [1, 2]), tf.reduce_sum(tf.cast(valid, tf.float32), [1, 2])
+
+
 def hard_example_cross_entropy(logits, labels, fraction, ignore_label=255, pixel_weights=None):
     """Softmax cross-entropy of the pixels whose loss is largest (official hard-example mining).
 

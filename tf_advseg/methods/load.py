@@ -246,7 +246,10 @@ class LoAd(objective.Objective):
         with tf.GradientTape(persistent=True) as tape:
             logits = self.logits(batch, seed)
             ce = self.cross_entropy(logits, batch, seed)
-            plain = ce + self.decay()
+            further = self.further_terms(logits, batch)
+            plain = self.weighted(ce) + self.decay()
+            for weight, share in further.values():
+                plain += weight * share
             adv, _ = self._adversarial_loss(batch, logits, seed)
         gradients = tape.gradient(plain, variables)
         length = tf.norm(step_parts.global_sum(step_parts.flat_gradient(tape, adv, variables)))
@@ -260,7 +263,8 @@ class LoAd(objective.Objective):
                      for gradient, direction in zip(gradients, drawn)]
         step_parts.apply_gradients(self.optimizer, gradients, variables, self.multipliers)
         return step_parts.globally({
-            'loss/ce': ce, 'loss/adv': adv, 'loss/total': plain + adversarial_weight * adv,
+            'loss/ce': ce, **{f'loss/{name}': share for name, (_, share) in further.items()},
+            'loss/adv': adv, 'loss/total': plain + adversarial_weight * adv,
             'weights/norm': step_parts.weights_norm(variables)})
 
     # --- the discriminator ----------------------------------------------------------------

@@ -9,12 +9,14 @@ minimises the same without the further terms and knows no method: methods that t
 import dataclasses
 from typing import Optional
 
+import gin
 import tensorflow as tf
 
 from tf_advseg.adversaries import label_maps
 from tf_advseg.core import arguments
 from tf_advseg.core import errors
 from tf_advseg.losses import pixel
+from tf_advseg.losses import region
 from tf_advseg.methods import step_parts
 from tf_advseg.models import segmentor as segmentors
 
@@ -89,6 +91,73 @@ class PixelLoss:
                                                last_layers=step_parts.LOGITS_ONLY)
 
 
+@dataclasses.dataclass(frozen=True)
+class FurtherLosses:
+    """Losses on the labels beside cross-entropy, of Stage 1, every method and its control alike.
+
+    Attributes:
+      cross_entropy: what L_ce is multiplied by.
+      dice, lovasz: weights of `losses.region`'s losses, means over the images that have labels.
+      focal: weight of `losses.pixel.focal`, a mean over the labelled pixels.
+      focal_gamma: its exponent.
+
+    Raises:
+      UserError: a weight below 0, or all of them 0; a gamma without a focal loss.
+    """
+    cross_entropy: float = 1.0
+    dice: float = 0.0
+    lovasz: float = 0.0
+    focal: float = 0.0
+    focal_gamma: float = 2.0
+
+    def __post_init__(self):
+        where = 'further_losses'
+        for field in dataclasses.fields(self):
+            arguments.require_number(where, field.name, getattr(self, field.name), least=0)
+        if not (self.cross_entropy or self.dice or self.lovasz or self.focal):
+            raise errors.UserError(f'{where}: all weights are 0, so nothing would be learnt from '
+                                   'labels; give one above 0')
+        if self.focal_gamma != 2.0 and not self.focal:
+            raise errors.UserError(f'{where}.focal_gamma = {self.focal_gamma!r} has no effect with '
+                                   f'{where}.focal = 0; leave it out')
+
+    @property
+    def identity(self):
+        """dict of what a stage is recognised by; {} where there is cross-entropy alone."""
+        return {} if self == FurtherLosses() else {'further_losses': dataclasses.asdict(self)}
+
+    def terms(self, logits, labels, upsample):
+        """{name: (weight, a replica's share)} of those that weigh anything.
+
+        Args:
+          logits: float32 [b, h', w', C].
+          labels: int32 [b, h, w], 255 = ignore.
+          upsample: see `PixelLoss.upsample_logits`.
+        """
+        if not (self.dice or self.lovasz or self.focal):
+            return {}
+        if upsample:
+            logits = step_parts.upsampled(logits, labels)
+        else:
+            labels = label_maps.labels_at(labels, tf.shape(logits)[1:3])
+        labelled = tf.reduce_any(labels != label_maps.IGNORE_LABEL, [1, 2])
+        images = step_parts.global_sum(tf.reduce_sum(tf.cast(labelled, tf.float32)))
+        found = {}
+        for name, loss in (('dice', region.dice), ('lovasz', region.lovasz_softmax)):
+            if getattr(self, name):
+                found[name] = getattr(self, name), tf.math.divide_no_nan(
+                    tf.reduce_sum(loss(logits, labels)), images)
+        if self.focal:
+            sums, counts = pixel.focal(logits, labels, self.focal_gamma)
+            found['focal'] = self.focal, tf.math.divide_no_nan(
+                tf.reduce_sum(sums), step_parts.global_sum(tf.reduce_sum(counts)))
+        return found
+
+
+further_losses = gin.external_configurable(FurtherLosses, name='further_losses',
+                                           module='tf_advseg.methods')
+
+
 class Objective(step_parts.Method):
     """A method whose segmentor minimises cross-entropy and further terms.
 
@@ -106,6 +175,7 @@ class Objective(step_parts.Method):
         super().__init__(segmentor, name=name)
         self.optimizer = optimizer
         self.pixel_loss = pixel_loss
+        self.further = further_losses()
         self.multipliers = pixel_loss.multipliers(segmentor)
         optimizer.build(segmentor.trainable_variables)
 
@@ -117,7 +187,7 @@ class Objective(step_parts.Method):
     @property
     def identity(self):
         """dict, JSON-able: what the result depends on: the method's settings and the pixel loss."""
-        found = {'pixel_loss': dataclasses.asdict(self.pixel_loss)}
+        found = {'pixel_loss': dataclasses.asdict(self.pixel_loss), **self.further.identity}
         settings = getattr(self, 'settings', None)
         return found if settings is None else {self.name: dataclasses.asdict(settings), **found}
 
@@ -201,7 +271,8 @@ class Objective(step_parts.Method):
             logits = self.logits(batch, seed)
             ce = (cross_entropy or self.cross_entropy)(logits, batch, seed)
             found, logged = terms(logits)
-            loss = ce
+            found = {**self.further_terms(logits, batch), **found}
+            loss = self.weighted(ce)
             for weight, share in found.values():
                 loss += weight * share
             loss += self.decay()
@@ -212,6 +283,15 @@ class Objective(step_parts.Method):
             'loss/ce': ce, **{f'loss/{name}': share for name, (_, share) in found.items()},
             'loss/total': loss, **logged,
             'weights/norm': step_parts.weights_norm([*variables, *others])})
+
+    def weighted(self, cross_entropy):
+        """L_ce as it counts."""
+        weight = self.further.cross_entropy
+        return cross_entropy if weight == 1.0 else weight * cross_entropy
+
+    def further_terms(self, logits, batch):
+        """{name: (weight, a replica's share)} of the losses on labels beside L_ce."""
+        return self.further.terms(logits, batch['label'], self.pixel_loss.upsample_logits)
 
     def gradient_balance(self, batch, seed):
         """Norms and cosines of each further term's gradient and CE's, weights left out.

@@ -11,8 +11,9 @@ from tf_advseg.training import optimizers
 from tf_advseg.training import schedules
 
 # Which optimizers read a setting.
-_READ_BY = {'momentum': ('sgd', 'momentum'), 'nesterov': ('sgd', 'momentum'), 'beta_1': ('adam',),
-            'beta_2': ('adam',)}
+_READ_BY = {'momentum': ('sgd', 'momentum'), 'nesterov': ('sgd', 'momentum'),
+            'beta_1': ('adam', 'adamw'), 'beta_2': ('adam', 'adamw'), 'weight_decay': ('adamw',),
+            'clip_norm': optimizers.OPTIMIZERS}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,9 +24,11 @@ class _Settings:
       name, learning_rate: see `optimizers.make_optimizer`.
       momentum: of 'sgd' and 'momentum'; None: 0.9 there (0 for the reconstruction).
       nesterov: of 'sgd' and 'momentum'.
-      schedule: 'constant', 'poly' or 'step', over the network's own steps; the schedule's settings
+      schedule: 'constant', 'poly', 'step' or 'cosine', over the network's own steps; the schedule's settings
         are those of gin scope `<network>_optimizer` (see `schedules.make_schedule`).
-      beta_1, beta_2: of 'adam'; None: 0.9 (0.5 for the reconstruction) and 0.999 there.
+      beta_1, beta_2: of 'adam' and 'adamw'; None: 0.9 (0.5 for the reconstruction) and 0.999
+        there.
+      clip_norm, weight_decay: see `optimizers.make_optimizer`.
 
     Raises:
       UserError: a value out of range, or one that the chosen optimizer or schedule does not read.
@@ -37,6 +40,8 @@ class _Settings:
     schedule: str = 'constant'
     beta_1: Optional[float] = None
     beta_2: Optional[float] = None
+    clip_norm: Optional[float] = None
+    weight_decay: Optional[float] = None
 
     where = 'optimizer'  # what gin calls these settings
     defaults = {'momentum': 0.9}

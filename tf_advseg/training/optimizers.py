@@ -4,7 +4,8 @@ import tensorflow as tf
 from tf_advseg.core import arguments
 from tf_advseg.core import errors
 
-OPTIMIZERS = ('sgd', 'momentum', 'adagrad', 'adam', 'rmsprop')
+OPTIMIZERS = ('sgd', 'momentum', 'adagrad', 'adam', 'adamw', 'rmsprop')
+WEIGHT_DECAY = 0.004  # of AdamW, where nothing is said: Keras' own
 
 
 class Momentum(tf.keras.optimizers.Optimizer):
@@ -60,18 +61,22 @@ def has_schedule(optimizer):
 
 
 def make_optimizer(name, learning_rate, momentum=0.0, nesterov=False,
-                   initial_accumulator=0.1, where='optimizer', beta_1=0.9, beta_2=0.999):
+                   initial_accumulator=0.1, where='optimizer', beta_1=0.9, beta_2=0.999,
+                   clip_norm=None, weight_decay=None):
     """Builds one optimizer.
 
     Args:
-      name: 'sgd' (Keras), 'momentum' (`Momentum`), 'adagrad', 'adam' or 'rmsprop' (no momentum:
-        what Arjovsky et al. 2017 train their critic by).
+      name: 'sgd' (Keras), 'momentum' (`Momentum`), 'adagrad', 'adam', 'adamw' (Loshchilov and Hutter
+        2019) or 'rmsprop' (no momentum: what Arjovsky et al. 2017 train their critic by).
       learning_rate: a float or a Keras schedule, see `schedules.make_schedule`.
       momentum: of SGD and Momentum; 0 for none.
       nesterov: of SGD and Momentum; no other has it.
       initial_accumulator: of Adagrad.
       where: what the settings are called in gin, for messages.
-      beta_1, beta_2: of Adam; at least 0 and below 1.
+      beta_1, beta_2: of Adam and AdamW; at least 0 and below 1.
+      clip_norm: the global gradient, summed over replicas, is scaled down to this length where it is
+        longer; None for never.
+      weight_decay: of AdamW, on all variables: w <- w - rate * decay * w; None: 0.004.
 
     Raises:
       UserError: for an unknown name, numbers out of range, and for nesterov where there is none.
@@ -83,15 +88,27 @@ def make_optimizer(name, learning_rate, momentum=0.0, nesterov=False,
     for label, beta in (('beta_1', beta_1), ('beta_2', beta_2)):
         arguments.require_number(where, label, beta, least=0, below=1)
     errors.require_one_of(f'{where}.name', name, OPTIMIZERS)
+    for label, value in (('clip_norm', clip_norm), ('weight_decay', weight_decay)):
+        if value is not None:
+            arguments.require_number(where, label, value, above=0, hint='or None')
+    if weight_decay is not None and name != 'adamw':
+        raise errors.UserError(f'{where}.weight_decay = {weight_decay!r} has no effect on the '
+                               f'optimizer {name}: only adamw reads it (l2_weight is the decay of '
+                               'the others); set it to None')
+    # Keras sums over the replicas first, and clips then.
+    options = {'jit_compile': False, 'global_clipnorm': clip_norm}
     if name in ('sgd', 'momentum'):
         maker = tf.keras.optimizers.SGD if name == 'sgd' else Momentum
-        return maker(learning_rate, momentum=momentum, nesterov=nesterov, jit_compile=False)
+        return maker(learning_rate, momentum=momentum, nesterov=nesterov, **options)
     if nesterov:
         raise errors.UserError(f'nesterov: the optimizer {name} has none, only sgd and momentum do')
     if name == 'adagrad':
-        return tf.keras.optimizers.Adagrad(learning_rate, jit_compile=False,
-                                           initial_accumulator_value=initial_accumulator)
+        return tf.keras.optimizers.Adagrad(
+            learning_rate, initial_accumulator_value=initial_accumulator, **options)
     if name == 'rmsprop':
-        return tf.keras.optimizers.RMSprop(learning_rate, jit_compile=False)
-    return tf.keras.optimizers.Adam(learning_rate, beta_1=beta_1, beta_2=beta_2,
-                                    jit_compile=False)
+        return tf.keras.optimizers.RMSprop(learning_rate, **options)
+    if name == 'adamw':
+        return tf.keras.optimizers.AdamW(
+            learning_rate, WEIGHT_DECAY if weight_decay is None else weight_decay, beta_1=beta_1,
+            beta_2=beta_2, **options)
+    return tf.keras.optimizers.Adam(learning_rate, beta_1=beta_1, beta_2=beta_2, **options)

@@ -1,11 +1,13 @@
 """Learning rates of the official DeepLab code (utils/train_utils.py, get_model_learning_rate)."""
+import math
+
 import gin
 import tensorflow as tf
 
 from tf_advseg.core import arguments
 from tf_advseg.core import errors
 
-POLICIES = ('poly', 'step')
+POLICIES = ('poly', 'step', 'cosine')
 BURN_INS = ('none', 'linear')
 
 
@@ -15,18 +17,20 @@ class DeepLabSchedule(tf.keras.optimizers.schedules.LearningRateSchedule):
     During the first `slow_start_steps` the rate is `slow_start_rate` (burn_in 'none'), or rises in
     a line from it to the base rate ('linear'). The decay counts from the slow start's end:
       poly: (base - end) * (1 - t / T)^power + end, and `end` after T steps;
-      step: base * factor^floor(t / decay_steps).
+      step: base * factor^floor(t / decay_steps);
+      cosine: (base - end) * (1 + cos(pi t / T)) / 2 + end (Loshchilov and Hutter 2017, eq. 5,
+        without restarts), which the official code has not.
 
     Args:
       base: float, the rate that decays.
       steps: int, of the whole training, slow start included.
-      policy: 'poly' or 'step'.
-      power, end: of 'poly'; 0.9 and 0 in the official recipes.
+      policy: 'poly', 'step' or 'cosine'.
+      power, end: of 'poly' (`end` of 'cosine' too); 0.9 and 0 in the official recipes.
       decay_steps, factor: of 'step'; 2000 and 0.1 there.
       slow_start_steps: int; 0 for no slow start.
       slow_start_rate: float; 1e-4 there.
       burn_in: 'none' or 'linear'.
-      poly_steps: int, T of 'poly'; 0 for what follows the slow start.
+      poly_steps: int, T of 'poly' and 'cosine'; 0 for what follows the slow start.
 
     Raises:
       UserError: an unknown policy or burn-in, a slow start that is as long as the training, or
@@ -70,6 +74,8 @@ class DeepLabSchedule(tf.keras.optimizers.schedules.LearningRateSchedule):
             return base * tf.pow(given['factor'], tf.floor(step / float(given['decay_steps'])))
         steps = float(given['poly_steps'] or max(1, given['steps'] - given['slow_start_steps']))
         done = tf.minimum(step, steps) / steps
+        if given['policy'] == 'cosine':
+            return (base - given['end']) * (1.0 + tf.cos(math.pi * done)) / 2.0 + given['end']
         return (base - given['end']) * tf.pow(1.0 - done, given['power']) + given['end']
 
     def get_config(self):
@@ -102,6 +108,16 @@ def step_decay(learning_rate, steps, decay_steps=2000, factor=0.1, slow_start_st
                            slow_start_rate=slow_start_rate, burn_in=burn_in)
 
 
+@gin.configurable
+def cosine_decay(learning_rate, steps, end=0.0, slow_start_steps=0, slow_start_rate=0.0,
+                 burn_in='linear'):
+    """Half a cosine from the base rate to `end`, after a linear warm-up where `slow_start_steps` is
+    above 0; see `DeepLabSchedule`. `slow_start_steps` below 1 is a share of the steps."""
+    return DeepLabSchedule(learning_rate, max(1, steps), 'cosine', end=end,
+                           slow_start_steps=_whole(slow_start_steps, steps),
+                           slow_start_rate=slow_start_rate, burn_in=burn_in)
+
+
 def _whole(slow_start_steps, steps):
     """A slow start in steps, of one that may be a share of them."""
     if isinstance(slow_start_steps, float) and 0 < slow_start_steps < 1:
@@ -109,14 +125,14 @@ def _whole(slow_start_steps, steps):
     return slow_start_steps
 
 
-SCHEDULES = {'poly': polynomial_decay, 'step': step_decay}
+SCHEDULES = {'poly': polynomial_decay, 'step': step_decay, 'cosine': cosine_decay}
 
 
 def make_schedule(name, learning_rate, steps, where='optimizer'):
     """A rate for `make_optimizer`: a float for 'constant', else a schedule with gin's settings.
 
     Args:
-      name: 'constant', 'poly' or 'step'.
+      name: 'constant', 'poly', 'step' or 'cosine'.
       learning_rate: float, the base rate.
       steps: int, of the whole training, or None where nobody knows.
       where: what the settings are called in gin, for messages; and the gin scope of the schedule's

@@ -95,6 +95,14 @@ class Recipe:
         """bool: whether light, colour or sharpness are changed."""
         return self.plain != self
 
+    @property
+    def identity(self):
+        """dict, JSON-able: what a stage is recognised by. What came later is left out where it is
+        off, so that a run that was begun before it goes on."""
+        found = dataclasses.asdict(self)
+        return found if self.blur is not None else {
+            name: value for name, value in found.items() if name != 'blur'}
+
     def looks(self, image, seed):
         """Light and colour, then blur, as far as they are on; no pixel moves.
 

@@ -216,7 +216,7 @@ class Stage:
         found = {
             'start': _start(context), 'steps': self.steps,
             **{name: value for name, value in settings.items() if name not in left_out},
-            'recipe': dataclasses.asdict(augmentation), 'evaluate_every': self.evaluate_every,
+            'recipe': augmentation.identity, 'evaluate_every': self.evaluate_every,
             'optimizer': optimizer_settings(self.method.optimizer),
             'swa': dataclasses.asdict(self.swa) if self.swa.enabled else None,
             **self.method.identity, 'model': context.description,

@@ -9,6 +9,7 @@ from tf_advseg.data import pipeline
 from tf_advseg.data.augmentation import recipes
 from tf_advseg.evaluation import metrics as figures
 from tf_advseg.methods import cross_entropy
+from tf_advseg.methods import objective
 from tf_advseg.methods import recipe
 from tf_advseg.models import segmentor as segmentors
 from tf_advseg.run import averaged
@@ -26,7 +27,8 @@ AVERAGED = 'stage1_averaged'
 # Settings that came later: at these values they are left out of what a stage is recognised by, so
 # that a run that was begun before them goes on.
 _LATER = {'optimizer': 'sgd', 'min_scale': 1.0, 'max_scale': 1.0, 'scale_step': 0.25,
-          'size_range': None, 'nesterov': False, 'augmentation': None}
+          'size_range': None, 'nesterov': False, 'augmentation': None, 'clip_norm': None,
+          'weight_decay': None}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,8 +41,9 @@ class Settings:
       batch_size: 7 in the paper.
       learning_rate: 1e-4 and constant in the paper. Not enough from the folded MobileNetV2 of the
         zoo: 5e-3 with schedule='poly' there.
-      schedule: 'constant', 'poly' (power 0.9 over all epochs) or 'step'; the last two have settings
-        of their own, slow start included: `schedules.polynomial_decay`, `schedules.step_decay`.
+      schedule: 'constant', 'poly' (power 0.9 over all epochs), 'step' or 'cosine'; the last three
+        have settings of their own, slow start included: `schedules.polynomial_decay`, `step_decay`
+        and `cosine_decay`.
       momentum: not printed; 0.9 is the official DeepLab code's.
       fine_tune_batch_norm: whether batch norm uses and updates batch statistics; None for what the
         network was built with: False, but for `deeplab_residual`, which starts from nothing.
@@ -54,8 +57,9 @@ class Settings:
         every image first; None for none. The hold-out's images are never resized.
       nesterov: of 'sgd' and 'momentum'; Hung et al. train their segmentor so.
       augmentation: a recipe by name (`data.augmentation.recipes`: 'flip', 'deeplab', 'hung', 'zhu',
-        each with '+photometric' or not) in place of flip, the scales and the size range; None for
+        each with '+photometric', '+blur' or not) in place of flip, the scales and the size range; None for
         those.
+      clip_norm, weight_decay: see `optimizers.make_optimizer`.
 
     Raises:
       UserError: a value out of range.
@@ -76,12 +80,17 @@ class Settings:
     size_range: Optional[tuple] = None
     nesterov: bool = False
     augmentation: Optional[str] = None
+    clip_norm: Optional[float] = None
+    weight_decay: Optional[float] = None
 
     def __post_init__(self):
         where = 'stage_one'
         for name in ('weighted_epochs', 'epochs', 'evaluate_every_epochs'):
             arguments.require_number(where, name, getattr(self, name), 0)
         arguments.require_number(where, 'batch_size', self.batch_size, 1, whole=True)
+        for name in ('clip_norm', 'weight_decay'):
+            if getattr(self, name) is not None:
+                arguments.require_number(where, name, getattr(self, name), above=0, hint='or None')
 
     @property
     def recipe(self):
@@ -133,7 +142,7 @@ def run(context, segmentor, start, average=False, random=False):
         return {**result, 'epochs': epochs, 'holdout_miou': miou, 'random': random}
 
     result = stages.run_stage(context.run.stages, NAME, {
-        'settings': _identity(settings), 'start': start, 'model': context.description,
+        'settings': _identity(settings), **objective.further_losses().identity, 'start': start, 'model': context.description,
         'seed': context.streams.seed_value, 'crop_size': list(context.crop_size),
         'train': stages.settings_hash(context.data.train),
         **({'swa': dataclasses.asdict(swa)} if average else {})}, work, context.chief)
@@ -179,7 +188,9 @@ def _method(context, segmentor, settings, steps):
                                    'stage_one')
     with context.strategy.scope():
         optimizer = optimizers.make_optimizer(settings.optimizer, rate, settings.momentum,
-                                              settings.nesterov)
+                                              settings.nesterov,
+                                              clip_norm=settings.clip_norm,
+                                              weight_decay=settings.weight_decay)
         return cross_entropy.cross_entropy(
             segmentor, optimizer, context.data.records.average_class_counts(context.data.train))
 
@@ -199,7 +210,7 @@ def _identity(settings):
     identity = {name: value for name, value in dataclasses.asdict(settings).items()
                 if name not in _LATER or value != _LATER[name]}
     if settings.augmentation is not None:
-        identity['recipe'] = dataclasses.asdict(settings.recipe)
+        identity['recipe'] = settings.recipe.identity
     return identity
 
 
