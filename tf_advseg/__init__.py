@@ -1,5 +1,10 @@
 """tf_advseg: adversarial training of semantic segmentation in TensorFlow 2 / Keras."""
+import typing as _typing
+
 from tf_advseg.core import lanes as _lanes
+
+if _typing.TYPE_CHECKING:  # what checkers see of what is imported when it is asked for
+    from tf_advseg.api import Model, Prediction, load
 
 __version__ = '0.1.0'
 

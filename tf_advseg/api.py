@@ -11,17 +11,23 @@ import dataclasses
 import os
 import pathlib
 import types
-from typing import Optional, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 from PIL import Image
 
 from tf_advseg.core import errors
+from tf_advseg.core import files
 from tf_advseg.core import runtime
 from tf_advseg.reporting import panels
 
 
-@dataclasses.dataclass(frozen=True)
+PathLike = Union[str, 'os.PathLike[str]']
+Picture = Union[PathLike, Image.Image, np.ndarray]
+Source = Union[Picture, Iterable[Picture]]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Prediction:
     """What a model says of one image.
 
@@ -41,14 +47,14 @@ class Prediction:
     path: Optional[pathlib.Path] = None
 
     @property
-    def shares(self):
+    def shares(self) -> Dict[str, float]:
         """{class name: share of the pixels}, of the classes that were found, largest first."""
         counts = np.bincount(self.ids.ravel(), minlength=len(self.names))
         found = {name: float(count) / self.ids.size
                  for name, count in zip(self.names, counts) if count}
         return dict(sorted(found.items(), key=lambda item: -item[1]))
 
-    def mask(self, name):
+    def mask(self, name: str) -> np.ndarray:
         """bool [H, W]: the pixels of a class.
 
         Args:
@@ -60,15 +66,15 @@ class Prediction:
         errors.require_one_of('class', name, self.names)
         return self.ids == self.names.index(name)
 
-    def coloured(self):
+    def coloured(self) -> Image.Image:
         """The classes in their colours, a PIL image."""
         return Image.fromarray(panels.colourise(self.ids, self.palette))
 
-    def overlay(self, alpha=0.5):
+    def overlay(self, alpha: float = 0.5) -> Image.Image:
         """The image under its classes, a PIL image; `alpha` 1 shows the classes alone."""
         return Image.fromarray(panels.overlay(self.image, self.ids, self.palette, alpha))
 
-    def save(self, path):
+    def save(self, path: PathLike) -> None:
         """Writes the ids as a palette PNG: pixel values are the ids, shown in colour.
 
         Raises:
@@ -88,17 +94,20 @@ class Model:
       path: where it was loaded from.
     """
 
-    def __init__(self, segmentor, spec, crop_size, path, which=None):
-        self.segmentor, self.path = segmentor, path
+    def __init__(self, segmentor, spec, content, path):
+        from tf_advseg.experiments.score import evaluating
+        self.segmentor, self.path = segmentor, pathlib.Path(path).expanduser().absolute()
+        self._loaded = segmentor, spec, content
         self.names = tuple(spec.class_names)
         self.palette = np.asarray(spec.palette, np.uint8).reshape(-1, 3)
-        self.crop_size = crop_size
-        self._which = which
+        self.crop_size = evaluating.crop_size(content)
 
     def __repr__(self):
         return f'<tf_advseg model {self.path}: {len(self.names)} classes>'
 
-    def predict(self, source, probabilities=False, scales=(1.0,), flip=False):
+    def predict(self, source: Source, probabilities: bool = False, scales: Sequence[float] = (1.0,),
+                flip: bool = False
+                ) -> Union[Prediction, List[Prediction], Iterator[Prediction]]:
         """The classes of an image, or of many.
 
         Args:
@@ -116,10 +125,16 @@ class Model:
         Raises:
           UserError: no image there, or none of these; naming the file.
         """
-        options = {'probabilities': probabilities, 'scales': tuple(scales), 'flip': flip}
+        scales = (scales,) if isinstance(scales, (int, float)) else tuple(scales)
+        options = {'probabilities': probabilities, 'scales': scales, 'flip': flip}
         if isinstance(source, (str, os.PathLike)):
+            if not str(source):
+                raise errors.UserError('the path of an image is empty: give a file, a folder or a '
+                                       'pattern')
             path = pathlib.Path(source).expanduser()
-            if path.is_file():
+            with files.disk_errors(path):
+                single = path.is_file()
+            if single:
                 return self._predicted(path, options)
             from tf_advseg.experiments.score import input_files
             return self._each(input_files.find_images(path)[1], options)
@@ -140,15 +155,18 @@ class Model:
         ids, chances = found if options['probabilities'] else (found, None)
         return Prediction(image, ids, self.names, self.palette, chances, path)
 
-    def evaluate(self, dataset=None, split='test', measures=(), **options):
-        """Scores on labelled images, as `tools/evaluate.py` gives them.
+    def evaluate(self, dataset: Optional[PathLike] = None, split: str = 'test',
+                 measures: Sequence[str] = (), reader: Optional[str] = None,
+                 damaged: str = 'refuse', **passes: Any) -> Dict[str, Any]:
+        """Scores on labelled images, as `tools/evaluate.py` gives them, of the weights as they are.
 
         Args:
           dataset: records, or a folder or archive of images and labels; None: the data of the run
             that the model is from.
           split: of the data.
           measures: beside IoU: 'boundary', 'trimap', 'components'.
-          **options: reader, damaged, scales, flip, padding, window of `evaluating.evaluate`.
+          reader, damaged: see `evaluation_data.open_records`.
+          **passes: scales, flip, padding, window, overlap of `map_predictor.MapPredictor`.
 
         Returns:
           dict: 'miou', 'pixel_accuracy', 'class_iou' {class: IoU or None} and others, as fractions.
@@ -157,12 +175,11 @@ class Model:
           UserError: no such data, or its classes are not the model's.
         """
         from tf_advseg.experiments.score import evaluating
-        results = evaluating.evaluate(self.path, which=self._which, data_dir=dataset, split=split,
-                                      show=False, measures=measures, **options)
-        return next(iter(results['models'].values()))
+        return evaluating.evaluate_model(self._loaded, self.path, dataset, reader, split, measures,
+                                         damaged, **passes)
 
 
-def load(path, which=None):
+def load(path: PathLike, which: Optional[str] = None) -> 'Model':
     """A model from what `train`, `import_checkpoint` or `export` has written.
 
     Args:
@@ -179,9 +196,11 @@ def load(path, which=None):
     runtime.configure()
     from tf_advseg.experiments.convert import importing
     from tf_advseg.experiments.score import evaluating
-    path = importing.resolved(path)
-    segmentor, spec, content = evaluating.load(path, which)
-    return Model(segmentor, spec, evaluating.crop_size(content), path, which)
+    if not isinstance(path, (str, os.PathLike)) or not str(path):
+        raise errors.UserError(f'a model of {path!r}: expected the path of a run directory or a '
+                               "model folder, or 'zoo:NAME'")
+    path = importing.resolved(path, which)
+    return Model(*evaluating.load(path, which), path)
 
 
 def _image(source):
@@ -195,16 +214,31 @@ def _image(source):
         path = pathlib.Path(source).expanduser()
         return base.read_image(path), path
     if isinstance(source, Image.Image):
-        return np.array(source.convert('RGB')), None
+        return _of_pil(source), None
     image = np.asarray(source)
     if image.dtype != np.uint8 or image.ndim not in (2, 3) or not image.size:
-        hint = ('; multiply by 255 and convert it to uint8' if image.dtype.kind == 'f' else '')
+        hint = '; multiply by 255 and convert it to uint8' if image.dtype.kind == 'f' else ''
         raise errors.UserError(
-            f'an image of shape {image.shape} and type {image.dtype}: expected a path, a PIL image '
-            f'or uint8 [H, W, 3] RGB in 0..255{hint}')
+            f'an image of shape {image.shape} and type {image.dtype}: expected a path, a PIL '
+            f'image or uint8 [H, W, 3] RGB in 0..255{hint}')
     if image.ndim == 2:
         image = np.repeat(image[..., None], 3, -1)
     if image.shape[-1] not in (3, 4):
-        raise errors.UserError(f'an image of shape {image.shape}: expected [H, W, 3] RGB, [H, W, 4] '
-                               'or [H, W]')
-    return np.ascontiguousarray(image[..., :3]), None
+        raise errors.UserError(f'an image of shape {image.shape}: expected [H, W, 3] RGB, '
+                               '[H, W, 4] or [H, W]')
+    return np.array(image[..., :3]), None  # a copy: a video's reader writes over its frames
+
+
+def _of_pil(image):
+    """uint8 [H, W, 3] of a PIL image.
+
+    Raises:
+      UserError: of more than eight bits, which PIL would cut off; or broken.
+    """
+    if image.mode.startswith(('I', 'F')):
+        raise errors.UserError(f'a PIL image of mode {image.mode}: expected eight bits a channel '
+                               '(RGB, RGBA, L, P); scale it to 0..255 first')
+    try:
+        return np.array(image.convert('RGB'))
+    except OSError as error:
+        raise errors.UserError(f'a PIL image that cannot be read: {error}') from error

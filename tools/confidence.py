@@ -37,7 +37,7 @@ def main(argv):
     runtime.configure()
     from tf_advseg.experiments.convert import importing
     from tf_advseg.experiments.score import measuring_confidence
-    checkpoint = importing.resolved(FLAGS.checkpoint)
+    checkpoint = importing.resolved(FLAGS.checkpoint, FLAGS.which)
     output = measuring_confidence.require_output(FLAGS.output, [
         path for path in (checkpoint, FLAGS.discriminator, FLAGS.data_dir) if path])
     results = measuring_confidence.judge(

@@ -42,15 +42,16 @@ def main(argv):
     runtime.configure()
     from tf_advseg.experiments.convert import exporting
     from tf_advseg.experiments.convert import importing
-    checkpoint = importing.resolved(FLAGS.checkpoint)
+    formats = None if FLAGS.prove else exporting.require_formats(FLAGS.format)
+    if FLAGS.compare and not FLAGS.prove:
+        raise UserError('--compare belongs to --prove')
+    checkpoint = importing.resolved(FLAGS.checkpoint, FLAGS.which)
     if FLAGS.prove:
         baseline = importing.resolved(FLAGS.compare[0])
         print(exporting.prove(checkpoint, baseline, FLAGS.which, size).text())
         return
-    if FLAGS.compare:
-        raise UserError('--compare belongs to --prove')
     exported = exporting.export(
-        checkpoint, FLAGS.output, exporting.require_formats(FLAGS.format), size, FLAGS.which,
+        checkpoint, FLAGS.output, formats, size, FLAGS.which,
         command_line.single(FLAGS.input, 'input'), FLAGS.calibration, FLAGS.large)
     print(exported.text())
 

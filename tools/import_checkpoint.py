@@ -43,15 +43,16 @@ def main(argv):
     from tf_advseg.models.zoo import catalogue
     from tf_advseg.models.zoo import fetching
     if FLAGS.list:
-        print(catalogue.listing(fetching.pinned()))
+        print(catalogue.listing(fetching.pin_of))
         return
     if FLAGS.download and (FLAGS.source or not FLAGS.model):
-        raise UserError('--download fetches what --model=ZOO_NAME names: add that, and leave --source '
-                        'out')
+        raise UserError('--download fetches what --model=ZOO_NAME names: add that, and leave '
+                        '--source out')
     from tf_advseg.experiments.convert import importing
     configuration.parse(FLAGS.gin_file, FLAGS.gin_param)
     outcome = importing.import_checkpoint(
-        f'zoo:{FLAGS.model}' if FLAGS.download else FLAGS.source, FLAGS.output, FLAGS.model, FLAGS.num_classes, FLAGS.output_stride,
+        f'zoo:{FLAGS.model}' if FLAGS.download else FLAGS.source, FLAGS.output, FLAGS.model,
+        FLAGS.num_classes, FLAGS.output_stride,
         FLAGS.dataset, FLAGS.backbone_only, FLAGS.verify,
         command_line.single(FLAGS.input, 'input'), FLAGS.graph)
     print(outcome.text())

@@ -45,7 +45,7 @@ def main(argv):
     from tf_advseg.experiments.score import predicting
     from tf_advseg.experiments.convert import importing
     input_files.find_all(sources)  # a mistyped path fails before the network is built
-    checkpoint = importing.resolved(FLAGS.checkpoint)
+    checkpoint = importing.resolved(FLAGS.checkpoint, FLAGS.which)
     segmentor, spec, content = evaluating.load(checkpoint, FLAGS.which)
     outcome = predicting.predict(
         segmentor, spec, evaluating.crop_size(content), sources, FLAGS.output,

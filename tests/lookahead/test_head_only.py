@@ -182,14 +182,20 @@ def test_what_is_kept_is_what_the_backbone_makes_of_the_batch(finished):
     assert 0 < sum(mirrored) < len(mirrored)
 
 
-@pytest.mark.parametrize('trained', [True, False])
-def test_a_backbone_is_left_as_its_owner_had_it(tmp_path, trained):
+@pytest.mark.parametrize('head_alone', [True, False])
+@pytest.mark.parametrize('frozen', ['nothing', 'a layer', 'all'])
+def test_a_backbone_is_left_as_its_owner_had_it(tmp_path, frozen, head_alone):
     model = network()
-    model.backbone.trainable = trained
-    count = len(model.trainable_variables)
+    if frozen == 'a layer':
+        model.backbone.first.trainable = False
+    model.backbone.trainable = model.backbone.trainable if frozen == 'a layer' else (
+        frozen == 'nothing')
+    if frozen == 'a layer':
+        model.backbone.first.trainable = False
+    names = [variable.name for variable in model.trainable_variables]
     run(tmp_path / 'run', 'experiment.control = False', 'lookahead.adversarial_weight = 0.0',
-        'controller.max_propagations = 1', model=model)
-    assert model.backbone.trainable == trained and len(model.trainable_variables) == count
+        'controller.max_propagations = 1', f'lookahead.head_only = {head_alone}', model=model)
+    assert [variable.name for variable in model.trainable_variables] == names
 
 
 def test_the_null_random_moves_the_head_alone_and_otherwise_than_load(finished, tmp_path):

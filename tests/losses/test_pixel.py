@@ -133,7 +133,8 @@ def test_focal_loss_is_eq_4_of_valid_pixels(gamma):
     labels = random.integers(0, 5, (2, 3, 4)).astype(np.int32)
     labels[0, 0] = 255
     chances = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
-    of_truth = np.take_along_axis(chances, np.where(labels == 255, 0, labels)[..., None], -1)[..., 0]
+    known = np.where(labels == 255, 0, labels)
+    of_truth = np.take_along_axis(chances, known[..., None], -1)[..., 0]
     expected = np.where(labels == 255, 0.0, -(1 - of_truth) ** gamma * np.log(of_truth))
     sums, counts = pixel.focal(logits, labels, gamma)
     np.testing.assert_allclose(sums, expected.sum((1, 2)), rtol=1e-4)

@@ -65,7 +65,8 @@ def test_of_sure_predictions_lovasz_is_one_minus_iou():
         found = region.lovasz_softmax(logits, truth[:, None].astype(np.int32)).numpy()[0]
         said, ious = np.array(guess), []
         for c in (0, 1):
-            ious.append(((said == c) & (truth[0] == c)).sum() / ((said == c) | (truth[0] == c)).sum())
+            ours, its = said == c, truth[0] == c
+            ious.append((ours & its).sum() / (ours | its).sum())
         assert found == pytest.approx(1 - np.mean(ious), abs=1e-5)
 
 

@@ -164,8 +164,9 @@ def test_the_papers_steps_apply_the_multipliers_that_the_controls_apply(name):
         assert 0.0 in method.multipliers and 1.0 in method.multipliers
 
 
-@pytest.mark.parametrize('given', [{'dice': 0.5}, {'lovasz': 0.7}, {'focal': 2.0, 'focal_gamma': 1.5},
-                                   {'cross_entropy': 0.0, 'dice': 1.0, 'lovasz': 1.0, 'focal': 1.0}])
+@pytest.mark.parametrize('given', [
+    {'dice': 0.5}, {'lovasz': 0.7}, {'focal': 2.0, 'focal_gamma': 1.5},
+    {'cross_entropy': 0.0, 'dice': 1.0, 'lovasz': 1.0, 'focal': 1.0}])
 def test_further_losses_are_of_the_global_batch(two_replicas, given):
     """A step of every method and of the control has them, whatever the replicas' shares are."""
     bindings = [f'further_losses.{name} = {value}' for name, value in given.items()]
@@ -189,6 +190,29 @@ def test_further_losses_are_of_the_global_batch(two_replicas, given):
         assert value == pytest.approx(two[name], rel=1e-4, abs=1e-6), name
     for mine, its in zip(ours, theirs):
         np.testing.assert_allclose(mine, its, rtol=1e-3, atol=1e-5)
+
+
+def test_gradients_are_compared_with_all_that_is_learnt_from_labels():
+    """Of which a balanced lambda is made: with Dice alone it is Dice's gradient."""
+    batch = {k: tf.constant(v) for k, v in small_methods.images(3, SIDE, 2).items()}
+    found = []
+    for bindings in ((), ('further_losses.cross_entropy = 0.5',),
+                     ('further_losses.cross_entropy = 0.0', 'further_losses.dice = 1.0')):
+        with small_methods.bound(bindings):
+            method = TwoTerms(one_layer.OneLayer(CLASSES), optimizers.make_optimizer('sgd', 0.1),
+                              objective.PixelLoss(), 'two')
+        found.append(float(method.gradient_balance(batch, SEED)['grad/ce']))
+    assert found[1] == pytest.approx(0.5 * found[0], rel=1e-4)
+    assert found[2] != pytest.approx(found[0], rel=0.05) and found[2] > 0
+
+
+@pytest.mark.parametrize('loss', [{'reduction': 'sum'}, {'reduction': 'mean_of_sums'},
+                                  {'pixels_per_image': 5}])
+def test_further_losses_beside_a_sum_are_refused(loss):
+    with small_methods.bound(('further_losses.dice = 1.0',)):
+        with pytest.raises(UserError, match='means over images or pixels'):
+            objective.Control(one_layer.OneLayer(CLASSES), optimizers.make_optimizer('sgd', 0.1),
+                              objective.PixelLoss(**loss))
 
 
 def test_without_further_losses_nothing_says_that_there_are_any():

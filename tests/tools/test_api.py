@@ -1,4 +1,4 @@
-"""tf_advseg.load(...).predict(...): what the tools give, from Python, of whatever holds an image."""
+"""tf_advseg.load(...).predict(...): what the tools give, from Python, of any image."""
 import subprocess
 import sys
 
@@ -58,8 +58,9 @@ def test_many_images_of_any_size(model, image, tmp_path):
     for found in (of_folder, of_pattern, of_generator):
         assert not isinstance(found, list)  # they need not fit into memory
     for found in (of_folder, of_pattern, of_generator, model.predict([image, tall])):
-        for one, ids in zip(list(found), expected, strict=True) if sys.version_info >= (3, 10) else (
-                zip(list(found), expected)):
+        found = list(found)
+        assert len(found) == 2
+        for one, ids in zip(found, expected):
             np.testing.assert_array_equal(one.ids, ids)
     batch = model.predict(np.stack([image, image[:, ::-1]]))
     assert isinstance(batch, list) and len(batch) == 2
@@ -110,15 +111,44 @@ def test_an_imported_and_an_exported_model(call, deeplab_folder, tmp_path, image
 
 def test_which_chooses_among_a_runs_models(made_run, image):
     first, second = (tf_advseg.load(made_run.path, which=name) for name in ('best', 'control'))
-    assert 'control' not in repr(first) and '8 classes' in repr(first)
+    assert str(made_run.path) in repr(first) and '8 classes' in repr(first)
     assert any(np.abs(a - b).max() > 0 for a, b in zip(first.segmentor.get_weights(),
                                                        second.segmentor.get_weights()))
+
+
+def test_scores_are_of_the_weights_as_they_are(made_run):
+    model = tf_advseg.load(made_run.path)
+    before = model.evaluate()['pixel_accuracy']
+    for variable in model.segmentor.trainable_variables:
+        variable.assign(variable * 0.0)
+    assert model.evaluate()['pixel_accuracy'] != before
+
+
+def test_a_frame_that_is_written_over_stays_as_it_was(model, image):
+    def frames():
+        frame = image.copy()
+        for shift in range(3):
+            frame[:] = np.roll(image, shift * 7, axis=1)
+            yield frame
+    found = list(model.predict(frames()))
+    np.testing.assert_array_equal(found[0].image, image)
+    assert (found[0].image != found[2].image).any()
+
+
+def test_images_of_many_bits_and_broken_ones_are_one_line(model, tmp_path, image):
+    deep = Image.fromarray(image[..., 0].astype(np.int32) * 200)
+    with pytest.raises(UserError, match='eight bits'):
+        model.predict(deep)
+    Image.fromarray(image).save(tmp_path / 'a.jpg')
+    (tmp_path / 'a.jpg').write_bytes((tmp_path / 'a.jpg').read_bytes()[:-200])
+    with pytest.raises(UserError, match='cannot be read'):
+        model.predict(Image.open(tmp_path / 'a.jpg'))
 
 
 @pytest.mark.parametrize('source, words', [
     (np.zeros((4, 5, 3), np.float32), 'multiply by 255'), (np.zeros((4, 5, 2), np.uint8), 'RGB'),
     (np.zeros((0, 5, 3), np.uint8), 'expected a path'), (None, 'expected a path'),
-    ('no/such/file.png', 'no/such'), ([np.zeros((3,), np.uint8)], 'expected a path')])
+    ('no/such/file.png', 'no/such'), ('', 'is empty'), ([np.zeros((3,), np.uint8)], 'expected a path')])
 def test_what_is_no_image_is_one_line(model, source, words):
     with pytest.raises(UserError, match=words):
         model.predict(source)
@@ -127,3 +157,6 @@ def test_what_is_no_image_is_one_line(model, source, words):
 def test_no_model_is_one_line(tmp_path):
     with pytest.raises(UserError, match='no such checkpoint'):
         tf_advseg.load(tmp_path / 'nothing')
+    for path in (None, '', 3):
+        with pytest.raises(UserError, match='expected the path'):
+            tf_advseg.load(path)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import tf_advseg
+from tf_advseg.core import configuration
 from tf_advseg.core.errors import UserError
 from tf_advseg.evaluation import prediction
 from tf_advseg.experiments.convert import importing
@@ -70,7 +71,8 @@ def test_download_imports_under_a_folder_of_ones_own(call, published, tmp_path, 
     assert capsys.readouterr().out.count(' pinned 20') == 1
 
 
-@pytest.mark.parametrize('words', [('--download',), ('--download', f'--model={NAME}', '--source=x')])
+@pytest.mark.parametrize('words', [('--download',),
+                                   ('--download', f'--model={NAME}', '--source=x')])
 def test_download_needs_a_name_and_no_source(call, published, tmp_path, words):
     with pytest.raises(UserError, match='--download fetches'):
         call('import_checkpoint', *words, f'--output={tmp_path}/model')
@@ -83,3 +85,41 @@ def test_a_path_stays_a_path_and_a_backbone_is_no_segmentor(published):
         importing.resolved('zoo:xception_65_imagenet')
     with pytest.raises(UserError, match='model of the zoo'):
         importing.resolved('zoo:deeplab')
+    with pytest.raises(UserError, match='leave --which out'):
+        importing.resolved(f'zoo:{NAME}', 'best')
+    with pytest.raises(UserError, match='not built here'):
+        importing.resolved('zoo:xception71_dpc_cityscapes_trainfine')
+    assert published[1] == []  # nothing was downloaded for any of them
+
+
+def test_every_tool_takes_a_name(call, published, tmp_path, own_folder):
+    image = own_folder / 'images'
+    call('predict', f'--checkpoint=zoo:{NAME}', f'--input={image}', f'--output={tmp_path}/maps')
+    assert list((tmp_path / 'maps').rglob('*.png'))
+    call('export', f'--checkpoint=zoo:{NAME}', f'--output={tmp_path}/out', '--format=tf1')
+    assert (tmp_path / 'out/tf1').is_dir()
+    with pytest.raises(UserError, match='trained on 21'):  # classes of other data
+        call('evaluate', f'--checkpoint=zoo:{NAME}', f'--data_dir={own_folder}')
+    with pytest.raises(UserError, match='confidence|classes|--data_dir'):
+        call('confidence', f'--checkpoint=zoo:{NAME}', f'--output={tmp_path}/c')
+    assert len(published[1]) == 1
+
+
+def test_another_archive_is_imported_anew(published):
+    _, asked = published
+    folder = importing.resolved(f'zoo:{NAME}')
+    made = (folder / 'model.json').stat().st_mtime_ns
+    assert importing.resolved(f'zoo:{NAME}') == folder
+    assert (folder / 'model.json').stat().st_mtime_ns == made
+    archive_ = fetching.fetch(NAME)
+    pin = archive_.with_name(archive_.name + fetching.PIN)
+    archive_.write_bytes(archive_.read_bytes() + bytes(20))  # as if the publisher had changed it
+    pin.unlink()
+    importing.resolved(f'zoo:{NAME}')
+    assert (folder / 'model.json').stat().st_mtime_ns != made and len(asked) == 1
+
+
+def test_what_gin_says_here_is_not_in_the_model_of_all(published):
+    configuration.parse([], ['deeplab_mobilenet_v2.dropout_rate = 0.77'])
+    folder = importing.resolved(f'zoo:{NAME}')
+    assert '0.77' not in (folder / 'model.json').read_text()

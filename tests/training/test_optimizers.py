@@ -174,10 +174,31 @@ def test_replicas_clip_their_sum(two_replicas):
     np.testing.assert_allclose(ends[1], ends[0], rtol=1e-5)
 
 
-def test_adamw_decays_beside_the_gradient():
-    steps = trained(optimizers.make_optimizer('adamw', 0.1, weight_decay=0.5),
-                    np.zeros((3, 3), np.float32))
-    np.testing.assert_allclose(steps[-1], np.array([1.0, 2.0, 3.0]) * 0.95 ** 3, rtol=1e-5)
+def test_adamw_is_algorithm_2_and_leaves_biases_alone():
+    rate, decay, first, second = 0.1, 0.5, 0.9, 0.999
+    start = np.array([[1.0, 2.0, 3.0]], np.float32)
+    kernel, bias = tf.Variable(start), tf.Variable(start[0])
+    optimizer = optimizers.make_optimizer('adamw', rate, weight_decay=decay)
+    optimizer.build([kernel, bias])
+    expected, m, v = start.astype(float), 0.0, 0.0
+    plain = start[0].astype(float)
+    for number, gradient in enumerate(GRADIENTS, 1):
+        optimizer.apply_gradients([(tf.constant(gradient[None]), kernel),
+                                   (tf.constant(gradient), bias)])
+        m, v = first * m + (1 - first) * gradient, second * v + (1 - second) * gradient ** 2
+        move = rate * (m / (1 - first ** number)) / (np.sqrt(v / (1 - second ** number)) + 1e-7)
+        expected, plain = expected - rate * decay * expected - move, plain - move
+    np.testing.assert_allclose(kernel, expected, rtol=1e-4)
+    np.testing.assert_allclose(bias, plain, rtol=1e-4)
+
+
+def test_clipping_is_by_the_norm_over_all_variables():
+    optimizer = optimizers.make_optimizer('sgd', 1.0, clip_norm=1.0)
+    variables = [tf.Variable([0.0]), tf.Variable([0.0, 0.0])]
+    optimizer.build(variables)
+    optimizer.apply_gradients(zip([tf.constant([3.0]), tf.constant([0.0, 4.0])], variables))
+    np.testing.assert_allclose(variables[0], [-0.6], rtol=1e-5)
+    np.testing.assert_allclose(variables[1], [0.0, -0.8], rtol=1e-5)
 
 
 @pytest.mark.parametrize('binding, words', [

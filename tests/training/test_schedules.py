@@ -71,7 +71,7 @@ def test_a_poly_decay_may_end_before_or_after_the_training():
 
 
 @pytest.mark.parametrize('bad, text', [
-    ({'policy': 'cosine'}, 'policy'), ({'burn_in': 'quadratic'}, 'slow start'),
+    ({'policy': 'cosinus'}, 'policy'), ({'burn_in': 'quadratic'}, 'slow start'),
     ({'slow_start_steps': 100}, 'fewer than'), ({'slow_start_steps': -1}, 'at least 0')])
 def test_what_is_no_schedule_is_refused(bad, text):
     with pytest.raises(UserError, match=text):
@@ -97,6 +97,12 @@ def test_half_a_cosine_after_a_warm_up():
     np.testing.assert_allclose(found[:4], 0.2 * np.arange(4) / 4, atol=1e-7)
     done = np.minimum(np.arange(10), 8) / 8
     np.testing.assert_allclose(found[4:], 0.18 * (1 + np.cos(np.pi * done)) / 2 + 0.02, rtol=1e-5)
+
+
+@pytest.mark.parametrize('given', [0.01, 1.5, -0.1, -1, 'few'])
+def test_a_slow_start_that_is_none_is_one_line(given):
+    with pytest.raises(UserError, match='slow_start_steps'):
+        schedules.cosine_decay(0.2, 40, slow_start_steps=given)
 
 
 @pytest.mark.parametrize('make', [schedules.polynomial_decay, schedules.step_decay,

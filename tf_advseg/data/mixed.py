@@ -99,9 +99,9 @@ def mixed_batches(labelled_records, labelled_ids, unlabelled_records, unlabelled
       throughout rows without labels; 'labeled' bool [B+U]; 'valid' bool [B+U, h, w], of labelled
       rows where the label is not 255, of the others where the image is no padding; 'image_id'
       string [B+U]; with `independent_ground_truth` 'truth' int32 [B+U, h, w], the labelled rows'
-      and 255 in the others. With `two_views` also 'plain' float32 [B+U, h, w, 3]; 'cut' bool [B+U, h, w], where 'image' shows another image; 'next' int32 [B+U],
-      the row of that image; and 'plain_valid' as 'valid', which is of 'image', of the plain
-      view.
+      and 255 in the others. With `two_views` also 'plain' float32 [B+U, h, w, 3]; 'cut' bool
+      [B+U, h, w], where 'image' shows another image; 'next' int32 [B+U], the row of that image; and
+      'plain_valid' as 'valid', which is of 'image', of the plain view.
 
     Raises:
       UserError: no ids of either kind, a batch without images of one, or CutMix among fewer than

@@ -146,7 +146,7 @@ def batches(records, ids, pairs, lookup, map_shape, map_dtype, batch_size, crop_
 
 def _cut(image, label, stored, slot, size, crop_size, map_shape, stride, seed, random_scale,
          pad_value):
-    """Image, truth and map of the crop's size: scaled at random where that is asked for, and cut."""
+    """Image, truth and map of the crop's size: scaled at random where that is wanted, and cut."""
     if random_scale is not None and random_scale.active:
         image, label, stored, size = _scale(image, label, stored, slot, random_scale.draw(seed),
                                             crop_size, map_shape, stride, pad_value)

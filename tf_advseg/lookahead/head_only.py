@@ -50,15 +50,17 @@ def prepare(context, segmentor, settings):
         context, segmentor, settings.map_batch_size))
 
 
-def is_trained(segmentor):
-    """Whether a segmentor has a backbone that its owner has not frozen."""
-    return bool(getattr(getattr(segmentor, 'backbone', None), 'trainable', False))
+def frozen_layers(segmentor):
+    """[(layer, whether it is trained)] of a segmentor's backbone; [] where it has none."""
+    backbone = getattr(segmentor, 'backbone', None)
+    return [] if backbone is None else [(layer, layer._trainable)
+                                        for layer in backbone._flatten_layers()]
 
 
-def release(segmentor, trained):
-    """Undoes what `prepare` has frozen; `trained` is what `is_trained` said before."""
-    if trained:
-        segmentor.backbone.trainable = True
+def release(layers):
+    """Undoes what `prepare` has frozen: each layer is trained or not as `frozen_layers` said."""
+    for layer, trained in layers:
+        layer._trainable = trained
 
 
 def _obstacle(context, segmentor, settings):

@@ -139,7 +139,8 @@ class LoadStage:
         self._context, self._segmentor, self._arm = context, segmentor, arm
         self._max_propagations = max_propagations
         self._control = arm is recipe.Arm.CONTROL
-        self._trained = head_only.is_trained(segmentor)
+        self._layers = head_only.frozen_layers(segmentor) if (
+            settings_lib.lookahead_settings().head_only) else []
         self.name = 'control' if self._control else 'load'
 
     def run(self):
@@ -155,7 +156,7 @@ class LoadStage:
         try:
             return self._run()
         finally:
-            head_only.release(self._segmentor, self._trained)
+            head_only.release(self._layers)
 
     def _run(self):
         context, segmentor = self._context, self._segmentor
@@ -189,10 +190,12 @@ class LoadStage:
     def cost(self, forward):
         """The `methods.recipe.Cost`, guessed; `forward` is not looked at."""
         del forward
-        loop = build(self._context, self._segmentor, recipe.Arm.METHOD, self._max_propagations)
-        head_only.release(self._segmentor, self._trained)
-        return (load_report.control_cost if self._control else load_report.cost)(
-            self._context, self._segmentor, loop)
+        try:
+            loop = build(self._context, self._segmentor, recipe.Arm.METHOD, self._max_propagations)
+            return (load_report.control_cost if self._control else load_report.cost)(
+                self._context, self._segmentor, loop)
+        finally:
+            head_only.release(self._layers)
 
 
 def _propagations(settings, images):

@@ -30,7 +30,7 @@ def _losses(logits, labels, ignore_label, pixel_weights):
 
 
 def focal(logits, labels, gamma=2.0, ignore_label=255):
-    """-(1 - p_y)^gamma log p_y (Lin et al. 2017, eq. 4), summed over the valid pixels of each image.
+    """-(1 - p_y)^gamma log p_y (Lin et al. 2017, eq. 4), summed over each image's valid pixels.
 
     Args:
       logits, labels, ignore_label: see `cross_entropy`.

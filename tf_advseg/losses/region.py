@@ -11,7 +11,9 @@ def _flat(logits, labels, ignore_label):
     shape = tf.shape(logits)
     classes = logits.shape[-1]
     valid = tf.reshape(tf.not_equal(labels, ignore_label), [shape[0], -1])
-    chances = tf.nn.softmax(tf.reshape(tf.cast(logits, tf.float32), [shape[0], -1, classes]))
+    flat = tf.reshape(tf.cast(logits, tf.float32), [shape[0], -1, classes])
+    # Replaced, not multiplied: 0 times what is no number is none either.
+    chances = tf.nn.softmax(tf.where(valid[..., None], flat, 0.0))
     truths = tf.one_hot(tf.reshape(labels, [shape[0], -1]), classes)
     inside = tf.cast(valid, tf.float32)[..., None]
     return chances * inside, truths * inside, inside

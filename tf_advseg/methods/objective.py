@@ -98,7 +98,8 @@ class FurtherLosses:
     Attributes:
       cross_entropy: what L_ce is multiplied by.
       dice, lovasz: weights of `losses.region`'s losses, means over the images that have labels.
-      focal: weight of `losses.pixel.focal`, a mean over the labelled pixels.
+      focal: weight of `losses.pixel.focal`, a mean over the labelled pixels. Class weights and
+        mining, of Stage 1, are of cross-entropy alone.
       focal_gamma: its exponent.
 
     Raises:
@@ -125,6 +126,18 @@ class FurtherLosses:
     def identity(self):
         """dict of what a stage is recognised by; {} where there is cross-entropy alone."""
         return {} if self == FurtherLosses() else {'further_losses': dataclasses.asdict(self)}
+
+    def require_like(self, pixel_loss):
+        """Raises UserError beside a `PixelLoss` that is a sum, or of drawn pixels.
+
+        These losses are means: beside a sum over pixels they would weigh nothing.
+        """
+        if self == FurtherLosses():
+            return
+        if pixel_loss.reduction != 'mean' or pixel_loss.pixels_per_image is not None:
+            raise errors.UserError('further_losses are means over images or pixels, and this '
+                                   "method's cross-entropy is a sum, or of drawn pixels; set its "
+                                   "reduction to 'mean', or leave them out")
 
     def terms(self, logits, labels, upsample):
         """{name: (weight, a replica's share)} of those that weigh anything.
@@ -176,6 +189,7 @@ class Objective(step_parts.Method):
         self.optimizer = optimizer
         self.pixel_loss = pixel_loss
         self.further = further_losses()
+        self.further.require_like(pixel_loss)
         self.multipliers = pixel_loss.multipliers(segmentor)
         optimizer.build(segmentor.trainable_variables)
 
@@ -289,6 +303,13 @@ class Objective(step_parts.Method):
         weight = self.further.cross_entropy
         return cross_entropy if weight == 1.0 else weight * cross_entropy
 
+    def supervised(self, logits, batch, seed):
+        """All that is learnt from labels: a replica's share of L_ce and the losses beside it."""
+        total = self.weighted(self.cross_entropy(logits, batch, seed))
+        for weight, share in self.further_terms(logits, batch).values():
+            total += weight * share
+        return total
+
     def further_terms(self, logits, batch):
         """{name: (weight, a replica's share)} of the losses on labels beside L_ce."""
         return self.further.terms(logits, batch['label'], self.pixel_loss.upsample_logits)
@@ -301,7 +322,7 @@ class Objective(step_parts.Method):
         with tf.GradientTape(persistent=True) as tape:
             with step_parts.statistics_kept(self.segmentor):
                 logits = self.logits(batch, seed)
-            ce = self.cross_entropy(logits, batch, seed)
+            ce = self.supervised(logits, batch, seed)
             terms, _ = self.terms(batch, logits, seed)
         found = {}
         for term, (_, loss) in terms.items():

@@ -38,8 +38,13 @@ WHICH = ('best', 'averaged', 'last', 'control_averaged', 'control', 'stage1_aver
 _LOAD_STATE = pathlib.PurePath('lookahead', 'state.json')
 
 
-def describe(network, **given):
+def describe(network, with_gin=True, **given):
     """The complete arguments of a builder: given ones, then gin's, then defaults.
+
+    Args:
+      network: one of NETWORKS.
+      with_gin: False leaves gin's out, for what is not of this process alone.
+      **given: arguments.
 
     Returns:
       JSON-able dict {'network': name, 'arguments': {...}}; `build` takes it.
@@ -49,7 +54,7 @@ def describe(network, **given):
     arguments = {name: parameter.default
                  for name, parameter in inspect.signature(builder).parameters.items()
                  if parameter.default is not inspect.Parameter.empty}
-    arguments.update(gin.get_bindings(builder))
+    arguments.update(gin.get_bindings(builder) if with_gin else {})
     arguments.update(given)
     return {'network': network, 'arguments': arguments}
 

@@ -17,6 +17,7 @@ from tf_advseg.core import errors
 from tf_advseg.core import files
 from tf_advseg.data import splits
 from tf_advseg.evaluation import metrics as figures
+from tf_advseg.models.zoo import fetching
 from tf_advseg.run import networks
 
 PART = 'unlabelled'  # in split.json
@@ -31,9 +32,9 @@ class Settings:
       fraction: share of the training images that are labelled, above 0; with one seed 1/8 lies in
         1/4 and that in 1/2 (`splits.labelled_fraction`). The others are the unlabelled ones.
       seed: of that choice; None for the run's, since the paper averages over "random seeds".
-      stratified: whether the choice sees to it that every class is shown by a labelled image, as far
-        as there are so many (`splits.labelled_fraction`); the fractions lie in each other as before.
-        It looks at which classes the other images show, as only a benchmark can.
+      stratified: whether the choice sees to it that every class is shown by a labelled image, as
+        far as there are so many (`splits.labelled_fraction`); the fractions lie in each other as
+        before. It looks at which classes the other images show, as only a benchmark can.
       labelled_split: name of a split of the records, part of dataset.train_split, whose images
         are the labelled ones: 'train' in 'train_aug' (Table 4). `fraction` is taken of it then, and
         all other training images are unlabelled. None for all of dataset.train_split.
@@ -64,8 +65,8 @@ class Settings:
         arguments.require_flag('semi_supervised', 'stratified', self.stratified)
         if self.stratified and self.fraction == 1:
             raise errors.UserError('semi_supervised.stratified = True has no effect with '
-                                   'semi_supervised.fraction = 1, which labels all images; leave it '
-                                   'out')
+                                   'semi_supervised.fraction = 1, which labels all images; leave '
+                                   'it out')
         for name, expected in (('labelled_split', 'the name of a split'),
                                ('unlabelled_dir', 'the path of a folder')):
             value = getattr(self, name)
@@ -204,7 +205,7 @@ def require_unseen(checkpoint, data):
 def _lineage(checkpoint):
     """The run directory that a checkpoint lies in, that one's start, and so on."""
     known = []
-    while checkpoint is not None:
+    while checkpoint is not None and not fetching.is_name(checkpoint):  # a name is of no run
         path = pathlib.Path(checkpoint).expanduser().resolve()
         run = next((place for place in (path, *path.parents)
                     if (place / 'config.gin').is_file() and (place / 'split.json').is_file()), None)

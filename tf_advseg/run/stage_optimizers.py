@@ -24,7 +24,7 @@ class _Settings:
       name, learning_rate: see `optimizers.make_optimizer`.
       momentum: of 'sgd' and 'momentum'; None: 0.9 there (0 for the reconstruction).
       nesterov: of 'sgd' and 'momentum'.
-      schedule: 'constant', 'poly', 'step' or 'cosine', over the network's own steps; the schedule's settings
+      schedule: 'constant', 'poly', 'step' or 'cosine', over the network's own steps; its settings
         are those of gin scope `<network>_optimizer` (see `schedules.make_schedule`).
       beta_1, beta_2: of 'adam' and 'adamw'; None: 0.9 (0.5 for the reconstruction) and 0.999
         there.

@@ -54,6 +54,16 @@ class Momentum(tf.keras.optimizers.Optimizer):
                 'learning_rate': self._serialize_hyperparameter(self._learning_rate)}
 
 
+class AdamW(tf.keras.optimizers.AdamW):
+    """Keras' AdamW, whose decay leaves biases and batch norms alone."""
+
+    def build(self, var_list):
+        """Makes the moments."""
+        if not getattr(self, '_built', False):
+            self.exclude_from_weight_decay(var_list=[v for v in var_list if v.shape.rank < 2])
+        super().build(var_list)
+
+
 def has_schedule(optimizer):
     """Whether an optimizer's learning rate depends on its steps."""
     return isinstance(getattr(optimizer, '_learning_rate', None),
@@ -66,17 +76,18 @@ def make_optimizer(name, learning_rate, momentum=0.0, nesterov=False,
     """Builds one optimizer.
 
     Args:
-      name: 'sgd' (Keras), 'momentum' (`Momentum`), 'adagrad', 'adam', 'adamw' (Loshchilov and Hutter
-        2019) or 'rmsprop' (no momentum: what Arjovsky et al. 2017 train their critic by).
+      name: 'sgd' (Keras), 'momentum' (`Momentum`), 'adagrad', 'adam', 'adamw' (Loshchilov and
+        Hutter 2019) or 'rmsprop' (no momentum: what Arjovsky et al. 2017 train their critic by).
       learning_rate: a float or a Keras schedule, see `schedules.make_schedule`.
       momentum: of SGD and Momentum; 0 for none.
       nesterov: of SGD and Momentum; no other has it.
       initial_accumulator: of Adagrad.
       where: what the settings are called in gin, for messages.
       beta_1, beta_2: of Adam and AdamW; at least 0 and below 1.
-      clip_norm: the global gradient, summed over replicas, is scaled down to this length where it is
-        longer; None for never.
-      weight_decay: of AdamW, on all variables: w <- w - rate * decay * w; None: 0.004.
+      clip_norm: the global gradient, summed over replicas, is scaled down to this length where it
+        is longer; None for never.
+      weight_decay: of AdamW: w <- w - rate * decay * w, on variables of rank 2 and more, so not on
+        biases and batch norms; None: 0.004. Gradient multipliers do not reach it.
 
     Raises:
       UserError: for an unknown name, numbers out of range, and for nesterov where there is none.
@@ -108,7 +119,7 @@ def make_optimizer(name, learning_rate, momentum=0.0, nesterov=False,
     if name == 'rmsprop':
         return tf.keras.optimizers.RMSprop(learning_rate, **options)
     if name == 'adamw':
-        return tf.keras.optimizers.AdamW(
+        return AdamW(
             learning_rate, WEIGHT_DECAY if weight_decay is None else weight_decay, beta_1=beta_1,
             beta_2=beta_2, **options)
     return tf.keras.optimizers.Adam(learning_rate, beta_1=beta_1, beta_2=beta_2, **options)

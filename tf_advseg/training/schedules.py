@@ -88,11 +88,13 @@ def polynomial_decay(learning_rate, steps, power=0.9, end=0.0, slow_start_steps=
                      slow_start_rate=1e-4, burn_in='none', decay_steps=0):
     """base * (1 - t/T)^0.9 with an optional slow start; see `DeepLabSchedule`.
 
-    `slow_start_steps` below 1 is a share of the steps. `decay_steps` is T, as the official flag of that name: the rate is at its end after so many
-    steps, however long the training; 0 for all that follow the slow start.
+    `slow_start_steps` below 1 is a share of the steps. `decay_steps` is T, as the official flag of
+    that name: the rate is at its end after so many steps, however long the training; 0 for all that
+    follow the slow start.
     """
     return DeepLabSchedule(learning_rate, max(1, steps), 'poly', power, end,
-                           slow_start_steps=_whole(slow_start_steps, steps), slow_start_rate=slow_start_rate,
+                           slow_start_steps=_whole(slow_start_steps, steps),
+                           slow_start_rate=slow_start_rate,
                            burn_in=burn_in, poly_steps=decay_steps)
 
 
@@ -119,10 +121,19 @@ def cosine_decay(learning_rate, steps, end=0.0, slow_start_steps=0, slow_start_r
 
 
 def _whole(slow_start_steps, steps):
-    """A slow start in steps, of one that may be a share of them."""
-    if isinstance(slow_start_steps, float) and 0 < slow_start_steps < 1:
-        return round(slow_start_steps * steps)
-    return slow_start_steps
+    """A slow start in steps, of one that may be a share of them.
+
+    Raises:
+      UserError: neither; or a share that is less than one step.
+    """
+    arguments.require_number('slow start', 'slow_start_steps', slow_start_steps, least=0,
+                             **({} if isinstance(slow_start_steps, float) else {'whole': True}))
+    if not isinstance(slow_start_steps, float) or not slow_start_steps:
+        return int(slow_start_steps)
+    if slow_start_steps >= 1 or round(slow_start_steps * steps) < 1:
+        raise errors.UserError(f'slow_start_steps = {slow_start_steps!r} of {steps} steps: '
+                               'expected whole steps, or a share below 1 that is one step at least')
+    return round(slow_start_steps * steps)
 
 
 SCHEDULES = {'poly': polynomial_decay, 'step': step_decay, 'cosine': cosine_decay}

@@ -51,8 +51,8 @@ def test_what_a_box_holds_is_the_next_images():
     assert (mixed[0, :2] == 1).all() and (mixed[0, 2:] == 0).all()
     assert (mixed[1] == 1).all()
     assert (mixed[2, :, 3:] == 0).all() and (mixed[2, :, :3] == 2).all()
-    flags = cutmix.from_the_next(np.array([True, False, False])[:, None, None] & np.ones_like(where),
-                                 where)
+    first = np.array([True, False, False])[:, None, None] & np.ones_like(where)
+    flags = cutmix.from_the_next(first, where)
     assert flags.dtype == tf.bool and not flags[0, 0].numpy().any() and flags[0, 3].numpy().all()
 
 

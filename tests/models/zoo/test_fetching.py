@@ -1,9 +1,12 @@
 """Weights by name: downloaded once, resumed, verified, and one line where that is not possible."""
 import hashlib
 import http.server
+import io
 import multiprocessing
+import tarfile
 import threading
 
+import numpy as np
 import pytest
 
 from tf_advseg.core.errors import UserError
@@ -11,14 +14,28 @@ from tf_advseg.models.zoo import catalogue
 from tf_advseg.models.zoo import fetching
 
 NAME = 'mobilenetv2_coco_voc_trainaug'
-CONTENT = bytes(range(256)) * 9000  # 2.3 MB: three chunks
+
+
+def archive(seed=1):
+    """Bytes of a .tar.gz that does not become small: three chunks of a download."""
+    content = np.random.default_rng(seed).integers(0, 256, 2300000).astype(np.uint8).tobytes()
+    whole = io.BytesIO()
+    with tarfile.open(fileobj=whole, mode='w:gz') as tar:
+        member = tarfile.TarInfo('model.ckpt.data-00000-of-00001')
+        member.size = len(content)
+        tar.addfile(member, io.BytesIO(content))
+    return whole.getvalue()
+
+
+CONTENT = archive()
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
 
 
 class Server:
-    """A local HTTP server of one file; counts what it is asked for."""
+    """A local HTTP server of one file; keeps what it is asked for."""
 
-    def __init__(self, content=CONTENT, ranges=True, breaks_at=None, status=None):
+    def __init__(self, content=CONTENT, ranges=True, breaks_at=None, status=None, length=True,
+                 shift=0):
         self.asked, outer = [], self
         self.content, self.breaks_at = content, breaks_at
 
@@ -29,12 +46,20 @@ class Server:
                 if status:
                     self.send_error(status)
                     return
-                first = int(wanted[6:-1]) if wanted and ranges else 0
-                if first >= len(outer.content):
+                mark = hashlib.md5(outer.content).hexdigest()
+                same = self.headers.get('If-Range') == mark
+                first = int(wanted[6:-1]) if wanted and ranges and same else 0
+                if first and first >= len(outer.content):
                     self.send_error(416)
                     return
                 self.send_response(206 if first else 200)
-                self.send_header('Content-Length', str(len(outer.content) - first))
+                self.send_header('ETag', mark)
+                if first:
+                    first += shift
+                    self.send_header('Content-Range', f'bytes {first}-{len(outer.content) - 1}/'
+                                                      f'{len(outer.content)}')
+                if length:
+                    self.send_header('Content-Length', str(len(outer.content) - first))
                 self.end_headers()
                 last = len(outer.content) if outer.breaks_at is None else outer.breaks_at
                 self.wfile.write(outer.content[first:last])
@@ -64,23 +89,28 @@ def serve(monkeypatch, tmp_path):
         server.close()
 
 
+def left(end=''):
+    """Names of the files in the cache that end so."""
+    return sorted(path.name for path in (fetching.cache_folder() / 'archives').glob(f'*{end}'))
+
+
 def test_once_downloaded_it_is_kept_and_its_digest_pinned(serve, capsys):
     server = serve()
     path = fetching.fetch(f'zoo:{NAME}', server.address)
     assert path.read_bytes() == CONTENT and path.name == catalogue.entry(NAME).file
     assert f'SHA-256 {DIGEST} is pinned' in capsys.readouterr().out
-    assert fetching.pinned()[path.name]['sha256'] == DIGEST
+    assert fetching.known_digest(catalogue.entry(NAME)) == DIGEST
     assert fetching.fetch(NAME, server.address) == path
     assert server.asked == [None]
     assert 'pinned' not in capsys.readouterr().out
-    assert not list(path.parent.glob('*.part'))
+    assert left() == sorted([path.name, path.name + '.pin.json'])
 
 
 def test_a_download_that_broke_off_goes_on(serve):
     server = serve(breaks_at=len(CONTENT) // 2)
     with pytest.raises(UserError, match='goes on'):
         fetching.fetch(NAME, server.address)
-    part = next((fetching.cache_folder() / 'archives').glob('*.part'))
+    part = fetching.cache_folder() / 'archives' / left('.part')[0]
     have = part.stat().st_size
     assert 0 < have < len(CONTENT)
     server.breaks_at = None
@@ -88,21 +118,40 @@ def test_a_download_that_broke_off_goes_on(serve):
     assert server.asked == [None, f'bytes={have}-']
 
 
-def test_a_server_that_cannot_resume_sends_all_again(serve):
-    server = serve(ranges=False, breaks_at=1000)
+def test_a_file_that_has_changed_meanwhile_is_begun_anew(serve):
+    server = serve(breaks_at=len(CONTENT) // 2)
     with pytest.raises(UserError):
         fetching.fetch(NAME, server.address)
+    server.content, server.breaks_at = archive(2), None
+    assert fetching.fetch(NAME, server.address).read_bytes() == server.content
+
+
+@pytest.mark.parametrize('options', [{'ranges': False}, {'length': False}])
+def test_a_server_that_cannot_resume_or_tell_the_length(serve, options):
+    server = serve(breaks_at=1000, **options)
+    with pytest.raises(UserError):
+        fetching.fetch(NAME, server.address)
+    assert not left('.pin.json') and not left('.tar.gz')
     server.breaks_at = None
     assert fetching.fetch(NAME, server.address).read_bytes() == CONTENT
 
 
-def test_a_part_as_long_as_the_file_begins_anew(serve):
-    server = serve()
-    folder = fetching.cache_folder() / 'archives'
-    folder.mkdir(parents=True)
-    (folder / (catalogue.entry(NAME).file + '.part')).write_bytes(b'x' * (len(CONTENT) + 5))
+def test_a_server_that_sends_another_part_is_told(serve):
+    server = serve(breaks_at=len(CONTENT) // 2, shift=7)
+    for words in ('goes on', 'another part'):
+        with pytest.raises(UserError, match=words):
+            fetching.fetch(NAME, server.address)
+
+
+@pytest.mark.parametrize('content', [b'<html>please log in</html>', b'', CONTENT[:-5000],
+                                     b'\x1f\x8b' + b'x' * 4000])
+def test_an_answer_that_is_not_the_file_is_neither_kept_nor_pinned(serve, content):
+    server = serve(content=content)
+    with pytest.raises(UserError, match=r'no whole .tar.gz; expected the weights of .* 23 MB'):
+        fetching.fetch(NAME, server.address)
+    assert not left('.pin.json') and not left('.part') and not left('.tar.gz')
+    server.content = CONTENT
     assert fetching.fetch(NAME, server.address).read_bytes() == CONTENT
-    assert len(server.asked) == 2
 
 
 def test_another_content_than_was_pinned_is_named(serve):
@@ -113,9 +162,9 @@ def test_another_content_than_was_pinned_is_named(serve):
         fetching.fetch(NAME, server.address)
     path.unlink()
     assert fetching.fetch(NAME, server.address).read_bytes() == CONTENT
-    server.content = CONTENT + b'more'  # the publisher has changed it
+    server.content = archive(3)  # the publisher has changed it
     path.unlink()
-    with pytest.raises(UserError, match='if the publisher has changed the file'):
+    with pytest.raises(UserError, match='pin.json too if the publisher has changed the file'):
         fetching.fetch(NAME, server.address)
 
 
@@ -123,13 +172,32 @@ def test_no_network_and_no_such_file_are_one_line(serve):
     gone = serve()
     address = gone.address
     gone.close()
-    with pytest.raises(UserError, match='cannot be downloaded .* give its path') as caught:
-        fetching.fetch(NAME, address)
-    assert '\n' not in str(caught.value)
-    with pytest.raises(UserError, match='the server answers 404'):
-        fetching.fetch(NAME, serve(status=404).address)
+    for where, words in ((address, 'cannot be downloaded'), ('http://[', 'cannot be downloaded'),
+                         (serve(status=404).address, 'the server answers 404')):
+        with pytest.raises(UserError, match=words) as caught:
+            fetching.fetch(NAME, where)
+        assert '\n' not in str(caught.value) and 'put it at' in str(caught.value)
     with pytest.raises(UserError, match='model of the zoo'):
         fetching.fetch('zoo:mobilnet')
+
+
+def test_what_is_not_built_is_not_downloaded(serve):
+    server = serve()
+    with pytest.raises(UserError, match='not built here'):
+        fetching.fetch('zoo:xception71_dpc_cityscapes_trainfine', server.address)
+    assert server.asked == []
+
+
+def test_a_cache_that_can_only_be_read_will_do(serve):
+    server = serve()
+    path = fetching.fetch(NAME, server.address)
+    for folder in (path.parent, fetching.cache_folder()):
+        folder.chmod(0o555)
+    try:
+        assert fetching.fetch(NAME, server.address) == path
+    finally:
+        for folder in (fetching.cache_folder(), path.parent):
+            folder.chmod(0o755)
 
 
 def _fetch(address, results):
@@ -149,11 +217,12 @@ def test_two_processes_download_it_once(serve):
     assert len(found) == 1 and server.asked == [None]
 
 
-def test_a_damaged_pin_file_is_one_line(serve):
+@pytest.mark.parametrize('text', ['{', '[]', '{"sha256": 3}'])
+def test_a_damaged_pin_is_one_line(serve, text):
     server = serve()
-    fetching.fetch(NAME, server.address)
-    (fetching.cache_folder() / fetching.PINS).write_text('{')
-    with pytest.raises(UserError, match='pins.json'):
+    path = fetching.fetch(NAME, server.address)
+    (path.parent / (path.name + '.pin.json')).write_text(text)
+    with pytest.raises(UserError, match='pin.json'):
         fetching.fetch(NAME, server.address)
 
 
@@ -166,9 +235,10 @@ def test_where_the_cache_is(monkeypatch, tmp_path):
 
 
 def test_the_listing_says_what_is_pinned(serve):
-    assert 'pinned' not in catalogue.listing(fetching.pinned())
+    assert 'pinned' not in catalogue.listing(fetching.pin_of)
     fetching.fetch(NAME, serve().address)
-    lines = catalogue.listing(fetching.pinned()).splitlines()
+    lines = catalogue.listing(fetching.pin_of).splitlines()
     named = next(line for line in lines if catalogue.entry(NAME).address in line)
     assert f'SHA-256 {DIGEST[:8]}… pinned ' in named
-    assert sum('pinned' in line for line in lines) == 1
+    assert sum(' pinned ' in line for line in lines) == 1
+    assert sum('no digest yet' in line for line in lines) == len(catalogue.ENTRIES) - 1

@@ -1,8 +1,8 @@
 """Gaussian blur, as an option of every recipe; drawn from the example's stateless seed.
 
 None of the five papers blurs. What learns from two views of one image does, since SimCLR (Chen et
-al. 2020, appendix A), whose numbers are the defaults. keras-cv's layer draws from a generator of its
-own, whose state is in no checkpoint, and tensorflow-addons' filter is not to be had on Python 3.12.
+al. 2020, appendix A), whose numbers are the defaults. keras-cv's layer draws from a generator of
+its own, whose state is in no checkpoint, and tensorflow-addons is not to be had on Python 3.12.
 """
 import dataclasses
 import math

@@ -51,7 +51,8 @@ class Imported:
 
 
 def import_checkpoint(source, output, model=None, num_classes=None, output_stride=None,
-                      dataset=None, backbone_only=False, verify=False, image=None, graph=None):
+                      dataset=None, backbone_only=False, verify=False, image=None, graph=None,
+                      made_of=None):
     """Reads published weights into a network and writes it as a model folder.
 
     Args:
@@ -70,6 +71,7 @@ def import_checkpoint(source, output, model=None, num_classes=None, output_strid
       image: path of the image to verify with, or of a folder, whose first is taken; None is a
         synthetic one.
       graph: path of the graph to run, whatever lies beside the weights; implies `verify`.
+      made_of: JSON-able, kept in the description: what the folder is recognised by in the cache.
 
     Returns:
       Imported.
@@ -93,6 +95,8 @@ def import_checkpoint(source, output, model=None, num_classes=None, output_strid
     source = networks.find_weights(source, '--source')
     own = networks.find(source) if source.is_dir() else None
     description = _description(entry, own, num_classes, output_stride)
+    if made_of is not None:  # shared by all: nothing that gin says here may be in it
+        description = networks.describe(entry.network, False, **entry.arguments())
     segmentor = networks.build(description)
     report = networks.read_weights(source, segmentor, backbone_only=backbone_only)
     if entry is not None and segmentor.num_classes == entry.num_classes and not backbone_only:
@@ -108,22 +112,25 @@ def import_checkpoint(source, output, model=None, num_classes=None, output_strid
     _write(output, segmentor, description, spec, report, origin={
         'model': model, 'source': str(source), 'kind': report.kind,
         'assigned': len(report.assigned), 'reinitialised': len(report.reinitialised),
-        'parity': [p.text() for p in parities]})
+        'parity': [p.text() for p in parities], **({'made_of': made_of} if made_of else {})})
     return Imported(report, parities, notes, output)
 
 
-def resolved(checkpoint):
+def resolved(checkpoint, which=None):
     """What a --checkpoint means: itself, or the model folder of a name of the zoo.
 
     Args:
       checkpoint: a path, or 'zoo:NAME'. The archive of a name is downloaded and imported once; both
-        are kept in the cache (`models.zoo.fetching`).
+        are kept in the cache (`models.zoo.fetching`). It is imported anew where the archive, the
+        catalogue or the form of a model folder has changed.
+      which: of a run's checkpoints; a name has no choice among several.
 
     Returns:
       the path as it was given, or the Path of the model folder.
 
     Raises:
-      UserError: no such name, no network, or a backbone alone, which is no segmentor yet.
+      UserError: no such name, no network, a backbone alone, which is no segmentor yet, or `which`
+        with a name.
     """
     if checkpoint is None or not fetching.is_name(checkpoint):
         return checkpoint
@@ -131,14 +138,27 @@ def resolved(checkpoint):
     if entry.backbone_only:
         raise errors.UserError(f'{checkpoint}: a backbone without a head, so it predicts nothing '
                                'yet; train starts from it, or give another name of --list')
+    if which is not None:
+        raise errors.UserError(f'{checkpoint}: a name of the zoo is one model; leave --which out')
     folder = fetching.cache_folder() / 'models' / entry.name
-    if networks.is_model_folder(folder):
-        return folder
     archive_ = fetching.fetch(checkpoint)
-    with files.disk_errors(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-    import_checkpoint(archive_, folder, entry.name)
+    made_of = {'sha256': fetching.known_digest(entry), 'format': 1,
+               'arguments': files.to_json(entry.arguments())}
+    if _is_of(folder, made_of):
+        return folder
+    with fetching.locked(checkpoint), files.disk_errors(folder):
+        if not _is_of(folder, made_of):  # another process may have made it meanwhile
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            files.remove_temporaries(folder.parent)
+            import_checkpoint(archive_, folder, entry.name, made_of=made_of)
     return folder
+
+
+def _is_of(folder, made_of):
+    """Whether a model folder of the cache is of this archive and this network."""
+    if not networks.is_model_folder(folder):
+        return False
+    return networks.read_description(folder).get('origin', {}).get('made_of') == made_of
 
 
 def _require_graph(path):

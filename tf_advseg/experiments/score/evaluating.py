@@ -238,6 +238,28 @@ def evaluate(checkpoint, compare=(), which=None, data_dir=None, reader=None, spl
     return results
 
 
+def evaluate_model(model, checkpoint, data_dir=None, reader=None, split='test', measures=(),
+                   damaged='refuse', **passes):
+    """The figures of a model that is loaded already.
+
+    Args:
+      model: as from `load`; its weights count as they are.
+      checkpoint: where it was loaded from: whose run's data are the default.
+      data_dir, reader, split, measures, damaged, **passes: see `evaluate`.
+
+    Returns:
+      the model's summary: 'miou', 'pixel_accuracy', 'class_iou' and so on.
+
+    Raises:
+      UserError: see `evaluate`.
+    """
+    passes = _passes(**passes)
+    with evaluation_data.open_records(data_dir, reader, run_of(checkpoint), damaged) as records:
+        images = evaluation_data.choose_images(records, split, run_of(checkpoint), data_dir)
+        predictor = make_predictor(model, images, None, checkpoint, **passes)
+        return score(predictor, images, measures, False).summary
+
+
 def _passes(scales=(), flip=False, padding='crop', window=None,
             overlap=sliding_window.OVERLAP):
     """The options of the passes, checked, as they are written down."""

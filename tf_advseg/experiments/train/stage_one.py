@@ -5,6 +5,7 @@ from typing import Optional
 import gin
 
 from tf_advseg.core import arguments
+from tf_advseg.core import errors
 from tf_advseg.data import pipeline
 from tf_advseg.data.augmentation import recipes
 from tf_advseg.evaluation import metrics as figures
@@ -57,8 +58,8 @@ class Settings:
         every image first; None for none. The hold-out's images are never resized.
       nesterov: of 'sgd' and 'momentum'; Hung et al. train their segmentor so.
       augmentation: a recipe by name (`data.augmentation.recipes`: 'flip', 'deeplab', 'hung', 'zhu',
-        each with '+photometric', '+blur' or not) in place of flip, the scales and the size range; None for
-        those.
+        each with '+photometric', '+blur' or not) in place of flip, the scales and the size range;
+        None for those.
       clip_norm, weight_decay: see `optimizers.make_optimizer`.
 
     Raises:
@@ -89,8 +90,12 @@ class Settings:
             arguments.require_number(where, name, getattr(self, name), 0)
         arguments.require_number(where, 'batch_size', self.batch_size, 1, whole=True)
         for name in ('clip_norm', 'weight_decay'):
-            if getattr(self, name) is not None:
+            if getattr(self, name) is not None:  # named here as gin names them
                 arguments.require_number(where, name, getattr(self, name), above=0, hint='or None')
+        if self.weight_decay is not None and self.optimizer != 'adamw':
+            raise errors.UserError(f'{where}.weight_decay = {self.weight_decay!r} has no effect on '
+                                   f'the optimizer {self.optimizer}: only adamw reads it; set it '
+                                   'to None')
 
     @property
     def recipe(self):
@@ -142,7 +147,8 @@ def run(context, segmentor, start, average=False, random=False):
         return {**result, 'epochs': epochs, 'holdout_miou': miou, 'random': random}
 
     result = stages.run_stage(context.run.stages, NAME, {
-        'settings': _identity(settings), **objective.further_losses().identity, 'start': start, 'model': context.description,
+        'settings': _identity(settings), **objective.further_losses().identity, 'start': start,
+        'model': context.description,
         'seed': context.streams.seed_value, 'crop_size': list(context.crop_size),
         'train': stages.settings_hash(context.data.train),
         **({'swa': dataclasses.asdict(swa)} if average else {})}, work, context.chief)

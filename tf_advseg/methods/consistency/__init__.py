@@ -1,1 +1,1 @@
-"""Consistency between views of unlabelled images, by a mean teacher; with a discriminator or not."""
+"""Consistency between views of unlabelled images: a mean teacher, with a discriminator or not."""

@@ -4,8 +4,8 @@
 
 The teacher is an exponential moving average of the student (Tarvainen and Valpola 2017) and
 predicts on the plain view of an unlabelled image: scaled, cut and mirrored, no more. The student
-sees the same place changed in light, colour and sharpness and with a box of another image in it (CutMix, for
-segmentation French et al. 2020), whose target is cut and mixed in the same way. Which points count
+sees the same place changed in light, colour and sharpness and with a box of another image in it
+(CutMix, for segmentation French et al. 2020), whose target is cut and mixed in the same way. Which points count
 is s_p: all, those of a large softmax (FixMatch, Sohn et al. 2020), a share of them, or those that
 the discriminator of Hung et al. takes for a truth, which asks whether a discriminator adds anything
 to consistency. L_adv of Hung et al. may stand beside it (`adversarial_weight`).
@@ -19,7 +19,7 @@ What the sources leave open, chosen here (settings of `consistency`):
   * the weight rises over the first tenth of the steps (`ramp_up`).
   * the discriminator judges the teacher's predictions of the plain views. It learns from the
     student's of labelled images, as Hung et al. have it, or from the teacher's of their plain views
-    (`discriminator_fakes`). Where it does not select, and where no L_adv asks for it, there is none.
+    (`discriminator_fakes`). Where it neither selects nor is asked for by L_adv, there is none.
   * the student is what the run keeps and scores; the teacher lies beside it, as checkpoints/<last|
     best>/teacher, and can be evaluated and exported by that path.
 """

@@ -122,8 +122,8 @@ class Settings:
             raise errors.UserError(f'{where}.cutmix_most = {self.cutmix_most!r} has no effect with '
                                    f'{where}.cutmix = 0; leave it out')
         if not self.needs_discriminator and self.discriminator_fakes != 'labelled':
-            raise errors.UserError(f'{where}.discriminator_fakes = {self.discriminator_fakes!r} has '
-                                   'no effect: this selection has no discriminator, and no '
+            raise errors.UserError(f'{where}.discriminator_fakes = {self.discriminator_fakes!r} '
+                                   'has no effect: this selection has no discriminator, and no '
                                    'adversarial weight is above 0; leave it out')
 
     @property

@@ -132,7 +132,8 @@ def is_folder(path):
 def beside(model_folder):
     """The discriminator that belongs to a model folder, or None.
 
-    A teacher's is that of its student, whose folder it lies in. Of averaged weights it is that of the end of the same training, where the average is of, too.
+    A teacher's is that of its student, whose folder it lies in. Of averaged weights it is that of
+    the end of the same training, where the average is of, too.
 
     Args:
       model_folder: Path from `networks.find`.

@@ -316,7 +316,7 @@ class Hung(two_networks.TwoNetworks):
         """What `adversarial_limit` leaves of the weights: both gradients are in the logits."""
         with tf.GradientTape(persistent=True) as tape:
             tape.watch(logits)
-            ce = self.cross_entropy(logits, batch, seed)
+            ce = self.supervised(logits, batch, seed)
             losses = adversarial.non_saturating(
                 self.discriminator(self.fake_maps(batch, logits), training=True))
             term = found['adv'][0] * self._reduced(losses, _decisions(losses, labelled))

@@ -9,7 +9,7 @@ from typing import Optional, Tuple
 
 from tf_advseg.core.errors import UserError, require_one_of
 
-_SITE = 'http://download.tensorflow.org/models/'
+_SITE = 'https://download.tensorflow.org/models/'
 _SLIM = 'https://storage.googleapis.com/mobilenet_v2/checkpoints/'
 LICENCE = ('tensorflow/models is under Apache-2.0; the pages name no licence of the weights '
            'themselves; the data sets have terms of their own')
@@ -274,21 +274,21 @@ ENTRIES = {each.name: each for each in _ENTRIES}
 
 
 def _digest_text(each, pins):
-    """'; SHA-256 12ab34cd… pinned 2026-11-29', or '' where no digest is known yet."""
+    """'; SHA-256 12ab34cd… pinned 2026-11-29', or that no digest is known yet."""
     if each.sha256:
         return f'; SHA-256 {each.sha256[:8]}…'
-    pin = pins.get(each.file)
-    return f'; SHA-256 {pin["sha256"][:8]}… pinned {pin["pinned"]}' if pin else ''
+    pin = pins(each) if pins else {}
+    return (f'; SHA-256 {pin["sha256"][:8]}… pinned {pin.get("pinned", "")}' if pin
+            else '; no digest yet')
 
 
 def listing(pins=None):
     """The catalogue as text: a few lines an entry.
 
     Args:
-      pins: {archive's name: {'sha256', 'pinned': date}} of the digests that downloads are held to,
-        see `fetching.pinned`.
+      pins: function(Entry) -> {'sha256', 'pinned': date} of the digest that its downloads are held
+        to, or {}, see `fetching.pin_of`; None for none.
     """
-    pins = pins or {}
     lines = []
     for each in _ENTRIES:
         if each.network is None:

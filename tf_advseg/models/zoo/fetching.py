@@ -2,8 +2,8 @@
 
 `tf.keras.utils.get_file` begins a broken download of 439 MB anew, so the download is our own; what
 comes after it, a SHA-256 that has to match, is the same. The publisher gives no digest of these
-archives. The first download pins the digest it found, in the cache, and says so; every later one
-has to match it. `catalogue.Entry.sha256` is for digests that this package knows.
+archives. The first download that can be unpacked to its end pins the digest it has, and says so;
+every later one has to match it. `catalogue.Entry.sha256` is for digests that this package knows.
 
 The cache is TF_ADVSEG_CACHE, or else tf_advseg/ in XDG_CACHE_HOME or ~/.cache.
 """
@@ -13,9 +13,11 @@ import fcntl
 import http.client
 import os
 import pathlib
+import re
+import tarfile
 import urllib.error
-import urllib.parse
 import urllib.request
+import zlib
 
 from tf_advseg.core import errors
 from tf_advseg.core import files
@@ -23,8 +25,7 @@ from tf_advseg.core import progress
 from tf_advseg.models.zoo import catalogue
 
 PREFIX = 'zoo:'
-PINS = 'pins.json'
-PART = '.part'
+PART, ABOUT, PIN = '.part', '.part.json', '.pin.json'
 CHUNK = 2 ** 20
 TIMEOUT = 30  # seconds without a byte
 
@@ -38,10 +39,13 @@ def entry_of(name):
     """The `catalogue.Entry` of 'zoo:NAME' or NAME.
 
     Raises:
-      UserError: there is none; the nearest name is in the message.
+      UserError: there is none (the nearest name is in the message), or it is not built here.
     """
     name = str(name)
-    return catalogue.entry(name[len(PREFIX):] if is_name(name) else name)
+    entry = catalogue.entry(name[len(PREFIX):] if is_name(name) else name)
+    if entry.network is None:
+        raise errors.UserError(f'{entry.name}: not built here: {entry.note}')
+    return entry
 
 
 def cache_folder():
@@ -51,6 +55,37 @@ def cache_folder():
         return pathlib.Path(given).expanduser()
     base = os.environ.get('XDG_CACHE_HOME')
     return (pathlib.Path(base) if base else pathlib.Path.home() / '.cache') / 'tf_advseg'
+
+
+@contextlib.contextmanager
+def locked(name):
+    """While it is open no other process downloads or imports an entry; it waits and says so.
+
+    Args:
+      name: 'zoo:NAME' or NAME.
+
+    Raises:
+      UserError: the cache cannot be written, or not locked.
+    """
+    folder = cache_folder()
+    with files.disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder / f'.{entry_of(name).name}.lock',
+                             os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f'{name}: another process is fetching it; waiting', flush=True)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    except OSError as error:
+        if error.filename is None and error.strerror and 'lock' in error.strerror.lower():
+            raise errors.UserError(f'{folder}: cannot be locked ({error.strerror}); set '
+                                   'TF_ADVSEG_CACHE to a folder on a local disk') from error
+        raise
+    finally:
+        os.close(descriptor)
 
 
 def fetch(name, address=None):
@@ -68,72 +103,107 @@ def fetch(name, address=None):
         digest says; a cache that cannot be written.
     """
     entry = entry_of(name)
-    address = address or entry.address
-    folder = cache_folder() / 'archives'
-    with files.disk_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        with _locked(folder):
-            path = folder / entry.file
-            if not path.is_file():
-                _download(address, path, entry)
-            _verify(path, entry, address)
-    return path
+    path = cache_folder() / 'archives' / entry.file
+    if path.is_file() and known_digest(entry):  # a cache that can only be read will do
+        return _verified(path, entry)
+    with locked(name), files.disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.is_file():
+            _download(address or entry.address, path, entry)
+        return _verified(path, entry, address or entry.address)
 
 
-@contextlib.contextmanager
-def _locked(folder):
-    """One process downloads at a time; others wait for it and find what it has left."""
-    descriptor = os.open(folder / '.lock', os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+def known_digest(entry):
+    """The SHA-256 that an entry's archive is held to: this package's, or the pinned one; or None.
+
+    Raises:
+      UserError: the file of the pin is damaged.
+    """
+    return entry.sha256 or pin_of(entry).get('sha256')
+
+
+def pin_of(entry):
+    """{'sha256', 'bytes', 'address', 'pinned': date} of an entry's first download; {} before it."""
+    path = cache_folder() / 'archives' / (entry.file + PIN)
+    if not path.is_file():
+        return {}
+    found = files.read_json(path)
+    if not isinstance(found, dict) or not isinstance(found.get('sha256'), str):
+        raise errors.UserError(f'{path}: holds no digest; delete it, and the next download is '
+                               'pinned anew')
+    return found
+
+
+# --- the download -------------------------------------------------------------------------------
 
 
 def _download(address, path, entry):
     """Fills <path>.part from where it ends, and gives it its name when it is whole."""
-    part = path.with_name(path.name + PART)
-    have = part.stat().st_size if part.is_file() else 0
-    request = urllib.request.Request(address, headers={'Range': f'bytes={have}-'} if have else {})
-    try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
-            resumed = answer.status == http.client.PARTIAL_CONTENT
-            have = have if resumed else 0
-            length = answer.headers.get('Content-Length')
-            total = None if length is None else have + int(length)
-            _copy(answer, part, have, total, entry)
-    except urllib.error.HTTPError as error:
-        if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE and have:
-            part.unlink()  # as long as the file already, or of another one
-            return _download(address, path, entry)
-        raise errors.UserError(f'{address}: the server answers {error.code} {error.reason}; '
-                               f'download {entry.name} by hand and give its path') from error
-    except (OSError, http.client.HTTPException) as error:
-        if isinstance(error, OSError) and not isinstance(error, (
-                urllib.error.URLError, TimeoutError, ConnectionError)):
-            raise  # of the disk
-        reason = getattr(error, 'reason', error)
-        raise errors.UserError(
-            f'{address}: cannot be downloaded ({reason}); without a network, download it elsewhere '
-            'and give its path; what has come is kept, and the same command goes on') from error
-    if total is not None and part.stat().st_size != total:
-        raise errors.UserError(f'{address}: the download broke off after {part.stat().st_size} of '
-                               f'{total} bytes; the same command goes on from there')
+    part, about = (path.with_name(path.name + end) for end in (PART, ABOUT))
+    known = files.read_json(about) if about.is_file() and part.is_file() else {}
+    have = part.stat().st_size if known.get('address') == address and known.get('mark') else 0
+    headers = {'Range': f'bytes={have}-', 'If-Range': known['mark']} if have else {}
+    with _network(address, entry, path):
+        answer = urllib.request.urlopen(urllib.request.Request(address, headers=headers),
+                                        timeout=TIMEOUT)
+    with answer:
+        have, total = _where(answer, have)
+        mark = answer.headers.get('ETag') or answer.headers.get('Last-Modified')
+        files.write_json(about, {'address': address, 'mark': mark, 'total': total})
+        _copy(answer, part, have, total, address, entry, path)
+    size = part.stat().st_size
+    if total is not None and size != total:
+        raise errors.UserError(f'{address}: the download broke off after {size} of {total} bytes; '
+                               'the same command goes on from there')
+    _require_archive(part, address, entry)
     os.replace(part, path)
+    about.unlink()
     files.sync_folder(path.parent)
-    return None
 
 
-def _copy(answer, part, have, total, entry):
+@contextlib.contextmanager
+def _network(address, entry, path):
+    """What a network may raise, as one line."""
+    by_hand = (f'download it elsewhere and put it at {path}; what has come is kept, and the same '
+               'command goes on')
+    try:
+        yield
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise errors.UserError(f'{address}: the server answers {error.code} {error.reason}; '
+                               f'{by_hand}') from error
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        reason = getattr(error, 'reason', None) or error or type(error).__name__
+        raise errors.UserError(f'{entry.name}: {address} cannot be downloaded ({reason}); '
+                               f'{by_hand}') from error
+
+
+def _where(answer, have):
+    """(the place that the answer begins at, the size of the whole file or None)."""
+    length = answer.headers.get('Content-Length')
+    length = int(length) if length and length.isdigit() else None
+    if answer.status != http.client.PARTIAL_CONTENT:
+        return 0, length
+    said = re.match(r'bytes (\d+)-\d+/(\d+|\*)', answer.headers.get('Content-Range', ''))
+    if said is None or int(said[1]) != have:
+        raise errors.UserError(f'{answer.url}: the server sends another part than was asked for; '
+                               'run the same command again')
+    if said[2] != '*':
+        return have, int(said[2])
+    return have, None if length is None else have + length
+
+
+def _copy(answer, part, have, total, address, entry, path):
     """What the server sends, behind the bytes that are there."""
-    megabytes = None if total is None else round(total / 1e6)
+    megabytes = None if total is None else max(1, round(total / 1e6))
     with open(part, 'r+b' if have else 'wb') as file, progress.Progress(
             megabytes or 1, f'{entry.name}, MB') as bar:
         file.seek(have)
+        file.truncate()
         done = 0
         while True:
-            chunk = answer.read(CHUNK)
+            with _network(address, entry, path):
+                chunk = answer.read(CHUNK)
             if not chunk:
                 break
             file.write(chunk)
@@ -141,32 +211,38 @@ def _copy(answer, part, have, total, entry):
             if megabytes:
                 bar.update(round(have / 1e6) - done)
                 done = round(have / 1e6)
-        file.truncate()
 
 
-def _verify(path, entry, address):
-    """Holds the archive to the known or the pinned digest; pins the first one."""
-    found = files.sha256(path)
-    pins = pinned()
-    known = entry.sha256 or pins.get(entry.file, {}).get('sha256')
+def _require_archive(part, address, entry):
+    """UserError unless a download can be unpacked to its end; it is deleted then.
+
+    A proxy's or a hotel's page comes with a good answer, too, and must not be pinned.
+    """
+    try:
+        with tarfile.open(part, 'r:gz') as archive:
+            whole = any(member.isfile() for member in archive)
+    except (tarfile.TarError, OSError, EOFError, zlib.error):
+        whole = False
+    if not whole:
+        size = part.stat().st_size
+        part.unlink()
+        raise errors.UserError(f'{address}: what came ({size} bytes) is no whole .tar.gz; expected '
+                               f'the weights of {entry.name}'
+                               + (f', {entry.megabytes:g} MB' if entry.megabytes else '')
+                               + '; is there a proxy or a login page in between?')
+
+
+def _verified(path, entry, address=None):
+    """The archive, held to the known or pinned digest; the first one is pinned."""
+    found, known = files.sha256(path), known_digest(entry)
+    pin = path.with_name(path.name + PIN)
     if known is None:
-        pins[entry.file] = {'sha256': found, 'bytes': path.stat().st_size, 'address': address,
-                            'pinned': datetime.date.today().isoformat()}
-        files.write_json(cache_folder() / PINS, pins)
-        print(f'{entry.name}: the publisher gives no digest, so SHA-256 {found} is pinned '
-              f'({cache_folder() / PINS})', flush=True)
+        files.write_json(pin, {'sha256': found, 'bytes': path.stat().st_size, 'address': address,
+                               'pinned': datetime.date.today().isoformat()})
+        print(f'{entry.name}: the publisher gives no digest, so SHA-256 {found} is pinned ({pin})',
+              flush=True)
     elif found != known:
         raise errors.UserError(
             f'{path}: SHA-256 is {found}, expected {known}; delete it to download it anew'
-            + ('' if entry.sha256 else f', or delete its line in {cache_folder() / PINS} if the '
-               'publisher has changed the file'))
-
-
-def pinned():
-    """{archive's name: {'sha256', 'bytes', 'address', 'pinned'}} of the cache; {} for none.
-
-    Raises:
-      UserError: the file is damaged.
-    """
-    path = cache_folder() / PINS
-    return files.read_json(path) if path.is_file() else {}
+            + ('' if entry.sha256 else f', and {pin} too if the publisher has changed the file'))
+    return path
