@@ -51,6 +51,7 @@ def test_the_first_discriminator_is_screened_once_and_the_report_says_it(matched
     assert 'Screening at g0' in (path / 'report.html').read_text()
 
 
+@pytest.mark.slow
 def test_two_replicas_screen_as_one(matched, tmp_path, two_replicas):
     with two_replicas.scope():
         model = tiny.network()
@@ -74,6 +75,7 @@ def test_a_target_accuracy_ends_a_retraining_before_its_first_epoch_ends_or_afte
     assert all(line['epochs'] == 1 for line in reached if line['best_epoch'] == 1)
 
 
+@pytest.mark.slow
 def test_nothing_is_drawn_after_the_last_cycle_until_it_goes_on(matched):
     path, results, lines = matched
     events = [line['event'] for line in lines]
@@ -102,6 +104,7 @@ def test_structure_is_measured(matched):
     assert all(0.0 <= share <= 1.0 for share in found['improved'].values())
 
 
+@pytest.mark.slow
 def test_shuffled_targets_are_drawn_once_a_retraining_and_the_last_epoch_counts(tmp_path):
     asked, training = [], discriminator_data.DiscriminatorData.training
 

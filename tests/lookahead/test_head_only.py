@@ -119,6 +119,7 @@ def test_the_control_trains_the_head_alone_too(finished):
     assert moved and not [name for name in moved if 'backbone' in name]
 
 
+@pytest.mark.slow
 def test_two_replicas(tmp_path, two_replicas):
     plain = ('experiment.control = False', 'segmentor_optimizer.learning_rate = 0.001')
     run(tmp_path / 'two', *plain, strategy=two_replicas)
@@ -128,6 +129,7 @@ def test_two_replicas(tmp_path, two_replicas):
     np.testing.assert_allclose(two[:, 1], one[:, 1], rtol=1e-2)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_ends_as_one_that_was_not(finished, tmp_path):
     taken, propagate = [], orchestrator.LookAhead._propagate
 
@@ -198,6 +200,7 @@ def test_a_backbone_is_left_as_its_owner_had_it(tmp_path, frozen, head_alone):
     assert [variable.name for variable in model.trainable_variables] == names
 
 
+@pytest.mark.slow
 def test_the_null_random_moves_the_head_alone_and_otherwise_than_load(finished, tmp_path):
     run(tmp_path / 'run', 'experiment.control = False', "lookahead.null = 'random'")
     start = weights(tmp_path / 'run/checkpoints/stage1')

@@ -124,6 +124,7 @@ def in_process_with(setting, repository, *words):
     return done.stdout.split()
 
 
+@pytest.mark.slow
 def test_a_network_at_stride_8_trains_the_same_with_onednn_off_and_on(repository, tmp_path):
     """Rates 2 and 4 in the backbone, 12 to 36 in the head; somebody's Keras layer too.
 

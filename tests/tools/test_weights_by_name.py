@@ -51,7 +51,7 @@ def test_a_name_predicts_in_python(published, capsys):
     model = tf_advseg.load(f'zoo:{NAME}')
     expected = prediction.predict(segmentor, image, (513, 513))
     np.testing.assert_array_equal(model.predict(image).ids, expected)
-    assert model.names[15] == 'person' and asked == [catalogue.entry(NAME).address]
+    assert model.names[15] == 'person' and asked == [fetching.address_of(catalogue.entry(NAME))]
     tf_advseg.load(f'zoo:{NAME}')
     assert len(asked) == 1  # imported once, too
     assert 'is pinned' in capsys.readouterr().out

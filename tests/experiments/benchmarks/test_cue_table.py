@@ -35,6 +35,7 @@ def check(records, cases):
     return seen
 
 
+@pytest.mark.slow
 def test_recommended_encodings_have_no_cue_and_the_printed_ones_do(records):
     assert check(records, FEW) == {'load', 'luc', 'durall', 'hung', 'zhu', 'el_gan'}
 

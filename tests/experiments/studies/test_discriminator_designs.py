@@ -44,6 +44,7 @@ def screened(workdir, start, images=8):
     return table.texts()
 
 
+@pytest.mark.slow
 def test_each_design_is_screened_once_and_again_where_anything_is_another(tmp_path, start):
     first = screened(tmp_path / 'run', start)
     assert [row[0] for row in first[1:]] == ['scaling', 'map alone']

@@ -73,6 +73,7 @@ def test_methods_with_one_pixel_loss_share_their_control():
     assert recipes.find('load').control_steps() is None
 
 
+@pytest.mark.slow
 def test_a_control_is_taken_over_from_another_method(tmp_path):
     trained, run = [], stage_training.StageTraining.run
 

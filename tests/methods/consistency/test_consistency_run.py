@@ -74,6 +74,7 @@ def test_the_teachers_folder_is_a_checkpoint_like_others(made):
                                                        teacher.get_weights()))
 
 
+@pytest.mark.slow
 def test_the_best_model_comes_with_the_teacher_of_its_step(tmp_path, weights):
     kept = []
     assign = networks.load_weights
@@ -101,6 +102,7 @@ def test_with_a_discriminator_it_lies_beside_and_its_confidence_is_in_the_report
     assert {'loss/adv', 'loss/adv_unlabelled', 'loss/disc', 'loss/consistency'} <= set(last)
 
 
+@pytest.mark.slow
 def test_a_discriminator_that_does_not_select_is_not_reported_as_if_it_did(tmp_path, lines_of):
     start(tmp_path / 'run', JUDGED[0], 'consistency.adversarial_weight = 0.01',
           'experiment.control = False', report=True)
@@ -108,6 +110,7 @@ def test_a_discriminator_that_does_not_select_is_not_reported_as_if_it_did(tmp_p
     assert 'What the discriminator selects' not in (tmp_path / 'run/report.html').read_text()
 
 
+@pytest.mark.slow
 def test_a_folder_of_images_of_other_sizes(tmp_path, lines_of):
     (tmp_path / 'more').mkdir()
     random = np.random.default_rng(1)

@@ -242,3 +242,9 @@ def test_the_listing_says_what_is_pinned(serve):
     assert f'SHA-256 {DIGEST[:8]}… pinned ' in named
     assert sum(' pinned ' in line for line in lines) == 1
     assert sum('no digest yet' in line for line in lines) == len(catalogue.ENTRIES) - 1
+
+
+def test_addresses_are_over_https():
+    addresses = {fetching.address_of(entry) for entry in catalogue.ENTRIES.values()}
+    assert all(address.startswith('https://storage.googleapis.com/') for address in addresses)
+    assert len(addresses) == len(catalogue.ENTRIES)

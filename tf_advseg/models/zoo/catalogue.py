@@ -9,7 +9,7 @@ from typing import Optional, Tuple
 
 from tf_advseg.core.errors import UserError, require_one_of
 
-_SITE = 'https://download.tensorflow.org/models/'
+_SITE = 'http://download.tensorflow.org/models/'
 _SLIM = 'https://storage.googleapis.com/mobilenet_v2/checkpoints/'
 LICENCE = ('tensorflow/models is under Apache-2.0; the pages name no licence of the weights '
            'themselves; the data sets have terms of their own')
