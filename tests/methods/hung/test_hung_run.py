@@ -198,7 +198,10 @@ SMALL = (*SCENES[:2], "dataset.test_split='test'",
          'adversarial_stage.steps = 2', 'adversarial_stage.batch_size = 2', 'hung.semi_start = 1',
          'adversarial_stage.train_images = 1', 'experiment.control = False',
          # ResNet-101 without weights to start from would not bear a step.
-         'segmentor_optimizer.learning_rate = 0.0')
+         'segmentor_optimizer.learning_rate = 0.0',
+         # A twentieth of two steps is none.
+         *(f'{network}_optimizer/polynomial_decay.slow_start_steps = 0'
+           for network in ('segmentor', 'discriminator')))
 
 
 @pytest.mark.slow
