@@ -65,7 +65,7 @@ class Server:
                 self.wfile.write(outer.content[first:last])
 
             def log_message(self, *_):
-                pass
+                """Keeps the server's lines out of what a test reads."""
 
         self._server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler)
         self.address = f'http://127.0.0.1:{self._server.server_port}/file.tar.gz'

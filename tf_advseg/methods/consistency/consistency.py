@@ -5,10 +5,10 @@
 The teacher is an exponential moving average of the student (Tarvainen and Valpola 2017) and
 predicts on the plain view of an unlabelled image: scaled, cut and mirrored, no more. The student
 sees the same place changed in light, colour and sharpness and with a box of another image in it
-(CutMix, for segmentation French et al. 2020), whose target is cut and mixed in the same way. Which points count
-is s_p: all, those of a large softmax (FixMatch, Sohn et al. 2020), a share of them, or those that
-the discriminator of Hung et al. takes for a truth, which asks whether a discriminator adds anything
-to consistency. L_adv of Hung et al. may stand beside it (`adversarial_weight`).
+(CutMix, for segmentation French et al. 2020), whose target is cut and mixed in the same way. Which
+points count is s_p: all, those of a large softmax (FixMatch, Sohn et al. 2020), a share of them, or
+those that the discriminator of Hung et al. takes for a truth, which asks whether a discriminator
+adds anything to consistency. L_adv of Hung et al. may stand beside it (`adversarial_weight`).
 
 What the sources leave open, chosen here (settings of `consistency`):
   * labelled images are changed like the strong view, in the method and in its control
@@ -27,8 +27,8 @@ import dataclasses
 
 import tensorflow as tf
 
-from tf_advseg.losses import consistency as losses
 from tf_advseg.losses import self_taught
+from tf_advseg.losses import two_views
 from tf_advseg.methods import step_parts
 from tf_advseg.methods.hung import hung
 from tf_advseg.models import segmentor as segmentors
@@ -208,7 +208,7 @@ class Consistency(hung.Hung):
         grid, _, others = self.points(batch, logits)
         targets, chosen = self.targets(batch, grid, seed)
         chosen = tf.logical_and(chosen, others)
-        sums, counts = losses.cross_entropy(grid, targets, tf.cast(chosen, tf.float32),
+        sums, counts = two_views.cross_entropy(grid, targets, tf.cast(chosen, tf.float32),
                                             self.consistency.soft_targets)
         count = step_parts.global_sum(tf.reduce_sum(counts))
         total = step_parts.global_sum(tf.reduce_sum(tf.cast(others, tf.float32)))
@@ -216,7 +216,8 @@ class Consistency(hung.Hung):
         if self.consistency.reduction == 'sum':
             by = 1.0
         start, rise = (self.consistency.in_steps(name, self.steps) for name in ('start', 'ramp_up'))
-        weight = self.consistency.weight * losses.ramp_up(self.optimizer.iterations - start, rise)
+        weight = self.consistency.weight * two_views.ramp_up(
+            self.optimizer.iterations - start, rise)
         found['consistency'] = weight, tf.math.divide_no_nan(tf.reduce_sum(sums), by)
         agree = tf.logical_and(chosen, tf.argmax(grid, -1) == tf.argmax(targets, -1))
         logged.update({

@@ -36,7 +36,7 @@ class Settings:
       discriminator_threshold: T of Hung et al.'s eq. 5.
       soft_targets: the teacher's probabilities are the target; False: its class.
       weight: of the term, once it has risen.
-      ramp_up: steps over which the weight rises, see `losses.consistency.ramp_up`; below 1 a share
+      ramp_up: steps over which the weight rises, see `losses.two_views.ramp_up`; below 1 a share
         of the stage's steps.
       start: steps before unlabelled images come in; below 1 a share of the stage's steps.
       decay: of the teacher, see `training.teacher.MeanTeacher`.
