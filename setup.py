@@ -54,8 +54,17 @@ setup(
     extras_require={
         'gpu': ['tensorflow[and-cuda]==2.15.1; python_version < "3.12"',
                 'tensorflow[and-cuda]==2.21.0; python_version >= "3.12"'],
+        # Interpreters for --backend: that of TensorFlow 2.15 itself is 2 to 4 times slower.
+        'lite': ['ai-edge-litert'],
+        # 1.18 and later of onnx need an ml_dtypes that TensorFlow 2.15 does not work with.
+        # tf2onnx of Python 3.9 needs protobuf 3.
+        'onnx': ['tf2onnx; python_version >= "3.10"', 'onnxruntime; python_version >= "3.10"',
+                 'onnx<1.18; python_version >= "3.10" and python_version < "3.12"',
+                 'onnx; python_version >= "3.12"'],
         # The last two are whom the measures are compared with.
-        'test': ['pytest', 'pytest-xdist', 'hypothesis', 'scikit-learn', 'cityscapesscripts'],
+        'test': ['pytest', 'pytest-xdist', 'hypothesis', 'scikit-learn', 'cityscapesscripts',
+                 'ai-edge-litert', 'tf2onnx; python_version >= "3.10"',
+                 'onnxruntime; python_version >= "3.10"'],
     },
     entry_points={'console_scripts': [
         f'tf-advseg-{tool.replace("_", "-")} = tf_advseg.tools.{tool}:run' for tool in TOOLS]},

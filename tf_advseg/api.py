@@ -92,12 +92,17 @@ class Model:
       palette: uint8 [classes, 3] RGB.
       crop_size: (h, w) it was trained at, or None.
       path: where it was loaded from.
+      backend: what computes its predictions: 'tensorflow', 'tflite' or 'onnx'. The last two have
+        the weights that `segmentor` had when it was loaded.
     """
 
-    def __init__(self, segmentor, spec, content, path):
+    def __init__(self, segmentor, spec, content, path, backend='tensorflow'):
         from tf_advseg.experiments.score import evaluating
+        from tf_advseg.models import backends
         self.segmentor, self.path = segmentor, pathlib.Path(path).expanduser().absolute()
-        self._loaded = segmentor, spec, content
+        chosen = backends.make(segmentor, backend)
+        self.backend = chosen.name
+        self._loaded = chosen.network, spec, content
         self.names = tuple(spec.class_names)
         self.palette = np.asarray(spec.palette, np.uint8).reshape(-1, 3)
         self.crop_size = evaluating.crop_size(content)
@@ -151,7 +156,7 @@ class Model:
     def _predicted(self, source, options):
         from tf_advseg.evaluation import prediction
         image, path = _image(source)
-        found = prediction.predict(self.segmentor, image, self.crop_size, **options)
+        found = prediction.predict(self._loaded[0], image, self.crop_size, **options)
         ids, chances = found if options['probabilities'] else (found, None)
         return Prediction(image, ids, self.names, self.palette, chances, path)
 
@@ -179,19 +184,21 @@ class Model:
                                          damaged, **passes)
 
 
-def load(path: PathLike, which: Optional[str] = None) -> 'Model':
+def load(path: PathLike, which: Optional[str] = None, backend: str = 'tensorflow') -> 'Model':
     """A model from what `train`, `import_checkpoint` or `export` has written.
 
     Args:
       path: a run directory, a model folder, an exported SavedModel, or 'zoo:NAME' (see
         `import_checkpoint --list`), which is downloaded once.
       which: of a run: 'best', 'averaged', 'last', 'control', 'start'; None for its result.
+      backend: what computes predictions: 'tensorflow'; 'tflite', which on a CPU is faster for many
+        images of one size; 'onnx'; 'auto' measures which is the fastest here (docs/export.md).
 
     Returns:
       `Model`.
 
     Raises:
-      UserError: there is no model.
+      UserError: there is no model; the backend's packages are not installed.
     """
     runtime.configure()
     from tf_advseg.experiments.convert import importing
@@ -200,7 +207,7 @@ def load(path: PathLike, which: Optional[str] = None) -> 'Model':
         raise errors.UserError(f'a model of {path!r}: expected the path of a run directory or a '
                                "model folder, or 'zoo:NAME'")
     path = importing.resolved(path, which)
-    return Model(*evaluating.load(path, which), path)
+    return Model(*evaluating.load(path, which), path, backend)
 
 
 def _image(source):

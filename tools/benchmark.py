@@ -2,7 +2,7 @@
 
 load, load_memory       LoAd by parts, of a run or measured; its memory at the paper's VOC size
 cues, screen            what discriminators can win on; whether LoAd's point anywhere
-step, inference, input  a training step; exported networks beside TF1 graphs; the input pipeline
+step, input, inference, runtimes   a training step; the input; exported networks beside TF1 graphs
 Example:  python tools/benchmark.py load --gin_file=gin/demo_smallest.gin
 """
 import pathlib
@@ -17,7 +17,7 @@ from tf_advseg.core import runtime  # noqa: E402
 
 from absl import flags  # noqa: E402
 
-KINDS = ('load', 'load_memory', 'cues', 'screen', 'step', 'inference', 'input')
+KINDS = ('load', 'load_memory', 'cues', 'screen', 'step', 'inference', 'runtimes', 'input')
 VOC = ('models/deeplabv3_mobilenet_v2.gin', 'methods/load.gin')
 
 command_line.define_common_flags('gin_file', 'gin_param', 'workdir', 'strategy', 'model',
@@ -30,7 +30,7 @@ flags.DEFINE_integer('real_maps', 32, 'load_memory: maps of a slot that are draw
                      lower_bound=0)
 flags.DEFINE_multi_string('kind', [], 'step: a kind of step, as cross-entropy; default: all.')
 flags.DEFINE_multi_string('design', [], 'screen: a design by name; default: all.')
-flags.DEFINE_integer('repeats', 20, 'inference, input: runs of each.', lower_bound=1)
+flags.DEFINE_integer('repeats', 20, 'inference, runtimes, input: runs of each.', lower_bound=1)
 
 FLAGS = flags.FLAGS
 
@@ -54,8 +54,8 @@ def main(argv):
         from tf_advseg.reporting import tables
         print(tables.to_text(step_benchmark.measure(kinds=step_benchmark.chosen(FLAGS.kind))))
         return
-    if kind == 'inference':
-        _inference()
+    if kind in ('inference', 'runtimes'):
+        _inference() if kind == 'inference' else _runtimes()
         return
     runtime.configure(deterministic=True)
     if kind in ('input', 'cues', 'screen'):
@@ -121,6 +121,18 @@ def _inference():
     timings = list(inference_benchmark.measure(FLAGS.model, FLAGS.output_stride, size,
                                                FLAGS.repeats))
     print(tables.to_text(inference_benchmark.table(timings, size, FLAGS.repeats)))
+
+
+def _runtimes():
+    size = command_line.parse_size(FLAGS.input_size)
+    runtime.configure()
+    from tf_advseg.core import configuration
+    from tf_advseg.experiments.benchmarks import runtime_benchmark
+    from tf_advseg.reporting import tables
+    configuration.parse(FLAGS.gin_file, FLAGS.gin_param)
+    found = runtime_benchmark.measure(FLAGS.model or 'deeplab_mobilenet_v2',
+                                      FLAGS.output_stride or 16, size, FLAGS.repeats)
+    print(tables.to_text(runtime_benchmark.table(*found, size, FLAGS.repeats)))
 
 
 def _input():

@@ -19,7 +19,7 @@ from absl import flags  # noqa: E402
 
 command_line.define_common_flags('checkpoint', 'which', 'data_dir', 'dataset', 'output',
                                  'compare', 'strategy', 'eval_scales', 'flip', 'window',
-                                 'padding', split='test')
+                                 'padding', 'backend', split='test')
 flags.DEFINE_enum('damaged', 'refuse', ('refuse', 'skip'), 'What to do about damaged records.')
 flags.DEFINE_list('measures', [], 'Also boundary, trimap, components, instances (Cityscapes).')
 
@@ -53,7 +53,7 @@ def main(argv):
         checkpoints[0], checkpoints[1:], FLAGS.which, FLAGS.data_dir, FLAGS.dataset, FLAGS.split,
         strategy.make_strategy(FLAGS.strategy), measures=FLAGS.measures, output=output,
         scales=FLAGS.eval_scales, flip=FLAGS.flip, padding=FLAGS.padding, window=window,
-        damaged=FLAGS.damaged)
+        damaged=FLAGS.damaged, backend=FLAGS.backend)
     print(evaluating.text(results))
     if output is not None:
         print(f'\nwritten: {FLAGS.output}')

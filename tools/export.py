@@ -4,8 +4,9 @@ The SavedModel takes uint8 images of any size. A side below the crop size is pad
 longer one to the next k * stride + 1; image pooling keeps its window and slides (as the official
 evaluation). --large=resize: it is resized to the crop size first, its class map back by nearest
 neighbours (as the official export). --output is then a checkpoint itself. --format is a list with
-commas: saved_model, tf1, tflite_float32, tflite_float16, tflite_int8; the TFLite ones take uint8
-images of --input_size and give the class map. --prove prints parameters, FLOPs, size, latency.
+commas: saved_model, tf1, tflite_float32, tflite_float16, tflite_int8, onnx; the TFLite ones take
+uint8 images of --input_size, onnx those of any, and give the class map. --prove prints parameters,
+FLOPs, size, latency.
 
 Example:
   python tools/export.py --checkpoint=demo_run --output=exported --format=saved_model,tf1
@@ -25,6 +26,7 @@ command_line.define_common_flags('checkpoint', 'which', 'output', 'input_size', 
 flags.DEFINE_string('format', 'saved_model', 'What to write, see above.')
 flags.DEFINE_string('calibration', None, 'Images that give int8 its ranges; default: --input.')
 flags.DEFINE_enum('large', 'pad', ['pad', 'resize'], 'Images of another size than the crop.')
+flags.DEFINE_boolean('debug_quantization', False, 'Print what int8 does to each layer.')
 flags.DEFINE_boolean('prove', False, 'Print what it costs beside --compare; write nothing.')
 
 FLAGS = flags.FLAGS
@@ -52,7 +54,8 @@ def main(argv):
         return
     exported = exporting.export(
         checkpoint, FLAGS.output, formats, size, FLAGS.which,
-        command_line.single(FLAGS.input, 'input'), FLAGS.calibration, FLAGS.large)
+        command_line.single(FLAGS.input, 'input'), FLAGS.calibration, FLAGS.large,
+        FLAGS.debug_quantization)
     print(exported.text())
 
 

@@ -23,7 +23,7 @@ SERVERS = ('pascal_voc_2012', 'cityscapes', 'ade20k')  # evaluation.submission h
 WORDS = 1_000_000  # that may follow --input: what a shell makes of a pattern without quotes
 
 command_line.define_common_flags('checkpoint', 'which', 'input', 'output', 'eval_scales', 'flip',
-                                 'window', 'padding')
+                                 'window', 'padding', 'backend')
 flags.DEFINE_bool('confidence', False, 'Also <stem>_confidence.png: 255 times the probability.')
 flags.DEFINE_enum('submission', None, SERVERS, 'Write what this server takes, instead.')
 
@@ -44,11 +44,16 @@ def main(argv):
     from tf_advseg.experiments.score import input_files
     from tf_advseg.experiments.score import predicting
     from tf_advseg.experiments.convert import importing
-    input_files.find_all(sources)  # a mistyped path fails before the network is built
+    from tf_advseg.models import backends
+    # A mistyped path fails before the network is built.
+    count = len(input_files.find_all(sources)[1])
     checkpoint = importing.resolved(FLAGS.checkpoint, FLAGS.which)
     segmentor, spec, content = evaluating.load(checkpoint, FLAGS.which)
+    chosen = backends.make(segmentor, FLAGS.backend, count)
+    if FLAGS.backend != backends.TENSORFLOW:
+        print(chosen.text())
     outcome = predicting.predict(
-        segmentor, spec, evaluating.crop_size(content), sources, FLAGS.output,
+        chosen.network, spec, evaluating.crop_size(content), sources, FLAGS.output,
         confidence=FLAGS.confidence, submission=FLAGS.submission,
         network=predicting.identity(checkpoint, evaluating.which_folder(FLAGS.which)),
         scales=FLAGS.eval_scales, flip=FLAGS.flip, padding=FLAGS.padding, window=window)

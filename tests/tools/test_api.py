@@ -160,3 +160,14 @@ def test_no_model_is_one_line(tmp_path):
     for path in (None, '', 3):
         with pytest.raises(UserError, match='expected the path'):
             tf_advseg.load(path)
+
+
+def test_another_backend(deeplab_folder, image):
+    plain = tf_advseg.load(deeplab_folder[1])
+    fast = tf_advseg.load(deeplab_folder[1], backend='tflite')
+    assert (plain.backend, fast.backend) == ('tensorflow', 'tflite')
+    ours, theirs = (model.predict(image, probabilities=True) for model in (fast, plain))
+    assert np.mean(ours.ids == theirs.ids) > 0.999
+    np.testing.assert_allclose(ours.probabilities, theirs.probabilities, atol=1e-3)
+    with pytest.raises(UserError, match='Did you mean "tflite"'):
+        tf_advseg.load(deeplab_folder[1], backend='tflight')

@@ -354,3 +354,20 @@ def test_cityscapes_scores_are_told_by_class_and_category(tmp_path):
     assert float(rows['mean class accuracy']) == pytest.approx(100 * accuracy, abs=0.006)
     right = (road + large + person) / (24 * 30)
     assert float(rows['pixel accuracy']) == pytest.approx(100 * right, abs=0.006)
+
+
+def test_another_backend_scores_alike_and_is_named(call, deeplab_folder, made_run, tmp_path):
+    results = {}
+    for backend in ('tensorflow', 'tflite'):
+        path = tmp_path / f'{backend}.json'
+        call('evaluate', f'--checkpoint={deeplab_folder[1]}', f'--backend={backend}',
+             f'--data_dir={made_run.path / "records"}', f'--output={path}')
+        results[backend] = json.loads(path.read_text())
+    assert results['tflite']['backend'] == {'model': 'tflite'}
+    assert 'backend' not in results['tensorflow']
+    first, second = (np.array(one['models']['model']['confusion_matrix'], np.int64)
+                     for one in results.values())
+    assert np.abs(first - second).sum() <= 0.001 * first.sum()
+    with pytest.raises(UserError, match='leave out --strategy'):
+        call('evaluate', f'--checkpoint={deeplab_folder[1]}', '--backend=tflite',
+             '--strategy=mirrored', f'--data_dir={made_run.path / "records"}')

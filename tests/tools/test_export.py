@@ -155,3 +155,24 @@ def test_no_checkpoint(call, tmp_path):
         call('export', f'--output={tmp_path / "out"}')
     with pytest.raises(UserError, match='no such checkpoint'):
         call('export', f'--checkpoint={tmp_path / "none"}', f'--output={tmp_path / "out"}')
+
+
+def test_onnx_agrees_and_a_poor_int8_file_is_told_loudly(call, deeplab_folder, images, tmp_path,
+                                                         capsys):
+    pytest.importorskip('onnxruntime')
+    output = tmp_path / 'out'
+    call('export', f'--checkpoint={deeplab_folder[1]}', f'--output={output}', f'--input={images}',
+         '--format=onnx,tflite_int8', '--debug_quantization')
+    printed = capsys.readouterr().out
+    report = json.loads((output / 'export.json').read_text())['files']
+    assert report['model.onnx']['agreement']['worst'] > 0.999
+    assert report['model.onnx']['bytes'] == (output / 'model.onnx').stat().st_size
+    layers_found = report['model_int8.tflite']['layers']
+    assert len(layers_found) > 50 and all(layer['name'] in printed or ';' in layer['name']
+                                          for layer in layers_found)
+    found = report['model_int8.tflite']['agreement']
+    poor = found['pixels'] < exporting.ENOUGH or found['worst'] < exporting.ENOUGH_WORST
+    assert ('WARNING: model_int8.tflite differs' in printed) == poor
+    text = exporting.Exported(output, {'compared_on': 'x', 'files': {'f': {
+        'bytes': 1, 'agreement': {'pictures': 2, 'pixels': 0.99, 'worst': 0.94}}}}).text()
+    assert 'WARNING: f differs' in text

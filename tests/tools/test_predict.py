@@ -235,3 +235,22 @@ def test_several_scales_and_mirrored(call, made_run, images, tmp_path):
         call('predict', f'--checkpoint={made_run.path}', f'--input={images}/a.png',
              f'--output={tmp_path}/other', '--eval_scales=-1')
     assert not (tmp_path / 'other').exists()
+
+
+def test_another_backend_gives_the_same_maps(call, deeplab_folder, made_run, tmp_path, capsys):
+    source = tmp_path / 'in'
+    source.mkdir()
+    for name in made_run.data.test[:2]:
+        Image.fromarray(made_run.data.records.load(name)[0]).save(source / f'{name}.png')
+    maps = {}
+    for backend in ('tensorflow', 'tflite', 'auto'):
+        output = tmp_path / backend
+        call('predict', f'--checkpoint={deeplab_folder[1]}', f'--input={source}',
+             f'--output={output}', f'--backend={backend}')
+        printed = capsys.readouterr().out
+        assert ('backend: ' in printed) == (backend != 'tensorflow')
+        maps[backend] = np.concatenate([np.array(Image.open(output / f'{name}.png')).ravel()
+                                        for name in made_run.data.test[:2]])
+    assert 'backend: tensorflow; auto: 2 images are too few' in printed
+    assert np.mean(maps['tflite'] == maps['tensorflow']) > 0.999
+    np.testing.assert_array_equal(maps['auto'], maps['tensorflow'])

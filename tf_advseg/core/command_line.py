@@ -28,6 +28,7 @@ except ModuleNotFoundError as _error:
           '.venv/bin/python, or pip install the package')
 
 STRATEGIES = ('one_device', 'mirrored', 'multi_worker', 'tpu')
+BACKENDS = ('tensorflow', 'tflite', 'onnx', 'auto')  # models.backends has TensorFlow
 WHICH = ('best', 'averaged', 'last', 'start', 'stage1_averaged', 'control', 'control_averaged')
 
 # name -> (definition, default, help, further arguments)
@@ -64,6 +65,8 @@ _FLAGS = {
                'images.', {}),
     'padding': (flags.DEFINE_enum, 'crop', 'Whether smaller images are padded to the crop.',
                 {'enum_values': ('crop', 'none')}),
+    'backend': (flags.DEFINE_enum, 'tensorflow', 'What computes; auto measures which is fastest.',
+                {'enum_values': BACKENDS}),
     'verify': (flags.DEFINE_boolean, False, 'Check the result against its source.', {}),
     'strategy': (flags.DEFINE_enum, 'one_device', 'Strategy.',
                  {'enum_values': STRATEGIES}),

@@ -4,7 +4,6 @@
 network's window of image pooling is scaled with the image, so that at every scale an image of
 the crop's size is pooled whole.
 """
-import contextlib
 import math
 
 import tensorflow as tf
@@ -95,17 +94,8 @@ def _size(images):
             for axis in (1, 2)]
 
 
-@contextlib.contextmanager
 def _crop_scaled(segmentor, scale):
     """Within, the network's crop size, which its pooling window comes from, is scaled."""
     crop_size = getattr(segmentor, 'crop_size', None)
-    if crop_size is None:
-        yield
-        return
-    # Past Keras' __setattr__, which would track the pair. It is read while a function is traced.
-    scaled = tuple(scale_dimension(side, scale) for side in crop_size)
-    object.__setattr__(segmentor, 'crop_size', scaled)
-    try:
-        yield
-    finally:
-        object.__setattr__(segmentor, 'crop_size', crop_size)
+    return segmentors.with_crop_size(segmentor, None if crop_size is None else tuple(
+        scale_dimension(side, scale) for side in crop_size))

@@ -4,6 +4,7 @@ A segmentor is a `tf.keras.Model`: RGB float32 [B, h, w, 3] in 0..255 -> logits 
 [B, (h-1)//s+1, (w-1)//s+1, C]. It has the attributes `num_classes` (C), `logits_stride` (s),
 `output_stride`, `crop_size` and `fine_tune_batch_norm`.
 """
+import contextlib
 import inspect
 
 import tensorflow as tf
@@ -181,6 +182,26 @@ def padding_colour(segmentor):
     if isinstance(normalisation, layers.MeanSubtraction):
         return normalisation.mean
     return (127.5,) * 3
+
+
+@contextlib.contextmanager
+def with_crop_size(segmentor, crop_size):
+    """Within, a segmentor has another crop size; None leaves it as it is.
+
+    Args:
+      segmentor: it reads its crop size while a function is traced.
+      crop_size: (h, w) or None.
+    """
+    kept = getattr(segmentor, 'crop_size', None)
+    if crop_size is None:
+        yield
+        return
+    # Past Keras' __setattr__, which would track the pair.
+    object.__setattr__(segmentor, 'crop_size', crop_size)
+    try:
+        yield
+    finally:
+        object.__setattr__(segmentor, 'crop_size', kept)
 
 
 def parameter_count(segmentor):

@@ -21,6 +21,7 @@ from tf_advseg.experiments.score import evaluating
 from tf_advseg.experiments.score import input_files
 from tf_advseg.models import flops
 from tf_advseg.models import segmentor as segmentors
+from tf_advseg.models.zoo import onnx_export
 from tf_advseg.models.zoo import parity
 from tf_advseg.models.zoo import saved_model
 from tf_advseg.models.zoo import tf1_checkpoint
@@ -28,21 +29,28 @@ from tf_advseg.models.zoo import tflite_export
 from tf_advseg.reporting import tables
 from tf_advseg.run import networks
 
-FORMATS = ('saved_model', 'tf1', *(f'tflite_{kind}' for kind in tflite_export.KINDS))
+FORMATS = ('saved_model', 'tf1', *(f'tflite_{kind}' for kind in tflite_export.KINDS), 'onnx')
 LARGE = ('pad', 'resize')
 REPORT = 'export.json'
 REPORT_FORMAT = 'tf_advseg export'
 TF1_PREFIX = 'tf1/model.ckpt-0'
 IMAGES = 20  # that agreement is measured on, at most
 SYNTHETIC = 4
+# Shares of equal pixels below which a file is not to be used unseen: of all, of the worst image.
+ENOUGH, ENOUGH_WORST = 0.98, 0.95
+ONNX_FILE = 'model.onnx'
 PROOF_REPEATS = 15
 
 
 @dataclasses.dataclass(frozen=True)
 class Exported:
-    """What was written: `folder`, and `report`, the contents of its export.json."""
+    """What was written: `folder`, and `report`, the contents of its export.json.
+
+    `debug`: whether `text` has what eight bits do to each layer.
+    """
     folder: pathlib.Path
     report: dict
+    debug: bool = False
 
     def text(self):
         """Lines for people."""
@@ -55,6 +63,14 @@ class Exported:
                          f'pixels of {found["pictures"]} images '
                          f'(least: {100 * found["worst"]:.3f} %)')
             lines.append(line)
+            if found and (found['pixels'] < ENOUGH or found['worst'] < ENOUGH_WORST):
+                lines.append(
+                    f'WARNING: {name} differs from the network too much to be used unseen (expected'
+                    f' are {100 * ENOUGH:g} % of the pixels, {100 * ENOUGH_WORST:g} % of the worst '
+                    'image): look at its maps, give --calibration more and typical images, or take '
+                    'another format')
+            if self.debug and 'layers' in entry:
+                lines.append(_layers_text(entry['layers']))
         if any(entry.get('agreement') for entry in self.report['files'].values()):
             lines.append(f'compared on: {self.report["compared_on"]}')
         return '\n'.join(lines)
@@ -69,7 +85,7 @@ def require_formats(text):
 
 
 def export(checkpoint, output, formats=('saved_model',), input_size=None, which=None,
-           images=None, calibration=None, large='pad'):
+           images=None, calibration=None, large='pad', debug=False):
     """Writes a checkpoint in one or several formats.
 
     Args:
@@ -82,6 +98,7 @@ def export(checkpoint, output, formats=('saved_model',), input_size=None, which=
       images: image or folder that agreement is measured on; None: a few made-up ones.
       calibration: image or folder for int8; None: `images`.
       large: 'pad', or 'resize' to the crop size, see `saved_model.Sizes`.
+      debug: whether the text tells what eight bits do to each layer.
 
     Returns:
       Exported.
@@ -109,11 +126,13 @@ def export(checkpoint, output, formats=('saved_model',), input_size=None, which=
                 entry = _write_saved_model(folder, segmentor, content, sizes, compared)
             elif name == 'tf1':
                 entry = _write_tf1(folder, segmentor)
+            elif name == 'onnx':
+                entry = _write_onnx(folder, segmentor, compared)
             else:
                 entry = _write_tflite(folder, segmentor, size, name.split('_')[1], compared, ranges)
             report['files'].update(entry)
         files.write_json(folder / REPORT, report)
-    return Exported(output, report)
+    return Exported(output, report, debug)
 
 
 def _sizes(segmentor, large):
@@ -163,14 +182,24 @@ def _write_saved_model(folder, segmentor, content, sizes, images):
     files.write_json(folder / networks.DESCRIPTION, {
         **{key: content[key] for key in ('format', 'version', 'model', 'num_classes', 'dataset')},
         'exported': True})
-    found = {}
-    if sizes.resized is None:
-        run = benchmark.exported_runner(folder)
-        shares = [float(np.mean(run(image[None])[0] == prediction.predict(
-            segmentor, image, segmentor.crop_size))) for image in images]
-        found = {'agreement': tflite_export.Agreement(
-            len(shares), float(np.mean(shares)), min(shares)).to_json()}
+    found = {} if sizes.resized else _agreement(
+        segmentor, benchmark.exported_runner(folder), images)
     return {saved_model.FILE: {'bytes': (folder / saved_model.FILE).stat().st_size, **found}}
+
+
+def _agreement(segmentor, run, images):
+    """{'agreement': …} of a function of uint8 [1, H, W, 3] that gives class maps."""
+    shares = [float(np.mean(run(image[None])[0] == prediction.predict(
+        segmentor, image, segmentor.crop_size))) for image in images]
+    return {'agreement': tflite_export.Agreement(
+        len(shares), float(np.mean(shares)), min(shares)).to_json()}
+
+
+def _write_onnx(folder, segmentor, images):
+    content = onnx_export.class_map(segmentor)
+    (folder / ONNX_FILE).write_bytes(content)
+    return {ONNX_FILE: {'bytes': len(content), **_agreement(
+        segmentor, onnx_export.Session(content), images)}}
 
 
 def _write_tf1(folder, segmentor):
@@ -181,8 +210,9 @@ def _write_tf1(folder, segmentor):
 
 
 def _write_tflite(folder, segmentor, size, kind, images, calibration):
+    layers = []
     content = tflite_export.convert(
-        segmentor, size, kind, calibration[:tflite_export.CALIBRATION_IMAGES])
+        segmentor, size, kind, calibration[:tflite_export.CALIBRATION_IMAGES], layers)
     path = folder / f'model_{kind}.tflite'
     path.write_bytes(content)
     try:
@@ -191,7 +221,18 @@ def _write_tflite(folder, segmentor, size, kind, images, calibration):
         raise errors.UserError(
             f'tflite_{kind}: TensorFlow Lite cannot run this network so: '
             f'{str(error).splitlines()[0]}; leave tflite_{kind} out of --format') from error
-    return {path.name: {'bytes': len(content), 'agreement': found.to_json()}}
+    return {path.name: {'bytes': len(content), 'agreement': found.to_json(), **(
+        {'layers': [dataclasses.asdict(layer) for layer in layers]} if layers else {})}}
+
+
+def _layers_text(layers):
+    """Table of `tflite_int8.LayerError`s, the largest last so that it is seen."""
+    rows = [(layer['name'].rsplit(';', 1)[-1], f'{layer["step"]:.3f}',
+             f'{layer["shift"]:.4f}', f'{layer["left"]:.4f}')
+            for layer in sorted(layers, key=lambda layer: layer['left'])]
+    return tables.to_text(tables.plain_table(
+        ('layer', 'step', 'shift of means', 'left after correction'), rows,
+        'what eight bits do to each convolution, in standard deviations of its channels'))
 
 
 # --- what adversarial training costs at inference -----------------------------------------------

@@ -14,6 +14,7 @@ from tf_advseg.evaluation import sliding_window
 from tf_advseg.experiments.score import comparing
 from tf_advseg.experiments.score import evaluation_data
 from tf_advseg.experiments.score import evaluation_folder
+from tf_advseg.models import backends
 from tf_advseg.models import zoo
 from tf_advseg.reporting import comparison
 from tf_advseg.reporting import measure_tables
@@ -182,7 +183,8 @@ def score(predictor, images, measures=(), show=True, description='images'):
 
 
 def evaluate(checkpoint, compare=(), which=None, data_dir=None, reader=None, split='test',
-             strategy=None, show=True, measures=(), output=None, damaged='refuse', **passes):
+             strategy=None, show=True, measures=(), output=None, damaged='refuse',
+             backend=backends.TENSORFLOW, **passes):
     """Evaluates one checkpoint, and others beside it, on the same images.
 
     Args:
@@ -196,6 +198,7 @@ def evaluate(checkpoint, compare=(), which=None, data_dir=None, reader=None, spl
       show: whether to show progress.
       measures: names of evaluation.measures beside 'iou'.
       output: where results are written, as from `require_output`, or None.
+      backend: of `backends.NAMES`; another than TensorFlow computes on one device.
       **passes: see `make_predictor`.
 
     Returns:
@@ -203,7 +206,7 @@ def evaluate(checkpoint, compare=(), which=None, data_dir=None, reader=None, spl
       'padding', 'window', 'overlap', 'models': {name: summary}, 'checkpoints': {name: path},
       'which': {name: the model's folder, in a run one of networks.WHICH}}; with others to compare
       'comparisons' of `comparing.compare`. 'window' is the one really used: {name: (h, w) on the
-      network's grid}, or None.
+      network's grid}, or None. 'backend' {name: what computed}, unless it was TensorFlow.
 
     Raises:
       UserError: see the functions above.
@@ -216,6 +219,7 @@ def evaluate(checkpoint, compare=(), which=None, data_dir=None, reader=None, spl
     names = comparing.column_names(checkpoints, folders)
     with scope:
         models = load_each(checkpoints, which)
+    models, computed = _behind(backend, strategy, names, models)
     with evaluation_data.open_records(data_dir, reader, run, damaged) as records:
         images = evaluation_data.choose_images(records, split, run, data_dir)
         # All of them before the first works: one that does not fit fails at once.
@@ -231,11 +235,25 @@ def evaluate(checkpoint, compare=(), which=None, data_dir=None, reader=None, spl
                    'checkpoints': dict(zip(names, map(str, checkpoints))),
                    'which': {name: None if folder is None else folder.name
                              for name, folder in zip(names, folders)}}
+        if computed:
+            results['backend'] = computed
         if compare:
             results['comparisons'] = comparing.compare(scored, records.spec)
         if output is not None:
             write(output, results, scored, images)
     return results
+
+
+def _behind(backend, strategy, names, models):
+    """(models whose first member computes by a backend, {name: which one} or {})."""
+    if backends.require(backend) == backends.TENSORFLOW:
+        return models, {}
+    if strategy is not None and strategy.num_replicas_in_sync > 1:
+        raise errors.UserError(f'--backend={backend}: computes on this machine\'s CPU alone; leave '
+                               'out --strategy')
+    chosen = [backends.make(segmentor, backend) for segmentor, *_ in models]
+    return ([(one.network, *rest) for one, (_, *rest) in zip(chosen, models)],
+            {name: one.name for name, one in zip(names, chosen)})
 
 
 def evaluate_model(model, checkpoint, data_dir=None, reader=None, split='test', measures=(),

@@ -51,13 +51,13 @@ class ExportedSegmentor(tf.Module):
     Args:
       segmentor: see `models.segmentor`; its weights of this moment are taken.
       sizes: `Sizes`.
+      tuned: see `inference.InferenceNetwork`.
 
     Attributes:
       num_classes: int.
-      signatures: dict of concrete functions, see the module.
     """
 
-    def __init__(self, segmentor, sizes=Sizes()):
+    def __init__(self, segmentor, sizes=Sizes(), tuned=True):
         super().__init__(name='segmentor')
         self.num_classes = int(segmentor.num_classes)
         if self.num_classes > MAX_CLASSES:
@@ -69,12 +69,16 @@ class ExportedSegmentor(tf.Module):
         self._colour = segmentors.padding_colour(segmentor)
         self._resized = sizes.resized
         exact = all((side - 1) % self._stride == 0 for side in self._crop)
-        network = inference.InferenceNetwork(segmentor, exact_sizes=exact)
+        network = inference.InferenceNetwork(segmentor, tuned, exact_sizes=exact)
         # One function for both signatures: the constants are in the file once.
         self._logits = tf.function(network.logits, autograph=False, input_signature=[
             tf.TensorSpec([None, None, None, 3], tf.float32, 'image')])
-        self.signatures = {SERVING: self._signature(self._serve),
-                           CLASS_MAP: self._signature(self._class_map)}
+
+    @property
+    def signatures(self):
+        """{name: concrete function}, traced anew."""
+        return {SERVING: self._signature(self._serve),
+                CLASS_MAP: self._signature(self.class_map)}
 
     def _signature(self, function):
         spec = tf.TensorSpec([None, None, None, 3], tf.uint8, 'image')
@@ -88,7 +92,8 @@ class ExportedSegmentor(tf.Module):
                 PROBABILITIES: resize_bilinear(probabilities, tf.shape(image)[1:3])
                 if self._resized else probabilities}
 
-    def _class_map(self, image):
+    def class_map(self, image):
+        """uint8 [B, H, W, 3] -> {'class_map': uint8 [B, H, W]}."""
         return {CLASS_MAP: self._original(inference.class_ids(self._upsampled(image)), image)}
 
     def _upsampled(self, image):
@@ -97,11 +102,13 @@ class ExportedSegmentor(tf.Module):
         if self._resized is not None:
             image = resize_bilinear(image, self._resized.size(*tf.unstack(tf.shape(image)[1:3])))
         size = tf.shape(image)[1:3]
+        # For ONNX: its division of a number below 0 rounds to 0, and ONNX Runtime cannot follow a
+        # size through `where`, hence the image's shape below.
         padded = tf.where(size <= self._crop, self._crop,
-                          -(-(size - 1) // self._stride) * self._stride + 1)
-        logits = self._logits(self._padded(image, padded - size))
-        logits = tf.ensure_shape(logits, [None, None, None, self.num_classes])
-        return inference.upsampled(logits, padded)[:, :size[0], :size[1]]
+                          (size + self._stride - 2) // self._stride * self._stride + 1)
+        image = self._padded(image, padded - size)
+        logits = tf.ensure_shape(self._logits(image), [None, None, None, self.num_classes])
+        return inference.upsampled(logits, tf.shape(image)[1:3])[:, :size[0], :size[1]]
 
     def _padded(self, image, missing):
         margins = [[0, 0], [0, missing[0]], [0, missing[1]], [0, 0]]

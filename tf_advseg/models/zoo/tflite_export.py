@@ -4,24 +4,23 @@ Signature `class_map`: `image` uint8 [1, H, W, 3] -> `class_map` uint8 [1, H, W]
 files it ends in the argmax: an application wants the map, and 1.4 MB of logits at 513x513 would
 be 22 MB. Batch norm is folded; `zoo.read` takes the files as it takes the published ones.
 """
-import contextlib
 import dataclasses
-import io
-import os
-import sys
 import tempfile
-import warnings
 
 import numpy as np
 import tensorflow as tf
 
 from tf_advseg.core import errors
+from tf_advseg.core.quiet import quiet
 from tf_advseg.models import inference
 from tf_advseg.models.resize import resize_bilinear
 from tf_advseg.models.zoo import saved_model
+from tf_advseg.models.zoo import tflite_int8
+from tf_advseg.models.zoo import tflite_runtime
 
 KINDS = ('float32', 'float16', 'int8')
-CALIBRATION_IMAGES = 100  # more change ranges little and take long
+LOGITS = 'logits'
+CALIBRATION_IMAGES = 32  # more change ranges little and take long
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,19 +42,18 @@ class Agreement:
         return {'pictures': fields.pop('images'), **fields}
 
 
-def convert(segmentor, size, kind, calibration=()):
+def convert(segmentor, size, kind, calibration=(), layer_errors=None):
     """Converts a segmentor.
 
     float16 keeps the weights in half precision and computes in what the device has. int8 has
-    weights and activations of 8 bits throughout; their ranges are those that the calibration
-    images give. There each image's first two pixels are made black and white, so that the
-    input's scale is exactly 1 and the file takes images as they are.
+    weights and activations of 8 bits throughout, see `tflite_int8`.
 
     Args:
       segmentor: see `models.segmentor`.
       size: (height, width) of the images, in pixels.
       kind: 'float32', 'float16' or 'int8'.
       calibration: uint8 [H, W, 3] images of that size; needed for 'int8', others ignore it.
+      layer_errors: None, or a list that the `tflite_int8.LayerError`s of 'int8' are added to.
 
     Returns:
       The file as bytes.
@@ -72,17 +70,51 @@ def convert(segmentor, size, kind, calibration=()):
         raise errors.UserError(f'{segmentor.name}: {segmentor.num_classes} classes do not fit into '
                                'a uint8 class map')
     function = _function(segmentor, size, tf.float32 if kind == 'int8' else tf.uint8)
-    with tempfile.TemporaryDirectory(prefix='tf_advseg-') as folder, _quiet():
-        tf.saved_model.save(tf.Module(), folder, {saved_model.CLASS_MAP: function})
-        converter = tf.lite.TFLiteConverter.from_saved_model(
-            folder, signature_keys=[saved_model.CLASS_MAP])
+    try:
+        content = _converted(function, kind, calibration)
+        if kind == 'int8':
+            content, errors_found = tflite_int8.quantise(content, calibration)
+            if layer_errors is not None:
+                layer_errors.extend(errors_found)
+        return content
+    except (ValueError, RuntimeError) as error:
+        what = (str(error).strip().splitlines() or ['?'])[0]
+        raise errors.UserError(f'{segmentor.name}: TensorFlow cannot convert it to TFLite '
+                               f'{kind}: {what}') from error
+
+
+def logits(segmentor, size):
+    """A segmentor's logits as a float32 file, for `backends.tflite`.
+
+    Args:
+      segmentor: see `models.segmentor`.
+      size: (height, width) of the images.
+
+    Returns:
+      The file as bytes; its signature 'logits' takes `image`, float32 [1, H, W, 3] in 0..255.
+
+    Raises:
+      UserError: TensorFlow's converter does not know an operation of the network.
+    """
+    network = inference.InferenceNetwork(segmentor, tuned=False)
+    spec = tf.TensorSpec([1, *size, 3], tf.float32, 'image')
+    function = tf.function(lambda image: {LOGITS: network.logits(image)}, autograph=False,
+                           input_signature=[spec]).get_concrete_function()
+    try:
+        return _converted(function, 'float32', (), LOGITS)
+    except (ValueError, RuntimeError) as error:
+        what = (str(error).strip().splitlines() or ['?'])[0]
+        raise errors.UserError(f'{segmentor.name}: TensorFlow cannot convert it to TFLite: '
+                               f'{what}') from error
+
+
+def _converted(function, kind, calibration, signature=saved_model.CLASS_MAP):
+    """A concrete function as a file; of 'int8' the float file with calibrated ranges."""
+    with tempfile.TemporaryDirectory(prefix='tf_advseg-') as folder, quiet():
+        tf.saved_model.save(tf.Module(), folder, {signature: function})
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[signature])
         _set_kind(converter, kind, calibration)
-        try:
-            return converter.convert()
-        except (ValueError, RuntimeError) as error:
-            what = (str(error).strip().splitlines() or ['?'])[0]
-            raise errors.UserError(f'{segmentor.name}: TensorFlow cannot convert it to TFLite '
-                                   f'{kind}: {what}') from error
+        return converter.convert()
 
 
 def _function(segmentor, size, dtype):
@@ -106,14 +138,11 @@ def _set_kind(converter, kind, calibration):
         return
 
     def representative():
-        for image in calibration:
-            image = np.array(image, np.float32)
-            image[0, 0], image[0, 1] = 0.0, 255.0
-            yield {'image': image[None]}
+        # One image: the ranges are chosen by `tflite_int8`, which looks at all of them.
+        yield {'image': np.asarray(calibration[0], np.float32)[None]}
 
     converter.representative_dataset = representative
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-    converter.inference_input_type = converter.inference_output_type = tf.uint8
+    converter._experimental_calibrate_only = True
 
 
 def run(content, images):
@@ -126,9 +155,8 @@ def run(content, images):
     Yields:
       uint8 [H, W].
     """
-    with _quiet():
-        interpreter = tf.lite.Interpreter(model_content=content)
-        runner = interpreter.get_signature_runner(saved_model.CLASS_MAP)
+    interpreter = tflite_runtime.interpreter(content)
+    runner = interpreter.get_signature_runner(saved_model.CLASS_MAP)
     for image in images:
         yield runner(image=np.asarray(image, np.uint8)[None])[saved_model.CLASS_MAP][0]
 
@@ -141,23 +169,3 @@ def agreement(content, segmentor, images):
         expected = tf.argmax(resize_bilinear(logits, list(image.shape[:2])), -1)[0].numpy()
         shares.append(float(np.mean(ids == expected)))
     return Agreement(len(shares), float(np.mean(shares)), min(shares))
-
-
-@contextlib.contextmanager
-def _quiet():
-    """Keeps the converter's notices, written from C++ too, off the terminal; errors still raise."""
-    sys.stderr.flush()
-    try:
-        kept = os.dup(2)
-    except OSError:  # there is no stderr to keep clean
-        yield
-        return
-    with open(os.devnull, 'wb') as nothing, warnings.catch_warnings(), \
-            contextlib.redirect_stderr(io.StringIO()):
-        warnings.simplefilter('ignore')
-        os.dup2(nothing.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)

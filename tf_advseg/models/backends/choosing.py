@@ -1,0 +1,99 @@
+"""Backends by name, and which is the fastest here."""
+import dataclasses
+import statistics
+import time
+from typing import Any, Dict
+
+import numpy as np
+
+from tf_advseg.core import errors
+from tf_advseg.models.backends import onnx
+from tf_advseg.models.backends import tflite
+
+TENSORFLOW, AUTO = 'tensorflow', 'auto'
+_BACKENDS = {'tflite': tflite.TFLite, 'onnx': onnx.ONNX}
+NAMES = (TENSORFLOW, *_BACKENDS, AUTO)
+REPEATS = 3       # of each backend, in turns
+FEW_IMAGES = 40   # for fewer, converting and measuring takes longer than it saves
+
+
+@dataclasses.dataclass(frozen=True)
+class Chosen:
+    """What computes: `network`, a segmentor or a `Backend`; its name; seconds an image of each."""
+    network: Any
+    name: str
+    seconds: Dict[str, float] = dataclasses.field(default_factory=dict)
+    left_out: Dict[str, str] = dataclasses.field(default_factory=dict)
+
+    def text(self):
+        """One line: what was taken and why."""
+        measured = ', '.join(f'{name} {1e3 * seconds:.0f} ms' for name, seconds in
+                             sorted(self.seconds.items(), key=lambda item: item[1]))
+        left = ''.join(f'; {name}: {why}' for name, why in self.left_out.items())
+        return f'backend: {self.name}' + (f' ({measured} an image{left})' if measured else left)
+
+
+def require(name):
+    """The name of a backend; UserError for an unknown one."""
+    return errors.require_one_of('backend', name, NAMES)
+
+
+def make(segmentor, name=TENSORFLOW, images=None):
+    """A segmentor behind a backend.
+
+    Args:
+      segmentor: see `models.segmentor`.
+      name: of `NAMES`. 'tensorflow' is the segmentor itself. 'auto' times all that are installed,
+        on an image of the crop's size, and takes the fastest.
+      images: how many there will be, or None for many: 'auto' does not measure for `FEW_IMAGES`.
+
+    Returns:
+      Chosen.
+
+    Raises:
+      UserError: unknown; its packages are not installed; it cannot hold the network.
+    """
+    require(name)
+    if name == AUTO and images is not None and images < FEW_IMAGES:
+        return Chosen(segmentor, TENSORFLOW, left_out={
+            AUTO: f'{images} images are too few to convert and measure for'})
+    if name == AUTO:
+        return _fastest(segmentor)
+    return Chosen(segmentor if name == TENSORFLOW else _BACKENDS[name](segmentor), name)
+
+
+def _fastest(segmentor):
+    made, left_out = {TENSORFLOW: segmentor}, {}
+    for name, backend in _BACKENDS.items():
+        try:
+            made[name] = backend(segmentor)
+        except errors.UserError as error:
+            left_out[name] = str(error)
+    seconds = timed(made, segmentor.crop_size or (257, 257))
+    best = min(seconds, key=seconds.get)
+    return Chosen(made[best], best, seconds, left_out)
+
+
+def timed(networks, size):
+    """Seconds an image, medians of turns.
+
+    Args:
+      networks: {name: segmentor or Backend}.
+      size: (h, w) of the image.
+
+    Returns:
+      {name: float}.
+    """
+    import tensorflow as tf
+    image = np.random.default_rng(0).uniform(0, 255, (1, *size, 3)).astype(np.float32)
+    calls = {name: tf.function(lambda x, network=network: network(x, training=False),
+                               input_signature=[tf.TensorSpec([1, *size, 3])], autograph=False)
+             for name, network in networks.items()}
+    taken = {name: [] for name in calls}
+    for repeat in range(REPEATS + 1):
+        for name, call in calls.items():
+            began = time.perf_counter()
+            call(tf.constant(image)).numpy()
+            if repeat:  # the first one traces
+                taken[name].append(time.perf_counter() - began)
+    return {name: statistics.median(values) for name, values in taken.items()}
