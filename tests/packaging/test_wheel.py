@@ -11,7 +11,7 @@ import zipfile
 import pytest
 
 TOOLS = ('train', 'evaluate', 'predict', 'prepare_data', 'inspect_run', 'benchmark', 'sweep',
-         'demo', 'import_checkpoint', 'export', 'doctor', 'confidence', 'gpu_check')
+         'demo', 'import_checkpoint', 'export', 'doctor', 'confidence', 'gpu_check', 'browse')
 
 
 def call(command, cwd):

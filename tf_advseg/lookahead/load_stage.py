@@ -178,6 +178,14 @@ class LoadStage:
                 'label': result.label, 'stop_reason': result.stop_reason,
                 'holdout_miou': result.miou, 'seconds': loop.watch.total(), 'averaged': found}
 
+    def batch_streams(self):
+        """As `method_stage.Stage.batch_streams`."""
+        try:
+            loop = build(self._context, self._segmentor, self._arm, self._max_propagations)
+            return {'segmentor': loop.data.batches}
+        finally:
+            head_only.release(self._layers)
+
     def text(self, result):
         """A line for a reader on the result of `run`."""
         miou = f'best {result["label"]} with hold-out mIoU {100 * result["holdout_miou"]:.2f}'

@@ -4,6 +4,7 @@ The control is the same training on the pixel-wise loss alone: the same start, t
 the same order, the same number of the segmentor's steps, and the same choice among its evaluations.
 """
 import dataclasses
+import functools
 from typing import Optional
 
 import gin
@@ -201,6 +202,11 @@ class Stage:
         self.segmentor.fine_tune_batch_norm = frozen
         context.barrier()
         return result
+
+    def batch_streams(self):
+        """{whose batches: function(first step) -> dataset of global batches}, for `browsing`."""
+        return {stream: functools.partial(stage_training.stage_batches, self.context, self, stream)
+                for stream in self.plan.streams}
 
     def text(self, result):
         """A line for a reader on the result of `run`."""

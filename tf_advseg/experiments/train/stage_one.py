@@ -1,5 +1,6 @@
 """Stage 1 (LoAd, section 2): cross-entropy "up to a reasonable performance"."""
 import dataclasses
+import functools
 from typing import Optional
 
 import gin
@@ -220,6 +221,20 @@ def _identity(settings):
     return identity
 
 
+def batch_streams(context, segmentor, settings):
+    """{'segmentor': function(first step) -> dataset of global batches}, for `browsing` too.
+
+    Args:
+      context: run.context.Context.
+      segmentor: the network.
+      settings: `Settings`.
+    """
+    return {'segmentor': functools.partial(
+        pipeline.training_batches, context.data.records, context.data.train, settings.batch_size,
+        context.crop_size, context.streams, recipe=settings.recipe,
+        pad_value=segmentors.padding_colour(segmentor))}
+
+
 def _train(context, segmentor, settings, folder, swa=None):
     """Trains; with `swa`, an `averaging.Settings`, the averaged model is saved as well."""
     data = context.data
@@ -239,24 +254,18 @@ def _train(context, segmentor, settings, folder, swa=None):
         return [{'hold_out/miou': figures.plain(figures.mean_iou(counts, data.spec.absent)),
                  'hold_out/pixel_accuracy': figures.plain(figures.pixel_accuracy(counts))}]
 
-    augmentation = settings.recipe
-
-    def batches(_, first_step):
-        return pipeline.training_batches(data.records, data.train, settings.batch_size,
-                                         context.crop_size, context.streams, first_step,
-                                         recipe=augmentation,
-                                         pad_value=segmentors.padding_colour(segmentor))
+    batches = batch_streams(context, segmentor, settings)['segmentor']
 
     metrics = contexts.BoardedJournal(context.journal(context.run.metrics_path),
                                       context.board(NAME))
     plan = alternation.Sequence(
         steps, lambda step: 'weighted' if step < weighted else 'segmentor')
-    seconds = loop.train(stepper, method, batches, plan, folder, context.strategy, context.streams,
+    seconds = loop.train(stepper, method, lambda _, first: batches(first), plan, folder, context.strategy, context.streams,
                          metrics, 'stage 1', evaluate_every=every, evaluate=evaluate,
                          average=average)
     result = {'steps': steps, 'seconds': seconds}
     if average is not None:
         result['averaged'] = averaged.save(context, segmentor, average, swa,
-                                           context.run.checkpoints / AVERAGED, batches(None, 0))
+                                           context.run.checkpoints / AVERAGED, batches(0))
     segmentor.fine_tune_batch_norm = frozen
     return result

@@ -32,6 +32,42 @@ def remove_aside(folder, kept=None):
             shutil.rmtree(path)
 
 
+def stage_batches(context, stage, stream, first):
+    """Batches of one network's steps; the discriminator's own come in an order of their own.
+
+    Those with unlabelled images have the labelled ones of the segmentor's batch of that step.
+
+    Args:
+      context: run.context.Context.
+      stage: experiments.train.method_stage.Stage.
+      stream: of `stage.plan.streams`.
+      first: the first step's number in that stream.
+
+    Returns:
+      tf.data.Dataset of global batches.
+    """
+    data, settings = context.data, stage.settings
+    size, given = settings.batch_size, {
+        'crop_size': context.crop_size, 'streams': context.streams,
+        'first_step': first, 'recipe': recipes.make_recipe(settings.augmentation),
+        'pad_value': segmentors.padding_colour(stage.segmentor)}
+    needs = stage.method.batch_needs
+    truths = needs.independent_ground_truth
+    if stream == alternation.UNLABELLED:
+        return mixed.mixed_batches(
+            data.records, data.train, data.unlabelled_records, data.unlabelled, size,
+            needs.unlabelled_batch_size or size, independent_ground_truth=truths,
+            two_views=needs.two_views, **given)
+    if truths:
+        return mixed.labelled_batches(data.records, data.train, size,
+                                      independent_ground_truth=True, **given)
+    own = stream == alternation.SEGMENTOR or settings.same_batches
+    return pipeline.training_batches(
+        data.records, data.train, size, **given,
+        stream='data' if own else 'disc_data',
+        augment_stream='augment' if own else 'disc_augment')
+
+
 class StageTraining:
     """Trains one stage.
 
@@ -86,30 +122,7 @@ class StageTraining:
                 'averaged': found, 'about': stage.method.about}
 
     def _batches(self, stream, first):
-        """Batches of one network's steps; the discriminator's own come in an order of their own.
-
-        Those with unlabelled images have the labelled ones of the segmentor's batch of that step.
-        """
-        data, settings = self._context.data, self._stage.settings
-        size, given = settings.batch_size, {
-            'crop_size': self._context.crop_size, 'streams': self._context.streams,
-            'first_step': first, 'recipe': recipes.make_recipe(settings.augmentation),
-            'pad_value': segmentors.padding_colour(self._stage.segmentor)}
-        needs = self._stage.method.batch_needs
-        truths = needs.independent_ground_truth
-        if stream == alternation.UNLABELLED:
-            return mixed.mixed_batches(
-                data.records, data.train, data.unlabelled_records, data.unlabelled, size,
-                needs.unlabelled_batch_size or size, independent_ground_truth=truths,
-                two_views=needs.two_views, **given)
-        if truths:
-            return mixed.labelled_batches(data.records, data.train, size,
-                                          independent_ground_truth=True, **given)
-        own = stream == alternation.SEGMENTOR or settings.same_batches
-        return pipeline.training_batches(
-            data.records, data.train, size, **given,
-            stream='data' if own else 'disc_data',
-            augment_stream='augment' if own else 'disc_augment')
+        return stage_batches(self._context, self._stage, stream, first)
 
     def _diagnose(self, batch, seed):
         return self._stepper(self._stage.method.gradient_balance, batch, seed)

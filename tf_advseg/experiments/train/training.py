@@ -34,8 +34,8 @@ MAY_CHANGE = ('max_propagations', 'max_total_cycles', 'max_cycles', 'diagnostics
               'rare_below', 'only')
 
 
-@gin.configurable(denylist=['workdir', 'strategy', 'dry_run'])
-def experiment(workdir, strategy, dry_run=False, seed=0, method='load', control=True,
+@gin.configurable(denylist=['workdir', 'strategy', 'dry_run', 'instead'])
+def experiment(workdir, strategy, dry_run=False, instead=None, seed=0, method='load', control=True,
                data_dir=None, checkpoint=None, network='deeplab_mobilenet_v2', crop_size=321,
                backbone_only=False, control_from=None):
     """Runs an experiment, or goes on with one that was stopped.
@@ -44,6 +44,8 @@ def experiment(workdir, strategy, dry_run=False, seed=0, method='load', control=
       workdir: the run directory.
       strategy: tf.distribute.Strategy.
       dry_run: build everything, read the weights, take no step, print what it will take.
+      instead: function(context, segmentor, recipe) that takes the place of all stages, or None;
+        like a dry run it leaves nothing in the run directory.
       seed: of everything drawn in this run but the splits; recorded in the run.
       method: a recipe's name (methods/recipe.py), or 'cross_entropy' for Stage 1 alone.
       control: whether the control runs too, with as many steps of the segmentor.
@@ -58,7 +60,7 @@ def experiment(workdir, strategy, dry_run=False, seed=0, method='load', control=
         training, whichever method that run is of.
 
     Returns:
-      dict of the results, as in results.json; None for a dry run, and where a stage before Stage 1
+      dict of the results, as in results.json; None for a dry run, with `instead`, and where a stage before Stage 1
       ends the run.
 
     Raises:
@@ -80,7 +82,7 @@ def experiment(workdir, strategy, dry_run=False, seed=0, method='load', control=
     if checkpoint:  # before the data, whose conversion may take minutes
         checkpoint = networks.find_weights(checkpoint)
     with contextlib.ExitStack() as stack:
-        if dry_run:  # leaves nothing behind, and no configuration that another run is held to
+        if dry_run or instead:  # leaves nothing behind, and no configuration that another run is held to
             workdir = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory())) / 'run'
         run, data = stack.enter_context(opened(workdir, strategy, data_dir, seed))
         semi_supervised.require_unseen(checkpoint, data)
@@ -93,6 +95,9 @@ def experiment(workdir, strategy, dry_run=False, seed=0, method='load', control=
         random = checkpoint is None or _start_from(checkpoint, context, segmentor, backbone_only)
         if dry_run:
             dry_runs.describe(context, segmentor, recipe, control, control_from)
+            return None
+        if instead:
+            instead(context, segmentor, recipe)
             return None
         resumed = run.stages.is_dir() and any(run.stages.iterdir())
         results = run_stages.Run(context, segmentor, recipe, control, control_from).run(
