@@ -181,7 +181,7 @@ METHOD = types.SimpleNamespace(encoding=encodings.Encoding(CLASSES, 32), map_kin
 
 def test_recipes_that_maps_cannot_follow_or_that_are_said_twice_are_refused():
     assert settings_lib.LookaheadSettings(augmentation='hung').recipe.random_scale.maximum == 1.6
-    with pytest.raises(UserError, match='changes the shape of images'):
+    with pytest.raises(UserError, match='changes the shape or the angle'):
         settings_lib.LookaheadSettings(augmentation='zhu')
     with pytest.raises(UserError, match='lookahead.flip = False both say'):
         settings_lib.LookaheadSettings(augmentation='hung', flip=False)

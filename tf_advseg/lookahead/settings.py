@@ -129,8 +129,9 @@ class LookaheadSettings:
             self._require_whole('propagation_steps', 1)
         if not self.recipe.keeps_shape:  # looking at it refuses what is out of range
             raise errors.UserError(
-                f'lookahead.augmentation = {self.augmentation!r}: changes the shape of images, '
-                'and the maps of the buffer cannot follow; expected flip, deeplab or hung')
+                f'lookahead.augmentation = {self.augmentation!r}: changes the shape or '
+                'the angle of images or cuts them by their labels, and the maps of the buffer '
+                'cannot follow; expected flip, deeplab or hung')
         arguments.require_flag('lookahead', 'draw_near_duplicates', self.draw_near_duplicates)
         arguments.require_flag('lookahead', 'head_only', self.head_only)
         arguments.require_flag('lookahead', 'discriminator_pairs', self.discriminator_pairs)

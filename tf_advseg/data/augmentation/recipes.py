@@ -9,7 +9,8 @@
 
 `+photometric` after a name adds changes of light and colour (`photometric.Photometric`), `+blur` a
 Gaussian blur (`blur.Blur`). Neither moves a pixel: what a name is without them is the same image in
-the same place (`plain`).
+the same place (`plain`). `+rotation` adds a small rotation (`rotation.Rotation`), and `+balanced`
+cuts crops that show each class of an image as often as any other (`balanced_crop`).
 
 Hung et al. print "random scaling and cropping operations with size 321 x 321" (section 4; Durall
 et al. the same without the size); the range and the mirroring are their code's, whose factors are
@@ -30,11 +31,15 @@ import tensorflow as tf
 
 from tf_advseg.core import errors
 from tf_advseg.data.augmentation import augment
+from tf_advseg.data.augmentation import balanced_crop
 from tf_advseg.data.augmentation import blur as blur_lib
 from tf_advseg.data.augmentation import official_preprocessing
 from tf_advseg.data.augmentation import photometric as photometric_lib
+from tf_advseg.data.augmentation import rotation as rotation_lib
 
-PHOTOMETRIC, BLUR = 'photometric', 'blur'
+PHOTOMETRIC, BLUR, ROTATION, BALANCED = OPTIONS = ('photometric', 'blur', 'rotation', 'balanced')
+# What came later: left out of `Recipe.identity` where it is off.
+_LATER = {'blur': None, 'rotation': None, 'balanced': False}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,8 +47,8 @@ class Recipe:
     """What happens to an image and its label between the record and the batch.
 
     In this order, which is the official DeepLab's: resized (`enlargement` or `size_range`), then by
-    `random_scale`, a random crop where it is larger than the crop, light and colour, blur, padding
-    where it is smaller (at the bottom and the right), mirrored. Image and label go through one call
+    `random_scale`, rotated, a random crop where it is larger than the crop, light and colour, blur,
+    padding where it is smaller (at the bottom and the right), mirrored. Image and label go through one call
     of each and so move by one draw. Everything is drawn from the example's stateless seed, each
     kind by a number of its own: switching one on or off leaves the others as they were.
 
@@ -56,6 +61,8 @@ class Recipe:
       grid: what is resized on, see official_preprocessing.GRIDS.
       photometric: photometric.Photometric, or None.
       blur: blur.Blur, or None.
+      rotation: rotation.Rotation, or None.
+      balanced: whether crops are `balanced_crop`'s.
 
     Raises:
       UserError: an enlargement below 1 or together with a size range, or an unknown grid.
@@ -67,6 +74,8 @@ class Recipe:
     grid: str = official_preprocessing.CORNERS
     photometric: Optional[photometric_lib.Photometric] = None
     blur: Optional[blur_lib.Blur] = None
+    rotation: Optional[rotation_lib.Rotation] = None
+    balanced: bool = False
 
     def __post_init__(self):
         errors.require_one_of('grid', self.grid, official_preprocessing.GRIDS)
@@ -82,8 +91,9 @@ class Recipe:
 
     @property
     def keeps_shape(self):
-        """bool: whether a factor and an offset alone give an image's place in its crop."""
-        return self.enlargement is None and self.size_range is None
+        """bool: whether a factor and `augment.random_crop_offsets` give an image's place."""
+        return (self.enlargement is None and self.size_range is None and self.rotation is None
+                and not self.balanced)
 
     @property
     def plain(self):
@@ -99,9 +109,8 @@ class Recipe:
     def identity(self):
         """dict, JSON-able: what a stage is recognised by. What came later is left out where it is
         off, so that a run that was begun before it goes on."""
-        found = dataclasses.asdict(self)
-        return found if self.blur is not None else {
-            name: value for name, value in found.items() if name != 'blur'}
+        return {name: value for name, value in dataclasses.asdict(self).items()
+                if name not in _LATER or value != _LATER[name]}
 
     def looks(self, image, seed):
         """Light and colour, then blur, as far as they are on; no pixel moves.
@@ -133,15 +142,25 @@ class Recipe:
         """
         image, label = self._resized(tf.convert_to_tensor(image), tf.convert_to_tensor(label),
                                      crop_size, seed)
+        if self.rotation is not None:
+            image, label = self.rotation(image, label, seed, pad_value)
         # Cutting comes before padding: the same numbers, and less of them to copy.
-        height, width = tf.unstack(tf.maximum(tf.shape(label), crop_size))
-        top, left = augment.random_crop_offsets(height, width, crop_size, seed)
+        top, left = self._cut(label, crop_size, seed)
         image, label = (augment.crop(tensor, top, left, crop_size) for tensor in (image, label))
         image = self.looks(image, seed)
         image, label = augment.pad_to(image, label, *crop_size, pad_value)
         if self.flip:
             image, label = augment.random_flip((image, label), seed)
         return tf.ensure_shape(image, [*crop_size, 3]), tf.ensure_shape(label, crop_size)
+
+    def _cut(self, label, crop_size, seed):
+        """(top, left) of the crop."""
+        if self.balanced:
+            inside = [tf.minimum(side, crop) for side, crop in zip(tf.unstack(tf.shape(label)),
+                                                                   crop_size)]
+            return balanced_crop.offsets(label, inside, seed)
+        height, width = tf.unstack(tf.maximum(tf.shape(label), crop_size))
+        return augment.random_crop_offsets(height, width, crop_size, seed)
 
     def _resized(self, image, label, crop_size, seed):
         """The resizes, each only where it is asked for."""
@@ -192,7 +211,7 @@ def make_recipe(name):
     """A recipe by name, with what gin binds for `<name>_recipe` and `photometric`.
 
     Args:
-      name: one of RECIPES, with `+photometric`, `+blur` or both after it or not.
+      name: one of RECIPES, with any of OPTIONS after it, each behind a `+`.
 
     Returns:
       Recipe.
@@ -203,12 +222,16 @@ def make_recipe(name):
     base, *options = str(name).split('+')
     errors.require_one_of('augmentation', base, RECIPES)
     for option in options:
-        errors.require_one_of('option of an augmentation', option, (PHOTOMETRIC, BLUR))
+        errors.require_one_of('option of an augmentation', option, OPTIONS)
     settings = dict(RECIPES[base]())
     if 'random_scale' in settings:
         settings['random_scale'] = official_preprocessing.RandomScale(*settings['random_scale'])
     if BLUR in options:
         settings['blur'] = blur_lib.make_blur()
+    if ROTATION in options:
+        settings['rotation'] = rotation_lib.make_rotation()
+    if BALANCED in options:
+        settings['balanced'] = True
     if PHOTOMETRIC in options:
         settings['photometric'] = photometric_lib.make_photometric()
     return Recipe(**settings)
