@@ -23,6 +23,8 @@ flags.DEFINE_boolean('control', None, 'Also run the CE-only control: as many ste
                      'segmentor as the method took (gin: experiment.control).')
 flags.DEFINE_boolean('deterministic', True, 'Deterministic operations: the same command gives the '
                      'same bits on one machine.')
+flags.DEFINE_string('profile', None, 'Steps of this process that TensorBoard\'s profiler looks at, '
+                    'as 10,20.')
 flags.DEFINE_integer('logical_cpus', 1, 'Devices the CPU appears as; replicas for '
                      '--strategy=mirrored.', lower_bound=1)
 
@@ -60,10 +62,17 @@ def main(argv):
     workdir = FLAGS.workdir or _default_workdir()
     runtime.configure(deterministic=FLAGS.deterministic, logical_cpus=FLAGS.logical_cpus)
     from tf_advseg.experiments.train import training
+    from tf_advseg.training import profiling
     from tf_advseg.training import strategy
+    profile = FLAGS.profile and profiling.Profile(
+        *profiling.parse(FLAGS.profile), pathlib.Path(workdir) / 'tensorboard')
     distribution = strategy.make_strategy(FLAGS.strategy)
     configuration.parse(FLAGS.gin_file, _bindings() + list(FLAGS.gin_param))
-    results = training.experiment(workdir=workdir, strategy=distribution, dry_run=FLAGS.dry_run)
+    with profiling.active(profile):
+        results = training.experiment(workdir=workdir, strategy=distribution,
+                                      dry_run=FLAGS.dry_run)
+    if profile and not FLAGS.dry_run:
+        print(profile.text())
     if results is not None:
         training.print_summary(results, workdir)
 

@@ -14,6 +14,7 @@ from tf_advseg.data.records import record_set as record_sets
 from tf_advseg.training import alternation
 from tf_advseg.training import checkpoints
 from tf_advseg.training import health
+from tf_advseg.training import profiling
 from tf_advseg.training import strategy as strategies
 
 STATE = 'state.json'
@@ -91,7 +92,11 @@ class Stepper:
         """
         arguments = (batch,) if seed is None else (batch, tf.constant(seed, tf.int32))
         tensors = {name: tf.constant(value, tf.float32) for name, value in scalars.items()}
-        return Scalars(self._function(step)(arguments, tensors))
+        with profiling.step() as waits:
+            scalars = Scalars(self._function(step)(arguments, tensors))
+            if waits:
+                dict(scalars)
+        return scalars
 
     def local(self, function):
         """A function of tensors compiled once, its inputs not split over replicas.

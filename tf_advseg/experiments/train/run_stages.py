@@ -11,6 +11,7 @@ from tf_advseg.experiments.train import run_results
 from tf_advseg.experiments.train import shared_control
 from tf_advseg.experiments.train import stage_one
 from tf_advseg.methods.recipe import Arm
+from tf_advseg.run import hyperparameters
 from tf_advseg.run import networks
 
 RESULTS = 'results.json'
@@ -67,6 +68,7 @@ class Run:
         results.update(averaged=averages, control_from=control.get('taken_from'),
                        about=method.get('about'))
         _keep_results(context, results)
+        hyperparameters.write(context, results)
         run_report.write(context, self.segmentor, recipe, results, shown)
         networks.load_weights(context.run.checkpoints / self._kept(), self.segmentor)
         return results
