@@ -44,6 +44,7 @@ setup(
         'keras-cv==0.9.0',
         'absl-py',
         'gin-config==0.5.0',
+        'flatbuffers',  # comes with TensorFlow too; models/zoo/tflite_graph.py edits files with it
         'h5py',  # comes with TensorFlow too; models/zoo/keras_h5.py reads with it
         'jinja2',  # the HTML pages: templates that escape every value
         'pillow',
@@ -54,7 +55,7 @@ setup(
     extras_require={
         'gpu': ['tensorflow[and-cuda]==2.15.1; python_version < "3.12"',
                 'tensorflow[and-cuda]==2.21.0; python_version >= "3.12"'],
-        # Interpreters for --backend: that of TensorFlow 2.15 itself is 2 to 4 times slower.
+        # The interpreter for --backend=tflite: TensorFlow 2.15's own is slower.
         'lite': ['ai-edge-litert'],
         # 1.18 and later of onnx need an ml_dtypes that TensorFlow 2.15 does not work with.
         # tf2onnx of Python 3.9 needs protobuf 3.
@@ -64,7 +65,9 @@ setup(
         # The last two are whom the measures are compared with.
         'test': ['pytest', 'pytest-xdist', 'hypothesis', 'scikit-learn', 'cityscapesscripts',
                  'ai-edge-litert', 'tf2onnx; python_version >= "3.10"',
-                 'onnxruntime; python_version >= "3.10"'],
+                 'onnxruntime; python_version >= "3.10"',
+                 'onnx<1.18; python_version >= "3.10" and python_version < "3.12"',
+                 'onnx; python_version >= "3.12"'],
     },
     entry_points={'console_scripts': [
         f'tf-advseg-{tool.replace("_", "-")} = tf_advseg.tools.{tool}:run' for tool in TOOLS]},

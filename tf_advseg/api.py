@@ -163,7 +163,10 @@ class Model:
     def evaluate(self, dataset: Optional[PathLike] = None, split: str = 'test',
                  measures: Sequence[str] = (), reader: Optional[str] = None,
                  damaged: str = 'refuse', **passes: Any) -> Dict[str, Any]:
-        """Scores on labelled images, as `tools/evaluate.py` gives them, of the weights as they are.
+        """Scores on labelled images, as `tools/evaluate.py` gives them.
+
+        They are of the weights as they are, or, with another backend than TensorFlow, as they were
+        loaded.
 
         Args:
           dataset: records, or a folder or archive of images and labels; None: the data of the run
@@ -203,6 +206,8 @@ def load(path: PathLike, which: Optional[str] = None, backend: str = 'tensorflow
     runtime.configure()
     from tf_advseg.experiments.convert import importing
     from tf_advseg.experiments.score import evaluating
+    from tf_advseg.models import backends
+    backends.require(backend)
     if not isinstance(path, (str, os.PathLike)) or not str(path):
         raise errors.UserError(f'a model of {path!r}: expected the path of a run directory or a '
                                "model folder, or 'zoo:NAME'")

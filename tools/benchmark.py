@@ -55,7 +55,7 @@ def main(argv):
         print(tables.to_text(step_benchmark.measure(kinds=step_benchmark.chosen(FLAGS.kind))))
         return
     if kind in ('inference', 'runtimes'):
-        _inference() if kind == 'inference' else _runtimes()
+        {'inference': _inference, 'runtimes': _runtimes}[kind]()
         return
     runtime.configure(deterministic=True)
     if kind in ('input', 'cues', 'screen'):

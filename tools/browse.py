@@ -1,8 +1,9 @@
 """Shows what a network is shown: augmented batches with their labels, before anything is trained.
 
 Takes the configuration of a run (as train does) and writes the batches of its first steps, Stage
-1's and the method's: a page, batches.html, and TensorBoard's images. Crop, augmentation, order and
-views are those the run will have; nothing is trained and no run directory is written.
+1's and the method's (of Zhu et al. not the GAN's): a page, batches.html, and TensorBoard's images.
+Crop, augmentation, order and views are those the run will have; nothing is trained, and no run
+directory is written.
 
 Example:
   python tools/browse.py --gin_file=gin/demo.gin --output=batches
@@ -36,7 +37,8 @@ def main(argv):
     from tf_advseg.experiments.train import browsing
     from tf_advseg.experiments.train import training
     from tf_advseg.training import strategy
-    browser = browsing.browser(FLAGS.output, FLAGS.steps, FLAGS.first_step)
+    browser = browsing.browser(FLAGS.output, FLAGS.steps, FLAGS.first_step,
+                               [FLAGS.data_dir, *FLAGS.gin_file])
     bindings = [f'experiment.{name} = {getattr(FLAGS, name)!r}' for name in ('data_dir', 'seed')
                 if getattr(FLAGS, name) is not None]
     configuration.parse(FLAGS.gin_file, bindings + list(FLAGS.gin_param))

@@ -44,19 +44,15 @@ def main(argv):
     from tf_advseg.experiments.score import input_files
     from tf_advseg.experiments.score import predicting
     from tf_advseg.experiments.convert import importing
-    from tf_advseg.models import backends
-    # A mistyped path fails before the network is built.
-    count = len(input_files.find_all(sources)[1])
+    input_files.find_all(sources)  # a mistyped path fails before the network is built
     checkpoint = importing.resolved(FLAGS.checkpoint, FLAGS.which)
     segmentor, spec, content = evaluating.load(checkpoint, FLAGS.which)
-    chosen = backends.make(segmentor, FLAGS.backend, count)
-    if FLAGS.backend != backends.TENSORFLOW:
-        print(chosen.text())
     outcome = predicting.predict(
-        chosen.network, spec, evaluating.crop_size(content), sources, FLAGS.output,
+        segmentor, spec, evaluating.crop_size(content), sources, FLAGS.output,
         confidence=FLAGS.confidence, submission=FLAGS.submission,
         network=predicting.identity(checkpoint, evaluating.which_folder(FLAGS.which)),
-        scales=FLAGS.eval_scales, flip=FLAGS.flip, padding=FLAGS.padding, window=window)
+        scales=FLAGS.eval_scales, flip=FLAGS.flip, padding=FLAGS.padding, window=window,
+        backend=FLAGS.backend, say=print)
     for _, reason in outcome.skipped:
         print(f'skipped: {reason}', file=sys.stderr)
     if not outcome.written and not outcome.kept:

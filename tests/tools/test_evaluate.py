@@ -363,7 +363,7 @@ def test_another_backend_scores_alike_and_is_named(call, deeplab_folder, made_ru
         call('evaluate', f'--checkpoint={deeplab_folder[1]}', f'--backend={backend}',
              f'--data_dir={made_run.path / "records"}', f'--output={path}')
         results[backend] = json.loads(path.read_text())
-    assert results['tflite']['backend'] == {'model': 'tflite'}
+    assert results['tflite']['backend'] == 'tflite'
     assert 'backend' not in results['tensorflow']
     first, second = (np.array(one['models']['model']['confusion_matrix'], np.int64)
                      for one in results.values())

@@ -252,5 +252,13 @@ def test_another_backend_gives_the_same_maps(call, deeplab_folder, made_run, tmp
         maps[backend] = np.concatenate([np.array(Image.open(output / f'{name}.png')).ravel()
                                         for name in made_run.data.test[:2]])
     assert 'backend: tensorflow; auto: 2 images are too few' in printed
-    assert np.mean(maps['tflite'] == maps['tensorflow']) > 0.999
+    # Again: all is kept, and nothing is converted for it; another backend's maps are not kept.
+    call('predict', f'--checkpoint={deeplab_folder[1]}', f'--input={source}',
+         f'--output={tmp_path / "tflite"}', '--backend=tflite')
+    printed = capsys.readouterr().out
+    assert '0 predicted, 0 skipped, 2 kept' in printed and 'backend: tflite' not in printed
+    call('predict', f'--checkpoint={deeplab_folder[1]}', f'--input={source}',
+         f'--output={tmp_path / "tflite"}')
+    assert '2 predicted' in capsys.readouterr().out
+    assert np.mean(maps['tflite'] == maps['tensorflow']) > 0.9998
     np.testing.assert_array_equal(maps['auto'], maps['tensorflow'])

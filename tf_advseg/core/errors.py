@@ -71,3 +71,8 @@ def require_one_of(kind, name, choices):
         return name
     known = ', '.join(str(choice) for choice in choices) or 'none'
     raise UserError(f'unknown {kind} "{name}".{suggest(name, choices)} Known: {known}.')
+
+
+def first_line(error):
+    """The first line of an exception's message, or its class' name where it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -3,12 +3,27 @@ import contextlib
 import io
 import os
 import sys
+import threading
 import warnings
+
+# The process' stderr is one thing: two threads that put it away would lose it. So conversions,
+# which run inside, take turns, too.
+_TURN = threading.RLock()
 
 
 @contextlib.contextmanager
 def quiet():
-    """Keeps the libraries' notices, written from C++ too, off the terminal; errors still raise."""
+    """Keeps the libraries' notices, written from C++ too, off the terminal; errors still raise.
+
+    One thread at a time is inside.
+    """
+    with _TURN:
+        with _put_away():
+            yield
+
+
+@contextlib.contextmanager
+def _put_away():
     sys.stderr.flush()
     try:
         kept = os.dup(2)

@@ -200,3 +200,10 @@ def _set_threads(tf, threads):
         threading.set_intra_op_parallelism_threads(threads)
     except RuntimeError as error:
         raise _too_late(f'{threads} threads') from error
+
+
+def cores():
+    """How many processor cores this process may use."""
+    if hasattr(os, 'sched_getaffinity'):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1  # not Linux

@@ -22,9 +22,10 @@ def test_every_form_is_timed_and_agrees(monkeypatch):
     for timing in timings:
         assert timing.seconds > 0 and timing.ratio > 0
         if runtime_benchmark.INT8 not in timing.name:
-            assert timing.agreement > 0.999
+            assert timing.agreement > 0.9999
     text = tables.to_text(runtime_benchmark.table(timings, left_out, (65, 65), 2))
-    assert 'left out: ONNX needs packages' in text and len(text.splitlines()) == 3 + 5
+    assert 'left out: ONNX needs packages' in text
+    assert len(text.splitlines()) == 3 + len(timings) + 1
 
 
 def test_no_such_network():

@@ -15,6 +15,7 @@ import sys
 import threading
 import traceback
 
+from tf_advseg.core import runtime
 from tf_advseg.core.errors import UserError
 from tf_advseg.data.records import record_parts
 
@@ -28,11 +29,7 @@ _MOST = 16
 
 def default_workers():
     """How many processes read at a time: one for each core this process may use, up to 16."""
-    try:
-        cores = len(os.sched_getaffinity(0))
-    except AttributeError:  # not Linux
-        cores = os.cpu_count() or 1
-    return min(cores, _MOST)
+    return min(runtime.cores(), _MOST)
 
 
 def part_source(reader, workers, images, read=record_parts.read_parts, resumes=True):

@@ -65,9 +65,10 @@ def measure(network='deeplab_mobilenet_v2', output_stride=16, size=(513, 513), r
     with tempfile.TemporaryDirectory(prefix='tf_advseg-') as folder:
         saved_model.write(pathlib.Path(folder), segmentor)
         forms['SavedModel'] = inference_benchmark.exported_runner(folder)
-    by = f', {tflite_runtime.name()}'
-    forms[f'TFLite float32{by}'] = _tflite(segmentor, size, 'float32', image)
-    forms[f'{INT8}{by}'] = _tflite(segmentor, size, 'int8', image)
+    for form, kind in (('TFLite float32', 'float32'), (INT8, 'int8')):
+        content = tflite_export.convert(segmentor, size, kind, list(image))
+        for name in dict.fromkeys((tflite_runtime.name(), tflite_runtime.OWN)):
+            forms[f'{form}, {name}'] = _tflite(content, name == tflite_runtime.OWN)
     left_out = {}
     try:
         forms['ONNX Runtime'] = onnx_export.Session(onnx_export.class_map(segmentor))
@@ -81,10 +82,9 @@ def measure(network='deeplab_mobilenet_v2', output_stride=16, size=(513, 513), r
             for (name, form), row in zip(forms.items(), seconds)], left_out
 
 
-def _tflite(segmentor, size, kind, image):
+def _tflite(content, own):
     """Function of uint8 [1, h, w, 3] that gives the class map."""
-    interpreter = tflite_runtime.interpreter(
-        tflite_export.convert(segmentor, size, kind, list(image)))
+    interpreter = tflite_runtime.interpreter(content, own=own)
     run = interpreter.get_signature_runner(saved_model.CLASS_MAP)
     return lambda shown: run(image=shown)[saved_model.CLASS_MAP]
 

@@ -108,13 +108,15 @@ def export(checkpoint, output, formats=('saved_model',), input_size=None, which=
     """
     for name in formats:
         errors.require_one_of('format', name, FORMATS)
+    if 'onnx' in formats:
+        onnx_export.require()
     output = output_folder.require_replaceable(
         output, REPORT, 'an export', [p for p in (checkpoint, images, calibration) if p])
     segmentor, _, content = evaluating.load(checkpoint, which)
     sizes = _sizes(segmentor, large)
     size = _input_size(segmentor, input_size, formats)
     compared, compared_on = _images(images, size)
-    ranges = compared if calibration is None else _images(calibration, size)[0]
+    ranges = _images(calibration or images, size, tflite_export.CALIBRATION_IMAGES)[0]
     report = {'format': REPORT_FORMAT, 'version': 1, 'checkpoint': str(checkpoint),
               'which': networks.find(pathlib.Path(checkpoint).expanduser(),
                                      evaluating.which_folder(which)).name,
@@ -127,7 +129,7 @@ def export(checkpoint, output, formats=('saved_model',), input_size=None, which=
             elif name == 'tf1':
                 entry = _write_tf1(folder, segmentor)
             elif name == 'onnx':
-                entry = _write_onnx(folder, segmentor, compared)
+                entry = _write_onnx(folder, segmentor, sizes, compared)
             else:
                 entry = _write_tflite(folder, segmentor, size, name.split('_')[1], compared, ranges)
             report['files'].update(entry)
@@ -155,13 +157,15 @@ def _input_size(segmentor, size, formats):
     return (size, size) if isinstance(size, int) else tuple(size)
 
 
-def _images(source, size):
-    """(uint8 images of a size, where they are from)."""
+def _images(source, size, most=IMAGES):
+    """(uint8 images of a size, `most` at most and spread over all, where they are from)."""
     if source is None:
         made = [parity.synthetic_image(*size)]
         made += [made[0][::-1], made[0][:, ::-1], 255 - made[0]][:SYNTHETIC - 1]
         return made, f'{len(made)} made-up images (--input names a folder of real ones)'
-    found = input_files.find_images(source)[1][:IMAGES]
+    found = input_files.find_images(source)[1]
+    if len(found) > most:
+        found = [found[i * len(found) // most] for i in range(most)]
     return ([_fitted(base.read_image(path), size) for path in found],
             f'{len(found)} images of {source}')
 
@@ -195,11 +199,12 @@ def _agreement(segmentor, run, images):
         len(shares), float(np.mean(shares)), min(shares)).to_json()}
 
 
-def _write_onnx(folder, segmentor, images):
-    content = onnx_export.class_map(segmentor)
+def _write_onnx(folder, segmentor, sizes, images):
+    content = onnx_export.class_map(segmentor, sizes)
     (folder / ONNX_FILE).write_bytes(content)
-    return {ONNX_FILE: {'bytes': len(content), **_agreement(
-        segmentor, onnx_export.Session(content), images)}}
+    session = onnx_export.Session(content)
+    return {ONNX_FILE: {'bytes': len(content), **(
+        {} if sizes.resized else _agreement(segmentor, session, images))}}
 
 
 def _write_tf1(folder, segmentor):

@@ -198,7 +198,8 @@ def evaluate(checkpoint, compare=(), which=None, data_dir=None, reader=None, spl
       show: whether to show progress.
       measures: names of evaluation.measures beside 'iou'.
       output: where results are written, as from `require_output`, or None.
-      backend: of `backends.NAMES`; another than TensorFlow computes on one device.
+      backend: of `backends.NAMES`; another than TensorFlow computes on one device, and is the
+        same for all models: 'auto' measures the first.
       **passes: see `make_predictor`.
 
     Returns:
@@ -206,12 +207,13 @@ def evaluate(checkpoint, compare=(), which=None, data_dir=None, reader=None, spl
       'padding', 'window', 'overlap', 'models': {name: summary}, 'checkpoints': {name: path},
       'which': {name: the model's folder, in a run one of networks.WHICH}}; with others to compare
       'comparisons' of `comparing.compare`. 'window' is the one really used: {name: (h, w) on the
-      network's grid}, or None. 'backend' {name: what computed}, unless it was TensorFlow.
+      network's grid}, or None. 'backend': what computed, unless it was TensorFlow.
 
     Raises:
       UserError: see the functions above.
     """
     passes = _passes(**passes)  # a mistake fails before anything is loaded
+    _require_backend(backend, strategy)
     checkpoints = [checkpoint, *compare]
     run = run_of(checkpoint)
     scope = strategy.scope() if strategy is not None else contextlib.nullcontext()
@@ -219,12 +221,12 @@ def evaluate(checkpoint, compare=(), which=None, data_dir=None, reader=None, spl
     names = comparing.column_names(checkpoints, folders)
     with scope:
         models = load_each(checkpoints, which)
-    models, computed = _behind(backend, strategy, names, models)
     with evaluation_data.open_records(data_dir, reader, run, damaged) as records:
         images = evaluation_data.choose_images(records, split, run, data_dir)
         # All of them before the first works: one that does not fit fails at once.
         predictors = {name: make_predictor(model, images, strategy, checkpoint, **passes)
                       for name, model, checkpoint in zip(names, models, checkpoints)}
+        computed = _compute_by(backend, predictors.values(), len(images.ids), show)
         passes['window'] = {name: list(predictor.window) for name, predictor in
                             predictors.items()} if passes['window'] else None
         scored = {name: score(predictor, images, measures, show, f'evaluating {name}')
@@ -235,7 +237,7 @@ def evaluate(checkpoint, compare=(), which=None, data_dir=None, reader=None, spl
                    'checkpoints': dict(zip(names, map(str, checkpoints))),
                    'which': {name: None if folder is None else folder.name
                              for name, folder in zip(names, folders)}}
-        if computed:
+        if computed != backends.TENSORFLOW:
             results['backend'] = computed
         if compare:
             results['comparisons'] = comparing.compare(scored, records.spec)
@@ -244,16 +246,23 @@ def evaluate(checkpoint, compare=(), which=None, data_dir=None, reader=None, spl
     return results
 
 
-def _behind(backend, strategy, names, models):
-    """(models whose first member computes by a backend, {name: which one} or {})."""
+def _require_backend(backend, strategy):
+    """Raises UserError for an unknown one, and for another than TensorFlow on several replicas."""
     if backends.require(backend) == backends.TENSORFLOW:
-        return models, {}
+        return
     if strategy is not None and strategy.num_replicas_in_sync > 1:
         raise errors.UserError(f'--backend={backend}: computes on this machine\'s CPU alone; leave '
                                'out --strategy')
-    chosen = [backends.make(segmentor, backend) for segmentor, *_ in models]
-    return ([(one.network, *rest) for one, (_, *rest) in zip(chosen, models)],
-            {name: one.name for name, one in zip(names, chosen)})
+
+
+def _compute_by(backend, predictors, images, show):
+    """Lets all predictors compute by one backend; its name. 'auto' measures the first network."""
+    for predictor in predictors:
+        chosen = backends.make(predictor.segmentor, backend, images)
+        if backend == backends.AUTO and show:
+            print(chosen.text(), flush=True)
+        backend, predictor.segmentor = chosen.name, chosen.network
+    return backend
 
 
 def evaluate_model(model, checkpoint, data_dir=None, reader=None, split='test', measures=(),
@@ -261,7 +270,7 @@ def evaluate_model(model, checkpoint, data_dir=None, reader=None, split='test', 
     """The figures of a model that is loaded already.
 
     Args:
-      model: as from `load`; its weights count as they are.
+      model: as from `load`, or one whose first member is a `backends.Backend`.
       checkpoint: where it was loaded from: whose run's data are the default.
       data_dir, reader, split, measures, damaged, **passes: see `evaluate`.
 
@@ -324,6 +333,8 @@ def passes_text(results):
         parts.append(comparing.windows_text(results))
     if results['padding'] != 'crop':
         parts.append(f'padding {results["padding"]}')
+    if results.get('backend'):
+        parts.append(f'computed by {results["backend"]}')
     return ''.join(f'; {part}' for part in parts)
 
 

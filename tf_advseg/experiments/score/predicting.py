@@ -16,6 +16,7 @@ from tf_advseg.data.readers import base
 from tf_advseg.evaluation import map_predictor
 from tf_advseg.evaluation import submission as submissions
 from tf_advseg.experiments.score import input_files
+from tf_advseg.models import backends
 from tf_advseg.reporting import panels
 from tf_advseg.run import networks
 
@@ -101,7 +102,8 @@ class _Submission:
 
 
 def predict(segmentor, spec, crop_size, sources, output, show=True, confidence=False,
-            submission=None, network='', **passes):
+            submission=None, network='', backend=backends.TENSORFLOW, say=lambda text: None,
+            **passes):
     """Writes a palette PNG and an overlay for every image; broken ones are skipped.
 
     What an earlier call made of the same image with the same network and passes is kept, if it
@@ -120,6 +122,8 @@ def predict(segmentor, spec, crop_size, sources, output, show=True, confidence=F
       confidence: also `<stem>_confidence.png`, grey: 255 times the chosen class's probability.
       submission: one of submission.SERVERS: only its files are written.
       network: identifies this network, see `identity`; '': nothing is kept.
+      backend: of `backends.NAMES`. What another one made is kept by a call that asks for the same.
+      say: function of a line on the backend that was taken.
       **passes: of `predictions.MapPredictor`.
 
     Returns:
@@ -137,10 +141,10 @@ def predict(segmentor, spec, crop_size, sources, output, show=True, confidence=F
               else _Maps(spec, output, confidence))
     names = writer.names(root, images)
     _require_apart(output, root, images, names)
-    predictor = map_predictor.MapPredictor(
-        segmentor, crop_size, confidence=confidence, translation=writer.translation,
-        only_named=True, **passes)
-    settings = _digest(network, spec, crop_size, submission, passes) if network else None
+    backends.require(backend)
+    settings = _digest(network, spec, crop_size, submission, {
+        **passes, **({} if backend == backends.TENSORFLOW else {'backend': backend})}
+                       ) if network else None
     entries = _entries(output / writer.state)
     done = _done(entries, settings)
     kept = [(path, files_) for path, files_ in zip(images, names)
@@ -148,6 +152,12 @@ def predict(segmentor, spec, crop_size, sources, output, show=True, confidence=F
     ready = {path for path, _ in kept}
     wanted = [(path, files_) for path, files_ in zip(images, names) if path not in ready]
     stale = _Stale(output, entries, names)
+    chosen = backends.make(segmentor, backend if wanted else backends.TENSORFLOW, len(wanted))
+    if chosen.name != backends.TENSORFLOW or backend == backends.AUTO:
+        say(chosen.text())
+    predictor = map_predictor.MapPredictor(
+        chosen.network, crop_size, confidence=confidence, translation=writer.translation,
+        only_named=True, **passes)
     written, skipped = _predict_each(predictor, writer, wanted, output, settings, stale, show)
     return Outcome(tuple(written), tuple(skipped), tuple(kept))
 

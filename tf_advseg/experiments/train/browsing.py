@@ -16,7 +16,6 @@ from tf_advseg.data.records import record_set as record_sets
 from tf_advseg.data.spec import IGNORE_LABEL
 from tf_advseg.experiments.train import run_stages
 from tf_advseg.experiments.train import stage_one
-from tf_advseg.methods import recipe as recipes
 from tf_advseg.reporting import contact_sheet
 from tf_advseg.reporting import tables
 from tf_advseg.reporting.pages import page
@@ -37,13 +36,13 @@ class Shown:
     counts: np.ndarray
 
 
-def require_output(path):
+def require_output(path, sources=()):
     """The folder that the page is written to, checked; see `output_folder.require_replaceable`."""
-    return output_folder.require_replaceable(path, RECORD, KIND)
+    return output_folder.require_replaceable(path, RECORD, KIND, [s for s in sources if s])
 
 
 def write(context, segmentor, recipe, output, steps=3, first=0):
-    """Writes the batches of some steps of every stage: a page, a JSON file, TensorBoard's events.
+    """Writes batches of Stage 1 and of the method: a page, a JSON file, TensorBoard's events.
 
     Args:
       context: run.context.Context.
@@ -145,9 +144,14 @@ def _page(context, recipe, shown):
                 for one in shown])
 
 
-def browser(output, steps, first):
-    """A function for `training.experiment(instead=…)` that writes the page and says so."""
-    output = require_output(output)
+def browser(output, steps, first, sources=()):
+    """A function for `training.experiment(instead=…)` that writes the page and says so.
+
+    Args:
+      output, sources: see `require_output`.
+      steps, first: see `write`.
+    """
+    output = require_output(output, sources)
 
     def browse(context, segmentor, recipe):
         shown = write(context, segmentor, recipe, output, steps, first)

@@ -260,9 +260,9 @@ def _train(context, segmentor, settings, folder, swa=None):
                                       context.board(NAME))
     plan = alternation.Sequence(
         steps, lambda step: 'weighted' if step < weighted else 'segmentor')
-    seconds = loop.train(stepper, method, lambda _, first: batches(first), plan, folder, context.strategy, context.streams,
-                         metrics, 'stage 1', evaluate_every=every, evaluate=evaluate,
-                         average=average)
+    seconds = loop.train(stepper, method, lambda _, first: batches(first), plan, folder,
+                         context.strategy, context.streams, metrics, 'stage 1',
+                         evaluate_every=every, evaluate=evaluate, average=average)
     result = {'steps': steps, 'seconds': seconds}
     if average is not None:
         result['averaged'] = averaged.save(context, segmentor, average, swa,

@@ -35,9 +35,9 @@ MAY_CHANGE = ('max_propagations', 'max_total_cycles', 'max_cycles', 'diagnostics
 
 
 @gin.configurable(denylist=['workdir', 'strategy', 'dry_run', 'instead'])
-def experiment(workdir, strategy, dry_run=False, instead=None, seed=0, method='load', control=True,
+def experiment(workdir, strategy, dry_run=False, seed=0, method='load', control=True,
                data_dir=None, checkpoint=None, network='deeplab_mobilenet_v2', crop_size=321,
-               backbone_only=False, control_from=None):
+               backbone_only=False, control_from=None, instead=None):
     """Runs an experiment, or goes on with one that was stopped.
 
     Args:
@@ -60,8 +60,8 @@ def experiment(workdir, strategy, dry_run=False, instead=None, seed=0, method='l
         training, whichever method that run is of.
 
     Returns:
-      dict of the results, as in results.json; None for a dry run, with `instead`, and where a stage before Stage 1
-      ends the run.
+      dict of the results, as in results.json; None for a dry run, with `instead`, and where a
+      stage before Stage 1 ends the run.
 
     Raises:
       UserError: a setting out of range, or one that has no effect in this run.
@@ -82,7 +82,8 @@ def experiment(workdir, strategy, dry_run=False, instead=None, seed=0, method='l
     if checkpoint:  # before the data, whose conversion may take minutes
         checkpoint = networks.find_weights(checkpoint)
     with contextlib.ExitStack() as stack:
-        if dry_run or instead:  # leaves nothing behind, and no configuration that another run is held to
+        # Neither leaves anything behind, nor a configuration that another run is held to.
+        if dry_run or instead:
             workdir = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory())) / 'run'
         run, data = stack.enter_context(opened(workdir, strategy, data_dir, seed))
         semi_supervised.require_unseen(checkpoint, data)

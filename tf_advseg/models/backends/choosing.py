@@ -5,6 +5,7 @@ import time
 from typing import Any, Dict
 
 import numpy as np
+import tensorflow as tf
 
 from tf_advseg.core import errors
 from tf_advseg.models.backends import onnx
@@ -14,7 +15,8 @@ TENSORFLOW, AUTO = 'tensorflow', 'auto'
 _BACKENDS = {'tflite': tflite.TFLite, 'onnx': onnx.ONNX}
 NAMES = (TENSORFLOW, *_BACKENDS, AUTO)
 REPEATS = 3       # of each backend, in turns
-FEW_IMAGES = 40   # for fewer, converting and measuring takes longer than it saves
+WARM_UP = 5       # calls of each before that: TFLite converts a size at its fourth image
+FEW_IMAGES = 40   # for fewer 'auto' does not convert and measure
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +46,7 @@ def make(segmentor, name=TENSORFLOW, images=None):
     Args:
       segmentor: see `models.segmentor`.
       name: of `NAMES`. 'tensorflow' is the segmentor itself. 'auto' times all that are installed,
-        on an image of the crop's size, and takes the fastest.
+        on one image of the crop's size, and takes the fastest.
       images: how many there will be, or None for many: 'auto' does not measure for `FEW_IMAGES`.
 
     Returns:
@@ -64,36 +66,43 @@ def make(segmentor, name=TENSORFLOW, images=None):
 
 def _fastest(segmentor):
     made, left_out = {TENSORFLOW: segmentor}, {}
+    size = segmentor.crop_size or (257, 257)
+    calls = {TENSORFLOW: _call(segmentor, size)}
     for name, backend in _BACKENDS.items():
         try:
             made[name] = backend(segmentor)
+            calls[name] = _call(made[name], size)
         except errors.UserError as error:
             left_out[name] = str(error)
-    seconds = timed(made, segmentor.crop_size or (257, 257))
+        except tf.errors.OpError as error:  # of a runtime that refuses the image
+            left_out[name] = errors.first_line(error)
+    seconds = timed(calls)
     best = min(seconds, key=seconds.get)
     return Chosen(made[best], best, seconds, left_out)
 
 
-def timed(networks, size):
-    """Seconds an image, medians of turns.
+def _call(network, size):
+    """A function of nothing that computes one image's logits; it has been called already."""
+    image = tf.constant(np.random.default_rng(0).uniform(0, 255, (1, *size, 3)), tf.float32)
+    function = tf.function(lambda x: network(x, training=False), autograph=False)
+    for _ in range(WARM_UP):  # the first one traces
+        function(image).numpy()
+    return lambda: function(image).numpy()
+
+
+def timed(calls):
+    """Seconds of a call, medians of turns.
 
     Args:
-      networks: {name: segmentor or Backend}.
-      size: (h, w) of the image.
+      calls: {name: function of nothing}.
 
     Returns:
       {name: float}.
     """
-    import tensorflow as tf
-    image = np.random.default_rng(0).uniform(0, 255, (1, *size, 3)).astype(np.float32)
-    calls = {name: tf.function(lambda x, network=network: network(x, training=False),
-                               input_signature=[tf.TensorSpec([1, *size, 3])], autograph=False)
-             for name, network in networks.items()}
     taken = {name: [] for name in calls}
-    for repeat in range(REPEATS + 1):
+    for _ in range(REPEATS):
         for name, call in calls.items():
             began = time.perf_counter()
-            call(tf.constant(image)).numpy()
-            if repeat:  # the first one traces
-                taken[name].append(time.perf_counter() - began)
+            call()
+            taken[name].append(time.perf_counter() - began)
     return {name: statistics.median(values) for name, values in taken.items()}

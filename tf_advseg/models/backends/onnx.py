@@ -10,15 +10,15 @@ class ONNX(backend.Backend):
     def prepare(self):
         """Converts the network."""
         self._sessions = {}
-        self._session(self.crop_size)
+        self._session(None if self.crop_size is None else tuple(self.crop_size))
 
-    def logits(self, image, crop_size):
-        """See `Backend.logits`."""
+    def compute(self, image, crop_size):
+        """See `Backend.compute`."""
         return self._session(crop_size)(image)
 
     def _session(self, crop_size):
-        key = crop_size and tuple(crop_size)
-        if key not in self._sessions:
+        if crop_size not in self._sessions:
             with segmentors.with_crop_size(self.segmentor, crop_size):
-                self._sessions[key] = onnx_export.Session(onnx_export.logits(self.segmentor))
-        return self._sessions[key]
+                self._sessions[crop_size] = onnx_export.Session(
+                    onnx_export.logits(self.network))
+        return self._sessions[crop_size]

@@ -1,21 +1,21 @@
 """A segmentor as an ONNX model, by tf2onnx (extra `onnx`), and ONNX Runtime that runs it.
 
 The graph is that of `inference.InferenceNetwork` with batch norm folded and the operations that
-converters know: tf2onnx gives the tuned one, which the SavedModel holds, wrong values at open sizes
-(1.17, by up to 24 where logits have a deviation of 4), and says nothing.
+converters know: tf2onnx 1.17 gives the tuned one, which the SavedModel holds, wrong values at open
+sizes, and says nothing.
 """
 import logging
-import os
+import sys
 
 import numpy as np
 import tensorflow as tf
 
 from tf_advseg.core import errors
+from tf_advseg.core import runtime
 from tf_advseg.core.quiet import quiet
-from tf_advseg.models import inference
 from tf_advseg.models.zoo import saved_model
 
-OPSET = 15  # the latest that TensorFlow 2.15's companions of Python 3.9 know
+OPSET = 15  # later ones change nothing that these graphs have
 LOGITS = 'logits'
 
 
@@ -25,6 +25,9 @@ def require():
     Raises:
       UserError: one of them is not installed.
     """
+    if sys.version_info < (3, 10):
+        raise errors.UserError('ONNX needs Python 3.10 or later (below, tf2onnx and TensorFlow ask '
+                               'for different protobufs); take another format or backend')
     try:
         with quiet():
             import onnxruntime
@@ -36,13 +39,12 @@ def require():
     return tf2onnx, onnxruntime
 
 
-def class_map(segmentor):
+def class_map(segmentor, sizes=saved_model.Sizes()):
     """A segmentor as an ONNX model: `image` uint8 [B, H, W, 3], any size, -> `class_map` uint8.
-
-    Sizes are treated as the SavedModel treats them, see `saved_model.Sizes`.
 
     Args:
       segmentor: see `models.segmentor`.
+      sizes: `saved_model.Sizes`: images are padded or resized as the SavedModel does it.
 
     Returns:
       The model as bytes.
@@ -50,15 +52,15 @@ def class_map(segmentor):
     Raises:
       UserError: tf2onnx is not installed or cannot convert the network; too many classes.
     """
-    exported = saved_model.ExportedSegmentor(segmentor, tuned=False)
-    return _converted(exported.class_map, tf.uint8, segmentor)
+    exported = saved_model.ExportedSegmentor(segmentor, sizes, tuned=False)
+    return _converted(exported.class_map, tf.uint8, segmentor.name)
 
 
-def logits(segmentor):
-    """A segmentor as an ONNX model: `image` float32 [B, H, W, 3] of 0..255 -> `logits` float32.
+def logits(network):
+    """A network as an ONNX model: `image` float32 [B, H, W, 3] of 0..255 -> `logits` float32.
 
     Args:
-      segmentor: see `models.segmentor`.
+      network: `inference.InferenceNetwork` that is not tuned.
 
     Returns:
       The model as bytes.
@@ -66,11 +68,11 @@ def logits(segmentor):
     Raises:
       UserError: as `class_map`.
     """
-    network = inference.InferenceNetwork(segmentor, tuned=False)
-    return _converted(lambda image: {LOGITS: network.logits(image)}, tf.float32, segmentor)
+    return _converted(lambda image: {LOGITS: network.logits(image)}, tf.float32,
+                      network.segmentor.name)
 
 
-def _converted(function, dtype, segmentor):
+def _converted(function, dtype, name):
     tf2onnx, _ = require()
     signature = [tf.TensorSpec([None, None, None, 3], dtype, 'image')]
     logging.getLogger('tf2onnx').setLevel(logging.CRITICAL)
@@ -80,9 +82,30 @@ def _converted(function, dtype, segmentor):
                 tf.function(function, autograph=False, input_signature=signature),
                 input_signature=signature, opset=OPSET)
     except Exception as error:  # whatever it raises, tf2onnx cannot
-        what = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise errors.UserError(f'{segmentor.name}: tf2onnx cannot convert it: {what}') from error
+        raise errors.UserError(f'{name}: tf2onnx cannot convert it: '
+                               f'{errors.first_line(error)}') from error
+    _spell_out_padding(model)
     return model.SerializeToString()
+
+
+def _spell_out_padding(model):
+    """Gives convolutions of stride 1 numbers for SAME padding.
+
+    Where sizes are open tf2onnx writes SAME as it is, and ONNX Runtime has that without dilation
+    alone. At stride 1 it does not depend on the size: rate * (k - 1), the odd one at the end.
+    """
+    from onnx import helper
+    for node in model.graph.node:
+        found = {attribute.name: attribute for attribute in node.attribute}
+        if node.op_type != 'Conv' or 'auto_pad' not in found or (
+                found['auto_pad'].s != b'SAME_UPPER') or set(found['strides'].ints) != {1}:
+            continue
+        sides = found['kernel_shape'].ints
+        rates = found['dilations'].ints if 'dilations' in found else [1] * len(sides)
+        total = [rate * (side - 1) for side, rate in zip(sides, rates)]
+        node.attribute.remove(found['auto_pad'])
+        node.attribute.append(helper.make_attribute(
+            'pads', [pad // 2 for pad in total] + [pad - pad // 2 for pad in total]))
 
 
 class Session:
@@ -96,17 +119,25 @@ class Session:
     """
 
     def __init__(self, content):
-        _, runtime = require()
-        options = runtime.SessionOptions()
-        options.intra_op_num_threads = len(os.sched_getaffinity(0))
+        _, onnxruntime = require()
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = runtime.cores()
         options.log_severity_level = 3
         try:
-            self._session = runtime.InferenceSession(content, options,
-                                                     providers=['CPUExecutionProvider'])
+            self._session = onnxruntime.InferenceSession(
+                content, options, providers=['CPUExecutionProvider'])
         except Exception as error:  # of pybind11, with no class in common
             raise errors.UserError(f'ONNX Runtime cannot run what tf2onnx made of the network: '
-                                   f'{str(error).strip().splitlines()[0]}') from error
+                                   f'{errors.first_line(error)}') from error
 
     def __call__(self, image):
-        """The model's output for an array [B, H, W, 3] of its input's type."""
-        return self._session.run(None, {'image': np.ascontiguousarray(image)})[0]
+        """The model's output for an array [B, H, W, 3] of its input's type.
+
+        Raises:
+          UserError: ONNX Runtime fails.
+        """
+        try:
+            return self._session.run(None, {'image': np.ascontiguousarray(image)})[0]
+        except Exception as error:  # of pybind11, with no class in common
+            raise errors.UserError('ONNX Runtime fails: '
+                                   f'{errors.first_line(error)}') from error

@@ -15,7 +15,6 @@ from tf_advseg.core.quiet import quiet
 from tf_advseg.models import inference
 from tf_advseg.models.resize import resize_bilinear
 from tf_advseg.models.zoo import saved_model
-from tf_advseg.models.zoo import tflite_int8
 from tf_advseg.models.zoo import tflite_runtime
 
 KINDS = ('float32', 'float16', 'int8')
@@ -70,24 +69,26 @@ def convert(segmentor, size, kind, calibration=(), layer_errors=None):
         raise errors.UserError(f'{segmentor.name}: {segmentor.num_classes} classes do not fit into '
                                'a uint8 class map')
     function = _function(segmentor, size, tf.float32 if kind == 'int8' else tf.uint8)
-    try:
-        content = _converted(function, kind, calibration)
-        if kind == 'int8':
-            content, errors_found = tflite_int8.quantise(content, calibration)
-            if layer_errors is not None:
-                layer_errors.extend(errors_found)
+    content = _converted(function, kind, calibration, segmentor.name)
+    if kind != 'int8':
         return content
-    except (ValueError, RuntimeError) as error:
-        what = (str(error).strip().splitlines() or ['?'])[0]
-        raise errors.UserError(f'{segmentor.name}: TensorFlow cannot convert it to TFLite '
-                               f'{kind}: {what}') from error
+    # Here: nobody else needs the private parts of TensorFlow that it is made with.
+    from tf_advseg.models.zoo import tflite_int8
+    try:
+        content, found = tflite_int8.quantise(content, calibration)
+    except Exception as error:
+        raise errors.UserError(f'{segmentor.name}: TensorFlow cannot convert it to TFLite int8: '
+                               f'{errors.first_line(error)}') from error
+    if layer_errors is not None:
+        layer_errors.extend(found)
+    return content
 
 
-def logits(segmentor, size):
-    """A segmentor's logits as a float32 file, for `backends.tflite`.
+def logits(network, size):
+    """A network's logits as a float32 file, for `backends.tflite`.
 
     Args:
-      segmentor: see `models.segmentor`.
+      network: `inference.InferenceNetwork` that is not tuned.
       size: (height, width) of the images.
 
     Returns:
@@ -96,25 +97,26 @@ def logits(segmentor, size):
     Raises:
       UserError: TensorFlow's converter does not know an operation of the network.
     """
-    network = inference.InferenceNetwork(segmentor, tuned=False)
     spec = tf.TensorSpec([1, *size, 3], tf.float32, 'image')
     function = tf.function(lambda image: {LOGITS: network.logits(image)}, autograph=False,
                            input_signature=[spec]).get_concrete_function()
-    try:
-        return _converted(function, 'float32', (), LOGITS)
-    except (ValueError, RuntimeError) as error:
-        what = (str(error).strip().splitlines() or ['?'])[0]
-        raise errors.UserError(f'{segmentor.name}: TensorFlow cannot convert it to TFLite: '
-                               f'{what}') from error
+    return _converted(function, 'float32', (), network.segmentor.name, LOGITS)
 
 
-def _converted(function, kind, calibration, signature=saved_model.CLASS_MAP):
-    """A concrete function as a file; of 'int8' the float file with calibrated ranges."""
+def _converted(function, kind, calibration, name, signature=saved_model.CLASS_MAP):
+    """A concrete function as a file; of 'int8' the float file with calibrated ranges.
+
+    UserError names the network: TensorFlow's converter raises classes that have none in common.
+    """
     with tempfile.TemporaryDirectory(prefix='tf_advseg-') as folder, quiet():
         tf.saved_model.save(tf.Module(), folder, {signature: function})
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[signature])
         _set_kind(converter, kind, calibration)
-        return converter.convert()
+        try:
+            return converter.convert()
+        except Exception as error:
+            raise errors.UserError(f'{name}: TensorFlow cannot convert it to TFLite {kind}: '
+                                   f'{errors.first_line(error)}') from error
 
 
 def _function(segmentor, size, dtype):

@@ -31,6 +31,24 @@ class Graph:
         self._model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
         self._graph = self._model.subgraphs[0]
         self.operators, self.inputs = self._graph.operators, list(self._graph.inputs)
+        self._unshare()
+
+    def _unshare(self):
+        """Gives each convolution its own kernel and bias: the converter merges equal ones."""
+        taken = set()
+        for operator in filter(self.is_convolution, self.operators):
+            for place in (1, 2):
+                tensor = operator.inputs[place]
+                buffer = self._graph.tensors[tensor].buffer
+                if tensor in taken or buffer in {self._graph.tensors[i].buffer for i in taken}:
+                    copied = copy.deepcopy(self._graph.tensors[tensor])
+                    self._model.buffers.append(copy.copy(self._model.buffers[buffer]))
+                    copied.buffer = len(self._model.buffers) - 1
+                    self._graph.tensors.append(copied)
+                    tensor = len(self._graph.tensors) - 1
+                    operator.inputs = [*operator.inputs[:place], tensor,
+                                       *operator.inputs[place + 1:]]
+                taken.add(tensor)
 
     def content(self):
         """The file as bytes."""
@@ -101,7 +119,7 @@ class Graph:
           outputs: numbers of tensors that operators write.
 
         Returns:
-          Function of an array -> list of arrays, which the next call overwrites.
+          Function of an array -> list of arrays.
         """
         model = copy.copy(self._model)
         graph = copy.copy(self._graph)
@@ -116,6 +134,10 @@ class Graph:
             made.invoke()
             return [made.get_tensor(i) for i in outputs]
         return run
+
+    def bytes_of(self, tensor):
+        """How large a float tensor is."""
+        return 4 * int(np.prod(self._graph.tensors[tensor].shape))
 
     def fed_to(self, operator):
         """Numbers of an operator's inputs that are no constants."""

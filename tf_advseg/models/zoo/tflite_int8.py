@@ -28,7 +28,8 @@ from tf_advseg.models.zoo import tflite_graph
 SAMPLES = 4000      # of a map, of each image, by which its range is chosen
 EXPONENT = 4.0      # of the error that a range is chosen by
 SHARES = np.linspace(1.0, 0.2, 33)  # of the extremes, tried as ranges
-RUN_IMAGES = 8      # that the operations are run on one by one
+RUN_IMAGES = 8      # that the operations are run on one by one, spread over all
+GROUP_BYTES = 2 ** 30  # of float maps that are held at once
 CORRECTIONS = 2     # of a bias
 LEAST_ACTIVE = 0.2  # share of a channel's values that must not be clipped
 LEVELS = 127        # of a weight, either side of 0
@@ -85,14 +86,25 @@ def quantise(calibrated, images):
         content = tensorflow_convert.mlir_quantize(graph.content())
     content, errors = _with_corrected_biases(
         content, {graph.name(tensor): found for tensor, found in statistics.items()},
-        images[:RUN_IMAGES])
+        [images[i] for i in sorted({round(place) for place in np.linspace(
+            0, len(images) - 1, RUN_IMAGES)})])
     return tensorflow_util.modify_model_io_type(content, tf.uint8, tf.uint8), errors
 
 
 def _statistics(graph, images):
     """{tensor: _Statistics} of the float maps that have ranges."""
     written = {i for operator in graph.operators for i in operator.outputs}
-    tensors = [i for i in graph.with_ranges() if i in written]
+    found, group = {}, []
+    for tensor in (i for i in graph.with_ranges() if i in written):
+        if group and sum(map(graph.bytes_of, [*group, tensor])) > GROUP_BYTES:
+            found.update(_statistics_of(graph, images, group))
+            group = []
+        group.append(tensor)
+    return {**found, **_statistics_of(graph, images, group)}
+
+
+def _statistics_of(graph, images, tensors):
+    """`_statistics` of some tensors, which are held in memory at once."""
     run, random = graph.runner(tensors), np.random.default_rng(0)
     seen = {tensor: [] for tensor in tensors}
     for image in images:
@@ -100,9 +112,10 @@ def _statistics(graph, images):
             flat, channels = value.ravel(), value.reshape(-1, value.shape[-1])
             chosen = flat if flat.size <= SAMPLES else flat[
                 random.integers(0, flat.size, SAMPLES)]
+            squares = np.einsum('ij,ij->j', channels, channels, dtype=np.float64)
             seen[tensor].append((float(flat.min()), float(flat.max()),
-                                 channels.mean(0, dtype=np.float64),
-                                 np.square(channels, dtype=np.float64).mean(0), chosen))
+                                 channels.mean(0, dtype=np.float64), squares / len(channels),
+                                 chosen))
     found = {}
     for tensor, rows in seen.items():
         least, largest, means, squares, values = zip(*rows)

@@ -1,12 +1,11 @@
 """TensorFlow Lite's interpreter: the fastest that is installed, with all cores, and quiet.
 
-The interpreter of the `ai-edge-litert` package (extra `lite`) is preferred: that of TensorFlow 2.15
-takes two to four times as long for the same file (docs/export.md).
+The interpreter of the `ai-edge-litert` package (extra `lite`) is preferred: TensorFlow 2.15's own
+is slower for the same file (`tools/benchmark.py runtimes` times both).
 """
-import os
-
 import tensorflow as tf
 
+from tf_advseg.core import runtime
 from tf_advseg.core.quiet import quiet
 
 LITERT, OWN = 'ai-edge-litert', 'tf.lite'
@@ -17,13 +16,13 @@ def name():
     return LITERT if _litert() is not None else OWN
 
 
-def interpreter(content, threads=None, delegates=True):
+def interpreter(content, delegates=True, own=False):
     """An interpreter of a file, with its tensors allocated.
 
     Args:
       content: the file as bytes.
-      threads: of it; None: as many as this process may use cores.
       delegates: False: TensorFlow Lite's own kernels alone, so that every tensor can be read.
+      own: TensorFlow's own interpreter, whatever is installed.
 
     Returns:
       An object with the interface of tf.lite.Interpreter.
@@ -31,14 +30,14 @@ def interpreter(content, threads=None, delegates=True):
     Raises:
       RuntimeError, ValueError: of the library, where it cannot run the file.
     """
-    litert, chosen = _litert(), {}
+    litert, chosen = None if own else _litert(), {}
     module = tf.lite.experimental if litert is None else litert
     if not delegates:
         chosen['experimental_op_resolver_type'] = (
             module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES)
     with quiet():
         made = (tf.lite.Interpreter if litert is None else litert.Interpreter)(
-            model_content=content, num_threads=threads or len(os.sched_getaffinity(0)), **chosen)
+            model_content=content, num_threads=runtime.cores(), **chosen)
         made.allocate_tensors()
     return made
 
