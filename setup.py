@@ -55,7 +55,7 @@ setup(
     extras_require={
         'gpu': ['tensorflow[and-cuda]==2.15.1; python_version < "3.12"',
                 'tensorflow[and-cuda]==2.21.0; python_version >= "3.12"'],
-        # The interpreter for --backend=tflite: TensorFlow 2.15's own is slower.
+        # The interpreter of TFLite files that is kept up; TensorFlow has its own.
         'lite': ['ai-edge-litert'],
         # 1.18 and later of onnx need an ml_dtypes that TensorFlow 2.15 does not work with.
         # tf2onnx of Python 3.9 needs protobuf 3.

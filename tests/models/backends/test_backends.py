@@ -56,7 +56,8 @@ def test_logits_are_the_segmentors_for_batches_and_sizes(chosen, segmentor):
 
 
 @pytest.mark.parametrize('passes', [
-    {}, {'scales': (0.75, 1.0), 'flip': True}, {'window': (49, 49), 'confidence': True}])
+    {}, pytest.param({'scales': (0.75, 1.0), 'flip': True}, marks=pytest.mark.slow),
+    {'window': (49, 49), 'confidence': True}])
 def test_class_maps_are_equal_in_every_kind_of_pass(chosen, segmentor, passes):
     ours = map_predictor.MapPredictor(chosen.network, CROP, **passes)(IMAGES)
     expected = map_predictor.MapPredictor(segmentor, CROP, **passes)(IMAGES)

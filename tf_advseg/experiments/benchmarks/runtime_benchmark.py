@@ -67,8 +67,7 @@ def measure(network='deeplab_mobilenet_v2', output_stride=16, size=(513, 513), r
         forms['SavedModel'] = inference_benchmark.exported_runner(folder)
     for form, kind in (('TFLite float32', 'float32'), (INT8, 'int8')):
         content = tflite_export.convert(segmentor, size, kind, list(image))
-        for name in dict.fromkeys((tflite_runtime.name(), tflite_runtime.OWN)):
-            forms[f'{form}, {name}'] = _tflite(content, name == tflite_runtime.OWN)
+        forms[f'{form}, {tflite_runtime.name()}'] = _tflite(content)
     left_out = {}
     try:
         forms['ONNX Runtime'] = onnx_export.Session(onnx_export.class_map(segmentor))
@@ -82,9 +81,9 @@ def measure(network='deeplab_mobilenet_v2', output_stride=16, size=(513, 513), r
             for (name, form), row in zip(forms.items(), seconds)], left_out
 
 
-def _tflite(content, own):
+def _tflite(content):
     """Function of uint8 [1, h, w, 3] that gives the class map."""
-    interpreter = tflite_runtime.interpreter(content, own=own)
+    interpreter = tflite_runtime.interpreter(content)
     run = interpreter.get_signature_runner(saved_model.CLASS_MAP)
     return lambda shown: run(image=shown)[saved_model.CLASS_MAP]
 

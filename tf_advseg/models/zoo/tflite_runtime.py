@@ -1,7 +1,7 @@
 """TensorFlow Lite's interpreter: the fastest that is installed, with all cores, and quiet.
 
-The interpreter of the `ai-edge-litert` package (extra `lite`) is preferred: TensorFlow 2.15's own
-is slower for the same file (`tools/benchmark.py runtimes` times both).
+The interpreter of the `ai-edge-litert` package (extra `lite`) is preferred: it is the one that is
+kept up, and has the newer kernels. Where it is not installed TensorFlow's own is taken.
 """
 import tensorflow as tf
 
@@ -16,13 +16,12 @@ def name():
     return LITERT if _litert() is not None else OWN
 
 
-def interpreter(content, delegates=True, own=False):
+def interpreter(content, delegates=True):
     """An interpreter of a file, with its tensors allocated.
 
     Args:
       content: the file as bytes.
       delegates: False: TensorFlow Lite's own kernels alone, so that every tensor can be read.
-      own: TensorFlow's own interpreter, whatever is installed.
 
     Returns:
       An object with the interface of tf.lite.Interpreter.
@@ -30,7 +29,7 @@ def interpreter(content, delegates=True, own=False):
     Raises:
       RuntimeError, ValueError: of the library, where it cannot run the file.
     """
-    litert, chosen = None if own else _litert(), {}
+    litert, chosen = _litert(), {}
     module = tf.lite.experimental if litert is None else litert
     if not delegates:
         chosen['experimental_op_resolver_type'] = (
