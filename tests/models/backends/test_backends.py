@@ -2,17 +2,18 @@
 import builtins
 import sys
 
+import decided_maps
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from tf_advseg.core import command_line
 from tf_advseg.core.errors import UserError
 from tf_advseg.evaluation import map_predictor
-from tf_advseg.core import command_line
-from tf_advseg.experiments.benchmarks import device_steps, inference_benchmark
-from tf_advseg.models import backends, deeplab
+from tf_advseg.experiments.benchmarks import device_steps
+from tf_advseg.models import backends
 from tf_advseg.models import segmentor as segmentors
-from tf_advseg.models.backends import choosing, tflite
+from tf_advseg.models.backends import choosing, tflite_backend
 from tf_advseg.models.zoo import onnx_export, tflite_export, tflite_runtime
 
 CROP = (65, 65)
@@ -28,14 +29,7 @@ def _onnx():
 
 @pytest.fixture(scope='module')
 def segmentor():
-    model = inference_benchmark.randomise(deeplab.deeplab_mobilenet_v2(
-        5, crop_size=CROP, depth_multiplier=0.25))
-    # So far apart that rounding does not decide a pixel.
-    model.logits.kernel.assign(model.logits.kernel * 30.0)
-    # Classes as frequent as each other.
-    seen = tf.constant(np.random.default_rng(9).uniform(0, 255, (1, *CROP, 3)), tf.float32)
-    model.logits.bias.assign(-tf.reduce_mean(model(seen), [0, 1, 2]))
-    return model
+    return decided_maps.segmentor(CROP)
 
 
 @pytest.fixture(scope='module', params=['tflite', 'onnx'])
@@ -115,7 +109,7 @@ def test_tflite_converts_what_comes_often_and_gives_up_what_cannot_be(segmentor,
     for _ in range(6):
         look(97)
     assert sizes == [(81, 81), (97, 97)]  # tried once
-    monkeypatch.setattr(tflite, 'KEPT_PIXELS', 81 * 81 + 10)
+    monkeypatch.setattr(tflite_backend, 'KEPT_PIXELS', 81 * 81 + 10)
     look(113, 4)  # pushes the others out, which are not converted again
     look(65, 4)
     look(81, 4)
@@ -143,8 +137,8 @@ def test_every_network_computes_alike(network, name):
 
 
 def test_what_computes_something_else_is_refused(segmentor, monkeypatch):
-    real = tflite.TFLite.compute
-    monkeypatch.setattr(tflite.TFLite, 'compute', lambda *given: 1.1 * real(*given))
+    real = tflite_backend.TFLite.compute
+    monkeypatch.setattr(tflite_backend.TFLite, 'compute', lambda *given: 1.1 * real(*given))
     with pytest.raises(UserError, match='something else than TensorFlow') as caught:
         backends.make(segmentor, 'tflite')
     assert '\n' not in str(caught.value)

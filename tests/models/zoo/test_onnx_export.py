@@ -1,15 +1,15 @@
 """ONNX out: the class map and the logits of the network, at sizes that were not traced."""
 import sys
 
+import decided_maps
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from tf_advseg.core.errors import UserError
-from tf_advseg.evaluation import prediction
-from tf_advseg.experiments.benchmarks import inference_benchmark
 from tf_advseg.data.augmentation.official_preprocessing import SizeRange
-from tf_advseg.models import deeplab, inference
+from tf_advseg.evaluation import prediction
+from tf_advseg.models import inference
 from tf_advseg.models.zoo import onnx_export, saved_model
 
 CROP = (65, 81)
@@ -19,13 +19,7 @@ CROP = (65, 81)
 def segmentor():
     if sys.version_info < (3, 10):
         pytest.skip('ONNX needs Python 3.10 or later')
-    model = inference_benchmark.randomise(deeplab.deeplab_mobilenet_v2(
-        5, crop_size=CROP, depth_multiplier=0.25))
-    model.logits.kernel.assign(model.logits.kernel * 30.0)
-    # Classes as frequent as each other.
-    seen = tf.constant(np.random.default_rng(9).uniform(0, 255, (1, *CROP, 3)), tf.float32)
-    model.logits.bias.assign(-tf.reduce_mean(model(seen), [0, 1, 2]))
-    return model
+    return decided_maps.segmentor(CROP)
 
 
 def test_class_maps_of_any_size_and_batch(segmentor):

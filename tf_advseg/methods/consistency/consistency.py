@@ -209,7 +209,7 @@ class Consistency(hung.Hung):
         targets, chosen = self.targets(batch, grid, seed)
         chosen = tf.logical_and(chosen, others)
         sums, counts = two_views.cross_entropy(grid, targets, tf.cast(chosen, tf.float32),
-                                            self.consistency.soft_targets)
+                                               self.consistency.soft_targets)
         count = step_parts.global_sum(tf.reduce_sum(counts))
         total = step_parts.global_sum(tf.reduce_sum(tf.cast(others, tf.float32)))
         by = {'all': total, 'selected': count}[self.consistency.normaliser]

@@ -8,11 +8,11 @@ import numpy as np
 import tensorflow as tf
 
 from tf_advseg.core import errors
-from tf_advseg.models.backends import onnx
-from tf_advseg.models.backends import tflite
+from tf_advseg.models.backends import onnx_backend
+from tf_advseg.models.backends import tflite_backend
 
 TENSORFLOW, AUTO = 'tensorflow', 'auto'
-_BACKENDS = {'tflite': tflite.TFLite, 'onnx': onnx.ONNX}
+_BACKENDS = {'tflite': tflite_backend.TFLite, 'onnx': onnx_backend.ONNX}
 NAMES = (TENSORFLOW, *_BACKENDS, AUTO)
 REPEATS = 3       # of each backend, in turns
 WARM_UP = 5       # calls of each before that: TFLite converts a size at its fourth image

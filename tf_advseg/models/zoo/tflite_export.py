@@ -85,7 +85,7 @@ def convert(segmentor, size, kind, calibration=(), layer_errors=None):
 
 
 def logits(network, size):
-    """A network's logits as a float32 file, for `backends.tflite`.
+    """A network's logits as a float32 file, for `backends.tflite_backend`.
 
     Args:
       network: `inference.InferenceNetwork` that is not tuned.
