@@ -1,8 +1,9 @@
 """Runs a grid of settings and seeds, one process a run, and tables the outcome.
 
 Started again it skips what is done, goes on with what was stopped, and tries failed runs anew.
-Each cell is a run directory below --workdir; logs/ holds what the runs print. With --runs it trains
-nothing and tables finished runs. '{seed}' in --checkpoint stands for the seed of each run.
+Each cell is a run directory below --workdir; logs/ holds what the runs print. '{seed}' in
+--checkpoint stands for the seed of each run. With --runs it trains nothing and tables finished
+runs; cells are compared with the first, or with those of --against, seed by seed.
 
 Example:
   python tools/sweep.py --gin_file=gin/demo_smallest.gin --workdir=runs/sweep --seeds=0,1 \\
@@ -24,9 +25,14 @@ command_line.define_common_flags('gin_file', 'gin_param', 'workdir', 'data_dir',
                                  'strategy', 'dry_run')
 flags.DEFINE_multi_string('grid', [], 'Axis of the grid, NAME=VALUE,VALUE,...; repeatable.')
 flags.DEFINE_list('seeds', ['0'], 'Seeds of every cell, as 0,1,2.')
-flags.DEFINE_multi_string('runs', [], 'Train nothing, table these finished runs; repeatable.')
+flags.DEFINE_multi_string('runs', [], 'Train nothing, table these finished runs, as PATH or '
+                          'NAME=PATTERN for those of one cell; repeatable.')
+flags.DEFINE_string('keep', None, 'With --runs: write what can be tabled of them into this file, '
+                    'which --runs takes.')
+flags.DEFINE_list('against', [], 'Cells that the others are compared with. (default: the first)')
 flags.DEFINE_list('measures', ['miou'], 'What is tabled: miou, pixel_accuracy, '
-                  'mean_class_accuracy, fwiou, miou_without_rare, boundary, boundary_std.')
+                  'mean_class_accuracy, fwiou, miou_without_rare, boundary, boundary_std, '
+                  'components, spurious, missed, trimap, improved.')
 
 FLAGS = flags.FLAGS
 _OF_TRAINING = ('gin_file', 'gin_param', 'workdir', 'data_dir', 'checkpoint', 'strategy',
@@ -37,12 +43,14 @@ def main(argv):
     """Flags, the cells, their runs, the tables."""
     del argv
     from tf_advseg.core.errors import UserError
-    from tf_advseg.experiments.studies import sweep_table
     from tf_advseg.experiments.studies import sweeping
-    measures = sweep_table.parse_measures(FLAGS.measures)
+    from tf_advseg.experiments.studies import tabled_measures
+    measures = tabled_measures.parse_measures(FLAGS.measures)
     if FLAGS.runs:
         _table_runs(measures)
         return
+    if FLAGS.keep:
+        raise UserError('--keep is for finished runs: give them by --runs')
     if not FLAGS.workdir or not FLAGS.gin_file:
         missing = '--workdir=runs/NAME' if not FLAGS.workdir else '--gin_file=gin/...'
         raise UserError(f'a sweep needs a configuration and a folder: add {missing}')
@@ -72,19 +80,26 @@ def main(argv):
 def _table_runs(measures):
     """Prints the tables of --runs."""
     from tf_advseg.core.errors import UserError
+    from tf_advseg.experiments.studies import finished_runs
     from tf_advseg.experiments.studies import sweep_table
-    from tf_advseg.experiments.studies import sweeping
     from tf_advseg.reporting import tables
     given = [f'--{name}' for name in _OF_TRAINING if FLAGS[name].present]
     if given:
         raise UserError('--runs tables finished runs and trains nothing: leave out '
                         f'{", ".join(given)}')
-    collected = sweeping.collect_runs(FLAGS.runs)
-    note = sweeping.configurations_note(FLAGS.runs)
-    if note:
-        print(note)
-    print('\n\n'.join(tables.to_text(sweep_table.table(collected, measure))
-                      for measure in measures))
+    groups = finished_runs.parse(FLAGS.runs)
+    collected = finished_runs.collect(groups)
+    if FLAGS.keep:
+        finished_runs.keep(collected, FLAGS.keep)
+    for paths in groups.values():
+        note = finished_runs.configurations_note(paths)
+        if note:
+            print(note)
+    found = [table for measure in measures
+             for table in (sweep_table.table(collected, measure),
+                           sweep_table.differences(collected, FLAGS.against, measure))
+             if table is not None]
+    print('\n\n'.join(map(tables.to_text, found)))
 
 
 def _write_tables(collected, measures):
@@ -94,7 +109,8 @@ def _write_tables(collected, measures):
     from tf_advseg.reporting import tables
     for number, measure in enumerate(measures):
         for table, end in ((sweep_table.table(collected, measure), ''),
-                           (sweep_table.against_first(collected, measure), '_against_first')):
+                           (sweep_table.differences(collected, FLAGS.against, measure),
+                            '_differences')):
             if table is None:
                 continue
             print(tables.to_text(table))

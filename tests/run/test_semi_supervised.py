@@ -13,6 +13,7 @@ from tf_advseg.core.errors import UserError
 from tf_advseg.data import splits as splits_lib
 from tf_advseg.data.records import record_set as record_sets
 from tf_advseg.experiments.score import evaluation_data
+from tf_advseg.experiments.studies import finished_runs
 from tf_advseg.experiments.studies import sweep_table
 from tf_advseg.experiments import recipe_registry as recipes
 from tf_advseg.experiments.train import run_results
@@ -274,7 +275,7 @@ def test_rare_classes_are_told_and_tabled():
     notes = run_results.notes_on_training(results)
     assert notes == ['Rare, shown by fewer than 10 labelled training images: water, mountain; '
                      'test mIoU without them: Stage 1 60.00.']
-    table = sweep_table.table({'cell': {0: results}}, 'miou_without_rare')
+    table = sweep_table.table({'cell': {0: finished_runs.measured(results)}}, 'miou_without_rare')
     assert 'mIoU without rare classes' in table.title
     assert [cell.value for cell in table.rows[1]] == ['cell', 'test', '1', '60.00']
 

@@ -5,12 +5,14 @@ import shutil
 import statistics
 import sys
 
+from finished_cells import make_done
 import pytest
 
 from tf_advseg.core import configuration, files
 from tf_advseg.core.errors import UserError
 from tf_advseg.experiments.studies import sweep_table
 from tf_advseg.experiments.studies import sweeping
+from tf_advseg.experiments.studies import tabled_measures
 from tf_advseg.reporting import tables
 
 GIN = '--gin_file=gin/demo_smallest.gin'
@@ -143,17 +145,8 @@ def test_bf_and_its_sigma_are_tabled(tmp_path):
             'holdout': {'miou': 0.5}, 'test': {'miou': 0.5, 'boundary': {
                 'mean': 0.47, 'std': 0.21 + 0.02 * cell.seed}}}}})
     for measure, value in (('boundary', '47.00 ± 0.00'), ('boundary_std', '22.00 ± 1.41')):
-        table = sweep_table.table(sweeping.collect(cells), *sweep_table.parse_measures([measure]))
+        table = sweep_table.table(sweeping.collect(cells), *tabled_measures.parse_measures([measure]))
         assert [row[3].value for row in table.rows] == ['–', value]
-
-
-def make_done(cell, scores):
-    """Writes a results.json, scores by model, and a report."""
-    cell.folder.mkdir(parents=True)
-    (cell.folder / 'report.html').touch()
-    files.write_json(cell.folder / 'results.json', {'models': {
-        model: {split: {'miou': value} for split in ('holdout', 'test')}
-        for model, value in scores.items()}})
 
 
 def test_the_table_pairs_runs_of_one_seed(tmp_path):
@@ -167,11 +160,16 @@ def test_the_table_pairs_runs_of_one_seed(tmp_path):
     differences = [100 * (a - b) for a, b in zip(load, control)]
     mean, half = statistics.fmean(differences), 4.302653 * statistics.stdev(
         differences) / math.sqrt(3)
-    assert rows['f.x=1', 'test'] == [
-        '3', '50.00 ± 0.00', '60.33 ± 1.53', '63.00 ± 3.61',
-        f'{mean:+.2f} [{mean - half:+.2f}, {mean + half:+.2f}]', '+13.00 [+4.04, +21.96]']
-    assert rows['f.x=2', 'holdout'] == ['1', '50.00', '–', '55.00', '–', '+5.00 –']
-    assert rows['f.x=3', 'test'] == ['0', '–', '–', '–', '–', '–']
+    assert rows['f.x=1', 'test'] == ['3', '50.00 ± 0.00', '60.33 ± 1.53', '63.00 ± 3.61']
+    assert rows['f.x=2', 'holdout'] == ['1', '50.00', '–', '55.00']
+    assert rows['f.x=3', 'test'] == ['0', '–', '–', '–']
+    gains = {row[:4]: row[5] for row in map(tuple, sweep_table.differences(
+        sweeping.collect(cells)).texts())}
+    assert gains['f.x=1', 'LoAd', 'control (CE)', 'test'] == (
+        f'{mean:+.2f} [{mean - half:+.2f}, {mean + half:+.2f}]')
+    assert gains['f.x=1', 'LoAd', 'Stage 1', 'test'] == '+13.00 [+4.04, +21.96]'
+    assert gains['f.x=2', 'LoAd', 'Stage 1', 'holdout'] == '+5.00 –'
+    assert ('f.x=2', 'LoAd', 'control (CE)', 'test') not in gains
     assert 'f.x=2' in tables.to_csv(table)
 
 
@@ -191,7 +189,8 @@ def test_a_finished_sweep_prints_its_table(call, tmp_path, capsys):
     call('sweep', GIN, f'--workdir={tmp_path}', '--seeds=0,1')
     assert '+1.50 [-4.85, +7.85]' in capsys.readouterr().out
     assert '52.50 ± 0.71' in (tmp_path / 'sweep.csv').read_text()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ['as_given', 'logs', 'sweep.csv']
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        'as_given', 'logs', 'sweep.csv', 'sweep_differences.csv']
 
 
 def test_a_grids_cells_are_held_against_the_first_on_paper_too(call, tmp_path, capsys):
@@ -202,11 +201,10 @@ def test_a_grids_cells_are_held_against_the_first_on_paper_too(call, tmp_path, c
          '--measures=miou,fwiou')
     interval = '+2.50 [-3.85, +8.85]'
     text = capsys.readouterr().out
-    assert interval in text and 'mIoU against lookahead.balance=0.5' in text
+    assert interval in text and 'lookahead.balance=0.5: LoAd' in text
     names = {path.name for path in tmp_path.glob('*.csv')}
-    assert names == {'sweep.csv', 'sweep_against_first.csv', 'sweep_fwiou.csv',
-                     'sweep_fwiou_against_first.csv'}
-    assert interval in (tmp_path / 'sweep_against_first.csv').read_text()
+    assert names == {'sweep.csv', 'sweep_differences.csv', 'sweep_fwiou.csv'}  # none has that
+    assert interval in (tmp_path / 'sweep_differences.csv').read_text()
 
 
 def test_mistakes_are_told_before_anything_runs(call, tmp_path):
@@ -238,13 +236,13 @@ def test_averaged_weights_are_compared_with_averaged_ones(tmp_path):
     for cell in cells:
         make_done(cell, {'Stage 1': 0.1, 'control (CE)': 0.50, 'control (CE) + SWA': 0.52,
                          'Durall': 0.53, 'Durall + SWA': 0.54})
-    table = sweep_table.table(sweeping.collect(cells))
-    shown = dict(zip(table.header, (cell.value for cell in table.rows[1])))
-    assert shown['Durall + SWA - control (CE) + SWA'].startswith('+2.00')
-    assert shown['Durall - control (CE)'].startswith('+3.00')
-    assert shown['control (CE) + SWA - control (CE)'].startswith('+2.00')
-    assert shown['Durall + SWA - Durall'].startswith('+1.00')
-    assert 'Durall + SWA - control (CE)' not in shown
+    shown = {(row[1], row[2]): row[5]
+             for row in sweep_table.differences(sweeping.collect(cells)).texts()}
+    assert shown['Durall + SWA', 'control (CE) + SWA'].startswith('+2.00')
+    assert shown['Durall', 'control (CE)'].startswith('+3.00')
+    assert shown['control (CE) + SWA', 'control (CE)'].startswith('+2.00')
+    assert shown['Durall + SWA', 'Durall'].startswith('+1.00')
+    assert ('Durall + SWA', 'control (CE)') not in shown
     for cell in cells:  # a start of random weights is no model to compare with
         results = files.read_json(cell.folder / 'results.json')
         files.write_json(cell.folder / 'results.json', {**results, 'starts_random': True})
@@ -291,65 +289,6 @@ def test_a_cell_without_a_control_is_no_source_and_needs_none(tmp_path):
             sweeping.parse_axis('luc.adversarial_weight=1,2')]
     cells = sweeping.check(sweeping.make_cells(tmp_path, axes, [0]), LUC, [])
     assert [cell.control_from for cell in cells] == [None, None, None, cells[2].folder]
-
-
-def test_finished_runs_are_tabled_without_a_grid(tmp_path, call, capsys):
-    cells = sweeping.make_cells(tmp_path, [], [0, 1, 2])
-    for cell in cells:
-        make_done(cell, {'Stage 1': 0.5, 'control (CE)': 0.5, 'Luc': 0.5 + 0.01 * cell.seed})
-        results = files.read_json(cell.folder / 'results.json')
-        files.write_json(cell.folder / 'results.json', {
-            **results, 'dataset': 'shapes', 'subject': 'Luc', 'seed': cell.seed})
-    words = [f'--runs={cell.folder}' for cell in cells]
-    call('sweep', *words)
-    assert '+1.00 [-1.48, +3.48]' in capsys.readouterr().out
-    assert sorted(path.name for path in tmp_path.iterdir()) == ['as_given']
-    for change, text in (({'seed': 0}, 'seed 0 is there twice'),
-                         ({'dataset': 'voc'}, 'give runs of one kind')):
-        last = cells[2].folder / 'results.json'
-        files.write_json(last, {**files.read_json(last), **change})
-        with pytest.raises(UserError, match=text):
-            sweeping.collect_runs([cell.folder for cell in cells])
-    (cells[1].folder / 'report.html').unlink()
-    with pytest.raises(UserError, match='not a finished run'):
-        sweeping.collect_runs([cell.folder for cell in cells])
-
-
-def test_runs_take_no_flag_of_a_training(tmp_path, call):
-    cell, = sweeping.make_cells(tmp_path, [], [0])
-    make_done(cell, {'Stage 1': 0.5, 'Luc': 0.6})
-    for word in ('--workdir=runs/x', GIN, '--gin_param=luc.saturating = True', '--data_dir=x',
-                 '--checkpoint=x', '--strategy=mirrored', '--dry_run', '--grid=a.b=1',
-                 '--seeds=0', '--seeds=0,1'):
-        with pytest.raises(UserError) as caught:
-            call('sweep', f'--runs={cell.folder}', word)
-        assert str(caught.value) == ('--runs tables finished runs and trains nothing: leave out '
-                                     + word.partition('=')[0])
-    with pytest.raises(UserError, match='leave out --workdir, --seeds$'):
-        call('sweep', f'--runs={cell.folder}', '--seeds=1', '--workdir=x')
-
-
-def test_runs_of_other_settings_are_told_apart_from_other_draws(tmp_path, call, capsys):
-    cells = sweeping.make_cells(tmp_path, [], [0, 1, 2])
-    configs = ['', "experiment.checkpoint = 'b'\nexperiment.data_dir = 'd'\n",
-               'luc.adversarial_weight = 1.0\nswa.every = 7\na.b.c = 1\nd.e = 2\n']
-    for cell, config in zip(cells, configs):
-        make_done(cell, {'Stage 1': 0.5, 'Luc': 0.6})
-        (cell.folder / 'config.gin').write_text(f'experiment.seed = {cell.seed}\n{config}')
-        results = files.read_json(cell.folder / 'results.json')
-        files.write_json(cell.folder / 'results.json', {**results, 'seed': cell.seed})
-    folders = [cell.folder for cell in cells]
-    call('sweep', *(f'--runs={folder}' for folder in folders))
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == (
-        'not one configuration made these runs: '
-        f'b.c was not set, now 1 in {folders[2]}; d.e was not set, now 2 in {folders[2]}; '
-        f'luc.adversarial_weight was not set, now 1.0 in {folders[2]}; and 1 more')
-    assert lines[1].startswith('mIoU in percent')
-    assert sweeping.configurations_note(folders[:2]) == ''
-    (cells[1].folder / 'config.gin').unlink()
-    assert sweeping.configurations_note(folders[:2]) == ''
-
 
 
 def test_each_seed_may_start_from_weights_of_its_own(tmp_path):

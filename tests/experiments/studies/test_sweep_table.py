@@ -2,7 +2,11 @@
 import math
 import statistics
 
+import pytest
+
+from tf_advseg.core.errors import UserError
 from tf_advseg.experiments.studies import sweep_table
+from tf_advseg.experiments.studies import tabled_measures
 
 
 def collected_of(scores):
@@ -21,18 +25,26 @@ def test_later_cells_stand_against_the_first_by_seed():
         'pixel': [{'control (CE)': 0.2, 'Durall': b, 'Durall + SWA': 0.9} for b in later],
         'one': [{}, {'control (CE)': 0.2, 'Durall': 0.58}],
         'none': []})
-    found = sweep_table.against_first(collected)
-    assert found.header == ('cell', 'split', 'common seeds', 'Durall', 'Durall + SWA')
-    assert 'against standard' in found.title
-    rows = {(row[0].value, row[1].value): [cell.value for cell in row[2:]] for row in found.rows}
-    assert len(rows) == 6  # the first cell has no row
+    found = sweep_table.differences(collected)
+    assert found.header == ('cell', 'model', 'less', 'split', 'runs', 'difference', 'SD',
+                            'half-width', 'runs for ±0.5')
+    rows = {tuple(cell.value for cell in row[:4]): [cell.value for cell in row[4:]]
+            for row in found.rows}
+    assert not any(cell == 'standard' and ':' in less for cell, _, less, _ in rows)
     differences = [1.0, 3.0, 2.0]
     mean, half = 2.0, 4.302653 * statistics.stdev(differences) / math.sqrt(3)
-    assert rows['pixel', 'test'][:2] == [
-        '3', f'{mean:+.2f} [{mean - half:+.2f}, {mean + half:+.2f}]']
-    assert rows['pixel', 'holdout'][2].startswith('+30.00 [')
-    assert rows['one', 'test'] == ['1', '-2.00 –', '–']
-    assert rows['none', 'test'] == ['0', '–', '–']
+    assert rows['pixel', 'Durall', 'standard: Durall', 'test'] == [
+        '3', f'{mean:+.2f} [{mean - half:+.2f}, {mean + half:+.2f}]', '1.00', f'{half:.2f}', '18']
+    assert rows['pixel', 'Durall + SWA', 'standard: Durall + SWA', 'holdout'][1].startswith(
+        '+30.00 [')
+    assert rows['one', 'Durall', 'standard: Durall', 'test'] == ['1', '-2.00 –', '–', '–', '–']
+    assert rows['one', 'Durall', 'control (CE)', 'test'][1] == '+38.00 –'
+    assert not any(cell == 'none' for cell, *_ in rows)  # nothing to compare yet
+    others = sweep_table.differences(collected, ['pixel', 'one'])
+    assert {row[2].value.partition(':')[0] for row in others.rows if ':' in row[2].value} == {
+        'pixel', 'one'}
+    with pytest.raises(UserError, match='Did you mean "pixel"'):
+        sweep_table.differences(collected, ['pixl'])
     title = sweep_table.table(collected).title
     assert title.endswith('; not there yet: pixel seed 3; one seeds 0, 2, 3; '
                           'none seeds 0, 1, 2, 3')
@@ -44,12 +56,12 @@ def test_a_cell_of_another_method_is_compared_by_its_own_model():
               {'Stage 1': 0.1, 'control (CE)': 0.1, 'Luc': 0.3}],
         'b': [{'Stage 1': 0.1, 'control (CE)': 0.1, 'Durall': 0.25},
               {'Stage 1': 0.1, 'control (CE)': 0.1, 'Durall': 0.35}]})
-    table = sweep_table.against_first(collected)
-    assert table.header == ('cell', 'split', 'common seeds', 'Durall - Luc')
-    assert table.texts()[1][3] == '+5.00 [+5.00, +5.00]'
-    assert sweep_table.against_first({'a': {}, 'b': {}}) is None
+    table = sweep_table.differences(collected)
+    row, = (row for row in table.texts() if row[2] == 'a: Luc' and row[3] == 'test')
+    assert row[:2] == ['b', 'Durall'] and row[5] == '+5.00 [+5.00, +5.00]'
+    assert sweep_table.differences({'a': {}, 'b': {}}) is None
     only = {'a': collected['a']}
-    assert sweep_table.against_first(only) is None
+    assert all(row[0] == 'a' for row in sweep_table.differences(only).texts()[1:])
     assert 'not there yet' not in sweep_table.table(only).title
 
 
@@ -64,13 +76,13 @@ def test_class_and_pixel_accuracy_are_tabled_as_miou_is():
     cells = {'gan': {0: results(0.0), 1: results(0.02)}, 'wgan': {0: results(0.01)}}
     for name, title, mean in (('pixel_accuracy', 'pixel accuracy', '73.00 ± 1.41'),
                               ('mean_class_accuracy', 'mean class accuracy', '63.00 ± 1.41')):
-        measure, = sweep_table.parse_measures([name])
+        measure, = tabled_measures.parse_measures([name])
         table = sweep_table.table(cells, measure)
         rows = {(row[0].value, row[1].value): dict(zip(table.header, (c.value for c in row)))
                 for row in table.rows}
         assert table.title.startswith(title) and rows['gan', 'test']['Zhu'] == mean
-        assert rows['gan', 'test']['Zhu - control (CE)'].startswith('+2.00 [+2.00')
-        beside = sweep_table.against_first(cells, measure)
-        assert beside.title.startswith(f'{title} against gan')
-        assert [c.value for row in beside.rows for c in row if row[1].value == 'test'][-1] == (
-            '+1.00 –')
+        beside = sweep_table.differences(cells, measure=measure)
+        assert beside.title.startswith(f'{title}, differences in points')
+        found = {tuple(row[:4]): row[5] for row in beside.texts()}
+        assert found['gan', 'Zhu', 'control (CE)', 'test'].startswith('+2.00 [+2.00')
+        assert found['wgan', 'Zhu', 'gan: Zhu', 'test'] == '+1.00 –'

@@ -1,67 +1,14 @@
-"""What the runs of a sweep found, as a table: spread over seeds, gains with intervals over runs."""
-import math
+"""What the runs of a sweep found, as tables: spread over seeds, gains with intervals over runs."""
 import statistics
-from typing import Callable, NamedTuple
-
-from scipy import stats
 
 from tf_advseg.core import errors
+from tf_advseg.experiments.studies.tabled_measures import MEASURES
 from tf_advseg.reporting import like_with_like
+from tf_advseg.reporting import paired
 from tf_advseg.reporting import tables
 
 SPLITS = ('holdout', 'test')
-CONFIDENCE = 0.95
-TRIMAP_BAND = 5  # pixels; of the bands that a run measures the nearest
-
-
-class Measure(NamedTuple):
-    """A figure of a model.
-
-    Attributes:
-      title: for a reader.
-      of: function(scores of a split, from results.json) -> a number, or None.
-      unit: what it is in.
-      scale: what a number is multiplied by to be in it.
-    """
-    title: str
-    of: Callable
-    unit: str = 'percent'
-    scale: float = 100.0
-
-
-def _components(*kinds):
-    """Regions an image, of some kinds together."""
-    def of(scores):
-        found = scores.get('components')
-        return found and sum(found[kind]['per_picture'] or 0.0 for kind in kinds)
-    return of
-
-
-def _trimap(scores):
-    widths = scores.get('trimap', {}).get('widths')
-    nearest = widths and min(widths, key=lambda width: (abs(int(width) - TRIMAP_BAND), int(width)))
-    return widths and widths[nearest]['mean_iou']
-
-
-# What a run's results.json holds of a model, by the name of it on the command line.
-MEASURES = {
-    'miou': Measure('mIoU', lambda scores: scores.get('miou')),
-    'pixel_accuracy': Measure('pixel accuracy', lambda scores: scores.get('pixel_accuracy')),
-    'mean_class_accuracy': Measure('mean class accuracy',
-                                   lambda scores: scores.get('mean_class_accuracy')),
-    'fwiou': Measure('frequency weighted IoU', lambda scores: scores.get('frequency_weighted_iou')),
-    'miou_without_rare': Measure('mIoU without rare classes',
-                                 lambda scores: scores.get('miou_without_rare')),
-    'boundary': Measure('mean BF', lambda scores: scores.get('boundary', {}).get('mean')),
-    'boundary_std': Measure('sigma of BF over images',
-                            lambda scores: scores.get('boundary', {}).get('std')),
-    'components': Measure('spurious and missed components', _components('spurious', 'missed'),
-                          'regions an image', 1.0),
-    'spurious': Measure('spurious components', _components('spurious'), 'regions an image', 1.0),
-    'missed': Measure('missed components', _components('missed'), 'regions an image', 1.0),
-    'trimap': Measure(f'mIoU within {TRIMAP_BAND} px of true boundaries', _trimap),
-    'improved': Measure('images better than the control\'s',
-                        lambda scores: scores.get('improved', {}).get('control (CE)'))}
+WANTED = 0.5  # half a point: what a comparison should be able to tell
 
 
 def _spread(values, scale=100.0):
@@ -70,33 +17,6 @@ def _spread(values, scale=100.0):
         return tables.MISSING
     mean = f'{scale * statistics.fmean(values):.2f}'
     return f'{mean} ± {scale * statistics.stdev(values):.2f}' if len(values) > 1 else mean
-
-
-def _gain(pairs, scale=100.0):
-    """'mean [low, high]' of paired differences, scaled; '–' for the interval where n < 2."""
-    differences = [scale * (a - b) for a, b in pairs]
-    if not differences:
-        return tables.MISSING
-    mean = statistics.fmean(differences)
-    if len(differences) < 2:
-        return f'{mean:+.2f} {tables.MISSING}'
-    # Student's t: the interval of a mean of so few runs.
-    half = (stats.t.ppf((1 + CONFIDENCE) / 2, len(differences) - 1)
-            * statistics.stdev(differences) / math.sqrt(len(differences)))
-    return f'{mean:+.2f} [{mean - half:+.2f}, {mean + half:+.2f}]'
-
-
-def parse_measures(texts):
-    """Names of MEASURES, as given.
-
-    Raises:
-      UserError: another name, or none.
-    """
-    for name in texts:
-        errors.require_one_of('measure', name, MEASURES)
-    if not texts:
-        raise errors.UserError('--measures= names nothing; give some of ' + ', '.join(MEASURES))
-    return list(texts)
 
 
 def _compared(models, subjects):
@@ -122,16 +42,15 @@ def _models(collected):
 
 def _values(runs, split, model, measure):
     """{seed: what a model scores}, of the runs that have it."""
-    scores = {seed: run['models'][model][split] for seed, run in runs.items()
-              if split in run['models'].get(model, {})}
-    values = {seed: MEASURES[measure].of(found) for seed, found in scores.items()}
-    return {seed: value for seed, value in values.items() if value is not None}
+    return {seed: run['models'][model][split][measure] for seed, run in runs.items()
+            if measure in run['models'].get(model, {}).get(split, {})}
 
 
 def _paired(values, others, measure):
-    """`_gain` over the seeds that both have."""
-    return _gain([(values[seed], others[seed]) for seed in values if seed in others],
-                 MEASURES[measure].scale)
+    """paired.Difference over the seeds that both have, in the measure's unit."""
+    scale = MEASURES[measure].scale
+    return paired.difference([(scale * values[seed], scale * others[seed])
+                              for seed in values if seed in others])
 
 
 def _absent(collected):
@@ -145,32 +64,25 @@ def _absent(collected):
 
 
 def table(collected, measure='miou'):
-    """tables.Table: mean and spread over seeds of every cell, and the method's paired gains.
+    """tables.Table: mean and standard deviation over the runs of every cell, model by model.
 
-    A gain is the mean over runs of the method's model minus another of the same run, with a
-    t-based 95 % interval over runs. The title says which seeds a cell lacks that others have.
+    The title says which seeds a cell lacks that others have.
 
     Args:
-      collected: from `collect`.
+      collected: see `finished_runs.measured`.
       measure: one of MEASURES.
     """
     models, subjects = _models(collected)
-    gains = _compared(models, subjects)
-    header = ['cell', 'split', 'runs', *models, *subjects,
-              *(f'{subject} - {other}' for subject, other in gains)]
     rows = []
     for name, runs in collected.items():
         for split in SPLITS:
-            values = {model: _values(runs, split, model, measure)
-                      for model in (*models, *subjects)}
             rows.append((name, split, len(runs),
-                         *(_spread(list(found.values()), MEASURES[measure].scale)
-                           for found in values.values()),
-                         *(_paired(values[a], values[b], measure) for a, b in gains)))
+                         *(_spread(list(_values(runs, split, model, measure).values()),
+                                   MEASURES[measure].scale) for model in (*models, *subjects))))
     asked = MEASURES[measure]
-    return tables.plain_table(header, rows, f'{asked.title} in {asked.unit}: mean ± standard '
-                              f'deviation over runs; gains in {_steps(measure)} [95 % interval '
-                              f'over runs]{_absent(collected)}')
+    return tables.plain_table(['cell', 'split', 'runs', *models, *subjects], rows,
+                              f'{asked.title} in {asked.unit}: mean ± standard deviation over '
+                              f'runs{_absent(collected)}')
 
 
 def _steps(measure):
@@ -178,40 +90,60 @@ def _steps(measure):
     return 'points' if MEASURES[measure].unit == 'percent' else MEASURES[measure].unit
 
 
-def against_first(collected, measure='miou'):
-    """tables.Table: each later cell's own models against the same ones of the first cell.
+def differences(collected, references=(), measure='miou'):
+    """tables.Table: a method's models against others of the same run, and of other cells' runs.
 
-    Paired by seed: the mean over the seeds that both cells have of the difference of two runs,
-    with a t-based 95 % interval. A method's own models, plain and averaged, and not the controls.
-    A cell of another method is compared by that method's own plain model.
+    A difference is a mean over pairs, of one run or of two runs of one seed, with a t-based 95 %
+    interval over runs. A method's own models stand against the others of their run, averaged
+    weights against averaged ones, and against the same models of other cells; a cell of another
+    method is compared by that method's own plain model.
 
     Args:
-      collected: from `collect`.
+      collected: see `finished_runs.measured`.
+      references: names of the cells that are subtracted, each from every other cell; () for the
+        first.
       measure: one of MEASURES.
 
     Returns:
-      The table; None for a single cell.
+      The table; None where there is nothing to compare.
+
+    Raises:
+      UserError: a reference is no cell.
     """
-    first, *others = collected
-    if not others:
+    for name in references:
+        errors.require_one_of('against', name, collected)
+    asked = [(name, model, name, other) for name in collected
+             for model, other in _compared(*_models({name: collected[name]}))]
+    asked += [(name, model, reference, other)
+              for reference in references or list(collected)[:1]
+              for name in collected if name not in references and name != reference
+              for model, other in _counterparts(collected, name, reference)]
+    found = [(name, model, other if name == reference else f'{reference}: {other}', split,
+              _paired(_values(collected[name], split, model, measure),
+                      _values(collected[reference], split, other, measure), measure))
+             for name, model, reference, other in asked for split in SPLITS]
+    rows = [(*names, *_told(paired_ones)) for *names, paired_ones in found if paired_ones.count]
+    if not rows:
         return None
-    own = {name: _models({name: runs})[1] for name, runs in collected.items()}
-    of_first = [model for model in own[first] if any(model in own[name] for name in others)]
-    columns = {model: (model, model) for model in of_first}
-    columns.update({f'{own[name][0]} - {own[first][0]}': (own[name][0], own[first][0])
-                    for name in others if own[name] and own[first]
-                    and own[name][0] not in own[first]})
-    if not columns:
-        return None
-    rows = []
-    for name in others:
-        for split in SPLITS:
-            rows.append((name, split, sum(seed in collected[first] for seed in collected[name]),
-                         *(_paired(_values(collected[name], split, model, measure),
-                                   _values(collected[first], split, other, measure), measure)
-                           if model in own[name] else tables.MISSING
-                           for model, other in columns.values())))
     return tables.plain_table(
-        ['cell', 'split', 'common seeds', *columns], rows, f'{MEASURES[measure].title} against '
-        f'{first}, in {_steps(measure)}: mean [95 % interval] of paired differences over common '
-        'seeds')
+        ['cell', 'model', 'less', 'split', 'runs', 'difference', 'SD', 'half-width',
+         f'runs for ±{WANTED}'], rows,
+        f'{MEASURES[measure].title}, differences in {_steps(measure)}: mean over runs [95 % '
+        'interval], their standard deviation, the interval\'s half-width, and how many such runs '
+        f'make it ±{WANTED}')
+
+
+def _told(found):
+    """Cells of a row about a paired.Difference."""
+    if found.half_width is None:
+        return (found.count, str(found), *[tables.MISSING] * 3)
+    needed = paired.runs_for(found.deviation, WANTED)
+    return (found.count, str(found), f'{found.deviation:.2f}', f'{found.half_width:.2f}',
+            f'> {paired.MOST_RUNS}' if needed is None else needed)
+
+
+def _counterparts(collected, name, reference):
+    """[(model of a cell, model of the cell that it is compared with)]."""
+    own, theirs = (_models({one: collected[one]})[1] for one in (name, reference))
+    both = [(model, model) for model in theirs if model in own]
+    return both or ([(own[0], theirs[0])] if own and theirs else [])

@@ -15,11 +15,9 @@ from tf_advseg.core import errors
 from tf_advseg.core import files
 from tf_advseg.core import progress
 from tf_advseg.core import run_directory
+from tf_advseg.experiments.studies import finished_runs
 
-RESULTS, REPORT = 'results.json', 'report.html'
-# In these, runs that are tabled together may differ without a word.
-_NOT_COMPARED = ('experiment.seed', 'experiment.data_dir', 'experiment.checkpoint',
-                 'experiment.control_from')
+RESULTS, REPORT = finished_runs.RESULTS, 'report.html'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +41,7 @@ class Cell:
     @property
     def name(self):
         """The settings for a reader."""
-        return ' '.join(f'{_short(name)}={value}' for name, value in self.settings) or 'as given'
+        return ' '.join(f'{finished_runs.short_name(name)}={value}' for name, value in self.settings) or 'as given'
 
     @property
     def bindings(self):
@@ -64,10 +62,6 @@ class Cell:
         # LoAd's control takes as many propagations as LoAd took; after none there is none.
         state = self.folder / 'lookahead' / 'state.json'
         return state.is_file() and not files.read_json(state)['controller']['propagations']
-
-
-def _short(name):
-    return '.'.join(name.rsplit('/', 1)[-1].split('.')[-2:])
 
 
 def _split_values(text):
@@ -157,7 +151,7 @@ def make_cells(workdir, axes, seeds):
 
 def _folder_name(settings):
     """A file name that says the settings; a digest keeps it unique where signs had to go."""
-    text = ','.join(f'{_short(name)}={value}' for name, value in settings) or 'as_given'
+    text = ','.join(f'{finished_runs.short_name(name)}={value}' for name, value in settings) or 'as_given'
     plain = re.sub(r'[^\w.,=+-]+', '_', text)
     if plain == text and len(plain) <= 120:
         return plain
@@ -297,71 +291,15 @@ def run_cells(cells, workdir, command, show=True):
     return failed
 
 
-def collect_runs(paths):
-    """`collect` of finished runs that no grid made, as one cell: each seed with its own start, say.
-
-    Args:
-      paths: run directories.
-
-    Raises:
-      UserError: a run is not finished, is of another method or data set than the first, or has the
-        seed of another.
-    """
-    found, first = {}, None
-    for path in map(pathlib.Path, paths):
-        if not all((path / name).is_file() for name in (RESULTS, REPORT)):
-            raise errors.UserError(f'{path}: not a finished run (no {RESULTS} and {REPORT}); start '
-                                   'its command again, or leave it out')
-        results = files.read_json(path / RESULTS)
-        kind = results.get('dataset'), results.get('subject')
-        first = first or (path, kind)
-        if kind != first[1]:
-            raise errors.UserError(f'{path}: {kind[1]} on {kind[0]}, but {first[0]} is '
-                                   f'{first[1][1]} on {first[1][0]}; give runs of one kind')
-        if results['seed'] in found:
-            raise errors.UserError(f'{path}: seed {results["seed"]} is there twice; runs of one '
-                                   'seed are no independent draws')
-        found[results['seed']] = _columns(results)
-    return {'given runs': found}
-
-
-def configurations_note(paths):
-    """A line on the settings in which runs differ; '' where one configuration made them all.
-
-    The seed, and where the start, the data and a control are from, do not count.
-
-    Args:
-      paths: run directories.
-    """
-    texts = {path: (path / 'config.gin').read_text(encoding='utf-8')
-             for path in map(pathlib.Path, paths) if (path / 'config.gin').is_file()}
-    found = {}
-    for path, text in texts.items():
-        for line in configuration.differences(next(iter(texts.values())), text, _NOT_COMPARED):
-            name, _, values = line.partition(': ')
-            found.setdefault(name, f'{_short(name)} {values} in {path}')
-    more = f'; and {len(found) - 3} more' if len(found) > 3 else ''
-    return (f'not one configuration made these runs: {"; ".join(list(found.values())[:3])}{more}'
-            if found else '')
-
-
-def _columns(results):
-    """What a table needs of results.json; a start of random weights is left out."""
-    models = {name: found for name, found in results['models'].items()
-              if not (results.get('starts_random') and name == 'Stage 1')}
-    return {'subject': results.get('subject', list(models)[-1]), 'models': models}
-
-
 def collect(cells):
     """What the runs that are done found.
 
     Returns:
-      {cell name: {seed: {'subject': the method's column, 'models': {column: {split: summary}}}}}
-      in grid order; a start of random weights is left out.
+      {cell name: {seed: `finished_runs.measured`}} in grid order.
     """
     found = {}
     for cell in cells:
         runs = found.setdefault(cell.name, {})
         if cell.done:
-            runs[cell.seed] = _columns(files.read_json(cell.folder / RESULTS))
+            runs[cell.seed] = finished_runs.measured(files.read_json(cell.folder / RESULTS))
     return found

@@ -1,0 +1,116 @@
+"""tools/sweep.py --runs: finished runs tabled, cell by cell, and kept in one file."""
+from finished_cells import make_done
+import pytest
+
+from tf_advseg.core import files
+from tf_advseg.core.errors import UserError
+from tf_advseg.experiments.studies import finished_runs
+from tf_advseg.experiments.studies import sweeping
+
+GIN = '--gin_file=gin/demo_smallest.gin'
+
+
+def test_finished_runs_are_tabled_without_a_grid(tmp_path, call, capsys):
+    cells = sweeping.make_cells(tmp_path, [], [0, 1, 2])
+    for cell in cells:
+        make_done(cell, {'Stage 1': 0.5, 'control (CE)': 0.5, 'Luc': 0.5 + 0.01 * cell.seed})
+        results = files.read_json(cell.folder / 'results.json')
+        files.write_json(cell.folder / 'results.json', {
+            **results, 'dataset': 'shapes', 'subject': 'Luc', 'seed': cell.seed})
+    words = [f'--runs={cell.folder}' for cell in cells]
+    call('sweep', *words)
+    assert '+1.00 [-1.48, +3.48]' in capsys.readouterr().out
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['as_given']
+    for change, text in (({'seed': 0}, 'seed 0 is there twice'),
+                         ({'dataset': 'voc'}, 'give runs of one kind')):
+        last = cells[2].folder / 'results.json'
+        files.write_json(last, {**files.read_json(last), **change})
+        with pytest.raises(UserError, match=text):
+            finished_runs.collect({'all': [cell.folder for cell in cells]})
+    (cells[1].folder / 'results.json').unlink()
+    with pytest.raises(UserError, match='not a finished run'):
+        finished_runs.collect({'all': [cell.folder for cell in cells]})
+
+
+def test_runs_of_several_cells_are_named_by_patterns(tmp_path, call, capsys):
+    """LoAd and a null from one start: the same method, the same seeds, another setting."""
+    for null, shift in (('load', 0.02), ('shuffled', 0.01)):
+        for seed in (1, 2, 10):
+            folder = tmp_path / f'{null}_seed{seed}'
+            folder.mkdir()
+            files.write_json(folder / 'results.json', {
+                'dataset': 'shapes', 'subject': 'LoAd', 'seed': seed,
+                'models': {'LoAd': {'test': {'miou': 0.5 + shift * seed}}}})
+    assert [path.name for path in finished_runs.parse([f'a={tmp_path}/load_seed*'])['a']] == [
+        'load_seed1', 'load_seed2', 'load_seed10']
+    call('sweep', f'--runs=LoAd={tmp_path}/load_seed*', f'--runs=null={tmp_path}/shuffled_seed*',
+         '--against=null')
+    row, = (line for line in capsys.readouterr().out.splitlines() if 'null: LoAd' in line)
+    assert row.split()[:2] == ['LoAd', 'LoAd'] and '+4.33 [' in row and ' 3 ' in row
+    with pytest.raises(UserError, match='nothing is called .*x_'):
+        call('sweep', f'--runs=LoAd={tmp_path}/x_*')
+    files.write_json(folder / 'results.json', {'dataset': 'shapes', 'subject': 'Luc', 'seed': 3,
+                                               'models': {}})
+    with pytest.raises(UserError, match='shuffled_seed10: Luc on shapes, but .* is LoAd'):
+        finished_runs.collect(finished_runs.parse([f'a={tmp_path}/shuffled_seed*']))
+
+
+def test_runs_take_no_flag_of_a_training(tmp_path, call):
+    cell, = sweeping.make_cells(tmp_path, [], [0])
+    make_done(cell, {'Stage 1': 0.5, 'Luc': 0.6})
+    for word in ('--workdir=runs/x', GIN, '--gin_param=luc.saturating = True', '--data_dir=x',
+                 '--checkpoint=x', '--strategy=mirrored', '--dry_run', '--grid=a.b=1',
+                 '--seeds=0', '--seeds=0,1'):
+        with pytest.raises(UserError) as caught:
+            call('sweep', f'--runs={cell.folder}', word)
+        assert str(caught.value) == ('--runs tables finished runs and trains nothing: leave out '
+                                     + word.partition('=')[0])
+    with pytest.raises(UserError, match='leave out --workdir, --seeds$'):
+        call('sweep', f'--runs={cell.folder}', '--seeds=1', '--workdir=x')
+
+
+def test_runs_of_other_settings_are_told_apart_from_other_draws(tmp_path, call, capsys):
+    cells = sweeping.make_cells(tmp_path, [], [0, 1, 2])
+    configs = ['', "experiment.checkpoint = 'b'\nexperiment.data_dir = 'd'\n",
+               'luc.adversarial_weight = 1.0\nswa.every = 7\na.b.c = 1\nd.e = 2\n']
+    for cell, config in zip(cells, configs):
+        make_done(cell, {'Stage 1': 0.5, 'Luc': 0.6})
+        (cell.folder / 'config.gin').write_text(f'experiment.seed = {cell.seed}\n{config}')
+        results = files.read_json(cell.folder / 'results.json')
+        files.write_json(cell.folder / 'results.json', {**results, 'seed': cell.seed})
+    folders = [cell.folder for cell in cells]
+    call('sweep', *(f'--runs={folder}' for folder in folders))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == (
+        'not one configuration made these runs: '
+        f'b.c was not set, now 1 in {folders[2]}; d.e was not set, now 2 in {folders[2]}; '
+        f'luc.adversarial_weight was not set, now 1.0 in {folders[2]}; and 1 more')
+    assert lines[1].startswith('mIoU in percent')
+    assert finished_runs.configurations_note(folders[:2]) == ''
+    (cells[1].folder / 'config.gin').unlink()
+    assert finished_runs.configurations_note(folders[:2]) == ''
+
+
+def test_what_is_tabled_can_be_kept_in_one_file(tmp_path, call, capsys):
+    for seed, score in ((1, 0.51), (2, 0.53)):
+        (tmp_path / f'a{seed}').mkdir()
+        files.write_json(tmp_path / f'a{seed}' / 'results.json', {
+            'dataset': 'shapes', 'subject': 'LoAd', 'seed': seed, 'models': {
+                name: {'test': {'miou': value, 'components': {
+                    'spurious': {'per_picture': 2.0}, 'missed': {'per_picture': 1.0}}}}
+                for name, value in (('control (CE)', 0.5), ('LoAd', score))}})
+    kept = tmp_path / 'kept.jsonl'
+    words = ['--measures=miou,components']
+    call('sweep', f'--runs=mine={tmp_path}/a*', f'--keep={kept}', *words)
+    first = capsys.readouterr().out
+    call('sweep', f'--runs={kept}', *words)
+    assert capsys.readouterr().out == first
+    assert '+2.00 [-10.71, +14.71]' in first and 'regions an image' in first
+    assert len(kept.read_text().splitlines()) == 2
+    with pytest.raises(UserError, match='seed 1 is there twice'):
+        call('sweep', f'--runs={kept}', f'--runs=mine={tmp_path}/a1')
+    kept.write_text('{}\n')
+    with pytest.raises(UserError, match='kept.jsonl: line 1 is no run'):
+        call('sweep', f'--runs={kept}')
+    with pytest.raises(UserError, match='--keep is for finished runs'):
+        call('sweep', GIN, f'--workdir={tmp_path}/s', f'--keep={kept}')

@@ -1,0 +1,165 @@
+"""Finished runs, gathered for a table: from run directories, or from a file that keeps them."""
+import glob
+import json
+import pathlib
+import re
+
+from tf_advseg.core import configuration
+from tf_advseg.core import errors
+from tf_advseg.core import files
+from tf_advseg.experiments.studies import tabled_measures
+
+RESULTS = 'results.json'
+GIVEN = 'given runs'  # the cell of runs that are tabled without a name
+# In these, runs that are tabled together may differ without a word.
+_NOT_COMPARED = ('experiment.seed', 'experiment.data_dir', 'experiment.checkpoint',
+                 'experiment.control_from')
+
+
+def measured(results):
+    """What a table needs of a run; a start of random weights is left out.
+
+    Args:
+      results: of results.json.
+
+    Returns:
+      {'subject': the method's column, 'dataset': its name, 'models': {column: {split: {measure:
+      number}}}}.
+    """
+    models = {name: {split: tabled_measures.measured(scores) for split, scores in found.items()}
+              for name, found in results['models'].items()
+              if not (results.get('starts_random') and name == 'Stage 1')}
+    return {'subject': results.get('subject') or list(models)[-1],
+            'dataset': results.get('dataset'), 'models': models}
+
+
+def parse(texts):
+    """{cell name: [path]} of --runs=PATH and --runs=NAME=PATTERN.
+
+    Runs without a name are one cell, `GIVEN`. A pattern is a shell's: 'runs/load_seed*'.
+
+    Raises:
+      UserError: a pattern that nothing matches.
+    """
+    found = {}
+    for text in texts:
+        name, equals, pattern = text.partition('=')
+        if not equals or pathlib.Path(text).exists():
+            name, pattern = GIVEN, text
+        matches = ([pattern] if pathlib.Path(pattern).exists() else
+                   sorted(glob.glob(pattern), key=_by_numbers))
+        if not matches:
+            raise errors.UserError(f'--runs={text}: nothing is called {pattern}; give run '
+                                   'directories, a file that --keep wrote, or NAME=PATTERN for '
+                                   'the runs of one cell')
+        found.setdefault(name, []).extend(map(pathlib.Path, matches))
+    return found
+
+
+def _by_numbers(path):
+    """A key that puts seed10 behind seed9."""
+    return [(int(part), '') if part.isdigit() else (-1, part)
+            for part in re.split(r'(\d+)', path)]
+
+
+def collect(groups):
+    """What finished runs found that no grid made: each seed with its own start, say.
+
+    Args:
+      groups: from `parse`.
+
+    Returns:
+      {cell name: {seed: `measured`}}. The cells of a file that `keep` wrote have its names.
+
+    Raises:
+      UserError: a run is not finished, is of another method than the first of its cell or of
+        another data set than the first of all, or has the seed of another of its cell.
+    """
+    found, firsts = {}, {}
+    for name, paths in groups.items():
+        for path in paths:
+            kept = _kept(path) if path.is_file() else [_run(name, path)]
+            for cell, seed, run in kept:
+                _require_alike(path, cell, run, firsts)
+                runs = found.setdefault(cell, {})
+                if seed in runs:
+                    raise errors.UserError(f'{path}: seed {seed} is there twice; runs of one seed '
+                                           'are no independent draws')
+                runs[seed] = run
+    return found
+
+
+def _run(name, path):
+    """(cell, seed, `measured`) of a run directory."""
+    if not (path / RESULTS).is_file():
+        raise errors.UserError(f'{path}: not a finished run (no {RESULTS}); start its command '
+                               'again, or leave it out')
+    results = files.read_json(path / RESULTS)
+    return name, results['seed'], measured(results)
+
+
+def _kept(path):
+    """[(cell, seed, `measured`)] of a file that `keep` wrote.
+
+    Raises:
+      UserError: it is no such file.
+    """
+    found = []
+    for number, line in enumerate(path.read_text('utf-8', 'replace').splitlines(), 1):
+        try:
+            kept = json.loads(line)
+            found.append((kept['cell'], kept['seed'],
+                          {key: kept[key] for key in ('subject', 'dataset', 'models')}))
+        except (ValueError, KeyError, TypeError):
+            raise errors.UserError(f'{path}: line {number} is no run; expected a run directory or '
+                                   'a file that `sweep --keep` wrote') from None
+    return found
+
+
+def _require_alike(path, cell, run, firsts):
+    """A cell has one method, a table one data set; `firsts` remembers the first of each."""
+    for key, kind in ((cell, (run['subject'], run['dataset'])), (None, run['dataset'])):
+        first_path, first = firsts.setdefault(key, (path, kind))
+        if kind != first:
+            this, other = (' on '.join(map(str, x)) if isinstance(x, tuple) else x
+                           for x in (kind, first))
+            raise errors.UserError(f'{path}: {this}, but {first_path} is {other}; give runs of one '
+                                   'kind')
+
+
+def keep(collected, path):
+    """Writes what can be tabled of every run, a line of JSON a run; `collect` reads it.
+
+    Args:
+      collected: from `collect`.
+      path: the file to write.
+    """
+    with files.atomic_file(path, 'w') as file:
+        for cell, runs in collected.items():
+            for seed, run in sorted(runs.items()):
+                file.write(json.dumps({'cell': cell, 'seed': seed, **run}) + '\n')
+
+
+def configurations_note(paths):
+    """A line on the settings in which runs differ; '' where one configuration made them all.
+
+    The seed, and where the start, the data and a control are from, do not count.
+
+    Args:
+      paths: run directories.
+    """
+    texts = {path: (path / 'config.gin').read_text(encoding='utf-8')
+             for path in map(pathlib.Path, paths) if (path / 'config.gin').is_file()}
+    found = {}
+    for path, text in texts.items():
+        for line in configuration.differences(next(iter(texts.values())), text, _NOT_COMPARED):
+            name, _, values = line.partition(': ')
+            found.setdefault(name, f'{short_name(name)} {values} in {path}')
+    more = f'; and {len(found) - 3} more' if len(found) > 3 else ''
+    return (f'not one configuration made these runs: {"; ".join(list(found.values())[:3])}{more}'
+            if found else '')
+
+
+def short_name(name):
+    """A gin name for a reader: 'a.b.c.d' is 'c.d', scopes left out."""
+    return '.'.join(name.rsplit('/', 1)[-1].split('.')[-2:])
