@@ -254,10 +254,21 @@ def test_an_ending_within_three_propagations_of_the_peak_is_nearly_the_peak(afte
     rules = Controller(patience=1 + after, beta_u=0.01, beta_l=0.5, max_cycles=2)
     rules.start(0.3)
     rules.begin_cycle()
-    for miou in [0.5] + [0.49] * after:
+    for miou in [0.5] + [0.495] * after:
         rules.propagated(miou)
     outcome = rules.end_cycle()
     assert outcome.peak_found and outcome.ends_at_peak == near
+
+
+def test_a_collapse_right_behind_the_peak_is_another_model():
+    """What a cycle runs into is what its discriminator is to learn from next."""
+    rules = Controller(patience=50, beta_u=0.01, beta_l=0.05, max_cycles=2)
+    rules.start(0.6)
+    rules.begin_cycle()
+    for miou in (0.615, 0.58, 0.54):
+        rules.propagated(miou)
+    outcome = rules.end_cycle()
+    assert (outcome.reason, outcome.peak_found, outcome.ends_at_peak) == ('lower_bound', True, False)
 
 
 def test_a_cycle_without_a_peak_ends_at_none():

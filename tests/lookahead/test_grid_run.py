@@ -1,4 +1,6 @@
 """A whole run whose discriminator sees the logits' own points: what it writes; its nulls."""
+import math
+
 import importlib.util
 import pathlib
 from unittest import mock
@@ -45,7 +47,8 @@ def test_the_first_discriminator_is_screened_once_and_the_report_says_it(matched
     assert found['images'] == 12 and found['unseen'] == 4
     assert -1 <= found['signal'] <= 1 and 0 <= found['chance'] <= 1
     assert set(found['cues']) and isinstance(found['points_nowhere'], bool)
-    assert 0.0 <= found['accuracy'] <= 1.0 and found['blind'] == (found['accuracy'] <= 0.55)
+    assert 0.0 <= found['accuracy'] <= 1.0 and found['blind'] == (
+        found['accuracy'] <= 0.55 or found['log_loss'] >= 0.98 * math.log(2.0))
     order = [line['event'] for line in lines]
     assert order[:4] == ['start', 'aggregate', 'retrain', 'screening']
     assert 'Screening at g0' in (path / 'report.html').read_text()

@@ -16,10 +16,12 @@ def test_wall_time_is_beside_stage_1_and_the_control():
 
 def test_without_a_peak_or_stopped_in_between_there_is_no_time_to_the_best():
     start = [EVENTS[0], {**EVENTS[1], 'best': 'g0'}]
-    stopped = [EVENTS[0], {'event': 'resume', 'time': 150.0}, EVENTS[1]]
+    stopped = [EVENTS[0], {'event': 'resume', 'time': 250.0}, EVENTS[1]]
     for events in (start, stopped, EVENTS[:1]):
         first = load_report.wall_time_sentences(SECONDS, events, METRICS)[0]
         assert 'to the best' not in first
+    early = [EVENTS[0], {'event': 'resume', 'time': 150.0}, EVENTS[1]]
+    assert '1.50 times to the best' in load_report.wall_time_sentences(SECONDS, early, METRICS)[0]
     assert load_report.wall_time_sentences({'load': 3.0}, EVENTS, METRICS) == []
     assert load_report.wall_time_sentences({**SECONDS, 'stage1': 0.0}, EVENTS, METRICS) == [
         'LoAd took 2.00 times as long as its control.']

@@ -62,8 +62,9 @@ def test_the_cosine_has_the_sign_of_the_direction():
 
 def test_a_discriminator_that_has_learnt_nothing_is_named():
     found = screening.measure(drawn(60, common=1.0), np.zeros((0, 400)), samples=50)
-    for accuracy, blind in ((0.51, True), (0.9, False), (None, False)):
-        made = screening.Screening(**found, cues={}, accuracy=accuracy)
+    for accuracy, loss, blind in ((0.51, None, True), (0.9, 0.3, False), (None, None, False),
+                                  (0.62, 0.688, True), (0.62, 0.60, False)):
+        made = screening.Screening(**found, cues={}, accuracy=accuracy, log_loss=loss)
         assert made.blind == blind == ('learnt next to nothing' in made.text())
         assert not made.points_nowhere
 

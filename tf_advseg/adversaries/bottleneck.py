@@ -4,6 +4,10 @@ A segmentor that gives logits at every s-th pixel cannot draw a border as sharp 
 whatever it has learnt. A discriminator that is shown the ground truth at its own sharpness wins on
 that alone. `oracle_logits` are those of a segmentor that knows the ground truth; what they give in
 the place of the ground truth is as blurred as a prediction.
+
+Unlabelled and padded points get the class of the nearest labelled point. A segmentor is sure of
+some class there, too; an oracle that knew nothing there would, once resized, be unsure up to a
+stride into the labelled points beside them, and a discriminator could know it by that.
 """
 import tensorflow as tf
 
@@ -34,10 +38,38 @@ def oracle_logits(labels, num_classes, stride, unsure=UNSURE):
       unsure: epsilon of (1 - epsilon) one-hot + epsilon / C, above 0: the logits are its logarithm.
 
     Returns:
-      float32 [B, (h-1)//s+1, (w-1)//s+1, C]; all equal at points without a label.
+      float32 [B, (h-1)//s+1, (w-1)//s+1, C]; all equal throughout an image without a label.
     """
-    one_hot = tf.one_hot(labels_on_grid(tf.cast(labels, tf.int32), stride), num_classes)
+    one_hot = continued(tf.one_hot(labels_on_grid(tf.cast(labels, tf.int32), stride), num_classes))
     return tf.math.log((1.0 - unsure) * one_hot + unsure / num_classes)
+
+
+def continued(one_hot):
+    """Classes spread from labelled points over the others, one point further in each round.
+
+    A point takes the class that most of its eight neighbours have, the first of equals.
+
+    Args:
+      one_hot: float32 [B, h, w, C]; all 0 at points without a label.
+
+    Returns:
+      float32 [B, h, w, C]; still all 0 in an image without a label.
+    """
+    def reached(maps):
+        return tf.reduce_max(maps, -1, keepdims=True)
+
+    def unfinished(maps, before):
+        return tf.reduce_any(reached(maps) != before)
+
+    def spread(maps, before):
+        del before
+        there = reached(maps)
+        around = tf.nn.avg_pool2d(maps, 3, 1, 'SAME')
+        new = tf.one_hot(tf.argmax(around, -1), tf.shape(maps)[-1]) * tf.cast(
+            reached(around) > 0, tf.float32)
+        return maps + (1.0 - there) * new, there
+    # It ends with the round that reaches no further point.
+    return tf.while_loop(unfinished, spread, [one_hot, -tf.ones_like(reached(one_hot))])[0]
 
 
 def truth_map(labels, num_classes, stride, size, temperature=1.0, unsure=UNSURE):

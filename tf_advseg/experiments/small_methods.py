@@ -41,7 +41,7 @@ def images(classes, side, size):
             'label': label, 'labeled': labelled, 'valid': label != 255}
 
 
-def make(recipe, segmentor, side, steps=8, small=None):
+def make(recipe, segmentor, side, steps=8, small=None, description=None):
     """The methods of a recipe, with the networks and weights that its `small` names.
 
     Call it in a strategy's scope.
@@ -52,12 +52,14 @@ def make(recipe, segmentor, side, steps=8, small=None):
       side: of the crop, in pixels, or (h, w).
       steps: of the segmentor, which schedules are over.
       small: gin bindings in the place of the recipe's `small` and of SGD throughout.
+      description: of the segmentor (run.networks.describe), for methods that build another.
 
     Returns:
       {name: methods.step_parts.Method}: those of the stages before Stage 1 by their names, the
       method itself by the recipe's title.
     """
-    context = _context(segmentor, (side, side) if isinstance(side, int) else tuple(side))
+    context = _context(segmentor, (side, side) if isinstance(side, int) else tuple(side),
+                       description)
     with bound((*_OPTIMIZERS, *recipe.small) if small is None else small):
         return {**recipe.methods_before(context),
                 recipe.title: recipe.build(context, segmentor, recipe.plan(steps))}
@@ -77,11 +79,11 @@ def bound(bindings):
         gin_config._CONFIG.update(before)
 
 
-def _context(segmentor, crop_size):
+def _context(segmentor, crop_size, description=None):
     """What builders ask of a `run.context.Context`, with no run and no data behind it."""
     classes, nowhere = segmentor.num_classes, pathlib.Path('nowhere')
     return types.SimpleNamespace(
-        crop_size=crop_size, streams=random_streams.RandomStreams(1),
+        description=description, crop_size=crop_size, streams=random_streams.RandomStreams(1),
         strategy=tf.distribute.get_strategy(),
         average_class_counts=lambda: [float(crop_size[0] * crop_size[1]) / classes] * classes,
         data=types.SimpleNamespace(spec=types.SimpleNamespace(num_classes=classes),

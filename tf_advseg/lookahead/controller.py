@@ -179,7 +179,8 @@ class Controller:
             peak_label=peak_label(state.peak_index + 1) if found else None,
             end_label=end_label(state.peak_index, state.psi),   # line 25
             end_valid=state.failure is None,
-            ends_at_peak=found and state.cycle_propagations - state.best_at <= NEAR_PEAK,
+            ends_at_peak=(found and state.cycle_propagations - state.best_at <= NEAR_PEAK
+                          and state.mu_best - state.mu <= self.beta_u),
             rewind_to='best' if found else 'start',
             rewind_miou=state.mu_best if found else state.mu_start,
             start_miou=state.mu_zero, end_miou=state.mu, reason=self._end_reason(),

@@ -78,18 +78,19 @@ class DiscriminatorPhases:
                 self._monitor.scalars(self.state.budget_step, {
                     k: v for k, v in outcome.items() if k.startswith('disc/')})
             if not self.state.retrains and self._screen is not None:
-                self._report_screening(outcome['disc/accuracy'])
+                self._report_screening({name: outcome[f'disc/{name}']
+                                        for name in ('accuracy', 'log_loss')})
         self.state.retrains += 1
         self.state.retrain_due = False
         self.store.drop('disc_best')
         self.store.drop('disc_start')
         self._durable('begin')
 
-    def _report_screening(self, accuracy):
+    def _report_screening(self, judged):
         """Screens the first discriminator; see lookahead/screening.py."""
         with self.watch.time('screening'):
             self.store.restore('start', self.method.segmentor, self.method.optimizer)
-            found = self._screen(self.method, self.stepper, accuracy=accuracy)
+            found = self._screen(self.method, self.stepper, judged=judged)
         self._log('screening', **found.to_json())
         if self._chief:
             print(found.text(), flush=True)

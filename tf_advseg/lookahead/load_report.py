@@ -96,7 +96,7 @@ def wall_time_sentences(seconds, events, metrics):
     if first and own:
         text = (f'Wall time: Stage 1 and LoAd together took {(first + own) / first:.2f} times as '
                 'long as Stage 1')
-        best = _seconds_to_best(events, metrics)
+        best = _seconds_to_best(own, events, metrics)
         if best is not None:
             text += (f', and {(first + best) / first:.2f} times to the best model (the paper, on a '
                      'P100: 2.69 times)')
@@ -106,19 +106,21 @@ def wall_time_sentences(seconds, events, metrics):
     return sentences
 
 
-def _seconds_to_best(events, metrics):
-    """Seconds from LoAd's start to the propagation of its best model; None where that is the start
-    itself, where it is not finished, or was stopped in between."""
-    began = next((event['time'] for event in events if event['event'] == 'start'), None)
-    stops = [event['time'] for event in events if event['event'] == 'resume']
+def _seconds_to_best(own, events, metrics):
+    """Seconds that LoAd took up to its best model: all of its own less those behind that model.
+
+    So whatever comes before the first propagation counts, a frozen backbone's maps as well. None
+    where the best is the start itself, where LoAd is not finished, or was stopped after the best.
+    """
     lines = [line for line in metrics if line['event'] == 'propagation']
-    if began is None or not lines:
-        return None
     finished = next((event for event in events if event['event'] == 'finished'), {})
     best = next((line for line in lines if line['miou'] == finished.get('miou')), None)
     if best is None or finished.get('best') == 'g0':
         return None
-    return None if any(began < stop < best['time'] for stop in stops) else best['time'] - began
+    stops = [event['time'] for event in events if event['event'] == 'resume']
+    if any(best['time'] < stop < finished['time'] for stop in stops):
+        return None
+    return own - (finished['time'] - best['time'])
 
 
 def _screening_sentences(events):
@@ -132,8 +134,9 @@ def _screening_sentences(events):
     if line['points_nowhere']:
         text += ': the adversary points nowhere'
     if line['blind']:
-        text += (f'; the discriminator is right in {100 * line["accuracy"]:.1f} % of its hold-out '
-                 'and has learnt next to nothing')
+        loss = '' if line.get('log_loss') is None else f', binary CE {line["log_loss"]:.3f},'
+        text += (f'; the discriminator is right in {100 * line["accuracy"]:.1f} % of its hold-out'
+                 f'{loss} and has learnt next to nothing')
     if line['cosine'] is not None:
         text += (f'; the cosine of their mean with the CE gradient of images that chose nothing is '
                  f'{line["cosine"]:+.3f}{_ends(line["cosine_interval"])}')

@@ -8,7 +8,7 @@ STOP_REASONS = ('max_cycles', 'budget', 'max_total_cycles')
 
 
 NEAR_PEAK = 3
-"""Propagations from a cycle's peak within which its ending is nearly the same model."""
+"""Propagations from a cycle's peak within which its ending may be nearly the same model."""
 
 
 def peak_label(peak_index):
@@ -60,8 +60,8 @@ class CycleResult:
       peak_label: the new peak's name 'g{i+1}', None where there is none: Algorithm 1's g^p.
       end_label: the ending's name, e.g. 'e01': Algorithm 1's g^e.
       end_valid: False if `fail_cycle` ended the cycle: there is no ending model to draw maps from.
-      ends_at_peak: the cycle found a peak and ended within `NEAR_PEAK` propagations of it: its
-        ending is nearly the same model.
+      ends_at_peak: the cycle found a peak and ended within `NEAR_PEAK` propagations of it and at
+        most beta_u below it: its ending is nearly the same model.
       rewind_to: 'best' (line 27: g^s <- g*; the new peak) or 'start' (g^s as it was). Between
         cycles g^s and g* are the same model, so both name the one to go on from.
       rewind_miou: the mIoU of that model: mu^s of the next cycle.

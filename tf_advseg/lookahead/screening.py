@@ -27,7 +27,10 @@ from tf_advseg.models import segmentor as segmentors
 BINS = 2 ** 16  # of the sketch; inner products are then right to about 0.4 % of the lengths
 SAMPLES = 1000  # of the bootstrap over images, and of the random signs
 FEWEST = 8  # images; with fewer there are no intervals
-BLIND = 0.55  # a discriminator of an accuracy up to here has learnt next to nothing
+# A discriminator of an accuracy up to here, or of a binary CE from here on (chance is ln 2), has
+# learnt next to nothing.
+BLIND = 0.55
+BLIND_LOSS = 0.98 * np.log(2.0)
 LEVEL = 0.95
 
 
@@ -51,6 +54,7 @@ class Screening:
       cosine_interval: of it, or None.
       cues: {statistic: AUC} between what D is shown as true and g_0's own maps.
       accuracy: of D on its hold-out, in 0..1; None where nobody measured it.
+      log_loss: D's binary CE there, in nats; None as well.
     """
     images: int
     unseen: int
@@ -63,6 +67,7 @@ class Screening:
     cosine_interval: Optional[tuple]
     cues: dict
     accuracy: Optional[float] = None
+    log_loss: Optional[float] = None
 
     @property
     def points_nowhere(self):
@@ -72,7 +77,8 @@ class Screening:
     @property
     def blind(self):
         """Whether the discriminator has learnt next to nothing."""
-        return self.accuracy is not None and self.accuracy <= BLIND
+        return bool((self.accuracy is not None and self.accuracy <= BLIND)
+                    or (self.log_loss is not None and self.log_loss >= BLIND_LOSS))
 
     def text(self):
         """Lines for a terminal or a report."""
@@ -84,9 +90,10 @@ class Screening:
             lines.append(f'its cosine with the CE gradient of {self.unseen} images that chose '
                          f'nothing: {cosine}; the signal of CE there is {self.ce_signal:.3f}')
         if self.blind:
+            loss = '' if self.log_loss is None else f', binary CE {self.log_loss:.3f}'
             lines.append(f'the discriminator is right in {100 * self.accuracy:.1f} % of its '
-                         'hold-out: it has learnt next to nothing, and so its direction means '
-                         'nothing; train it longer')
+                         f'hold-out{loss} (chance: 0.693): it has learnt next to nothing, and so '
+                         'its direction means nothing; train it longer, or show it more')
         worst = cues.harmful(self.cues)
         if worst:
             lines.append('cues between the maps of g0 and what is shown as true (AUC): '
@@ -224,7 +231,7 @@ def _interval(values, count):
     return tuple(float(value) for value in np.percentile(there, [tail, 100.0 - tail]))
 
 
-def screen(context, method, stepper, images=None, accuracy=None):
+def screen(context, method, stepper, images=None, judged=None):
     """Screens a method whose discriminator is trained; no weight is moved.
 
     Args:
@@ -232,7 +239,7 @@ def screen(context, method, stepper, images=None, accuracy=None):
       method: methods.load.LoAd, with g_0's weights.
       stepper: its training.loop.Stepper.
       images: how many training images; None for all.
-      accuracy: of the discriminator on its hold-out, or None.
+      judged: {'accuracy', 'log_loss'} of the discriminator on its hold-out, or None.
 
     Returns:
       `Screening`.
@@ -240,7 +247,10 @@ def screen(context, method, stepper, images=None, accuracy=None):
     data = context.data
     train = data.train if images is None else cue_audit.chosen(data.train, images)
     kept = [(v, v.numpy()) for v in method.discriminator.non_trainable_variables]
-    unseen = data.rest if images is None or not data.rest else cue_audit.chosen(data.rest, images)
+    tested = set(data.test)  # of some data sets val is the test split: it chooses no design
+    unseen = [image_id for image_id in data.rest if image_id not in tested]
+    if images is not None and unseen:
+        unseen = cue_audit.chosen(unseen, images)
     sketch = Sketcher(method.segmentor.trainable_variables)
 
     # The stepper knows what it has compiled by the names of these functions.
@@ -263,7 +273,7 @@ def screen(context, method, stepper, images=None, accuracy=None):
     for variable, value in kept:  # moved where D runs in training mode
         variable.assign(value)
     return Screening(**found, cues=_own_cues(context, method, stepper, cue_audit.chosen(train)),
-                     accuracy=accuracy)
+                     **(judged or {}))
 
 
 def _gradient(method, sketch, batch, seed, loss):

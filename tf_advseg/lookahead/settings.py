@@ -44,7 +44,8 @@ class LookaheadSettings:
       discriminator_holdout: share of the training images that the discriminator is judged on and
         not trained on; None: it is judged on the hold-out, which chooses the peaks as well.
       draw_near_duplicates: whether a cycle's ending is drawn, too, that lies within three
-        propagations of the cycle's peak, and so is nearly the same model (Algorithm 1 draws it).
+        propagations of the cycle's peak and at most beta_u below it, and so is nearly the same
+        model (Algorithm 1 draws it).
       discriminator_pairs: whether an image's truth and its maps stand side by side in the
         discriminator's epochs, mirrored and cut alike (but for the ends of batches, they are seen
         in one step), so that what differs between them is learnt; else all are shuffled.

@@ -5,10 +5,12 @@ network, with an oracle in the segmentor's place (adversaries/bottleneck.py).
 """
 import numpy as np
 from absl import logging
+from scipy import ndimage
 
 from tf_advseg.adversaries import bottleneck
 from tf_advseg.adversaries import cues
 from tf_advseg.data import pipeline
+from tf_advseg.data.spec import IGNORE_LABEL
 from tf_advseg.methods import step_parts
 from tf_advseg.models import segmentor as segmentors
 
@@ -44,13 +46,28 @@ def measure(method, records, ids, crop_size):
     triples, grid = [], None
     for batch in batches:
         batch = _cut(batch, crop_size)
-        logits = bottleneck.oracle_logits(batch['label'], segmentor.num_classes, stride)
+        logits = bottleneck.oracle_logits(_everywhere(batch['label']), segmentor.num_classes,
+                                          stride)
         grid = tuple(logits.shape[1:3])
         triples.append([part.numpy()[0] for part in method.shown_maps(batch, logits)])
     try:
         return cues.audit(triples, grid)
     except ValueError:
         return {}
+
+
+def _everywhere(labels):
+    """Labels int [1, h, w] that say something at every pixel, as a segmentor does.
+
+    Unlabelled pixels get the class of the nearest labelled one, found at full size: a continuation
+    of its own, which the encodings under audit know nothing of.
+    """
+    labels = np.asarray(labels)
+    void = labels == IGNORE_LABEL
+    if void.all() or not void.any():
+        return labels
+    places = ndimage.distance_transform_edt(void[0], return_distances=False, return_indices=True)
+    return labels[0][tuple(places)][None]
 
 
 def _cut(batch, crop_size):

@@ -19,25 +19,31 @@ FEW = [case for case in cue_table.cases() if case.shown.text in (
 
 @pytest.fixture(scope='module')
 def records(tmp_path_factory):
-    """Scenes of 129 pixels."""
+    """Scenes of 129 pixels and smaller ones, which are padded."""
     reader = readers.make_reader('shapes', None, num_train=12, num_val=2, num_test=1,
-                                 size=(129, 129), smallest=(120, 120))
+                                 size=(129, 129), smallest=(90, 112))
     folder = record_sets.write_records(reader, None, tmp_path_factory.mktemp('records') / 'shapes')
     return record_sets.RecordSet(folder)
 
 
 def check(records, cases):
-    """Every recommended case has no cue, every other one has some."""
+    """Every recommended case has no cue, every other one has some.
+
+    'swapped' has none with an oracle, which is always right: an exchange leaves a rough spot in the
+    maps of a segmentor that errs (docs/discriminators.md). So it is not recommended either.
+    """
     seen = set()
     for case, found in cue_table.measure(records, records.split('train'), CROP, cases):
         seen.add(case.method)
-        assert bool(cues.harmful(found)) != case.shown.recommended, (case, found)
+        without = case.shown.recommended or 'swapped' in case.shown.text
+        assert bool(cues.harmful(found)) != without, (case, found)
     return seen
 
 
 @pytest.mark.slow
 def test_recommended_encodings_have_no_cue_and_the_printed_ones_do(records):
-    assert check(records, FEW) == {'load', 'luc', 'durall', 'hung', 'zhu', 'el_gan'}
+    assert check(records, FEW) == {
+        'load', 'luc', 'durall', 'hung', 'zhu', 'el_gan', 'consistency'}
 
 
 @pytest.mark.slow
@@ -48,6 +54,18 @@ def test_every_case_is_what_the_table_says(records):
 def test_every_method_with_maps_has_a_recommended_case():
     trained = {name for name, recipe in recipes.load_all().items() if recipe.trains}
     assert {case.method for case in cue_table.cases() if case.shown.recommended} == trained
+
+
+def test_the_recipe_of_the_paired_cells_is_looked_at_with_its_frozen_features(tmp_path):
+    options = {'num_train': 4, 'num_val': 2, 'num_test': 1, 'size': (65, 65), 'smallest': (60, 60)}
+    table = discriminator_benchmark.cues(
+        tmp_path, ['papers/load/stanford_background_cells.gin'], [
+            "dataset.reader = 'shapes'", f'dataset.options = {options!r}',
+            'experiment.data_dir = None', 'experiment.checkpoint = None',
+            'experiment.crop_size = 65', 'deeplab_mobilenet_v2.depth_multiplier = 0.25'], 4)
+    (name, _, *areas), = [[cell.value for cell in row] for row in table.rows]
+    assert name == 'load: as configured' and max(areas) <= cues.HARMLESS
+    configuration.parse([], [])
 
 
 def test_the_configured_method_alone(tmp_path):

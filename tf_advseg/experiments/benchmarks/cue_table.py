@@ -45,12 +45,14 @@ def measure(records, ids, crop_size, chosen=None):
       (Case, {statistic: AUC}), in the cases' order.
     """
     for case in cases() if chosen is None else chosen:
-        segmentor = networks.build(networks.describe(
+        description = networks.describe(
             NETWORK, num_classes=records.spec.num_classes, output_stride=case.shown.output_stride,
-            depth_multiplier=0.25, crop_size=crop_size))
+            depth_multiplier=0.25, crop_size=crop_size)
+        segmentor = networks.build(description)
         with small_methods.bound(case.shown.bindings):
             recipe = recipes.find(case.method)
-            made = small_methods.make(recipe, segmentor, crop_size, small=_light(recipe, case))
+            made = small_methods.make(recipe, segmentor, crop_size, small=_light(recipe, case),
+                                      description=description)
             found = cue_audit.measure(made[recipe.title], records, ids, crop_size)
         yield case, found
         tf.keras.backend.clear_session()
@@ -76,7 +78,7 @@ def of_configuration(name, records, ids, crop_size):
         num_classes=records.spec.num_classes, crop_size=crop_size)
     segmentor = networks.build(description)
     if recipe.trains:
-        made = small_methods.make(recipe, segmentor, crop_size, small=())
+        made = small_methods.make(recipe, segmentor, crop_size, small=(), description=description)
         found = cue_audit.measure(made[recipe.title], records, ids, crop_size)
     if found is None:
         raise errors.UserError(f'experiment.method = {name!r} shows no label maps to another '

@@ -23,51 +23,72 @@ from tf_advseg.reporting import tables
 RESULTS = 'screening.jsonl'
 
 
+# Every design binds all that it depends on, so that it is the same under any configuration.
+_COMMON = {
+    'lookahead.criterion': 'log_loss', 'lookahead.target_accuracy': None,
+    'lookahead.discriminator_pairs': False, 'lookahead.discriminator_holdout': None,
+    'lookahead.discriminator_batch_size': 16, 'lookahead.map_images': 'all',
+    'discriminator_optimizer.schedule': 'constant', 'load.map_kind': 'soft',
+    'load.backbone_features': False, 'load.real_target': 1.0, 'load.r1_weight': 0.0,
+    'input_encoding.temperature': 1.0, 'input_encoding.label_smoothing': 0.0,
+    'input_encoding.tau': 0.9, 'input_encoding.image_range': 'unit',
+    'build_discriminator.alpha': 1.0, 'build_discriminator.spectral_norm': False}
 # At the logits' own points an epoch takes a second: there is time to learn.
-_LONGER = ("discriminator_optimizer.name = 'adam'", 'discriminator_optimizer.learning_rate = 1e-3',
-           'lookahead.min_epochs = 10', 'lookahead.max_epochs = 40', 'lookahead.patience = 5')
+_GRID = {
+    **_COMMON, 'build_discriminator.name': 'patch', 'input_encoding.size': 'logits',
+    'input_encoding.kind': 'concat', 'input_encoding.truth': 'sampled',
+    'discriminator_optimizer.name': 'adam', 'discriminator_optimizer.learning_rate': 1e-3,
+    'lookahead.min_epochs': 10, 'lookahead.max_epochs': 40, 'lookahead.patience': 5}
+_PRINTED = {
+    **_COMMON, 'build_discriminator.name': 'mobilenet', 'build_discriminator.dropout': 0.01,
+    'input_encoding.size': 224, 'input_encoding.kind': 'product',
+    'input_encoding.truth': 'sampled',
+    'discriminator_optimizer.name': 'adagrad', 'discriminator_optimizer.learning_rate': 0.01,
+    'lookahead.min_epochs': 2, 'lookahead.max_epochs': 4, 'lookahead.patience': 1}
+_SCALING = {**_GRID, 'input_encoding.truth': 'scaling'}
+_HARD = {**_GRID, 'load.map_kind': 'hard'}
+_SWAPPED = {**_GRID, 'input_encoding.truth': 'swapped'}
+_ONE_DECISION = {**_SWAPPED, 'build_discriminator.name': 'small_cnn', 'input_encoding.size': 64,
+                 'build_discriminator.dropout': 0.0}
+_PAIRS = {'lookahead.discriminator_pairs': True}
+_FEATURES = {'load.backbone_features': True}
+_SEEING = {**_HARD, **_PAIRS, **_FEATURES}
+_SMOOTH = {'load.real_target': 0.9, 'load.r1_weight': 1.0}
+_SPECTRAL = {'build_discriminator.spectral_norm': True}
+_ALONE = {'input_encoding.kind': 'map'}
 
 
-def _design(name='patch', size="'logits'", kind='concat', truth='scaling', *further):
-    longer = () if name == 'mobilenet' else _LONGER
-    return (f"build_discriminator.name = '{name}'", f'input_encoding.size = {size}',
-            f"input_encoding.kind = '{kind}'", f"input_encoding.truth = '{truth}'",
-            "load.map_kind = 'soft'", 'load.backbone_features = False',
-            'lookahead.discriminator_pairs = False', 'lookahead.target_accuracy = None',
-            "lookahead.criterion = 'log_loss'", *longer, *further)
+def _bindings(settings):
+    """gin bindings of {name: value}."""
+    return tuple(f'{name} = {value!r}' for name, value in settings.items())
 
 
-_BEATABLE = ('lookahead.target_accuracy = 0.75',)
-_SMOOTH = ('load.real_target = 0.9', 'load.r1_weight = 1.0')
-_PAIRS = 'lookahead.discriminator_pairs = True'
-_FEATURES = 'load.backbone_features = True'
-
-
-def _hard(*further):
-    return _design('patch', "'logits'", 'concat', 'sampled', "load.map_kind = 'hard'", *further)
-
-
-DESIGNS = {
-    'as printed: MobileNet, 224, product': _design('mobilenet', 224, 'product', 'sampled'),
-    'grid, concat, truth as it is': _design(truth='sampled'),
-    'grid, concat, scaling': _design(),
-    'grid, map alone, scaling': _design(kind='map'),
-    'grid, concat, scaling, target 0.75': _design('patch', "'logits'", 'concat', 'scaling',
-                                                  *_BEATABLE),
-    'grid, concat, hard maps': _hard(),
-    'grid, concat, hard maps, pairs': _hard(_PAIRS),
-    'grid, concat, hard maps, pairs, features': _hard(_PAIRS, _FEATURES),
-    'grid, concat, hard maps, pairs, features, R1 and smoothing': _hard(_PAIRS, _FEATURES,
-                                                                        *_SMOOTH),
-    'grid, concat, hard maps, pairs, features, spectral norm': _hard(
-        _PAIRS, _FEATURES, 'build_discriminator.spectral_norm = True'),
-    'grid, concat, swapped': _design(truth='swapped'),
-    'grid, concat, swapped, pairs': _design('patch', "'logits'", 'concat', 'swapped', _PAIRS),
-    'grid, concat, swapped, pairs, features': _design('patch', "'logits'", 'concat', 'swapped',
-                                                      _PAIRS, _FEATURES),
-    '64, concat, swapped, pairs, one decision': _design('small_cnn', 64, 'concat', 'swapped',
-                                                        _PAIRS),
-}
+DESIGNS = {name: _bindings(settings) for name, settings in {
+    'as printed: MobileNet, 224, product': _PRINTED,
+    'grid, concat, truth as it is': _GRID,
+    'grid, concat, scaling': _SCALING,
+    'grid, map alone, scaling': {**_SCALING, **_ALONE},
+    'grid, concat, scaling, target 0.75': {**_SCALING, 'lookahead.target_accuracy': 0.75},
+    'grid, concat, hard maps': _HARD,
+    'grid, concat, hard maps, pairs': {**_HARD, **_PAIRS},
+    'grid, concat, hard maps, pairs, features': _SEEING,
+    'grid, concat, hard maps, pairs, features, R1 and smoothing': {**_SEEING, **_SMOOTH},
+    'grid, concat, hard maps, pairs, features, spectral norm': {**_SEEING, **_SPECTRAL},
+    # gin/papers/load/stanford_background_cells.gin has it.
+    'grid, concat, hard maps, pairs, features, half as wide, 6 epochs': {
+        **_SEEING, 'build_discriminator.alpha': 0.5, 'lookahead.min_epochs': 6,
+        'lookahead.max_epochs': 6, 'lookahead.discriminator_holdout': 0.1},
+    'grid, concat, swapped': _SWAPPED,
+    'grid, map alone, swapped, features': {**_SWAPPED, **_ALONE, **_FEATURES},
+    'grid, concat, swapped, R1 and smoothing': {**_SWAPPED, **_SMOOTH},
+    'grid, concat, swapped, spectral norm': {**_SWAPPED, **_SPECTRAL},
+    'grid, concat, swapped, pairs': {**_SWAPPED, **_PAIRS},
+    'grid, concat, swapped, pairs, features': {**_SWAPPED, **_PAIRS, **_FEATURES},
+    '64, concat, swapped, one decision': _ONE_DECISION,
+    '64, concat, swapped, pairs, one decision': {**_ONE_DECISION, **_PAIRS},
+    '64, concat, bottleneck, one decision': {**_ONE_DECISION,
+                                             'input_encoding.truth': 'bottleneck'},
+}.items()}
 
 
 def screen(context, segmentor, folder, start, designs=None, images=None):
@@ -120,8 +141,8 @@ def _one(context, segmentor, folder, images):
                if line['event'] == 'retrain'][-1]
     loop.store.restore('start', segmentor)
     found = screening.screen(of_design, loop.method, loop.stepper, images,
-                             trained['disc/accuracy'])
-    return {**found.to_json(), 'log_loss': trained['disc/log_loss'], 'seconds': took}
+                             {name: trained[f'disc/{name}'] for name in ('accuracy', 'log_loss')})
+    return {**found.to_json(), 'seconds': took}
 
 
 def table(results):
@@ -129,15 +150,19 @@ def table(results):
     def pair(ends, form):
         return tables.MISSING if ends is None else (
             f'[{format(ends[0], form)}, {format(ends[1], form)}]')
-    rows = tuple((tables.Cell(line['design']), tables.Cell(f'{100 * line["accuracy"]:.1f} %'),
+    def worst(line):
+        cue = max(line['cues'], key=line['cues'].get)
+        return f'{cue} {line["cues"][cue]:.2f}'
+    rows = tuple((tables.Cell(line['design'] + (' (blind)' if line['blind'] else '')),
+                  tables.Cell(f'{100 * line["accuracy"]:.1f} %'),
                   tables.Cell(line['log_loss']), tables.Cell(line['signal']),
                   tables.Cell(pair(line['signal_interval'], '.3f')),
                   tables.Cell(line['cosine']), tables.Cell(pair(line['cosine_interval'], '+.3f')),
-                  tables.Cell(f'{line["seconds"]:.0f}'))
+                  tables.Cell(worst(line)), tables.Cell(f'{line["seconds"]:.0f}'))
                  for line in results)
     first = results[0]
     return tables.Table(
         ('discriminator', 'hold-out accuracy', 'log-loss', 'signal', '95 %', 'cosine with CE',
-         '95 % ', 'seconds'), rows,
+         '95 % ', 'worst cue (AUC)', 'seconds'), rows,
         f'adversarial gradients of {first["images"]} images at g0; CE of {first["unseen"]} images '
         f'that chose nothing (its own signal {first["ce_signal"] or 0:.3f})', 3)
