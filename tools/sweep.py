@@ -2,7 +2,7 @@
 
 Started again it skips what is done, goes on with what was stopped, and tries failed runs anew.
 Each cell is a run directory below --workdir; logs/ holds what the runs print. '{seed}' in
---checkpoint stands for the seed of each run. With --runs it trains nothing and tables finished
+--checkpoint and --gin_param stands for the seed of each run. With --runs it trains nothing and tables finished
 runs; cells are compared with the first, or with those of --against, seed by seed.
 
 Example:
@@ -24,6 +24,8 @@ from absl import flags  # noqa: E402
 command_line.define_common_flags('gin_file', 'gin_param', 'workdir', 'data_dir', 'checkpoint',
                                  'strategy', 'dry_run')
 flags.DEFINE_multi_string('grid', [], 'Axis of the grid, NAME=VALUE,VALUE,...; repeatable.')
+flags.DEFINE_multi_string('cell', [], 'A cell in place of a grid\'s, as "NAME: BINDING; BINDING"; '
+                          'repeatable.')
 flags.DEFINE_list('seeds', ['0'], 'Seeds of every cell, as 0,1,2.')
 flags.DEFINE_multi_string('runs', [], 'Train nothing, table these finished runs, as PATH or '
                           'NAME=PATTERN for those of one cell; repeatable.')
@@ -36,7 +38,7 @@ flags.DEFINE_list('measures', ['miou'], 'What is tabled: miou, pixel_accuracy, '
 
 FLAGS = flags.FLAGS
 _OF_TRAINING = ('gin_file', 'gin_param', 'workdir', 'data_dir', 'checkpoint', 'strategy',
-                'dry_run', 'grid', 'seeds')
+                'dry_run', 'grid', 'cell', 'seeds')
 
 
 def main(argv):
@@ -54,8 +56,13 @@ def main(argv):
     if not FLAGS.workdir or not FLAGS.gin_file:
         missing = '--workdir=runs/NAME' if not FLAGS.workdir else '--gin_file=gin/...'
         raise UserError(f'a sweep needs a configuration and a folder: add {missing}')
+    seeds = sweeping.parse_seeds(FLAGS.seeds)
     axes = [sweeping.parse_axis(text) for text in FLAGS.grid]
-    cells = sweeping.make_cells(FLAGS.workdir, axes, sweeping.parse_seeds(FLAGS.seeds))
+    named = [sweeping.parse_cell(text) for text in FLAGS.cell]
+    if axes and named:
+        raise UserError('--grid with --cell: give one of the two')
+    cells = (sweeping.named_cells(FLAGS.workdir, named, seeds) if named
+             else sweeping.make_cells(FLAGS.workdir, axes, seeds))
     runtime.configure()
     cells = sweeping.check(cells, FLAGS.gin_file, FLAGS.gin_param, FLAGS.data_dir,
                            FLAGS.checkpoint)
@@ -95,6 +102,8 @@ def _table_runs(measures):
         note = finished_runs.configurations_note(paths)
         if note:
             print(note)
+    for note in finished_runs.pairing_notes(groups):
+        print(note)
     found = [table for measure in measures
              for table in (sweep_table.table(collected, measure),
                            sweep_table.differences(collected, FLAGS.against, measure))

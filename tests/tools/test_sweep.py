@@ -1,6 +1,7 @@
 """tools/sweep.py: cells, their processes, and the table's statistics."""
 import json
 import math
+import shlex
 import shutil
 import statistics
 import sys
@@ -291,10 +292,29 @@ def test_a_cell_without_a_control_is_no_source_and_needs_none(tmp_path):
     assert [cell.control_from for cell in cells] == [None, None, None, cells[2].folder]
 
 
+def test_cells_may_be_named_and_depend_on_the_seed(tmp_path, call, capsys):
+    words = [GIN, f'--workdir={tmp_path}/s', '--seeds=1,2',
+             "--gin_param=dataset.options={'num_train': 8, 'seed': {seed}}", '--cell=LoAd:',
+             "--cell=null: lookahead.null = 'shuffled'; experiment.control = False", '--dry_run']
+    call('sweep', *words)
+    lines = capsys.readouterr().out.splitlines()
+    assert [f"--gin_param=dataset.options={{'num_train': 8, 'seed': {seed}}}" in shlex.split(line)
+            for line, seed in zip(lines, (1, 2, 1, 2))] == [True] * 4
+    assert ['shuffled' in line for line in lines] == [False, False, True, True]
+    assert f'--workdir={tmp_path}/s/null/seed2' in lines[3]
+    for extra, text in (('--grid=lookahead.balance=1,2', 'give one of the two'),
+                        ('--cell=LoAd:', 'LoAd is given twice'),
+                        ('--cell=no bindings', 'expected NAME: BINDING'),
+                        ('--cell=x: lookahead.balance', 'expected NAME: BINDING'),
+                        ('--cell=x: lookahead.balnce=1', 'Did you mean "balance"')):
+        with pytest.raises(UserError, match=text):
+            call('sweep', *words, extra)
+
+
 def test_each_seed_may_start_from_weights_of_its_own(tmp_path):
     cells = sweeping.check(sweeping.make_cells(tmp_path, [], [0, 7]), LUC, [],
                            checkpoint='runs/first/seed{seed}')
     words = [sweeping.cell_command(cell, LUC, [], checkpoint='runs/first/seed{seed}')
              for cell in cells]
     assert [w[-1] for w in words] == [f'--checkpoint=runs/first/seed{seed}' for seed in (0, 7)]
-    assert sweeping.start_of('weights.tflite', 7) == 'weights.tflite'
+    assert sweeping.of_seed('weights.tflite', 7) == 'weights.tflite'

@@ -91,6 +91,25 @@ def test_runs_of_other_settings_are_told_apart_from_other_draws(tmp_path, call, 
     assert finished_runs.configurations_note(folders[:2]) == ''
 
 
+def test_pairs_of_other_settings_or_images_are_named(tmp_path):
+    for cell, null in (('load', 'None'), ('null', "'shuffled'")):
+        for seed in (1, 2):
+            folder = tmp_path / f'{cell}{seed}'
+            folder.mkdir()
+            files.write_json(folder / 'results.json', {
+                'seed': seed, 'dataset': 'shapes', 'subject': 'LoAd', 'models': {}})
+            (folder / 'config.gin').write_text(
+                f"lookahead.null = {null}\nexperiment.seed = {seed}\n"
+                f"dataset.options = {{'seed': {seed}}}\n")
+            files.write_json(folder / 'split.json', {'test': ['a', 'b'][:seed]})
+    groups = finished_runs.parse([f'LoAd={tmp_path}/load*', f'null={tmp_path}/null*'])
+    assert finished_runs.pairing_notes(groups) == ['null differs from LoAd in: lookahead.null']
+    (tmp_path / 'null2' / 'split.json').write_text('{}')
+    assert finished_runs.pairing_notes(groups)[1] == (
+        'null has other images than LoAd in its splits, of seeds 2: no pairs')
+    assert finished_runs.pairing_notes({'LoAd': groups['LoAd']}) == []
+
+
 def test_what_is_tabled_can_be_kept_in_one_file(tmp_path, call, capsys):
     for seed, score in ((1, 0.51), (2, 0.53)):
         (tmp_path / f'a{seed}').mkdir()

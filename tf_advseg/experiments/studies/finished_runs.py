@@ -9,7 +9,7 @@ from tf_advseg.core import errors
 from tf_advseg.core import files
 from tf_advseg.experiments.studies import tabled_measures
 
-RESULTS = 'results.json'
+RESULTS, SPLIT = 'results.json', 'split.json'
 GIVEN = 'given runs'  # the cell of runs that are tabled without a name
 # In these, runs that are tabled together may differ without a word.
 _NOT_COMPARED = ('experiment.seed', 'experiment.data_dir', 'experiment.checkpoint',
@@ -158,6 +158,44 @@ def configurations_note(paths):
     more = f'; and {len(found) - 3} more' if len(found) > 3 else ''
     return (f'not one configuration made these runs: {"; ".join(list(found.values())[:3])}{more}'
             if found else '')
+
+
+def pairing_notes(groups):
+    """Lines on what runs of one seed in different cells differ in, that are compared as pairs.
+
+    Args:
+      groups: from `parse`; what is no run directory is left out.
+
+    Returns:
+      [str]: for each later cell the settings in which it differs from the first, and, where it has
+      other images in a split, that.
+    """
+    runs = {name: {files.read_json(path / RESULTS)['seed']: path for path in paths
+                   if (path / RESULTS).is_file()} for name, paths in groups.items()}
+    first, *others = runs or {'': {}}
+    notes = []
+    for name in others:
+        shared = sorted(set(runs[first]) & set(runs[name]))
+        pairs = [(runs[first][seed], runs[name][seed]) for seed in shared]
+        found = dict.fromkeys(setting for pair in pairs for setting in _differing(*pair))
+        if found:
+            notes.append(f'{name} differs from {first} in: {", ".join(found)}')
+        other_images = [seed for seed, pair in zip(shared, pairs) if len(set(
+            path.read_bytes() for path in (run / SPLIT for run in pair) if path.is_file())) > 1]
+        if other_images:
+            notes.append(f'{name} has other images than {first} in its splits, of seeds '
+                         f'{", ".join(map(str, other_images))}: no pairs')
+    return notes
+
+
+def _differing(first, second):
+    """Names of the settings in which two runs differ, seed and places of data left out."""
+    texts = [(run / 'config.gin').read_text(encoding='utf-8') for run in (first, second)
+             if (run / 'config.gin').is_file()]
+    return [] if len(texts) < 2 else [
+        short_name(line.partition(':')[0])
+        for line in configuration.differences(*texts, ('experiment.seed', 'experiment.data_dir',
+                                                       'experiment.control_from'))]
 
 
 def short_name(name):

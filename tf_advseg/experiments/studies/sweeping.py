@@ -26,6 +26,7 @@ class Cell:
 
     Attributes:
       settings: ((gin name, value as gin text), ...), one per grid axis.
+      label: what the user calls it, of a cell that no grid made; '' for one that its settings name.
       seed: of the run.
       folder: its run directory.
       columns: the models that its configuration asks for, once `check` has looked.
@@ -37,11 +38,12 @@ class Cell:
     folder: pathlib.Path
     columns: tuple = ()
     control_from: object = None
+    label: str = ''
 
     @property
     def name(self):
-        """The settings for a reader."""
-        return ' '.join(f'{finished_runs.short_name(name)}={value}' for name, value in self.settings) or 'as given'
+        """The label, or the settings for a reader."""
+        return self.label or ' '.join(f'{finished_runs.short_name(name)}={value}' for name, value in self.settings) or 'as given'
 
     @property
     def bindings(self):
@@ -64,8 +66,8 @@ class Cell:
         return state.is_file() and not files.read_json(state)['controller']['propagations']
 
 
-def _split_values(text):
-    """Splits at the commas that stand in no bracket and no quotes."""
+def _split_values(text, separator=','):
+    """Splits at the separators that stand in no bracket and no quotes."""
     values, depth, quote, start = [], 0, '', 0
     for place, sign in enumerate(text):
         if quote:
@@ -76,7 +78,7 @@ def _split_values(text):
             depth += 1
         elif sign in ')]}':
             depth -= 1
-        elif sign == ',' and not depth:
+        elif sign == separator and not depth:
             values.append(text[start:place])
             start = place + 1
     return [value.strip() for value in (*values, text[start:])]
@@ -123,6 +125,44 @@ def parse_seeds(texts):
     return seeds
 
 
+def parse_cell(text):
+    """('name', ((gin name, value), ...)) from 'name: binding; binding'; no binding is one, too.
+
+    Raises:
+      UserError: no name, or something that is no binding.
+    """
+    name, colon, rest = text.partition(':')
+    parts = [part for part in _split_values(rest, ';') if part]
+    bindings = [part.partition('=') for part in parts]
+    if not colon or not name.strip() or not all(
+            key.strip() and value.strip() for key, _, value in bindings):
+        raise errors.UserError(f"--cell={text}: expected NAME: BINDING; BINDING, such as shuffled: "
+                               "lookahead.null='shuffled'; experiment.control=False")
+    return name.strip(), tuple((key.strip(), value.strip()) for key, _, value in bindings)
+
+
+def named_cells(workdir, named, seeds):
+    """Cells that are no products of axes: each `parse_cell` with every seed.
+
+    Args:
+      workdir: the sweep's folder; a cell's is `<workdir>/<name>/seed<n>`.
+      named: list of `parse_cell`.
+      seeds: whole numbers.
+
+    Returns:
+      list of `Cell`, seeds innermost.
+
+    Raises:
+      UserError: a name given twice.
+    """
+    names = [name for name, _ in named]
+    for name in names:
+        if names.count(name) > 1:
+            raise errors.UserError(f'--cell: {name} is given twice; give each cell its own name')
+    return [Cell(settings, seed, pathlib.Path(workdir) / _plain(name) / f'seed{seed}', label=name)
+            for name, settings in named for seed in seeds]
+
+
 def make_cells(workdir, axes, seeds):
     """Every combination of the axes' values, each with every seed.
 
@@ -150,14 +190,18 @@ def make_cells(workdir, axes, seeds):
 
 
 def _folder_name(settings):
-    """A file name that says the settings; a digest keeps it unique where signs had to go."""
-    text = ','.join(f'{finished_runs.short_name(name)}={value}' for name, value in settings) or 'as_given'
+    """A file name that says the settings."""
+    text = ','.join(f'{finished_runs.short_name(name)}={value}' for name, value in settings)
+    return _plain(text or 'as_given', ','.join(f'{name}={value}' for name, value in settings))
+
+
+def _plain(text, whole=None):
+    """A text as a file name; a digest of the whole keeps it unique where signs had to go."""
     plain = re.sub(r'[^\w.,=+-]+', '_', text)
     if plain == text and len(plain) <= 120:
         return plain
     import hashlib
-    full = ','.join(f'{name}={value}' for name, value in settings)
-    return f'{plain[:110]}-{hashlib.sha256(full.encode()).hexdigest()[:6]}'
+    return f'{plain[:110]}-{hashlib.sha256((whole or text).encode()).hexdigest()[:6]}'
 
 
 def check(cells, gin_files, gin_params, data_dir=None, checkpoint=None):
@@ -176,8 +220,8 @@ def check(cells, gin_files, gin_params, data_dir=None, checkpoint=None):
     known, trained = [], {}
     for cell in cells:
         bindings = [f'experiment.seed = {cell.seed}',
-                    *_path_bindings(data_dir, start_of(checkpoint, cell.seed)),
-                    *gin_params, *cell.bindings]
+                    *_path_bindings(data_dir, of_seed(checkpoint, cell.seed)),
+                    *(of_seed(text, cell.seed) for text in gin_params), *cell.bindings]
         configuration.parse(gin_files, bindings)
         text, path = configuration.config_text(), cell.folder / 'config.gin'
         if path.is_file():
@@ -228,9 +272,9 @@ def _asked_for(recipe):
     return (*(() if alone else (recipe.title,)), *((run_results.CONTROL,) if control else ()))
 
 
-def start_of(checkpoint, seed):
-    """The starting weights of a seed: '{seed}' in the path stands for it; None stays None."""
-    return None if checkpoint is None else str(checkpoint).replace('{seed}', str(seed))
+def of_seed(text, seed):
+    """A flag's value for a run: '{seed}' in it stands for the run's; None stays None."""
+    return None if text is None else str(text).replace('{seed}', str(seed))
 
 
 def _path_bindings(data_dir, checkpoint):
@@ -251,11 +295,12 @@ def cell_command(cell, gin_files, gin_params, data_dir=None, checkpoint=None, st
     """The command line of a cell's run."""
     words = list(prefix or train_command())
     words += [f'--gin_file={name}' for name in gin_files]
-    words += [f'--gin_param={text}' for text in (*gin_params, *cell.bindings)]
+    words += [f'--gin_param={text}' for text in (
+        *(of_seed(text, cell.seed) for text in gin_params), *cell.bindings)]
     if cell.control_from is not None and (cell.control_from / 'config.gin').is_file():
         words.append(f'--gin_param=experiment.control_from = {str(cell.control_from)!r}')
     words += [f'--seed={cell.seed}', f'--workdir={cell.folder}']
-    given = (('data_dir', data_dir), ('checkpoint', start_of(checkpoint, cell.seed)),
+    given = (('data_dir', data_dir), ('checkpoint', of_seed(checkpoint, cell.seed)),
              ('strategy', strategy))
     return words + [f'--{name}={value}' for name, value in given if value is not None]
 
