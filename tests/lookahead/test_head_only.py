@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from tf_advseg.core import configuration
+from tf_advseg.core import files
 from tf_advseg.core import random_streams
 from tf_advseg.core.errors import UserError
 from tf_advseg.data.records import record_set as record_sets
@@ -82,6 +83,8 @@ def finished(tmp_path_factory):
 
 def test_the_backbone_stays_as_it_was_and_the_head_moves(finished):
     path, model, results = finished
+    seconds = files.read_json(path / 'lookahead' / 'state.json')['seconds']
+    assert seconds['backbone maps'] > 0.0  # a part of its own, not of the first evaluation
     first = network()
     first.backbone.trainable = False  # the order of variables goes by it
     for before, after in zip(first.backbone.variables, model.backbone.variables):

@@ -23,7 +23,7 @@ from tf_advseg.training import averaging
 class Script:
     """Stands for evaluator and data: mIoUs as told, one weight that every step raises by 1."""
 
-    train_ids = ['a', 'b']
+    train_ids, known = ['a', 'b'], None
 
     def __init__(self, mious):
         self.mious = list(mious)

@@ -40,7 +40,8 @@ def test_a_measurement_leaves_the_first_cycle_out(made_run, tmp_path):
         tf.distribute.get_strategy())
     assert costs.cycles == 1 and costs.propagations >= 3 and costs.epochs == 1
     assert costs.maps in (1, 2)
-    assert all(costs.seconds[part] > 0 for part in benchmarking.PARTS if part != 'screening')
+    assert all(costs.seconds[part] > 0 for part in benchmarking.PARTS
+               if part not in ('screening', 'backbone maps'))
     configuration.parse([], [])
 
 

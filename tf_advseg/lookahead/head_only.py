@@ -120,6 +120,10 @@ class BackboneMaps:
         holdout = {name: tf.constant(part[count:]) for name, part in plain.items()}
         return train, holdout, labels[count:]
 
+    def compute(self):
+        """Computes the maps, unless that is done."""
+        return self._kept
+
     def _computed(self, ids, of):
         """({name: float32 [N, ...]}, labels uint8 [N, h, w]) of whole padded images."""
         maps, labels = [], []

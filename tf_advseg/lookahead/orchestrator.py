@@ -144,6 +144,7 @@ class LookAhead(discriminator_phases.DiscriminatorPhases):
         if found is None:
             self.watch = stopwatch.Stopwatch()
             self._durable('start')
+            self._compute_backbone_maps()
             return
         self.state, seconds = found
         self.watch = stopwatch.Stopwatch(seconds)
@@ -156,6 +157,13 @@ class LookAhead(discriminator_phases.DiscriminatorPhases):
         role = 'current' if self.state.phase == 'cycle' else 'start'
         if role in self.store.roles:
             self.store.restore(role, self.method.segmentor, self.method.optimizer)
+        self._compute_backbone_maps()
+
+    def _compute_backbone_maps(self):
+        """What a frozen backbone makes of the images, all at once and as a part of its own."""
+        if self.data.known is not None:
+            with self.watch.time('backbone maps'):
+                self.data.known.compute()
 
     def _reconsider(self):
         """A cap may have been raised since: then a cycle or run that it ended goes on."""

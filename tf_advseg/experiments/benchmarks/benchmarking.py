@@ -32,7 +32,7 @@ from tf_advseg.run import dataset as datasets
 from tf_advseg.run import networks
 
 PARTS = ('generator step', 'hold-out evaluation', 'map generation', 'discriminator training',
-         'screening')
+         'screening', 'backbone maps')
 REST_LIMIT = 5.0            # percent
 MEMORY_LIMIT = 4 * 2 ** 30  # bytes resident: issue 2, "Cost"
 BUFFER_LIMIT = 1.5e9        # bytes on disk
@@ -171,7 +171,7 @@ def measure(workdir, gin_files, bindings, strategy, cycles=1):
 def table(costs):
     """tables.Table: seconds of a propagation and of a cycle by part, shares in percent."""
     rows = []
-    named = [(part, costs.seconds.get(part, 0.0)) for part in PARTS]
+    named = [(part, costs.seconds[part]) for part in PARTS if costs.seconds.get(part)]
     within = {'generator step', 'hold-out evaluation'}
     for name, value in [*named, (stopwatch.REST, costs.rest), ('together', costs.total)]:
         once = f'{value / costs.propagations:.4f}' if name in within else ''
