@@ -62,9 +62,11 @@ setup(
         'onnx': ['tf2onnx; python_version >= "3.10"', 'onnxruntime; python_version >= "3.10"',
                  'onnx<1.18; python_version >= "3.10" and python_version < "3.12"',
                  'onnx; python_version >= "3.12"'],
+        # ffmpeg, for films; it comes with its encoders.
+        'video': ['imageio-ffmpeg'],
         # The last two are whom the measures are compared with.
         'test': ['pytest', 'pytest-xdist', 'hypothesis', 'scikit-learn', 'cityscapesscripts',
-                 'ai-edge-litert', 'tf2onnx; python_version >= "3.10"',
+                 'ai-edge-litert', 'imageio-ffmpeg', 'tf2onnx; python_version >= "3.10"',
                  'onnxruntime; python_version >= "3.10"',
                  'onnx<1.18; python_version >= "3.10" and python_version < "3.12"',
                  'onnx; python_version >= "3.12"'],

@@ -1,9 +1,9 @@
-"""Predicts images: for each a palette PNG of class ids and an overlay.
+"""Predicts images: for each a palette PNG of class ids and an overlay. Or a film.
 
 <stem>.png holds the ids (pixel values 0, 1, ...; shown in the classes' colours),
 <stem>_overlay.png the image under them. EXIF orientation is not applied. Broken images are
 skipped and named at the end; the same command goes on where it stopped. Patterns, as
---input='frames/*.png', stand in quotes.
+--input='frames/*.png', stand in quotes. Of --input=film.mp4 a film (--output=overlay.mp4).
 
 Example:
   python tools/predict.py --checkpoint=demo_run --input=demo_run/example/images --output=predicted
@@ -41,18 +41,28 @@ def main(argv):
     window = command_line.parse_size(FLAGS.window, 'window') if FLAGS.window else None
     runtime.configure()
     from tf_advseg.experiments.score import evaluating
+    from tf_advseg.experiments.score import film_files
     from tf_advseg.experiments.score import input_files
     from tf_advseg.experiments.score import predicting
+    from tf_advseg.experiments.score import predicting_films
     from tf_advseg.experiments.convert import importing
-    input_files.find_all(sources)  # a mistyped path fails before the network is built
+    film = film_files.requested(sources, FLAGS.output)
+    if film:
+        predicting_films.require_plain(FLAGS.confidence, FLAGS.submission)
+    else:
+        input_files.find_all(sources)  # a mistyped path fails before the network is built
     checkpoint = importing.resolved(FLAGS.checkpoint, FLAGS.which)
     segmentor, spec, content = evaluating.load(checkpoint, FLAGS.which)
+    crop_size = evaluating.crop_size(content)
+    options = {'scales': FLAGS.eval_scales, 'flip': FLAGS.flip, 'padding': FLAGS.padding,
+               'window': window, 'backend': FLAGS.backend, 'say': print}
+    if film:
+        print(predicting_films.predict(segmentor, spec, crop_size, *film, **options).text())
+        return
     outcome = predicting.predict(
-        segmentor, spec, evaluating.crop_size(content), sources, FLAGS.output,
-        confidence=FLAGS.confidence, submission=FLAGS.submission,
-        network=predicting.identity(checkpoint, evaluating.which_folder(FLAGS.which)),
-        scales=FLAGS.eval_scales, flip=FLAGS.flip, padding=FLAGS.padding, window=window,
-        backend=FLAGS.backend, say=print)
+        segmentor, spec, crop_size, sources, FLAGS.output, confidence=FLAGS.confidence,
+        submission=FLAGS.submission,
+        network=predicting.identity(checkpoint, evaluating.which_folder(FLAGS.which)), **options)
     for _, reason in outcome.skipped:
         print(f'skipped: {reason}', file=sys.stderr)
     if not outcome.written and not outcome.kept:
@@ -63,9 +73,15 @@ def main(argv):
           f'{FLAGS.output}')
 
 
+def _resumes():
+    """Whether the same command goes on where it stopped: images are kept, a film begins anew."""
+    from tf_advseg.experiments.score import film_files
+    return not (FLAGS.is_parsed() and film_files.is_called_like_a_film(FLAGS.output or ''))
+
+
 def run():
     """Console script."""
-    command_line.run(main, positional=WORDS, resumes=True)
+    command_line.run(main, positional=WORDS, resumes=_resumes)
 
 
 if __name__ == '__main__':

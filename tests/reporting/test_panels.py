@@ -38,6 +38,16 @@ def test_overlay_shows_the_image_where_unlabelled(ids):
         panels.overlay(image[:1], ids, PALETTE)
 
 
+def test_half_and_half_in_whole_numbers_is_the_definition():
+    random = np.random.default_rng(0)
+    image = random.integers(0, 256, (40, 50, 3), np.uint8)
+    ids = random.choice(np.array([0, 1, 2, 255], np.uint8), (40, 50))
+    mixed = panels.overlay(image, ids, PALETTE)
+    np.testing.assert_array_equal(mixed, panels.overlay(image.astype(np.float32), ids, PALETTE))
+    np.testing.assert_array_equal(mixed[ids == 255], image[ids == 255])
+    assert mixed.dtype == np.uint8
+
+
 def test_palette_png_holds_ids_and_colours(ids, tmp_path):
     panels.write_palette_png(tmp_path / 'map.png', ids, PALETTE)
     with Image.open(tmp_path / 'map.png') as image:

@@ -1,4 +1,5 @@
 """tools/predict.py: maps and overlays of whatever can be read, the rest named."""
+import builtins
 import importlib
 import pathlib
 import shutil
@@ -7,10 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tf_advseg.core import command_line
 from tf_advseg.core.errors import UserError
 from tf_advseg.data import official_specs
 from tf_advseg.evaluation import prediction, submission
-from tf_advseg.experiments.score import predicting
+from tf_advseg.experiments.score import film_files, predicting
 from tf_advseg.models import deeplab
 
 
@@ -262,3 +264,23 @@ def test_another_backend_gives_the_same_maps(call, deeplab_folder, made_run, tmp
     assert '2 predicted' in capsys.readouterr().out
     assert np.mean(maps['tflite'] == maps['tensorflow']) > 0.9998
     np.testing.assert_array_equal(maps['auto'], maps['tensorflow'])
+
+
+def test_without_ffmpeg_one_line_names_the_extra(tmp_path, monkeypatch):
+    (tmp_path / 'in.mp4').write_bytes(b'')
+    monkeypatch.setenv('PATH', str(tmp_path))
+    original = builtins.__import__
+
+    def refuse(name, *words, **options):
+        if name == 'imageio_ffmpeg':
+            raise ImportError(name)
+        return original(name, *words, **options)
+
+    monkeypatch.setattr(builtins, '__import__', refuse)
+    with pytest.raises(UserError, match=r"films need ffmpeg.*'\.\[video\]'"):
+        film_files.requested([tmp_path / 'in.mp4'], tmp_path / 'out.mp4')
+
+
+def test_the_help_fits_a_screen():
+    lines = command_line.help_text(importlib.import_module('tools.predict').main).splitlines()
+    assert len(lines) <= 24 and max(map(len, lines)) <= 100

@@ -43,8 +43,8 @@ _FLAGS = {
     'dataset': (flags.DEFINE_string, None, 'Name of the data set or its reader.', {}),
     'option': (flags.DEFINE_multi_string, [], 'Option of the reader, as seed=1; repeatable.', {}),
     'split': (flags.DEFINE_string, None, 'Split of the data set (train, val, test, …).', {}),
-    'checkpoint': (flags.DEFINE_string, None, 'Run directory, model folder, or zoo:NAME '
-                   '(downloaded); in train also what import_checkpoint takes.', {}),
+    'checkpoint': (flags.DEFINE_string, None, 'Run directory, model folder, or zoo:NAME; in train '
+                   'any weights file, too.', {}),
     'which': (flags.DEFINE_enum, None, 'Of a run; default: its averaged, else its best, else its '
               'last; of LoAd its best.',
               {'enum_values': WHICH}),
@@ -65,7 +65,7 @@ _FLAGS = {
                'images.', {}),
     'padding': (flags.DEFINE_enum, 'crop', 'Whether smaller images are padded to the crop.',
                 {'enum_values': ('crop', 'none')}),
-    'backend': (flags.DEFINE_enum, 'tensorflow', 'What computes; auto measures which is fastest.',
+    'backend': (flags.DEFINE_enum, 'tensorflow', 'Runtime; auto measures.',
                 {'enum_values': BACKENDS}),
     'verify': (flags.DEFINE_boolean, False, 'Check the result against its source.', {}),
     'strategy': (flags.DEFINE_enum, 'one_device', 'Strategy.',
@@ -230,6 +230,7 @@ def _end_as_by_interrupt():
 def _interrupted(error, resumes):
     """Says what Ctrl-C or SIGTERM has left behind; returns the exit code."""
     terminated = isinstance(error, _Terminated)
+    resumes = resumes() if callable(resumes) else resumes
     print(f'error: {"terminated" if terminated else "interrupted"}; '
           + ('the same command goes on where it stopped' if resumes else
              'nothing half-written was left; the same command starts anew'), file=sys.stderr)
@@ -296,7 +297,7 @@ def run(main, positional=0, resumes=False):
       main: function of argv (program name, then words that are no flags); its module's
         docstring is the tool's --help and ends with an example that works.
       positional: how many words that are no flags the tool takes.
-      resumes: whether the tool, stopped, goes on where it was.
+      resumes: whether the tool, stopped, goes on where it was; or a function that tells.
 
     Raises:
       SystemExit: always.

@@ -1,0 +1,88 @@
+"""Class maps of a film's frames over the film: what tools/predict.py does with one."""
+import dataclasses
+import pathlib
+import time
+
+from tf_advseg.core import errors
+from tf_advseg.core import progress
+from tf_advseg.evaluation import map_predictor
+from tf_advseg.experiments.score import film_files
+from tf_advseg.models import backends
+from tf_advseg.reporting import panels
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What was written: the file, how many frames, seconds from the first to the last."""
+    path: pathlib.Path
+    frames: int
+    seconds: float
+
+    def text(self):
+        """One line."""
+        return (f'{self.frames} frames predicted in {self.seconds:.1f} s, '
+                f'{self.frames / self.seconds:.2f} frames per second; written: {self.path}')
+
+
+def class_maps(predictor, frames):
+    """The class maps of frames, as those of images: batched, and equal to theirs.
+
+    Args:
+      predictor: `map_predictor.MapPredictor`.
+      frames: iterable of uint8 [H, W, 3]; as many as a batch holds are taken at a time.
+
+    Yields:
+      (frame, ids uint8 [H, W]).
+    """
+    for chunk in map_predictor.chunks(frames, lambda frame: frame[..., 0].size,
+                                      predictor.batch_size):
+        for frame, (ids, _) in zip(chunk, predictor(chunk)):
+            yield frame, ids
+
+
+def predict(segmentor, spec, crop_size, film, output, backend=backends.TENSORFLOW, show=True,
+            say=lambda text: None, **passes):
+    """Writes a film of the same size and rate, each frame under its classes' colours.
+
+    Its sound is left out. No more than a batch of frames is held in memory.
+
+    Args:
+      segmentor: the network.
+      spec: its DatasetSpec: class names and palette.
+      crop_size: (h, w) it was trained at, or None.
+      film: `film_files.Film`.
+      output: file, see `film_files.written`.
+      backend: of `backends.NAMES`.
+      show: whether to show progress.
+      say: function of a line: on the backend that was taken, on a rate that is not the film's.
+      **passes: of `map_predictor.MapPredictor`.
+
+    Returns:
+      Outcome.
+
+    Raises:
+      UserError: the film is damaged, or cannot be written; nothing is written then.
+    """
+    chosen = backends.make(segmentor, backend, film.frames)
+    if chosen.name != backends.TENSORFLOW or backend == backends.AUTO:
+        say(chosen.text())
+    if film.claimed:
+        say(f'{film.path}: claims {float(film.claimed):.0f} frames per second, which means that '
+            f'its frames come as they come; {film_files.USUAL_RATE} per second are taken')
+    predictor = map_predictor.MapPredictor(chosen.network, crop_size, only_named=True, **passes)
+    began, count = time.perf_counter(), 0
+    with progress.Progress(film.frames, 'frames', enabled=show) as bar, \
+            film_files.written(output, film) as append:
+        for frame, ids in class_maps(predictor, film_files.frames(film)):
+            append(panels.overlay(frame, ids, spec.palette))
+            count += 1
+            bar.update(1)
+    return Outcome(output, count, time.perf_counter() - began)
+
+
+def require_plain(confidence, submission):
+    """UserError where a film is asked for what only images have."""
+    for flag, value in (('confidence', confidence), ('submission', submission)):
+        if value:
+            raise errors.UserError(f'--{flag}: is made of images; leave it out for a film, or take '
+                                   'its frames apart (ffmpeg -i film.mp4 frames/%06d.png)')
