@@ -232,7 +232,7 @@ def test_an_encoder_that_fails_is_one_line_with_its_reason(film, tmp_path, monke
 
 def test_an_interrupted_film_leaves_no_process_and_no_file(made_run, repository, tmp_path):
     film = tmp_path / 'long.mp4'
-    ffmpeg('-f', 'lavfi', '-i', 'testsrc=size=48x36:rate=200:duration=600', film)
+    ffmpeg('-f', 'lavfi', '-i', 'testsrc=size=48x36:rate=200:duration=60', film)
     process = subprocess.Popen(
         [sys.executable, repository / 'tools' / 'predict.py', f'--checkpoint={made_run.path}',
          f'--input={film}', f'--output={tmp_path}/out.mp4'], cwd=repository, text=True,

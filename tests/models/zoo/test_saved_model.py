@@ -1,9 +1,12 @@
 """SavedModels: what the official export gives, any size, and the weights back."""
+import io
 import json
 
+import decided_maps
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from tf_advseg.core.errors import UserError
 from tf_advseg.data.augmentation.official_preprocessing import SizeRange
@@ -42,13 +45,19 @@ def exported(tmp_path_factory):
     return segmentor, folder, tf.saved_model.load(str(folder))
 
 
+def png(image):
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, 'PNG')
+    return stream.getvalue()
+
+
 def make_image(height, width, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
 
 
 def test_the_signatures(exported):
     segmentor, _, loaded = exported
-    assert set(loaded.signatures) == {'serving_default', 'class_map'}
+    assert set(loaded.signatures) == {'serving_default', 'class_map', 'encoded'}
     for name, outputs in (('serving_default', {'class_map', 'probabilities'}),
                           ('class_map', {'class_map'})):
         signature = loaded.signatures[name]
@@ -82,6 +91,30 @@ def test_a_batch_is_its_images(exported):
     together = signature(image=tf.constant(images))['class_map'].numpy()
     alone = [signature(image=tf.constant(image[None]))['class_map'][0] for image in images]
     assert np.mean(together == np.stack(alone)) > 0.999
+
+
+def test_encoded_images_give_the_maps_of_their_pixels_as_pngs():
+    signatures = saved_model.ExportedSegmentor(decided_maps.segmentor((CROP, CROP))).signatures
+    grey = np.repeat(make_image(40, 51)[..., :1], 3, -1)
+    images = [make_image(65, 65), make_image(70, 90), make_image(40, 51), grey]
+    files = [png(image) for image in images[:2]]
+    files.append(png(np.concatenate([images[2], images[2][..., :1]], -1)))  # alpha is left out
+    files.append(png(grey[..., 0]))
+    found = signatures['encoded'](image_bytes=tf.constant(files))
+    assert set(found) == {'class_map_bytes'}
+    for image, content in zip(images, found['class_map_bytes'].numpy()):
+        ids = Image.open(io.BytesIO(content))
+        expected = signatures['class_map'](image=tf.constant(image[None]))
+        assert ids.mode == 'L' and len(ids.getcolors()) > 1
+        np.testing.assert_array_equal(np.array(ids), expected['class_map'][0])
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        signatures['encoded'](image_bytes=tf.constant([b'no image']))
+
+
+def test_the_weights_are_in_the_file_once(exported):
+    names = [node.name for node in saved_model._nodes(exported[1] / saved_model.FILE)
+             if saved_model._CONSTANT.match(node.name)]
+    assert len(names) == len(set(names)) > 50
 
 
 def test_a_mean_colour_is_padded_with_itself():

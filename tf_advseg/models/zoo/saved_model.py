@@ -1,9 +1,11 @@
 """A segmentor as a SavedModel: uint8 RGB images of any size in, class map and probabilities out.
 
 Signatures: `serving_default`: `image` uint8 [B, H, W, 3] -> `class_map` uint8 [B, H, W] and
-`probabilities` float32 [B, H, W, C]; `class_map`: the map alone, which is much cheaper. All
-weights are constants of one function that both call, named by official scopes, so that
-`load_saved_model` finds them again. No discriminator, no optimizer, no variable is in it.
+`probabilities` float32 [B, H, W, C]; `class_map`: the map alone, which is much cheaper; `encoded`:
+`image_bytes`, files of JPEG, PNG, GIF or BMP [B] -> `class_map_bytes`, PNGs of class ids [B], for
+servers whose requests are JSON. All weights are constants of one function that all call, named by
+official scopes, so that `load_saved_model` finds them again. No discriminator, no optimizer, no
+variable is in it.
 """
 import dataclasses
 import pathlib
@@ -24,6 +26,8 @@ from tf_advseg.models.zoo import assignment
 KIND = 'SavedModel of tf_advseg'
 FILE = 'saved_model.pb'
 SERVING, CLASS_MAP, PROBABILITIES = 'serving_default', 'class_map', 'probabilities'
+# TensorFlow Serving sends what is called …_bytes as {"b64": …}.
+ENCODED, IMAGE_BYTES, CLASS_MAP_BYTES = 'encoded', 'image_bytes', 'class_map_bytes'
 MAX_CLASSES = 256  # of a uint8 map
 _CONSTANT = re.compile(rf'^(.+)/({inference.KERNEL}|{inference.BIAS})(?:_(\d+))?$')
 
@@ -70,18 +74,20 @@ class ExportedSegmentor(tf.Module):
         self._resized = sizes.resized
         exact = all((side - 1) % self._stride == 0 for side in self._crop)
         network = inference.InferenceNetwork(segmentor, tuned, exact_sizes=exact)
-        # One function for both signatures: the constants are in the file once.
+        # One function for all signatures: the constants are in the file once.
         self._logits = tf.function(network.logits, autograph=False, input_signature=[
             tf.TensorSpec([None, None, None, 3], tf.float32, 'image')])
 
     @property
     def signatures(self):
         """{name: concrete function}, traced anew."""
-        return {SERVING: self._signature(self._serve),
-                CLASS_MAP: self._signature(self.class_map)}
+        image = tf.TensorSpec([None, None, None, 3], tf.uint8, 'image')
+        encoded = tf.TensorSpec([None], tf.string, IMAGE_BYTES)
+        return {SERVING: self._signature(self._serve, image),
+                CLASS_MAP: self._signature(self.class_map, image),
+                ENCODED: self._signature(self.encoded, encoded)}
 
-    def _signature(self, function):
-        spec = tf.TensorSpec([None, None, None, 3], tf.uint8, 'image')
+    def _signature(self, function, spec):
         return tf.function(function, autograph=False,
                            input_signature=[spec]).get_concrete_function()
 
@@ -95,6 +101,17 @@ class ExportedSegmentor(tf.Module):
     def class_map(self, image):
         """uint8 [B, H, W, 3] -> {'class_map': uint8 [B, H, W]}."""
         return {CLASS_MAP: self._original(inference.class_ids(self._upsampled(image)), image)}
+
+    def encoded(self, image_bytes):
+        """string [B] of encoded images, of any sizes -> {'class_map_bytes': string [B] of PNGs}."""
+        def one(content):
+            image = tf.io.decode_image(content, 3, expand_animations=False)
+            ids = self.class_map(tf.ensure_shape(image, [None, None, 3])[None])[CLASS_MAP]
+            return tf.io.encode_png(ids[0][..., None])
+
+        # One after another: each uses all cores, and the memory of a batch is that of an image.
+        return {CLASS_MAP_BYTES: tf.map_fn(one, image_bytes, parallel_iterations=1,
+                                           fn_output_signature=tf.string)}
 
     def _upsampled(self, image):
         """Logits of the (resized) image at its own size; classes that never win at the end."""
