@@ -81,7 +81,7 @@ $(DONE): constraints.txt setup.py
 	}; \
 	rm -rf $(VENV); mkdir -p $(VENV); : >$(LOG); \
 	step "1/3 virtual environment $(VENV) with Python $$version" "$$found" -m venv $(VENV); \
-	step "2/3 packages (about 700 MB; some minutes; log: $(LOG))" \
+	step "2/3 packages (about 800 MB; some minutes; log: $(LOG))" \
 	  $(VENV)/bin/python -m pip install -r constraints.txt; \
 	step "3/3 this package" \
 	  $(VENV)/bin/python -m pip install --no-deps --no-build-isolation --use-pep517 -e .; \

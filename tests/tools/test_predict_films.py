@@ -1,6 +1,8 @@
 """tools/predict.py on a film: each frame under its classes, same size and rate, or one line."""
+import contextlib
 import fractions
 import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -238,7 +240,7 @@ def test_an_interrupted_film_leaves_no_process_and_no_file(made_run, repository,
          f'--input={film}', f'--output={tmp_path}/out.mp4'], cwd=repository, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     until = time.monotonic() + 120
-    while len(list(tmp_path.iterdir())) < 2:  # its temporary file
+    while len(list(tmp_path.iterdir())) < 2:  # its temporary folder
         assert process.poll() is None and time.monotonic() < until
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
@@ -246,9 +248,17 @@ def test_an_interrupted_film_leaves_no_process_and_no_file(made_run, repository,
         'error: interrupted; nothing half-written was left; the same command starts anew')
     assert process.returncode == 130
     assert [path.name for path in tmp_path.iterdir()] == ['long.mp4']
+    until = time.monotonic() + 20  # one that was just being started ends by itself
+    while running(film) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not running(film)
+
+
+def running(film):
+    """The command lines of all processes that name a film."""
+    found = []
     for entry in filter(str.isdigit, os.listdir('/proc')):
-        try:
-            with open(f'/proc/{entry}/cmdline', 'rb') as file:
-                assert str(film).encode() not in file.read()
-        except OSError:  # it has ended since
-            pass
+        with contextlib.suppress(OSError):  # it has ended since
+            command = pathlib.Path('/proc', entry, 'cmdline').read_bytes()
+            found.extend([command] if str(film).encode() in command else [])
+    return found

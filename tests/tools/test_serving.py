@@ -11,6 +11,7 @@ import re
 import shlex
 import shutil
 import threading
+import urllib.error
 import urllib.request
 
 import numpy as np

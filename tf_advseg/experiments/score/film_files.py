@@ -221,12 +221,13 @@ def written(path, film):
     path = pathlib.Path(path)
     with files.disk_errors(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
-    with files.atomic_file(path) as file:
-        # The temporary name has no suffix that says the container: the command does.
+    # A folder: where it is gone, no ffmpeg that an interrupt has left to itself makes a file anew.
+    with files.disk_errors(path), tempfile.TemporaryDirectory(
+            prefix=files.TEMPORARY, dir=path.parent) as folder:
+        temporary = pathlib.Path(folder).absolute() / path.name
         command = ['-f', 'rawvideo', '-pixel_format', 'rgb24', '-video_size',
                    f'{film.width}x{film.height}', '-framerate', str(film.rate), '-i', 'pipe:0',
-                   *_encoder(CONTAINERS[path.suffix.lower()], film), '-y',
-                   f'file:{os.path.abspath(file.name)}']
+                   *_encoder(CONTAINERS[path.suffix.lower()], film), f'file:{temporary}']
         with _running(command, stdin=subprocess.PIPE) as (process, said):
             def failed():
                 process.wait()
@@ -245,6 +246,9 @@ def written(path, film):
                 raise failed() from None
             if process.wait():
                 raise failed()
+        files.sync_file(temporary)
+        os.replace(temporary, path)
+        files.sync_folder(path.parent)
 
 
 def _encoder(container, film):
