@@ -32,6 +32,8 @@ flags.DEFINE_multi_string('runs', [], 'Train nothing, table these finished runs,
 flags.DEFINE_string('keep', None, 'With --runs: write what can be tabled of them into this file, '
                     'which --runs takes.')
 flags.DEFINE_list('against', [], 'Cells that the others are compared with. (default: the first)')
+flags.DEFINE_string('chart', None, 'PNG of the differences with their intervals. (default: '
+                    "sweep.png in a sweep's folder)")
 flags.DEFINE_list('measures', ['miou'], 'What is tabled: miou, pixel_accuracy, '
                   'mean_class_accuracy, fwiou, miou_without_rare, boundary, boundary_std, '
                   'components, spurious, missed, trimap, improved.')
@@ -86,9 +88,11 @@ def main(argv):
 
 def _table_runs(measures):
     """Prints the tables of --runs."""
+    from tf_advseg.core import files
     from tf_advseg.core.errors import UserError
     from tf_advseg.experiments.studies import finished_runs
     from tf_advseg.experiments.studies import sweep_table
+    from tf_advseg.reporting import curves
     from tf_advseg.reporting import tables
     given = [f'--{name}' for name in _OF_TRAINING if FLAGS[name].present]
     if given:
@@ -104,28 +108,31 @@ def _table_runs(measures):
             print(note)
     for note in finished_runs.pairing_notes(groups):
         print(note)
-    found = [table for measure in measures
-             for table in (sweep_table.table(collected, measure),
-                           sweep_table.differences(collected, FLAGS.against, measure))
-             if table is not None]
-    print('\n\n'.join(map(tables.to_text, found)))
+    found, chart = sweep_table.of_measures(collected, FLAGS.against, measures)
+    print('\n\n'.join(tables.to_text(table) for _, table in found))
+    if FLAGS.chart and chart is None:
+        raise UserError('--chart: nothing to draw, as no difference has an interval; give two runs '
+                        'or more of each cell')
+    if FLAGS.chart:
+        with files.atomic_file(FLAGS.chart) as file:
+            file.write(curves.encode(chart))
 
 
 def _write_tables(collected, measures):
-    """Prints a sweep's tables and writes them beside its runs, the first measure's as sweep.csv."""
+    """Prints a sweep's tables and writes them beside its runs, with a chart of the differences."""
     from tf_advseg.core import files
     from tf_advseg.experiments.studies import sweep_table
+    from tf_advseg.reporting import curves
     from tf_advseg.reporting import tables
-    for number, measure in enumerate(measures):
-        for table, end in ((sweep_table.table(collected, measure), ''),
-                           (sweep_table.differences(collected, FLAGS.against, measure),
-                            '_differences')):
-            if table is None:
-                continue
-            print(tables.to_text(table))
-            name = f'sweep_{measure}{end}.csv' if number else f'sweep{end}.csv'
-            with files.atomic_file(pathlib.Path(FLAGS.workdir) / name, 'w') as file:
-                file.write(tables.to_csv(table))
+    found, chart = sweep_table.of_measures(collected, FLAGS.against, measures)
+    workdir = pathlib.Path(FLAGS.workdir)
+    for name, table in found:
+        print(tables.to_text(table))
+        with files.atomic_file(workdir / f'sweep{name}.csv', 'w') as file:
+            file.write(tables.to_csv(table))
+    if chart is not None:
+        with files.atomic_file(FLAGS.chart or workdir / 'sweep.png') as file:
+            file.write(curves.encode(chart))
 
 
 def run():

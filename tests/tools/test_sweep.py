@@ -165,7 +165,7 @@ def test_the_table_pairs_runs_of_one_seed(tmp_path):
     assert rows['f.x=2', 'holdout'] == ['1', '50.00', '–', '55.00']
     assert rows['f.x=3', 'test'] == ['0', '–', '–', '–']
     gains = {row[:4]: row[5] for row in map(tuple, sweep_table.differences(
-        sweeping.collect(cells)).texts())}
+        sweep_table.compared(sweeping.collect(cells))).texts())}
     assert gains['f.x=1', 'LoAd', 'control (CE)', 'test'] == (
         f'{mean:+.2f} [{mean - half:+.2f}, {mean + half:+.2f}]')
     assert gains['f.x=1', 'LoAd', 'Stage 1', 'test'] == '+13.00 [+4.04, +21.96]'
@@ -191,7 +191,7 @@ def test_a_finished_sweep_prints_its_table(call, tmp_path, capsys):
     assert '+1.50 [-4.85, +7.85]' in capsys.readouterr().out
     assert '52.50 ± 0.71' in (tmp_path / 'sweep.csv').read_text()
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        'as_given', 'logs', 'sweep.csv', 'sweep_differences.csv']
+        'as_given', 'logs', 'sweep.csv', 'sweep.png', 'sweep_differences.csv']
 
 
 def test_a_grids_cells_are_held_against_the_first_on_paper_too(call, tmp_path, capsys):
@@ -238,7 +238,8 @@ def test_averaged_weights_are_compared_with_averaged_ones(tmp_path):
         make_done(cell, {'Stage 1': 0.1, 'control (CE)': 0.50, 'control (CE) + SWA': 0.52,
                          'Durall': 0.53, 'Durall + SWA': 0.54})
     shown = {(row[1], row[2]): row[5]
-             for row in sweep_table.differences(sweeping.collect(cells)).texts()}
+             for row in sweep_table.differences(
+                 sweep_table.compared(sweeping.collect(cells))).texts()}
     assert shown['Durall + SWA', 'control (CE) + SWA'].startswith('+2.00')
     assert shown['Durall', 'control (CE)'].startswith('+3.00')
     assert shown['control (CE) + SWA', 'control (CE)'].startswith('+2.00')

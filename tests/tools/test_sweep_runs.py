@@ -1,5 +1,6 @@
 """tools/sweep.py --runs: finished runs tabled, cell by cell, and kept in one file."""
 from finished_cells import make_done
+from PIL import Image
 import pytest
 
 from tf_advseg.core import files
@@ -124,6 +125,12 @@ def test_what_is_tabled_can_be_kept_in_one_file(tmp_path, call, capsys):
     first = capsys.readouterr().out
     call('sweep', f'--runs={kept}', *words)
     assert capsys.readouterr().out == first
+    chart = tmp_path / 'chart.png'
+    call('sweep', f'--runs={kept}', f'--chart={chart}', *words)
+    with Image.open(chart) as drawn:
+        assert drawn.format == 'PNG' and drawn.width > 500
+    with pytest.raises(UserError, match='nothing to draw'):
+        call('sweep', f'--runs={tmp_path}/a1', f'--chart={chart}')
     assert '+2.00 [-10.71, +14.71]' in first and 'regions an image' in first
     assert len(kept.read_text().splitlines()) == 2
     with pytest.raises(UserError, match='seed 1 is there twice'):

@@ -25,7 +25,7 @@ def test_later_cells_stand_against_the_first_by_seed():
         'pixel': [{'control (CE)': 0.2, 'Durall': b, 'Durall + SWA': 0.9} for b in later],
         'one': [{}, {'control (CE)': 0.2, 'Durall': 0.58}],
         'none': []})
-    found = sweep_table.differences(collected)
+    found = sweep_table.differences(sweep_table.compared(collected))
     assert found.header == ('cell', 'model', 'less', 'split', 'runs', 'difference', 'SD',
                             'half-width', 'runs for ±0.5')
     rows = {tuple(cell.value for cell in row[:4]): [cell.value for cell in row[4:]]
@@ -40,11 +40,11 @@ def test_later_cells_stand_against_the_first_by_seed():
     assert rows['one', 'Durall', 'standard: Durall', 'test'] == ['1', '-2.00 –', '–', '–', '–']
     assert rows['one', 'Durall', 'control (CE)', 'test'][1] == '+38.00 –'
     assert not any(cell == 'none' for cell, *_ in rows)  # nothing to compare yet
-    others = sweep_table.differences(collected, ['pixel', 'one'])
+    others = sweep_table.differences(sweep_table.compared(collected, ['pixel', 'one']))
     assert {row[2].value.partition(':')[0] for row in others.rows if ':' in row[2].value} == {
         'pixel', 'one'}
     with pytest.raises(UserError, match='Did you mean "pixel"'):
-        sweep_table.differences(collected, ['pixl'])
+        sweep_table.compared(collected, ['pixl'])
     title = sweep_table.table(collected).title
     assert title.endswith('; not there yet: pixel seed 3; one seeds 0, 2, 3; '
                           'none seeds 0, 1, 2, 3')
@@ -56,12 +56,12 @@ def test_a_cell_of_another_method_is_compared_by_its_own_model():
               {'Stage 1': 0.1, 'control (CE)': 0.1, 'Luc': 0.3}],
         'b': [{'Stage 1': 0.1, 'control (CE)': 0.1, 'Durall': 0.25},
               {'Stage 1': 0.1, 'control (CE)': 0.1, 'Durall': 0.35}]})
-    table = sweep_table.differences(collected)
+    table = sweep_table.differences(sweep_table.compared(collected))
     row, = (row for row in table.texts() if row[2] == 'a: Luc' and row[3] == 'test')
     assert row[:2] == ['b', 'Durall'] and row[5] == '+5.00 [+5.00, +5.00]'
-    assert sweep_table.differences({'a': {}, 'b': {}}) is None
+    assert sweep_table.differences(sweep_table.compared({'a': {}, 'b': {}})) is None
     only = {'a': collected['a']}
-    assert all(row[0] == 'a' for row in sweep_table.differences(only).texts()[1:])
+    assert all(row[0] == 'a' for row in sweep_table.differences(sweep_table.compared(only)).texts()[1:])
     assert 'not there yet' not in sweep_table.table(only).title
 
 
@@ -81,7 +81,8 @@ def test_class_and_pixel_accuracy_are_tabled_as_miou_is():
         rows = {(row[0].value, row[1].value): dict(zip(table.header, (c.value for c in row)))
                 for row in table.rows}
         assert table.title.startswith(title) and rows['gan', 'test']['Zhu'] == mean
-        beside = sweep_table.differences(cells, measure=measure)
+        beside = sweep_table.differences(
+            sweep_table.compared(cells, measure=measure), measure)
         assert beside.title.startswith(f'{title}, differences in points')
         found = {tuple(row[:4]): row[5] for row in beside.texts()}
         assert found['gan', 'Zhu', 'control (CE)', 'test'].startswith('+2.00 [+2.00')

@@ -3,6 +3,7 @@ import statistics
 
 from tf_advseg.core import errors
 from tf_advseg.experiments.studies.tabled_measures import MEASURES
+from tf_advseg.reporting import forest_plot
 from tf_advseg.reporting import like_with_like
 from tf_advseg.reporting import paired
 from tf_advseg.reporting import tables
@@ -90,13 +91,12 @@ def _steps(measure):
     return 'points' if MEASURES[measure].unit == 'percent' else MEASURES[measure].unit
 
 
-def differences(collected, references=(), measure='miou'):
-    """tables.Table: a method's models against others of the same run, and of other cells' runs.
+def compared(collected, references=(), measure='miou'):
+    """A method's models against others of the same run, and of other cells' runs.
 
-    A difference is a mean over pairs, of one run or of two runs of one seed, with a t-based 95 %
-    interval over runs. A method's own models stand against the others of their run, averaged
-    weights against averaged ones, and against the same models of other cells; a cell of another
-    method is compared by that method's own plain model.
+    Pairs are of one run, or of two runs of one seed. A method's own models stand against the others
+    of their run, averaged weights against averaged ones, and against the same models of other
+    cells; a cell of another method is compared by that method's own plain model.
 
     Args:
       collected: see `finished_runs.measured`.
@@ -105,7 +105,7 @@ def differences(collected, references=(), measure='miou'):
       measure: one of MEASURES.
 
     Returns:
-      The table; None where there is nothing to compare.
+      [(cell, model, what is subtracted, split, paired.Difference)], those without a pair left out.
 
     Raises:
       UserError: a reference is no cell.
@@ -122,15 +122,47 @@ def differences(collected, references=(), measure='miou'):
               _paired(_values(collected[name], split, model, measure),
                       _values(collected[reference], split, other, measure), measure))
              for name, model, reference, other in asked for split in SPLITS]
-    rows = [(*names, *_told(paired_ones)) for *names, paired_ones in found if paired_ones.count]
+    return [row for row in found if row[-1].count]
+
+
+def differences(rows, measure='miou'):
+    """tables.Table of `compared`, with t-based 95 % intervals over runs; None without a row."""
     if not rows:
         return None
     return tables.plain_table(
         ['cell', 'model', 'less', 'split', 'runs', 'difference', 'SD', 'half-width',
-         f'runs for ±{WANTED}'], rows,
+         f'runs for ±{WANTED}'], [(*names, *_told(found)) for *names, found in rows],
         f'{MEASURES[measure].title}, differences in {_steps(measure)}: mean over runs [95 % '
         'interval], their standard deviation, the interval\'s half-width, and how many such runs '
         f'make it ±{WANTED}')
+
+
+def of_measures(collected, references=(), measures=('miou',)):
+    """What is tabled of several measures.
+
+    Args:
+      collected, references: see `compared`.
+      measures: of MEASURES.
+
+    Returns:
+      ([(name, tables.Table)], matplotlib Figure or None): scores and differences of each measure,
+      those of the first called '' and '_differences'; a forest plot of the differences on test
+      images, None where there is no interval.
+    """
+    found, parts = [], []
+    for measure in measures:
+        rows = compared(collected, references, measure)
+        name = '' if measure == measures[0] else f'_{measure}'
+        found += [(name, table(collected, measure)),
+                  (f'{name}_differences', differences(rows, measure))]
+        drawn = [(f'{model} - {less}' if cell == model else f'{cell}: {model} - {less}', each)
+                 for cell, model, less, split, each in rows
+                 if split == 'test' and each.half_width is not None]
+        if drawn:
+            parts.append((f'{MEASURES[measure].title} of test images, difference in '
+                          f'{_steps(measure)}', drawn))
+    return ([(name, each) for name, each in found if each is not None],
+            forest_plot.forest(parts) if parts else None)
 
 
 def _told(found):

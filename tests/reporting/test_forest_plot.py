@@ -1,0 +1,24 @@
+"""The forest plot draws each difference where it is, and its interval as wide as it is."""
+import pytest
+
+from tf_advseg.reporting import curves
+from tf_advseg.reporting import forest_plot
+from tf_advseg.reporting import paired
+
+
+def test_marks_and_intervals_lie_where_they_should():
+    clear, unclear = paired.Difference(8, 1.0, 0.6, 0.5), paired.Difference(8, -0.2, 0.6, 0.5)
+    figure = forest_plot.forest([('points', [('a', clear), ('b', unclear)]), ('regions', [
+        ('a', unclear)])])
+    first, second = figure.axes
+    assert [text.get_text() for text in first.get_yticklabels()] == ['a', 'b']
+    assert (first.get_xlabel(), second.get_xlabel()) == ('points', 'regions')
+    for place, (found, colour) in enumerate(((clear, curves.PEAK), (unclear, curves.CONTROL))):
+        mark, _, (line,) = first.containers[place]
+        assert mark.get_xydata().tolist() == [[found.mean, place]]
+        assert mark.get_color() == colour
+        (low, _), (high, _) = line.get_segments()[0]
+        assert (low, high) == pytest.approx((found.mean - 0.5, found.mean + 0.5))
+    top, bottom = first.get_ylim()
+    assert top > bottom  # the first row is at the top
+    assert 'b' not in [text.get_text() for text in second.get_yticklabels()]

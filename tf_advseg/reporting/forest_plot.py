@@ -1,0 +1,42 @@
+"""A forest plot: differences with their intervals, one below the other."""
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from tf_advseg.reporting import curves
+
+_ROW, _AXIS, _WIDTH = 0.34, 0.9, 9.5  # inches
+
+
+def forest(parts):
+    """Each difference as a mark with its 95 % interval as a line; 0 is drawn through.
+
+    An interval that holds 0 is grey.
+
+    Args:
+      parts: [(title of the axis, [(name, paired.Difference with an interval)])], a panel each.
+
+    Returns:
+      matplotlib Figure.
+    """
+    heights = [_AXIS + _ROW * len(rows) for _, rows in parts]
+    figure = Figure(figsize=(_WIDTH, sum(heights)), dpi=110, layout='constrained')
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(len(parts), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for axes, (title, rows) in zip(panels, parts):
+        _panel(axes, title, rows)
+    return figure
+
+
+def _panel(axes, title, rows):
+    axes.axvline(0.0, color='#000000', linewidth=0.8, alpha=0.5)
+    for place, (_, found) in enumerate(rows):
+        clear = abs(found.mean) > found.half_width
+        axes.errorbar(found.mean, place, xerr=found.half_width, fmt='o', markersize=5,
+                      linewidth=1.6, capsize=3, color=curves.PEAK if clear else curves.CONTROL)
+        axes.annotate(f' {found}, {found.count} runs', (1.0, place), fontsize=8, va='center',
+                      xycoords=('axes fraction', 'data'), annotation_clip=False)
+    axes.set_yticks(range(len(rows)), [name for name, _ in rows], fontsize=8)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_xlabel(title, fontsize=9)
+    axes.spines[['top', 'right', 'left']].set_visible(False)
+    axes.grid(True, axis='x', color='#000000', alpha=0.08, linewidth=0.6)
