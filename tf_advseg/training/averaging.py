@@ -209,7 +209,8 @@ class Settings:
         self.reestimates(segmentor, live)
         if steps is None and self.start:
             raise errors.UserError(f'swa.start = {self.start!r}: a fraction of the steps, and how '
-                                   'many LoAd will take nobody knows before; set it to 0')
+                                   'many there will be nobody knows before (LoAd, early stopping); '
+                                   'set it to 0')
         start = round(self.start * steps) if steps else 0
         first = (start // self.every + 1) * self.every
         if steps is not None and first > steps:

@@ -18,6 +18,7 @@ from tf_advseg.training import profiling
 from tf_advseg.training import strategy as strategies
 
 STATE = 'state.json'
+ENDED = 'ended'  # in a stage's memory: the step after which it ended before its time
 
 
 class Scalars(collections.abc.Mapping):
@@ -182,7 +183,8 @@ def train(stepper, method, batches, plan, folder, strategy, streams, metrics, de
         step that takes this batch; 0 for never. It returns a dict, which is logged.
       diagnose: see above.
       memory: a dict, JSON-able, that `evaluate` may change: part of the durable state, and filled
-        from it on a resume, so that no run goes back behind what it remembers.
+        from it on a resume, so that no run goes back behind what it remembers. An `evaluate` that
+        puts `ENDED` into it ends the training there.
       average: an `averaging.WeightAverage` of the segmentor, or None: it follows each step of the
         segmentor and is part of the durable state.
 
@@ -199,7 +201,7 @@ def train(stepper, method, batches, plan, folder, strategy, streams, metrics, de
     first, seconds = _resume(folder, state, metrics, chief, memory, average, description)
     strategies.barrier(strategy)
     began = time.perf_counter() - seconds
-    if first >= plan.total:
+    if first >= plan.total or ENDED in memory:
         return seconds
     source = _Batches(batches, strategy)
     unread = health.UnreadScalars(description)
@@ -224,6 +226,8 @@ def train(stepper, method, batches, plan, folder, strategy, streams, metrics, de
             if saves or evaluated:
                 _save(folder, done, state, metrics, chief, time.perf_counter() - began, memory)
                 strategies.barrier(strategy)
+            if ENDED in memory:
+                break
     return time.perf_counter() - began
 
 

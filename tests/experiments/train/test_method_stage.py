@@ -9,6 +9,7 @@ import whole_run
 from tf_advseg.core import files
 from tf_advseg.core.errors import UserError
 from tf_advseg.data import spec as specs
+from tf_advseg.experiments.train import best_model
 from tf_advseg.experiments.train import method_stage
 from tf_advseg.experiments.train import run_results
 from tf_advseg.experiments.train import stage_training
@@ -137,13 +138,13 @@ def test_the_first_of_equals_is_kept_and_a_lost_best_does_not_count(tmp_path):
     context.data.train, context.data.holdout = ['a'], ['b']
     context.streams.generator.return_value.permutation.return_value = np.arange(1)
     runner = stage_training.StageTraining(context, stage)
-    runner._folder = tmp_path
+    runner._best = best_model.BestModel(tmp_path, runner._memory, runner._save, True)
     for done, miou in ((1, 0.4), (2, 0.4), (3, 0.3), (4, None)):
-        runner._keep(done, miou)
+        runner._best.offer(done, miou)
     assert runner._memory == {'miou': 0.4, 'step': 1, 'folder': 'best-0000001'}
-    runner._keep(5, 0.5)  # killed before the state that names it: the one before is still there
+    runner._best.offer(5, 0.5)  # killed before the state that names it: the one before is still there
     assert (tmp_path / 'best-0000001').is_dir() and runner._memory['step'] == 5
-    runner._keep(6, 0.1)
+    runner._best.offer(6, 0.1)
     assert [path.name for path in tmp_path.iterdir()] == ['best-0000005']
 
 

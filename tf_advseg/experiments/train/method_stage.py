@@ -17,6 +17,7 @@ from tf_advseg.core import errors
 from tf_advseg.core import files
 from tf_advseg.data import mixed
 from tf_advseg.data.augmentation import recipes as augmentations
+from tf_advseg.experiments.train import best_model
 from tf_advseg.experiments.train import shared_control
 from tf_advseg.experiments.train import stage_one
 from tf_advseg.experiments.train import stage_training
@@ -198,7 +199,7 @@ class Stage:
                 **stage_training.StageTraining(context, self).run(folder),
                 shared_control.RECORDS: datasets.fingerprint(context.data.records)}, context.chief)
         if context.chief:
-            stage_training.remove_aside(context.run.stages / self.name)
+            best_model.remove_aside(context.run.stages / self.name)
         self.segmentor.fine_tune_batch_norm = frozen
         context.barrier()
         return result

@@ -9,6 +9,7 @@ from tf_advseg.core import journal as journals
 from tf_advseg.evaluation import map_predictor
 from tf_advseg.evaluation import measures as measures_lib
 from tf_advseg.evaluation import prediction
+from tf_advseg.experiments.train import best_model
 from tf_advseg.reporting import like_with_like
 from tf_advseg.reporting import tables
 from tf_advseg.run import networks
@@ -201,9 +202,12 @@ def average_sentence(column, found):
 
 
 def notes_on_training(results):
-    """[str], sentences: how averages came about, where the control is from, rare classes."""
+    """[str], sentences: when Stage 1 ended, how averages came about, where the control is from,
+    rare classes."""
     subject = like_with_like.plain(results.get('subject'))
     notes = [f'{subject}: {results["about"]}.'] if results.get('about') else []
+    if results.get('early_stopping'):
+        notes.append(f'{best_model.sentence(START, results["early_stopping"])}.')
     notes += [f'{average_sentence(column, found)}.'
               for column, found in results.get('averaged', {}).items()]
     if results.get('control_from'):

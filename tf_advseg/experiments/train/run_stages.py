@@ -5,6 +5,7 @@ from typing import Any, Optional
 from tf_advseg.core import configuration
 from tf_advseg.core import errors
 from tf_advseg.core import files
+from tf_advseg.experiments.train import best_model
 from tf_advseg.experiments.train import method_stage
 from tf_advseg.experiments.train import run_report
 from tf_advseg.experiments.train import run_results
@@ -56,6 +57,9 @@ class Run:
         miou = first['holdout_miou']
         print(f'Stage 1: {first["steps"]} steps' + (
             '' if miou is None else f', hold-out mIoU {100 * miou:.2f}'), flush=True)
+        stopped = first.get('early_stopping')
+        if stopped:
+            print(best_model.sentence(run_results.START, stopped), flush=True)
         _averaged(run_results.START, first.get('averaged'), averages)
         _keep_operative_config(context)
         seconds['stage1'] = first.get('seconds', 0.0)
@@ -66,7 +70,8 @@ class Run:
         results, shown = run_results.scores(context, self.segmentor, recipe, seconds, random_start)
         method, control = done.get(Arm.METHOD, {}), done.get(Arm.CONTROL, {})
         results.update(averaged=averages, control_from=control.get('taken_from'),
-                       about=method.get('about'))
+                       about=method.get('about'),
+                       **({'early_stopping': stopped} if stopped else {}))
         _keep_results(context, results)
         hyperparameters.write(context, results)
         run_report.write(context, self.segmentor, recipe, results, shown)

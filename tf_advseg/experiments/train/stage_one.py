@@ -10,6 +10,7 @@ from tf_advseg.core import errors
 from tf_advseg.data import pipeline
 from tf_advseg.data.augmentation import recipes
 from tf_advseg.evaluation import metrics as figures
+from tf_advseg.experiments.train import best_model
 from tf_advseg.methods import cross_entropy
 from tf_advseg.methods import objective
 from tf_advseg.methods import recipe
@@ -30,7 +31,7 @@ AVERAGED = 'stage1_averaged'
 # that a run that was begun before them goes on.
 _LATER = {'optimizer': 'sgd', 'min_scale': 1.0, 'max_scale': 1.0, 'scale_step': 0.25,
           'size_range': None, 'nesterov': False, 'augmentation': None, 'clip_norm': None,
-          'weight_decay': None}
+          'weight_decay': None, 'patience': None}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +63,10 @@ class Settings:
         each with '+photometric', '+blur' or not) in place of flip, the scales and the size range;
         None for those.
       clip_norm, weight_decay: see `optimizers.make_optimizer`.
+      patience: evaluations in a row without a higher hold-out mIoU after which Stage 1 ends; the
+        best model by the hold-out is its result then, whether or not it ended early. Evaluations
+        during the weighted epochs do not count where others follow. None for all epochs, and the
+        last model. A schedule is over all epochs even so.
 
     Raises:
       UserError: a value out of range.
@@ -84,6 +89,7 @@ class Settings:
     augmentation: Optional[str] = None
     clip_norm: Optional[float] = None
     weight_decay: Optional[float] = None
+    patience: Optional[int] = None
 
     def __post_init__(self):
         where = 'stage_one'
@@ -97,6 +103,12 @@ class Settings:
             raise errors.UserError(f'{where}.weight_decay = {self.weight_decay!r} has no effect on '
                                    f'the optimizer {self.optimizer}: only adamw reads it; set it '
                                    'to None')
+        if self.patience is not None:
+            arguments.require_number(where, 'patience', self.patience, 1, whole=True,
+                                     hint='evaluations, or None')
+            if not self.evaluate_every_epochs:
+                raise errors.UserError(f'{where}.patience = {self.patience!r} has no effect with '
+                                       f'{where}.evaluate_every_epochs = 0; set one of the two')
 
     @property
     def recipe(self):
@@ -109,6 +121,20 @@ class Settings:
         # The last batch of an epoch runs into the next epoch: no image is left out.
         weighted = round(self.weighted_epochs * images / self.batch_size)
         return weighted, weighted + round(self.epochs * images / self.batch_size)
+
+    def evaluate_every(self, images):
+        """Steps between two evaluations; 0 for none.
+
+        Raises:
+          UserError: there would be none, and Stage 1 is to end by them.
+        """
+        every = round(self.evaluate_every_epochs * images / self.batch_size)
+        if self.patience is not None and not every:
+            raise errors.UserError(
+                f'stage_one.evaluate_every_epochs = {self.evaluate_every_epochs!r} of {images} '
+                'images are less than a step, so there would be no evaluation for '
+                'stage_one.patience to count; raise it')
+        return every
 
 
 stage_one = gin.external_configurable(Settings, name='stage_one', module='tf_advseg.experiments')
@@ -127,7 +153,8 @@ def run(context, segmentor, start, average=False, random=False):
 
     Returns:
       dict with 'epochs', 'steps', 'seconds', 'random' and the mIoU on the hold-out; with averaged
-      weights what `averaged.save` says of them, as 'averaged'.
+      weights what `averaged.save` says of them, as 'averaged'; with patience what
+      `best_model.EarlyStopping.result` says, as 'early_stopping'.
 
     Raises:
       UserError: a setting out of range.
@@ -153,6 +180,8 @@ def run(context, segmentor, start, average=False, random=False):
         'seed': context.streams.seed_value, 'crop_size': list(context.crop_size),
         'train': stages.settings_hash(context.data.train),
         **({'swa': dataclasses.asdict(swa)} if average else {})}, work, context.chief)
+    if context.chief:
+        best_model.remove_aside(context.run.stages / NAME)
     context.barrier()
     if not ran:
         networks.load_weights(context.run.checkpoints / NAME, segmentor)
@@ -170,6 +199,7 @@ def check(context, segmentor):
     """
     settings = _resolved(stage_one(), segmentor)
     _ = settings.recipe  # raises
+    _check_patience(context, settings)
     _method(context, segmentor, settings, max(1, settings.steps(len(context.data.train))[1]))
 
 
@@ -200,6 +230,15 @@ def _method(context, segmentor, settings, steps):
                                               weight_decay=settings.weight_decay)
         return cross_entropy.cross_entropy(
             segmentor, optimizer, context.data.records.average_class_counts(context.data.train))
+
+
+def _check_patience(context, settings):
+    """Raises UserError where Stage 1 is to end by evaluations that cannot be."""
+    settings.evaluate_every(len(context.data.train))
+    if settings.patience is not None and not context.data.holdout:
+        raise errors.UserError(f'stage_one.patience = {settings.patience!r}: there is no hold-out '
+                               'to stop by, the data set has no validation images; set it to '
+                               'None')
 
 
 def _resolved(settings, segmentor):
@@ -237,22 +276,25 @@ def batch_streams(context, segmentor, settings):
 
 def _train(context, segmentor, settings, folder, swa=None):
     """Trains; with `swa`, an `averaging.Settings`, the averaged model is saved as well."""
-    data = context.data
-    weighted, steps = settings.steps(len(context.data.train))
+    data, memory = context.data, {}
+    weighted, steps = settings.steps(len(data.train))
+    _check_patience(context, settings)
     frozen = segmentor.fine_tune_batch_norm
     segmentor.fine_tune_batch_norm = settings.fine_tune_batch_norm
     method = _method(context, segmentor, settings, steps)
+    stopping, best = _stopping(context, segmentor, settings, folder, memory)
     with context.strategy.scope():
-        average = None if swa is None else swa.build(segmentor, steps)
-    stepper = loop.Stepper(method, context.strategy)
-    every = round(settings.evaluate_every_epochs * len(data.train) / settings.batch_size)
+        average = None if swa is None else swa.build(
+            segmentor, None if stopping is not None else steps)
 
-    def evaluate(_):
+    def evaluate(done):
         if not data.holdout:
             return []
         counts = context.holdout_counts(segmentor)
-        return [{'hold_out/miou': figures.plain(figures.mean_iou(counts, data.spec.absent)),
-                 'hold_out/pixel_accuracy': figures.plain(figures.pixel_accuracy(counts))}]
+        miou = figures.plain(figures.mean_iou(counts, data.spec.absent))
+        line = {'hold_out/miou': miou,
+                'hold_out/pixel_accuracy': figures.plain(figures.pixel_accuracy(counts))}
+        return [line] if stopping is None else [line, stopping.look(done, miou)]
 
     batches = batch_streams(context, segmentor, settings)['segmentor']
 
@@ -260,12 +302,42 @@ def _train(context, segmentor, settings, folder, swa=None):
                                       context.board(NAME))
     plan = alternation.Sequence(
         steps, lambda step: 'weighted' if step < weighted else 'segmentor')
-    seconds = loop.train(stepper, method, lambda _, first: batches(first), plan, folder,
-                         context.strategy, context.streams, metrics, 'stage 1',
-                         evaluate_every=every, evaluate=evaluate, average=average)
-    result = {'steps': steps, 'seconds': seconds}
+    seconds = loop.train(loop.Stepper(method, context.strategy), method,
+                         lambda _, first: batches(first), plan, folder, context.strategy,
+                         context.streams, metrics, 'stage 1', memory=memory, average=average,
+                         evaluate_every=settings.evaluate_every(len(data.train)),
+                         evaluate=evaluate)
+    result = {'steps': memory.get(loop.ENDED, steps), 'seconds': seconds}
     if average is not None:
         result['averaged'] = averaged.save(context, segmentor, average, swa,
                                            context.run.checkpoints / AVERAGED, batches(0))
+    if stopping is not None:
+        result['early_stopping'] = _kept(context, segmentor, stopping, best, steps)
     segmentor.fine_tune_batch_norm = frozen
     return result
+
+
+def _stopping(context, segmentor, settings, folder, memory):
+    """(`best_model.EarlyStopping`, `best_model.BestModel`) of a stage; None where there is none."""
+    if settings.patience is None:
+        return None, None
+
+    def save(path, done, miou):
+        networks.save(path, segmentor, context.description, context.data.spec, context.chief,
+                      holdout_miou=miou, kept_step=done)
+        context.barrier()
+
+    weighted, steps = settings.steps(len(context.data.train))
+    best = best_model.BestModel(folder, memory, save, context.chief)
+    return best_model.EarlyStopping(settings.patience, weighted if weighted < steps else 0, best,
+                                    memory), best
+
+
+def _kept(context, segmentor, stopping, best, steps):
+    """Puts the best weights into the network; returns what to say of it."""
+    if best.path is None:
+        raise errors.UserError(
+            f'{context.data.records.folder}: no image of the hold-out has a labelled pixel to stop '
+            'by; set stage_one.patience = None')
+    networks.load_weights(best.path, segmentor)
+    return stopping.result(steps)

@@ -2,8 +2,6 @@
 
 A stage is put together in experiments/train/method_stage.py; training/loop.py takes the steps.
 """
-import shutil
-
 import numpy as np
 
 from tf_advseg.core import errors
@@ -12,6 +10,7 @@ from tf_advseg.data import mixed
 from tf_advseg.data import pipeline
 from tf_advseg.data.augmentation import recipes
 from tf_advseg.evaluation import metrics as figures
+from tf_advseg.experiments.train import best_model
 from tf_advseg.methods import cue_audit
 from tf_advseg.models import segmentor as segmentors
 from tf_advseg.run import averaged
@@ -21,15 +20,7 @@ from tf_advseg.run import shown_images
 from tf_advseg.training import alternation
 from tf_advseg.training import loop
 
-BEST = 'best-'  # models kept aside in the stage's folder
 MASKS = 'masks'  # there: class maps of the panel's images, at each evaluation
-
-
-def remove_aside(folder, kept=None):
-    """Deletes the models that a stage kept aside, but the named one."""
-    for path in folder.glob(f'{BEST}*'):
-        if path.name != kept:
-            shutil.rmtree(path)
 
 
 def stage_batches(context, stage, stream, first):
@@ -81,7 +72,7 @@ class StageTraining:
         self._stepper = loop.Stepper(stage.method, context.strategy)
         self._bundles = {} if stage.is_control else stage.recipe.bundles(stage.method)
         self._folder, self._monitors = None, ()
-        self._memory = {}  # of the best so far: 'miou', 'step', 'folder'; durable
+        self._memory, self._best = {}, None  # what `best_model` remembers; durable
         shown = context.streams.generator('diagnostics').permutation(len(context.data.train))
         shown = sorted(shown[:stage.settings.train_images])
         self._parts = {'train': [context.data.train[i] for i in shown],
@@ -91,6 +82,7 @@ class StageTraining:
     def run(self, folder):
         """Trains from what `folder` holds; see `method_stage.Stage.run`."""
         context, stage, self._folder = self._context, self._stage, folder
+        self._best = best_model.BestModel(folder, self._memory, self._save, context.chief)
         board = context.board(stage.name)
         if not stage.is_control:
             self._monitors = tuple(stage.recipe.monitors(context, stage.method, board))
@@ -114,9 +106,9 @@ class StageTraining:
                     f'{context.data.records.folder}: no image of the hold-out has a labelled '
                     'pixel to choose by; set adversarial_stage.keep = "last"')
             miou, step = self._memory['miou'], self._memory['step']
-            networks.load_weights(folder / self._memory['folder'], stage.segmentor)
+            networks.load_weights(self._best.path, stage.segmentor)
             for name, bundle in self._bundles.items():
-                bundle.restore(folder / self._memory['folder'] / name)
+                bundle.restore(self._best.path / name)
         self._save(context.run.checkpoints / stage.checkpoint, step, miou)
         return {'steps': stage.steps, 'seconds': seconds, 'holdout_miou': miou, 'kept_step': step,
                 'averaged': found, 'about': stage.method.about}
@@ -131,7 +123,7 @@ class StageTraining:
         """One line for each part of the data; keeps the best by the hold-out, and a few masks."""
         lines = [self._evaluated(split, ids) for split, ids in self._parts.items()]
         if self._stage.settings.keep == 'best':
-            self._keep(done, lines[-1]['miou'])
+            self._best.offer(done, lines[-1]['miou'])
         average, holdout = self._stage.average, self._parts.get('holdout')
         # Statistics estimated anew would cost a pass over the training images each time.
         if average is not None and holdout and not self._stage.swa.reestimates(
@@ -166,19 +158,6 @@ class StageTraining:
             folder.mkdir(exist_ok=True)
             with files.atomic_file(folder / f'{done:07d}.npz') as file:
                 np.savez_compressed(file, *masks)
-
-    def _keep(self, done, miou):
-        """Keeps the model aside if it is the best so far; the first of equals stays.
-
-        It counts once the loop's durable state names it; until then the one before it does, which
-        is why that stays.
-        """
-        if self._context.chief:
-            remove_aside(self._folder, self._memory.get('folder'))
-        if miou is not None and miou > self._memory.get('miou', -1.0):
-            name = f'{BEST}{done:07d}'
-            self._save(self._folder / name, done, miou)
-            self._memory.update(miou=miou, step=done, folder=name)
 
     def _save(self, folder, done, miou):
         context = self._context
