@@ -335,5 +335,5 @@ def test_settings_out_of_range_are_one_line(binding, message):
 def test_settings_that_contradict_each_other_are_one_line():
     with pytest.raises(UserError, match='which counts the models instead'):
         averaging.swa(reading='models', constant=3)
-    with pytest.raises(UserError, match='LoAd will take nobody knows'):
+    with pytest.raises(UserError, match='there will be nobody knows'):
         averaging.swa(enabled=True, start=0.5).build(network_of())
