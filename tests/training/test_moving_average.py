@@ -24,7 +24,7 @@ def strategy(request, two_replicas):
 
 @pytest.mark.parametrize('bindings, decay', [([], 0.99), (['swa.constant = 3'], 0.75)])
 def test_the_piece_is_an_exponential_moving_average(tmp_path, strategy, bindings, decay):
-    """Kept over a restore after step 4, as on a resume; both begin with the weights at the start."""
+    """Kept over a restore after step 4, as on a resume; both begin with the start's weights."""
     configuration.parse(['gin/methods/ema.gin'], bindings)
     with strategy.scope():
         network = layers.Convolution('only', 3, 4, seed=1)

@@ -61,6 +61,8 @@ def build(context, segmentor, arm, max_propagations=None, panel=None):
         else:
             method = _method(context, segmentor, losses, settings.budget_steps)
         average = averaging.swa().build(segmentor)
+    method.accumulate.require_images('lookahead.batch_size', settings.batch_size,
+                                     context.strategy.num_replicas_in_sync)
     caps = {} if max_propagations is None else {'max_propagations': max_propagations}
     if control:
         # LoAd's total of propagations ends it and nothing else.

@@ -35,6 +35,7 @@ from tf_advseg.adversaries import stored_maps
 from tf_advseg.core import arguments
 from tf_advseg.core import errors
 from tf_advseg.losses import adversarial
+from tf_advseg.methods import accumulation
 from tf_advseg.methods import objective
 from tf_advseg.methods import step_parts
 from tf_advseg.models import segmentor as segmentors
@@ -243,8 +244,8 @@ class LoAd(objective.Objective):
     def _random_step(self, batch, seed, adversarial_weight=1.0):
         """The step with the adversarial gradient replaced by a random one of its length."""
         variables = self.segmentor.trainable_variables
-        with tf.GradientTape(persistent=True) as tape:
-            logits = self.logits(batch, seed)
+        with accumulation.Tape(self, persistent=True) as tape:
+            logits = tape.logits(batch, seed)
             ce = self.cross_entropy(logits, batch, seed)
             further = self.further_terms(logits, batch)
             plain = self.weighted(ce) + self.decay()

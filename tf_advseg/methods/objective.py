@@ -17,6 +17,7 @@ from tf_advseg.core import arguments
 from tf_advseg.core import errors
 from tf_advseg.losses import pixel
 from tf_advseg.losses import region
+from tf_advseg.methods import accumulation
 from tf_advseg.methods import step_parts
 from tf_advseg.models import segmentor as segmentors
 
@@ -190,6 +191,7 @@ class Objective(step_parts.Method):
         self.pixel_loss = pixel_loss
         self.further = further_losses()
         self.further.require_like(pixel_loss)
+        self.accumulate = accumulation.accumulate()
         self.multipliers = pixel_loss.multipliers(segmentor)
         optimizer.build(segmentor.trainable_variables)
 
@@ -201,7 +203,8 @@ class Objective(step_parts.Method):
     @property
     def identity(self):
         """dict, JSON-able: what the result depends on: the method's settings and the pixel loss."""
-        found = {'pixel_loss': dataclasses.asdict(self.pixel_loss), **self.further.identity}
+        found = {'pixel_loss': dataclasses.asdict(self.pixel_loss), **self.further.identity,
+                 **self.accumulate.identity}
         settings = getattr(self, 'settings', None)
         return found if settings is None else {self.name: dataclasses.asdict(settings), **found}
 
@@ -281,8 +284,8 @@ class Objective(step_parts.Method):
           cross_entropy: in the place of `cross_entropy`, or None.
         """
         variables = self.segmentor.trainable_variables
-        with tf.GradientTape() as tape:
-            logits = self.logits(batch, seed)
+        with accumulation.Tape(self) as tape:
+            logits = tape.logits(batch, seed)
             ce = (cross_entropy or self.cross_entropy)(logits, batch, seed)
             found, logged = terms(logits)
             found = {**self.further_terms(logits, batch), **found}
@@ -319,9 +322,8 @@ class Objective(step_parts.Method):
 
         See `step_parts.gradient_balance`, whose names have 'adv' in the place of the term.
         """
-        with tf.GradientTape(persistent=True) as tape:
-            with step_parts.statistics_kept(self.segmentor):
-                logits = self.logits(batch, seed)
+        with accumulation.Tape(self, keeps_statistics=True, persistent=True) as tape:
+            logits = tape.logits(batch, seed)
             ce = self.supervised(logits, batch, seed)
             terms, _ = self.terms(batch, logits, seed)
         found = {}

@@ -160,9 +160,9 @@ def test_what_stage_one_cannot_end_by_is_refused_in_a_line(tmp_path, bindings, w
 def test_a_run_without_a_hold_out_has_nothing_to_end_by():
     context = mock.Mock()
     context.data.train, context.data.holdout = ['a'] * 6, []
-    stage_one._check_patience(context, stage_one.Settings())
+    stage_one._check(context, stage_one.Settings())
     with pytest.raises(errors.UserError, match='there is no hold-out'):
-        stage_one._check_patience(context, stage_one.Settings(patience=2))
+        stage_one._check(context, stage_one.Settings(patience=2))
 
 
 def test_an_unlabelled_hold_out_is_named(tmp_path, scripted):

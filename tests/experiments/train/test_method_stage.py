@@ -142,7 +142,8 @@ def test_the_first_of_equals_is_kept_and_a_lost_best_does_not_count(tmp_path):
     for done, miou in ((1, 0.4), (2, 0.4), (3, 0.3), (4, None)):
         runner._best.offer(done, miou)
     assert runner._memory == {'miou': 0.4, 'step': 1, 'folder': 'best-0000001'}
-    runner._best.offer(5, 0.5)  # killed before the state that names it: the one before is still there
+    # Killed before the state that names it: the one before is still there.
+    runner._best.offer(5, 0.5)
     assert (tmp_path / 'best-0000001').is_dir() and runner._memory['step'] == 5
     runner._best.offer(6, 0.1)
     assert [path.name for path in tmp_path.iterdir()] == ['best-0000005']

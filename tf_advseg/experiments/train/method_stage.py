@@ -316,6 +316,8 @@ def build(context, segmentor, recipe, arm, steps=None):
         else:
             method = recipe.build(context, segmentor, plan)
         _require_views(method, plan, settings)
+        method.accumulate.require_images('adversarial_stage.batch_size', settings.batch_size,
+                                         context.strategy.num_replicas_in_sync)
         swa = averaging.swa()
         average = swa.build(segmentor, steps, settings.fine_tune_batch_norm)
     every = settings.evaluate_every_epochs * images / settings.batch_size

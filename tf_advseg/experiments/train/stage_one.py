@@ -11,6 +11,7 @@ from tf_advseg.data import pipeline
 from tf_advseg.data.augmentation import recipes
 from tf_advseg.evaluation import metrics as figures
 from tf_advseg.experiments.train import best_model
+from tf_advseg.methods import accumulation
 from tf_advseg.methods import cross_entropy
 from tf_advseg.methods import objective
 from tf_advseg.methods import recipe
@@ -175,8 +176,8 @@ def run(context, segmentor, start, average=False, random=False):
         return {**result, 'epochs': epochs, 'holdout_miou': miou, 'random': random}
 
     result = stages.run_stage(context.run.stages, NAME, {
-        'settings': _identity(settings), **objective.further_losses().identity, 'start': start,
-        'model': context.description,
+        'settings': _identity(settings), **objective.further_losses().identity,
+        **accumulation.accumulate().identity, 'start': start, 'model': context.description,
         'seed': context.streams.seed_value, 'crop_size': list(context.crop_size),
         'train': stages.settings_hash(context.data.train),
         **({'swa': dataclasses.asdict(swa)} if average else {})}, work, context.chief)
@@ -199,7 +200,7 @@ def check(context, segmentor):
     """
     settings = _resolved(stage_one(), segmentor)
     _ = settings.recipe  # raises
-    _check_patience(context, settings)
+    _check(context, settings)
     _method(context, segmentor, settings, max(1, settings.steps(len(context.data.train))[1]))
 
 
@@ -232,8 +233,11 @@ def _method(context, segmentor, settings, steps):
             segmentor, optimizer, context.data.records.average_class_counts(context.data.train))
 
 
-def _check_patience(context, settings):
-    """Raises UserError where Stage 1 is to end by evaluations that cannot be."""
+def _check(context, settings):
+    """Raises UserError where Stage 1 is to end by evaluations that cannot be, or takes batches in
+    more parts than they have images."""
+    accumulation.accumulate().require_images('stage_one.batch_size', settings.batch_size,
+                                             context.strategy.num_replicas_in_sync)
     settings.evaluate_every(len(context.data.train))
     if settings.patience is not None and not context.data.holdout:
         raise errors.UserError(f'stage_one.patience = {settings.patience!r}: there is no hold-out '
@@ -278,7 +282,7 @@ def _train(context, segmentor, settings, folder, swa=None):
     """Trains; with `swa`, an `averaging.Settings`, the averaged model is saved as well."""
     data, memory = context.data, {}
     weighted, steps = settings.steps(len(data.train))
-    _check_patience(context, settings)
+    _check(context, settings)
     frozen = segmentor.fine_tune_batch_norm
     segmentor.fine_tune_batch_norm = settings.fine_tune_batch_norm
     method = _method(context, segmentor, settings, steps)
