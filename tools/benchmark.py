@@ -2,7 +2,7 @@
 
 load, load_memory       LoAd by parts, of a run or measured; its memory at the paper's VOC size
 cues, screen            what discriminators can win on; whether LoAd's point anywhere
-step, input, inference, runtimes   a training step; the input; exported networks beside TF1 graphs
+step, lr_range, input, inference, runtimes   a step; Stage 1's loss by rate; input; TF1 graphs
 Example:  python tools/benchmark.py load --gin_file=gin/demo_smallest.gin
 """
 import pathlib
@@ -17,14 +17,15 @@ from tf_advseg.core import runtime  # noqa: E402
 
 from absl import flags  # noqa: E402
 
-KINDS = ('load', 'load_memory', 'cues', 'screen', 'step', 'inference', 'runtimes', 'input')
+KINDS = ('load', 'load_memory', 'cues', 'screen', 'step', 'lr_range', 'inference', 'runtimes',
+         'input')
 VOC = ('models/deeplabv3_mobilenet_v2.gin', 'methods/load.gin')
 
-command_line.define_common_flags('gin_file', 'gin_param', 'workdir', 'strategy', 'model',
+command_line.define_common_flags('gin_file', 'gin_param', 'workdir', 'output', 'strategy', 'model',
                                  'output_stride', input_size='513')
 flags.DEFINE_integer('cycles', 1, 'load: cycles measured.', lower_bound=1)
-flags.DEFINE_integer('images', None, 'load_memory: training images (1464). cues: images looked at '
-                     '(48). screen: training images (all).', lower_bound=8)
+flags.DEFINE_integer('images', None, 'Training images: load_memory (1464), cues (48), screen '
+                     '(all).', lower_bound=8)
 flags.DEFINE_integer('steps', 4, 'load_memory: steps of each network.', lower_bound=1)
 flags.DEFINE_integer('real_maps', 32, 'load_memory: maps of a slot that are drawn, not random.',
                      lower_bound=0)
@@ -58,8 +59,8 @@ def main(argv):
         {'inference': _inference, 'runtimes': _runtimes}[kind]()
         return
     runtime.configure(deterministic=True)
-    if kind in ('input', 'cues', 'screen'):
-        {'input': _input, 'cues': _cues, 'screen': _screen}[kind]()
+    if kind in ('input', 'cues', 'screen', 'lr_range'):
+        {'input': _input, 'cues': _cues, 'screen': _screen, 'lr_range': _lr_range}[kind]()
         return
     from tf_advseg.experiments.benchmarks import benchmarking
     from tf_advseg.reporting import tables
@@ -109,6 +110,19 @@ def _screen():
     print(tables.to_text(discriminator_benchmark.screen(
         FLAGS.workdir, FLAGS.gin_file, FLAGS.gin_param, strategy.make_strategy(FLAGS.strategy),
         FLAGS.images, FLAGS.design)))
+
+
+def _lr_range():
+    from tf_advseg.core import configuration
+    from tf_advseg.core import errors
+    from tf_advseg.experiments.benchmarks import rate_range
+    from tf_advseg.experiments.train import training
+    from tf_advseg.training import strategy
+    if not FLAGS.gin_file:
+        raise errors.UserError('lr_range: add --gin_file=CONFIGURATION, as train takes it')
+    configuration.parse(FLAGS.gin_file, FLAGS.gin_param)
+    training.experiment(workdir=None, strategy=strategy.make_strategy(FLAGS.strategy),
+                        instead=rate_range.tester(FLAGS.output))
 
 
 def _inference():

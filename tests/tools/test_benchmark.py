@@ -95,6 +95,7 @@ def test_mistakes_are_one_line(call, tmp_path, own_folder):
     for words, text in ((['laod'], 'unknown benchmark "laod". Did you mean "load"?'),
                         ([], 'name what to measure: load, '),
                         (['load'], 'nothing to measure'),
+                        (['lr_range'], 'lr_range: add --gin_file=CONFIGURATION'),
                         (['load', f'--workdir={own_folder}'], 'not a run directory'),
                         (['load', '--gin_file=nix.gin'], 'nix.gin: no such gin file')):
         with pytest.raises(UserError) as caught:
@@ -165,6 +166,21 @@ def test_an_input_that_is_too_slow_is_an_error(call, capsys, monkeypatch, ratio)
     rows = capsys.readouterr().out.splitlines()[3:]
     assert len(rows) == 2 and all(row.startswith('hung') for row in rows)
     assert all(row.endswith('NOT MET') == (ratio < 5) for row in rows)
+
+
+def test_a_range_test_prints_and_draws_and_leaves_no_run(call, made_run, tmp_path, monkeypatch,
+                                                         capsys):
+    monkeypatch.chdir(tmp_path)
+    words = [f'--gin_param={line}' for line in (
+        *made_run.gin, "experiment.method = 'cross_entropy'", "experiment.network = 'farabet'",
+        'farabet.hidden = 4', 'stage_one.batch_size = 2', 'lr_range.steps = 10')]
+    call('benchmark', 'lr_range', '--gin_file=datasets/shapes.gin', *words, '--output=rates.png')
+    assert (tmp_path / 'rates.png').read_bytes()[:4] == b'\x89PNG'
+    assert [path.name for path in tmp_path.iterdir() if path != made_run.path] == ['rates.png']
+    said = capsys.readouterr().out
+    assert 'steepest descent (suggested)' in said and 'written: rates.png' in said
+    with pytest.raises(UserError, match='expected a PNG file'):
+        call('benchmark', 'lr_range', '--gin_file=datasets/shapes.gin', *words, '--output=rates')
 
 
 def test_made_up_images_are_square(call):

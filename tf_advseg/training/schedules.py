@@ -2,6 +2,7 @@
 import math
 
 import gin
+import numpy as np
 import tensorflow as tf
 
 from tf_advseg.core import arguments
@@ -77,6 +78,34 @@ class DeepLabSchedule(tf.keras.optimizers.schedules.LearningRateSchedule):
         if given['policy'] == 'cosine':
             return (base - given['end']) * (1.0 + tf.cos(math.pi * done)) / 2.0 + given['end']
         return (base - given['end']) * tf.pow(1.0 - done, given['power']) + given['end']
+
+    def get_config(self):
+        """dict: the arguments."""
+        return dict(self._config)
+
+
+class RisingRate(tf.keras.optimizers.schedules.LearningRateSchedule):
+    """A rate that rises by one factor from step to step: of a range test (Smith 2017).
+
+    Args:
+      least, most: floats above 0, of the first and of the last step.
+      steps: int, at least 2.
+    """
+
+    def __init__(self, least, most, steps):
+        super().__init__()
+        self._config = {'least': float(least), 'most': float(most), 'steps': int(steps)}
+
+    @property
+    def rates(self):
+        """float64 [steps]."""
+        given = self._config
+        return given['least'] * (given['most'] / given['least']) ** (
+            np.arange(given['steps']) / (given['steps'] - 1))
+
+    def __call__(self, step):
+        """float32 scalar: the rate at a step (integer scalar, from 0)."""
+        return tf.gather(tf.constant(self.rates, tf.float32), step)
 
     def get_config(self):
         """dict: the arguments."""

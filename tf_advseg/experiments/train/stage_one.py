@@ -220,10 +220,35 @@ def cost(context, segmentor, forward):
                        3 * segmentors.parameter_count(segmentor)[0])
 
 
-def _method(context, segmentor, settings, steps):
-    """`cross_entropy.CrossEntropy` with its optimizer."""
-    rate = schedules.make_schedule(settings.schedule, settings.learning_rate, steps,
-                                   'stage_one')
+def first_steps(context, segmentor, rate):
+    """Stage 1's step with another learning rate: what a range test takes in its place.
+
+    Args:
+      context, segmentor: see `run`; batch norm is as Stage 1 has it from here on.
+      rate: a Keras schedule.
+
+    Returns:
+      (the method; the phase of Stage 1's first step; its batches, a tf.data.Dataset without end).
+
+    Raises:
+      UserError: a setting out of range, or Stage 1 takes no step.
+    """
+    settings = _resolved(stage_one(), segmentor)
+    weighted, steps = settings.steps(len(context.data.train))
+    if not steps:
+        raise errors.UserError('Stage 1 takes no step; raise stage_one.epochs')
+    _check(context, settings)
+    segmentor.fine_tune_batch_norm = settings.fine_tune_batch_norm
+    return (_method(context, segmentor, settings, steps, rate),
+            'weighted' if weighted else 'segmentor',
+            batch_streams(context, segmentor, settings)['segmentor'](0))
+
+
+def _method(context, segmentor, settings, steps, rate=None):
+    """`cross_entropy.CrossEntropy` with its optimizer, by another rate where one is given."""
+    if rate is None:
+        rate = schedules.make_schedule(settings.schedule, settings.learning_rate, steps,
+                                       'stage_one')
     with context.strategy.scope():
         optimizer = optimizers.make_optimizer(settings.optimizer, rate, settings.momentum,
                                               settings.nesterov,
