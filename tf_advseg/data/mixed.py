@@ -11,7 +11,8 @@ cut and mirrored alike: a run and its control differ in what is learnt from unla
 
 `two_views` adds to each unlabelled image, which the recipe has changed in light, colour and
 sharpness and CutMix has given a box of the next one, the plain view of it: a network's prediction
-on that is what is asked of the other (consistency).
+on that is what is asked of the other (consistency). ClassMix needs such a prediction to mix by, so
+with it the mixing is left to the step.
 """
 import numpy as np
 import tensorflow as tf
@@ -65,16 +66,18 @@ def require_views(two_views, unlabelled_batch_size, recipe):
     """Raises UserError where two views of unlabelled images cannot be made, or would be one.
 
     Args:
-      two_views: data.augmentation.cutmix.CutMix.
+      two_views: data.augmentation.cutmix.CutMix or classmix.ClassMix.
       unlabelled_batch_size: unlabelled images of a step.
       recipe: recipes.Recipe of the strong view.
     """
     if two_views.probability and unlabelled_batch_size < 2:
-        raise UserError('CutMix between the unlabelled images of a step, and a step has '
-                        f'{unlabelled_batch_size} of them: give at least 2, or a probability of 0')
+        raise UserError(f'{type(two_views).__name__} between the unlabelled images of a step, and '
+                        f'a step has {unlabelled_batch_size} of them: give at least 2, or a '
+                        'probability of 0')
     if not two_views.probability and not recipe.changes_looks:
         raise UserError('both views of an unlabelled image would be the same: take an augmentation '
-                        "with '+photometric' or '+blur', or CutMix with a probability above 0")
+                        "with '+photometric' or '+blur', or CutMix (ClassMix) with a probability "
+                        'above 0')
 
 
 def mixed_batches(labelled_records, labelled_ids, unlabelled_records, unlabelled_ids, batch_size,
@@ -91,8 +94,8 @@ def mixed_batches(labelled_records, labelled_ids, unlabelled_records, unlabelled
       crop_size, streams, first_step, num_steps, recipe, pad_value, prefetch: see
         `pipeline.training_batches`.
       independent_ground_truth: see `labelled_batches`.
-      two_views: data.augmentation.cutmix.CutMix between the unlabelled images, or None for one view
-        of each.
+      two_views: data.augmentation.cutmix.CutMix between the unlabelled images, classmix.ClassMix,
+        or None for one view of each.
 
     Returns:
       tf.data.Dataset of dicts: 'image' float32 [B+U, h, w, 3]; 'label' int32 [B+U, h, w], 255

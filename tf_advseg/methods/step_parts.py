@@ -51,8 +51,8 @@ class BatchNeeds:
         shuffled and cropped by themselves ('truth' in the batch, see data/mixed.py).
       unlabelled_batch_size: unlabelled images of a step that takes some; None for as many as
         labelled ones.
-      two_views: data.augmentation.cutmix.CutMix where unlabelled images come in two views (see
-        data/mixed.py), or None.
+      two_views: data.augmentation's CutMix or ClassMix where unlabelled images come in two views
+        (see data/mixed.py), or None.
     """
     independent_ground_truth: bool = False
     unlabelled_batch_size: Optional[int] = None

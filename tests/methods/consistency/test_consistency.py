@@ -11,6 +11,7 @@ from tf_advseg.core.errors import UserError
 from tf_advseg.methods.consistency import consistency
 from tf_advseg.methods.consistency import consistency_settings
 from tf_advseg.methods.hung import hung
+from tf_advseg.models import resize
 from tf_advseg.training import optimizers
 
 CLASSES, HEIGHT, WIDTH, STEPS = 4, 34, 41, 8
@@ -111,6 +112,50 @@ def test_the_term_is_what_the_docstring_says(settings, chosen_of):
     assert float(scalars['loss/total']) - float(scalars['loss/ce']) - 0.7 * float(
         scalars['loss/consistency']) == pytest.approx(
         1e-4 / 2 * float(np.square(start_kernel()).sum()), rel=1e-2)
+
+
+@pytest.mark.parametrize('seed', [(1, 2), (5, 6)])
+def test_classes_are_moved_with_their_targets(seed):
+    """Half of those that the teacher names, by NumPy; but for the draw itself, which has tests."""
+    method, batch = build(selection='all', cutmix=0.0, classmix=1.0), make_batch()
+    batch['valid'], batch['cut'] = batch['plain_valid'], np.zeros_like(batch['cut'])
+    named = resize.resize_bilinear(method.teacher.network(batch['plain']),
+                                   (HEIGHT, WIDTH)).numpy().argmax(-1)
+    counted = batch['plain_valid'] & ~LABELLED[:, None, None]
+    present = np.array([[(named[row][counted[row]] == number).any() for number in range(CLASSES)]
+                        for row in range(len(named))])
+    chosen = method.consistency.two_views.drawn(present, seed).numpy()
+    given = np.take_along_axis(chosen, named.reshape(len(named), -1), 1).reshape(named.shape)
+    cut = (given & counted)[batch['next']]
+    mixed = method.with_classes_mixed(tensors(batch), seed)
+    np.testing.assert_array_equal(mixed['cut'], cut)
+    assert not cut[LABELLED].any() and 0.1 < cut[~LABELLED].mean() < 0.9
+    batch.update(cut=cut, valid=batch['valid'] | cut, image=np.where(
+        cut[..., None], batch['image'][batch['next']], batch['image']))
+    np.testing.assert_array_equal(mixed['image'], batch['image'])
+    np.testing.assert_array_equal(mixed['valid'], batch['valid'])
+
+    def at_points(mask):
+        return label_maps.labels_at(tf.cast(mask, tf.int32), GRID).numpy() > 0
+    logits, box = method.teacher.network(batch['plain']).numpy(), at_points(cut)
+    targets = np.where(box[..., None], logits[batch['next']], logits).argmax(-1)
+    chosen, others = (at_points(batch[name]) & ~LABELLED[:, None, None]
+                      for name in ('plain_valid', 'valid'))
+    chosen = np.where(box, chosen[batch['next']], chosen)
+    losses = -np.log((softmax(method.segmentor(batch['image']).numpy()) * np.eye(CLASSES)[
+        targets]).sum(-1))
+    plain = {**batch, 'image': make_batch()['image'], 'valid': batch['plain_valid']}
+    scalars = method.semi_supervised_step(tensors(plain), np.array(seed, np.int32))
+    assert float(scalars['loss/consistency']) == pytest.approx(
+        (losses * (chosen & others)).sum() / others.sum(), rel=1e-4)
+
+
+def test_class_mix_is_left_out_of_what_older_runs_are_recognised_by():
+    assert 'classmix' not in build().identity['consistency']
+    named = build(cutmix=0.0, classmix=0.5)
+    assert named.identity['consistency']['classmix'] == 0.5
+    assert 'half of the classes of another one' in named.about
+    assert 'half of the classes' not in build().about
 
 
 def start_kernel():
@@ -242,6 +287,7 @@ def test_the_first_step_makes_the_teacher_the_student():
 
 @pytest.mark.parametrize('settings', [
     {'selection': 'all'}, {'threshold': 0.5, 'normaliser': 'selected'},
+    {'selection': 'all', 'cutmix': 0.0, 'classmix': 0.7},
     {'selection': 'share', 'share': 0.4, 'reduction': 'sum', 'weight': 1e-3, 'l2_weight': 0.0},
     {'selection': 'softmax+discriminator', 'threshold': 0.45, 'discriminator_threshold': 0.5,
      'discriminator_fakes': 'teacher'},
@@ -300,6 +346,7 @@ def test_the_weight_rises_from_the_start():
     ({'selection': 'all', 'threshold': 0.5}, 'has no effect'),
     ({'share': 0.5}, 'has no effect'), ({'discriminator_threshold': 0.5}, 'has no effect'),
     ({'discriminator_fakes': 'all'}, 'has no effect'), ({'decay': 1.0}, 'consistency.decay'),
+    ({'classmix': 2.0}, 'consistency.classmix'), ({'classmix': 0.5}, 'mixed in one way'),
     ({'cutmix': 2.0}, 'consistency.cutmix'), ({'cutmix_most': 0.01}, 'consistency.cutmix_most'),
     ({'ramp_up': -1}, 'consistency.ramp_up'),
     ({'soft_targets': 'yes'}, 'soft_targets'), ({'map_stride': 0}, '^consistency.map_stride'),

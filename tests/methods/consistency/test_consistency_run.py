@@ -11,6 +11,7 @@ from tf_advseg.experiments.score import evaluating
 from tf_advseg.methods.consistency import consistency_panels
 from tf_advseg.methods.hung import discriminator_folders
 from tf_advseg.run import networks
+from tf_advseg.training import loop
 
 SCENES = whole_run.scenes(num_train=8, num_val=3)
 start = whole_run.starter('consistency', (
@@ -126,6 +127,8 @@ def test_a_folder_of_images_of_other_sizes(tmp_path, lines_of):
 @pytest.mark.parametrize('bindings, words', [
     (('adversarial_stage.batch_size = 1',), 'at least 2'),
     (('consistency.unlabelled_batch_size = 1',), 'at least 2'),
+    (('consistency.unlabelled_batch_size = 1', 'consistency.cutmix = 0.0',
+      'consistency.classmix = 1.0'), 'ClassMix between'),
     (('consistency.cutmix = 0.0', "adversarial_stage.augmentation = 'hung'"), 'would be the same'),
     (('consistency.start = 6',), 'would never come in'),
     (('consistency.start = 4', 'consistency.ramp_up = 3'), 'would never be reached'),
@@ -135,3 +138,23 @@ def test_a_folder_of_images_of_other_sizes(tmp_path, lines_of):
 def test_what_cannot_be_is_said_before_anything_is_trained(tmp_path, bindings, words):
     with pytest.raises(UserError, match=words):
         start(tmp_path / 'run', *bindings, dry_run=True)
+
+
+@pytest.mark.slow
+def test_a_killed_run_with_class_mix_in_micro_batches_ends_with_the_same_bits(tmp_path, weights):
+    given = ('consistency.cutmix = 0.0', 'consistency.classmix = 1.0', 'experiment.control = False',
+             'accumulate.micro_batches = 2')
+    results = start(tmp_path / 'whole', *given)
+    call, count = loop.Stepper.__call__, [0]
+
+    def killed(self, *arguments, **scalars):
+        count[0] += 1
+        if count[0] == 5:  # with unlabelled images
+            raise KeyboardInterrupt
+        return call(self, *arguments, **scalars)
+    with mock.patch.object(loop.Stepper, '__call__', killed), pytest.raises(KeyboardInterrupt):
+        start(tmp_path / 'cut', *given)
+    assert start(tmp_path / 'cut', *given)['models'] == results['models']
+    for folder in ('last', 'last/teacher'):
+        for one, other in zip(*(weights(tmp_path / run, folder) for run in ('whole', 'cut'))):
+            np.testing.assert_array_equal(one, other)

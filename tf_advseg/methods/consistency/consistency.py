@@ -5,10 +5,11 @@
 The teacher is an exponential moving average of the student (Tarvainen and Valpola 2017) and
 predicts on the plain view of an unlabelled image: scaled, cut and mirrored, no more. The student
 sees the same place changed in light, colour and sharpness and with a box of another image in it
-(CutMix, for segmentation French et al. 2020), whose target is cut and mixed in the same way. Which
-points count is s_p: all, those of a large softmax (FixMatch, Sohn et al. 2020), a share of them, or
-those that the discriminator of Hung et al. takes for a truth, which asks whether a discriminator
-adds anything to consistency. L_adv of Hung et al. may stand beside it (`adversarial_weight`).
+(CutMix, for segmentation French et al. 2020), or half of the classes that the teacher names in
+another image (ClassMix, Olsson et al. 2021); the target is mixed in the same way. Which points
+count is s_p: all, those of a large softmax (FixMatch, Sohn et al. 2020), a share of them, or those
+that the discriminator of Hung et al. takes for a truth, which asks whether a discriminator adds
+anything to consistency. L_adv of Hung et al. may stand beside it (`adversarial_weight`).
 
 What the sources leave open, chosen here (settings of `consistency`):
   * labelled images are changed like the strong view, in the method and in its control
@@ -20,13 +21,13 @@ What the sources leave open, chosen here (settings of `consistency`):
   * the discriminator judges the teacher's predictions of the plain views. It learns from the
     student's of labelled images, as Hung et al. have it, or from the teacher's of their plain views
     (`discriminator_fakes`). Where it neither selects nor is asked for by L_adv, there is none.
+  * ClassMix mixes images that were changed each by itself; the paper changes the mixed one.
   * the student is what the run keeps and scores; the teacher lies beside it, as checkpoints/<last|
     best>/teacher, and can be evaluated and exported by that path.
 """
-import dataclasses
-
 import tensorflow as tf
 
+from tf_advseg.data.augmentation import classmix
 from tf_advseg.losses import self_taught
 from tf_advseg.losses import two_views
 from tf_advseg.methods import step_parts
@@ -78,7 +79,7 @@ class Consistency(hung.Hung):
     @property
     def identity(self):
         """See `objective.Objective.identity`."""
-        return {**super().identity, 'consistency': dataclasses.asdict(self.consistency)}
+        return {**super().identity, 'consistency': self.consistency.identity}
 
     @property
     def about(self):
@@ -110,11 +111,12 @@ class Consistency(hung.Hung):
         """
         rows, count = _unlabelled_rows(batch)
         logits, chosen = self.taught(tf.gather(batch['plain'], rows),
-                                     tf.gather(batch['plain_valid'], rows), seed)
+                                     tf.gather(batch['plain_valid'], rows), seed,
+                                     batch.get('taught'))
         size = tf.shape(batch['label'])[0]
         own = _in_rows(logits, rows, count, size)
         chosen = _in_rows(tf.cast(chosen, tf.float32), rows, count, size)
-        if self.consistency.cutmix:
+        if self.consistency.cutmix or self.consistency.classmix:
             box = hung.points_of(batch['cut'], grid)
             other, others_chosen = (tf.gather(_of_all_replicas(part), batch['next'])
                                     for part in (own, chosen))
@@ -124,20 +126,22 @@ class Consistency(hung.Hung):
             return tf.where(box[..., None], other, own), chosen > 0
         return hung.on_grid(own, tf.shape(batch['label'])[1:3], self.map_stride), chosen > 0
 
-    def taught(self, plain, valid, seed):
+    def taught(self, plain, valid, seed, logits=None):
         """What the teacher says of plain views, and where it is believed; constant.
 
         Args:
           plain: float32 [n, h, w, 3].
           valid: bool [n, h, w], which pixels are no padding.
           seed: int32 [2], of points that are drawn; replicas draw points of their own.
+          logits: its logits of them where they are known, else None.
 
         Returns:
           (its logits float32 [n, h'', w'', C] as it gives them; bool [n, h', w'], the selected
           points).
         """
         given = self.consistency
-        logits = tf.stop_gradient(segmentors.apply(self.teacher.network, plain, training=False))
+        if logits is None:
+            logits = self._teachers_logits(plain)
         points = hung.on_grid(logits, tf.shape(valid)[1:3], self.map_stride)
         chosen = hung.points_of(valid, points)
         if 'softmax' in given.selection.split('+'):
@@ -157,6 +161,39 @@ class Consistency(hung.Hung):
                     points, chosen, tf.reduce_sum(tf.cast(found, tf.int32), [1, 2]))
             chosen = found
         return logits, tf.stop_gradient(chosen)
+
+    def _teachers_logits(self, plain):
+        return tf.stop_gradient(segmentors.apply(self.teacher.network, plain, training=False))
+
+    def with_classes_mixed(self, batch, seed):
+        """A batch whose unlabelled images have classes of the next one in them (ClassMix).
+
+        Args:
+          batch: a replica's share of a batch with two views in which nothing is cut.
+          seed: int32 [2], of the step; replicas draw alike.
+
+        Returns:
+          dict: the batch with 'image', 'valid' and 'cut' as CutMix would have them, and 'taught',
+          the teacher's logits of this replica's unlabelled rows.
+        """
+        mix, size = self.consistency.two_views, tf.shape(batch['label'])
+        rows, count = _unlabelled_rows(batch)
+        logits = self._teachers_logits(tf.gather(batch['plain'], rows))
+        named = tf.argmax(hung.on_grid(logits, size[1:3], 1), -1, output_type=tf.int32)
+        valid = tf.logical_and(batch['plain_valid'],
+                               tf.logical_not(batch['labeled'])[:, None, None])
+        # Of the next row, on whichever replica it is: its pixels, classes, and which of them count.
+        own = tf.concat([batch['image'], _in_rows(tf.cast(named, tf.float32), rows, count,
+                                                  size[0])[..., None],
+                         tf.cast(valid, tf.float32)[..., None]], -1)
+        everyones = _of_all_replicas(own)
+        following = tf.gather(everyones, batch['next'])
+        classes, counted = (tf.cast(part[..., 3], tf.int32) for part in (everyones, following))
+        chosen = mix.drawn(classmix.present_classes(
+            classes, everyones[..., 4] > 0, self.segmentor.num_classes), seed)
+        cut = classmix.pixels_of(tf.gather(chosen, batch['next']), counted, following[..., 4] > 0)
+        return {**batch, 'cut': cut, 'valid': tf.logical_or(batch['valid'], cut), 'taught': logits,
+                'image': tf.where(cut[..., None], following[..., :3], batch['image'])}
 
     def _maps_of(self, image, valid, logits):
         """What the discriminator sees of predictions, zero where `valid` is False."""
@@ -193,6 +230,8 @@ class Consistency(hung.Hung):
           share of the selected ones where student and teacher name one class) and
           'consistency/weight'.
         """
+        if self.consistency.classmix:
+            batch = self.with_classes_mixed(batch, seed)
         return self._step(batch, seed, self.discriminator is not None, True)
 
     def _step(self, batch, seed, unlabelled, self_taught_too):

@@ -6,6 +6,7 @@ import gin
 
 from tf_advseg.core import arguments
 from tf_advseg.core import errors
+from tf_advseg.data.augmentation import classmix as classmix_lib
 from tf_advseg.data.augmentation import cutmix as cutmix_lib
 from tf_advseg.methods import step_parts
 from tf_advseg.methods.hung import hung_settings
@@ -44,6 +45,8 @@ class Settings:
         ones.
       cutmix: the probability that an unlabelled image gets a box of another one; 0 for none.
       cutmix_most: the largest share of the image's area that a box takes.
+      classmix: in the place of cutmix: the probability that an unlabelled image gets half of the
+        classes that the teacher names in another one (Olsson et al. 2021, there 1); 0 for none.
       map_stride: pixels from one point to the next at which the term is taken, and of the maps that
         a discriminator sees.
       adversarial_weight, unlabelled_adversarial_weight: lambda_adv of labelled and of unlabelled
@@ -70,6 +73,7 @@ class Settings:
     normaliser: str = 'all'
     cutmix: float = 0.5
     cutmix_most: float = 0.4
+    classmix: float = 0.0
     map_stride: int = 4
     adversarial_weight: float = 0.0
     unlabelled_adversarial_weight: Optional[float] = None
@@ -97,7 +101,8 @@ class Settings:
                                      least=1, whole=True)
         for name in ('threshold', 'share', 'discriminator_threshold'):
             arguments.require_number(where, name, getattr(self, name), least=0, most=1)
-        arguments.require_number(where, 'cutmix', self.cutmix, least=0, most=1)
+        for name in ('cutmix', 'classmix'):
+            arguments.require_number(where, name, getattr(self, name), least=0, most=1)
         arguments.require_number(where, 'cutmix_most', self.cutmix_most,
                                  least=cutmix_lib.CutMix.least, most=1)
         arguments.require_number(where, 'weight', self.weight, least=0)
@@ -121,6 +126,9 @@ class Settings:
         if not self.cutmix and self.cutmix_most != defaults['cutmix_most']:
             raise errors.UserError(f'{where}.cutmix_most = {self.cutmix_most!r} has no effect with '
                                    f'{where}.cutmix = 0; leave it out')
+        if self.cutmix and self.classmix:
+            raise errors.UserError(f'{where}.classmix = {self.classmix!r} and {where}.cutmix = '
+                                   f'{self.cutmix!r}: an image is mixed in one way; set one to 0')
         if not self.needs_discriminator and self.discriminator_fakes != 'labelled':
             raise errors.UserError(f'{where}.discriminator_fakes = {self.discriminator_fakes!r} '
                                    'has no effect: this selection has no discriminator, and no '
@@ -143,7 +151,9 @@ class Settings:
 
     @property
     def two_views(self):
-        """`cutmix.CutMix` of these settings."""
+        """`classmix.ClassMix` or `cutmix.CutMix` of these settings."""
+        if self.classmix:
+            return classmix_lib.ClassMix(self.classmix)
         return cutmix_lib.CutMix(self.cutmix, most=self.cutmix_most)
 
     @property
@@ -163,6 +173,12 @@ class Settings:
     def pixel_loss(self):
         """`objective.PixelLoss` of these settings."""
         return self.of_hung.pixel_loss
+
+    @property
+    def identity(self):
+        """dict, JSON-able; ClassMix came later, so that a run begun before it goes on without."""
+        return {name: value for name, value in dataclasses.asdict(self).items()
+                if name != 'classmix' or value}
 
     def in_steps(self, name, steps):
         """`ramp_up` or `start` in steps of a stage that has so many."""
@@ -186,6 +202,8 @@ class Settings:
         views = 'in their strong view'
         if self.cutmix:
             views += ', cut and mixed'
+        if self.classmix:
+            views += ', with half of the classes of another one in them'
         terms = ['L_ce, cross-entropy on labelled images',
                  f'on unlabelled ones, {views}, cross-entropy with what the mean teacher (decay '
                  f'{self.decay:g}) predicts of the plain view, {chosen}']
