@@ -11,7 +11,7 @@ TOO_HIGH = 4.0  # a loss this many times its lowest has diverged
 
 @dataclasses.dataclass(frozen=True)
 class RateCurve:
-    """The steps of a learning-rate range test (Smith 2017, section 3.3).
+    """The steps of a range test (Smith 2017, section 3.3, where the rate rises in a line).
 
     Attributes:
       rates: float64 [n], rising by one factor from step to step.
