@@ -36,6 +36,13 @@ def main(argv):
         kind = type('ResourceExhaustedError', (Exception,),
                     {'__module__': 'tensorflow.python.framework.errors_impl'})
         raise kind('OOM when allocating tensor\\nwith shape')
+    if values.workdir == 'full':
+        base = type('OpError', (Exception,),
+                    {'__module__': 'tensorflow.python.framework.errors_impl'})
+        kind = type('ResourceExhaustedError', (base,), {'__module__': base.__module__})
+        raise kind('x/saved_model.pb; No space left on device')
+    if values.workdir == 'system':
+        open('/tmp/' + 300 * 'x', 'wb')
     if values.workdir == 'undetermined':
         kind = type('UnimplementedError', (Exception,),
                     {'__module__': 'tensorflow.python.framework.errors_impl'})
@@ -132,6 +139,18 @@ def test_memory_that_runs_out_is_one_line_with_advice(tool, how):
     code, out, err = tool(f'--workdir={how}')
     assert code == 1 and out == '' and err.count('\n') == 1
     assert err.startswith('error: out of memory; use smaller')
+
+
+def test_a_full_disk_in_tensorflow_is_no_lack_of_memory(tool):
+    code, out, err = tool('--workdir=full')
+    assert (code, out, err) == (
+        1, '', 'error: the disk is full; free some space and start again\n')
+
+
+def test_what_the_system_refuses_anywhere_is_one_line_with_the_file(tool):
+    code, out, err = tool('--workdir=system')
+    assert code == 1 and out == '' and err.count('\n') == 1
+    assert err.startswith('error: /tmp/xxx') and 'longer than the file system allows' in err
 
 
 def test_an_operation_without_a_deterministic_kernel_is_one_line_with_advice(tool):

@@ -80,6 +80,16 @@ def test_a_real_limit_on_file_size_is_one_line(tmp_path):
     assert names(tmp_path) == []
 
 
+def test_tensorflow_s_word_for_a_full_disk_is_told_from_its_lack_of_memory(tmp_path):
+    from tensorflow import errors
+    full = errors.ResourceExhaustedError(None, None, f'{tmp_path}/x; No space left on device')
+    with pytest.raises(UserError, match='x: the disk is full'), files.disk_errors(tmp_path / 'x'):
+        raise full
+    memory = errors.ResourceExhaustedError(None, None, 'OOM when allocating tensor')
+    with pytest.raises(errors.ResourceExhaustedError), files.disk_errors(tmp_path / 'x'):
+        raise memory
+
+
 def test_other_errors_pass_unchanged(tmp_path):
     with pytest.raises(FileNotFoundError), files.atomic_file(tmp_path / 'a') as _:
         open(tmp_path / 'nowhere', 'rb')

@@ -1,6 +1,8 @@
 """tools/export.py: what it writes can be used, its proof, and what it refuses."""
 import json
+import pathlib
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -177,3 +179,12 @@ def test_onnx_agrees_and_a_poor_int8_file_is_told_loudly(call, deeplab_folder, i
     text = exporting.Exported(output, {'compared_on': 'x', 'files': {'f': {
         'bytes': 1, 'agreement': {'pictures': 2, 'pixels': 0.99, 'worst': 0.96}}}}).text()
     assert 'WARNING' not in text
+
+
+def test_folders_whose_names_tensorflow_takes_for_patterns(call, made_run, tmp_path):
+    """A run that was moved to such a folder, exported into another one."""
+    moved = pathlib.Path(shutil.copytree(made_run.path, tmp_path / 'w [1]' / 'run'))
+    output = tmp_path / 'ex [a]\\'
+    assert not call('export', f'--checkpoint={moved}', f'--output={output}')
+    assert (output / 'saved_model.pb').is_file()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [output.name, 'w [1]']

@@ -6,6 +6,7 @@ import sys
 import textwrap
 import threading
 
+from tf_advseg.core import files
 from tf_advseg.core import lanes
 from tf_advseg.core import runtime
 from tf_advseg.core.errors import UserError, nearest, suggest
@@ -253,6 +254,10 @@ def _out_of_memory(error):
 
 def _surroundings_line(error):
     """The message where the machine, not the program, is at fault; None for any other error."""
+    reason = files.disk_reason(error)
+    if reason is not None:
+        named = getattr(error, 'filename', None)
+        return f'{files.without_temporary(named)}: {reason}' if isinstance(named, str) else reason
     if _out_of_memory(error):
         return ('out of memory; use smaller images, crops, batches, --eval_scales or --window, '
                 'or a machine with more')

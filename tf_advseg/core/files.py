@@ -24,7 +24,32 @@ _ADVICE = {
     errno.ENOTDIR: 'a part of this path is a file, not a folder',
     errno.EEXIST: 'something of that name is in the way; remove it or choose another place',
     errno.EBUSY: 'in use by the system (a mount point?); choose another place',
+    errno.ENAMETOOLONG: 'a name or the whole path is longer than the file system allows; choose '
+                        'shorter ones',
+    errno.ELOOP: 'symbolic links that lead in a ring; mend them or choose another place',
+    errno.EIO: 'the disk does not read or write it; look after the disk or choose another place',
+    errno.ESTALE: 'the network file system has lost it; mount it again',
+    errno.EMFILE: 'too many open files; raise the limit (`ulimit -n`)',
+    errno.ENFILE: 'too many open files on this machine; close other programs',
 }
+# Those that TensorFlow hands on in its messages, by the words that the system has for them.
+_WORDS = {os.strerror(number).lower(): number for number in (
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.ENAMETOOLONG,
+    errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE)}
+
+
+def disk_reason(error):
+    """What to say of an exception where the disk or its permissions are at fault; None otherwise.
+
+    TensorFlow's errors count, too, and are recognised without importing it.
+    """
+    if isinstance(error, OSError):
+        return _ADVICE.get(error.errno)
+    if any(kind.__name__ == 'OpError' and kind.__module__.startswith('tensorflow.')
+           for kind in type(error).__mro__):
+        text = ' '.join(str(error).lower().split())
+        return next((_ADVICE[number] for words, number in _WORDS.items() if words in text), None)
+    return None
 
 
 @contextlib.contextmanager
@@ -35,19 +60,20 @@ def disk_errors(path):
       path: the file named where the error itself names none.
 
     Raises:
-      UserError: for ENOSPC, EDQUOT, EFBIG, EACCES, EPERM, EROFS, ENOTDIR, EEXIST and EBUSY; any
-        other OSError passes unchanged.
+      UserError: for the errors of `_ADVICE`, of Python's or of TensorFlow's making; any other
+        passes unchanged.
     """
     try:
         yield
-    except OSError as error:
-        if error.errno not in _ADVICE:
+    except Exception as error:
+        reason = disk_reason(error)
+        if reason is None:
             raise
         # A temporary name says nothing to the user: name the file it stands for.
-        named = error.filename if isinstance(error.filename, str) else None
-        if named is None or TEMPORARY in named:
+        named = getattr(error, 'filename', None)
+        if not isinstance(named, str) or TEMPORARY in named:
             named = without_temporary(path)
-        raise UserError(f'{named}: {_ADVICE[error.errno]}') from error
+        raise UserError(f'{named}: {reason}') from error
 
 
 def without_temporary(path):

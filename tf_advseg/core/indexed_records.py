@@ -4,6 +4,7 @@ import pathlib
 import zlib
 
 from tf_advseg.core import files
+from tf_advseg.core import tensorflow_paths
 from tf_advseg.core.errors import UserError
 
 # A TFRecord is: length (8 bytes), its checksum (4), the payload, the payload's checksum (4).
@@ -36,12 +37,17 @@ class IndexedRecordWriter:
         with files.disk_errors(self.path):
             # TensorFlow opens lazily and words its errors for programmers: ask the system first.
             open(self.path, 'wb').close()
-        self._writer = self._guarded(lambda: _tensorflow().io.TFRecordWriter(str(self.path)))
+        self._writer = self._guarded(lambda: _tensorflow().io.TFRecordWriter(self._name()))
+
+    def _name(self):
+        """The file's name for TensorFlow."""
+        return os.path.join(tensorflow_paths.plain_folder(self.path.parent), self.path.name)
 
     def _guarded(self, action):
         """Returns action(); TensorFlow's file errors become UserError."""
         try:
-            return action()
+            with files.disk_errors(self.path):
+                return action()
         except _tensorflow().errors.OpError as error:
             raise UserError(f'{self.path}: cannot be written ({error.message})') from error
 

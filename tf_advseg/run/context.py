@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_advseg.core import journal
+from tf_advseg.core import tensorflow_paths
 from tf_advseg.data import pipeline
 from tf_advseg.evaluation import evaluator
 from tf_advseg.evaluation import metrics as figures
@@ -203,7 +204,7 @@ class Board:
     """
 
     def __init__(self, folder, panel=None):
-        self._writer = tf.summary.create_file_writer(str(folder))
+        self._writer = tf.summary.create_file_writer(tensorflow_paths.plain_folder(folder))
         self._panel = panel
 
     def scalars(self, step, values):

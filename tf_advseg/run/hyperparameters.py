@@ -8,6 +8,7 @@ import tensorflow as tf
 from tensorboard.plugins.hparams import api
 
 from tf_advseg.core import configuration
+from tf_advseg.core import tensorflow_paths
 
 FOLDER = 'hparams'
 
@@ -23,7 +24,7 @@ def write(context, results):
         return
     folder = context.run.tensorboard / FOLDER
     shutil.rmtree(folder, ignore_errors=True)  # of an earlier end, before a cap was raised
-    writer = tf.summary.create_file_writer(str(folder))
+    writer = tf.summary.create_file_writer(tensorflow_paths.plain_folder(folder))
     with writer.as_default():
         api.hparams(settings(configuration.config_text()))
         for model, splits in results['models'].items():

@@ -8,14 +8,9 @@ import tensorflow as tf
 
 from tf_advseg.core import errors
 from tf_advseg.core import files
+from tf_advseg.core import tensorflow_paths
 
 PREFIX = 'state'
-_REASONS = {  # what the system says inside TensorFlow's messages -> for people
-    'no space left': 'the disk is full; free some space and start the same command again',
-    'quota exceeded': 'the disk quota is used up; free some space and start the same command again',
-    'file too large': 'the file is larger than the system allows',
-    'permission denied': 'permission denied',
-    'read-only file system': 'the file system is read-only'}
 
 
 def write_state(folder, chief=True, **trackables):
@@ -37,13 +32,13 @@ def write_state(folder, chief=True, **trackables):
     folder = pathlib.Path(folder)
     if not chief:
         with tempfile.TemporaryDirectory() as scratch:
-            checkpoint.write(str(pathlib.Path(scratch) / PREFIX))
+            checkpoint.write(_prefix(scratch))
         return
     if folder.exists():
         shutil.rmtree(folder)
     with files.atomic_folder(folder) as temporary:
         try:
-            checkpoint.write(str(temporary / PREFIX))
+            checkpoint.write(_prefix(temporary))
         except (tf.errors.OpError, OSError) as error:
             raise errors.UserError(
                 f'{files.without_temporary(folder)}: weights could not be written: '
@@ -62,7 +57,7 @@ def read_state(folder, **trackables):
     folder = pathlib.Path(folder)
     files.check_manifest(folder)
     try:  # another shape is a ValueError of the reading itself
-        status = tf.train.Checkpoint(**trackables).read(str(folder / PREFIX))
+        status = tf.train.Checkpoint(**trackables).read(_prefix(folder))
         status.assert_existing_objects_matched()
     except (AssertionError, ValueError) as error:
         raise errors.UserError(f'{folder}: does not fit this network ({_first_line(error)}); was '
@@ -88,11 +83,21 @@ def saved_shapes(folder, name):
     folder = pathlib.Path(folder)
     files.check_manifest(folder, checksums=False)
     try:
-        shapes = tf.train.load_checkpoint(str(folder / PREFIX)).get_variable_to_shape_map()
+        shapes = reader(folder).get_variable_to_shape_map()
     except (tf.errors.OpError, RuntimeError, ValueError, IndexError) as error:
         raise errors.UserError(f'{folder}: damaged ({_first_line(error)})') from error
     return [tuple(shape) for key, shape in shapes.items()
             if key.startswith(f'{name}/') and key.endswith('/.ATTRIBUTES/VARIABLE_VALUE')]
+
+
+def reader(folder):
+    """TensorFlow's reader of the variables that `write_state` wrote; its errors pass unchanged."""
+    return tf.train.load_checkpoint(_prefix(folder))
+
+
+def _prefix(folder):
+    """The name that TensorFlow's checkpoint of a state begins with."""
+    return f'{tensorflow_paths.plain_folder(folder)}/{PREFIX}'
 
 
 def assign(variables, values):
@@ -103,11 +108,10 @@ def assign(variables, values):
 
 def _reason(error):
     """Why TensorFlow could not write, without its internals and names that nobody has given."""
-    text = ' '.join(str(error).split())  # the whole: a long path comes before the reason
-    for words, said in _REASONS.items():
-        if words in text.lower():
-            return said
-    text = re.sub(r'\{\{.*?\}\}|\[Op:\w+\]', '', text)
+    said = files.disk_reason(error)
+    if said is not None:
+        return said
+    text = re.sub(r'\{\{.*?\}\}|\[Op:\w+\]', '', ' '.join(str(error).split()))
     text = re.sub(rf'\S*{re.escape(files.TEMPORARY)}\S*', '', text)
     return ' '.join(text.split()).strip(' ;:')[:200] or type(error).__name__
 

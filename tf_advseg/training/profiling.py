@@ -8,6 +8,7 @@ import contextlib
 import tensorflow as tf
 
 from tf_advseg.core import errors
+from tf_advseg.core import tensorflow_paths
 
 _active = []  # the `Profile` that steps of this process count for, if any
 
@@ -35,7 +36,7 @@ class Profile:
             yield False
             return
         if not self._runs:
-            tf.profiler.experimental.start(str(self.folder))
+            tf.profiler.experimental.start(tensorflow_paths.plain_folder(self.folder))
             self._runs = True
         with tf.profiler.experimental.Trace('train', step_num=self._count, _r=1):
             yield self._count == self.last

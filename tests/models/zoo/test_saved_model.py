@@ -1,6 +1,7 @@
 """SavedModels: what the official export gives, any size, and the weights back."""
 import io
 import json
+import resource
 
 import decided_maps
 import numpy as np
@@ -53,6 +54,17 @@ def png(image):
 
 def make_image(height, width, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def test_a_disk_that_takes_no_more_is_one_line(exported, tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+    try:
+        with pytest.raises(UserError, match='larger than the system allows') as caught:
+            saved_model.write(tmp_path, exported[0])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert str(caught.value).startswith(f'{tmp_path}: ')
 
 
 def test_the_signatures(exported):

@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from tf_advseg.core import errors
 from tf_advseg.core import runtime
+from tf_advseg.core import tensorflow_paths
 from tf_advseg.models import flops
 from tf_advseg.models import inference
 from tf_advseg.models import layers
@@ -106,7 +107,7 @@ def plain_runner(segmentor, size):
 
 def exported_runner(folder):
     """Callable: uint8 [B, h, w, 3] array -> uint8 [B, h, w], by a SavedModel's `class_map`."""
-    loaded = tf.saved_model.load(str(folder))
+    loaded = tf.saved_model.load(tensorflow_paths.plain_folder(folder))
     signature = loaded.signatures[saved_model.CLASS_MAP]
 
     def run(image):

@@ -12,6 +12,7 @@ import tensorflow as tf
 from tf_advseg.core import errors
 from tf_advseg.core import files
 from tf_advseg.core import output_folder
+from tf_advseg.core import tensorflow_paths
 from tf_advseg.data.records import record_set as record_sets
 from tf_advseg.data.spec import IGNORE_LABEL
 from tf_advseg.experiments.train import run_stages
@@ -67,7 +68,7 @@ def write(context, segmentor, recipe, output, steps=3, first=0):
         raise errors.UserError('no stage of this run takes a step; raise stage_one.epochs')
     with output_folder.written(output, RECORD) as folder:
         (folder / PAGE).write_text(_page(context, recipe, shown), encoding='utf-8')
-        writer = tf.summary.create_file_writer(str(folder / BOARD))
+        writer = tf.summary.create_file_writer(tensorflow_paths.plain_folder(folder / BOARD))
         with writer.as_default():
             for one in shown:
                 tf.summary.image(f'batches/{one.title}', one.sheet[None], step=one.step)

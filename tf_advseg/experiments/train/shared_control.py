@@ -220,7 +220,7 @@ def _same_start(*runs):
 
 def _variables(folder):
     """{key: array} of a checkpoint that `checkpoints.write_state` wrote."""
-    reader = tf.train.load_checkpoint(str(folder / checkpoints.PREFIX))
+    reader = checkpoints.reader(folder)
     return {key: reader.get_tensor(key) for key in reader.get_variable_to_shape_map()
             if key.endswith('/.ATTRIBUTES/VARIABLE_VALUE')}
 

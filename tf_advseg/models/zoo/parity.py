@@ -177,8 +177,9 @@ def _compare_tflite(path, build, image):
         raise UserError(f'{path}: not run: has the custom operation {contents.custom[0]}, which '
                         'may do more than compute; import without running the graph')
     # The delegate of the default resolver announces itself on stderr.
-    interpreter = tf.lite.Interpreter(str(path), experimental_op_resolver_type=(
-        tf.lite.experimental.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES))
+    interpreter = tf.lite.Interpreter(
+        model_content=pathlib.Path(path).read_bytes(), experimental_op_resolver_type=(
+            tf.lite.experimental.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES))
     interpreter.allocate_tensors()
     details = interpreter.get_input_details()[0]
     size = tuple(int(side) for side in details['shape'][1:3])

@@ -16,6 +16,8 @@ import tensorflow as tf
 from google.protobuf import message
 from tensorflow.core.protobuf import saved_model_pb2
 
+from tf_advseg.core import files
+from tf_advseg.core import tensorflow_paths
 from tf_advseg.core.errors import UserError
 from tf_advseg.data.augmentation.official_preprocessing import SizeRange
 from tf_advseg.models import inference
@@ -148,10 +150,12 @@ def write(folder, segmentor, sizes=Sizes()):
       sizes: `Sizes`.
 
     Raises:
-      UserError: more classes than a uint8 map can hold.
+      UserError: more classes than a uint8 map can hold, a full disk.
     """
     exported = ExportedSegmentor(segmentor, sizes)
-    tf.saved_model.save(tf.Module(), str(folder), exported.signatures)
+    with files.disk_errors(folder):
+        tf.saved_model.save(tf.Module(), tensorflow_paths.plain_folder(folder),
+                            exported.signatures)
 
 
 def load_saved_model(path, segmentor, backbone_only=False):

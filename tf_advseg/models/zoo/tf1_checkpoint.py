@@ -3,6 +3,7 @@
 A checkpoint is named by its prefix ('model.ckpt-30000'), which is no file: beside it lie
 <prefix>.index and <prefix>.data-?????-of-?????. Old ones of slim are one file (format V1).
 """
+import contextlib
 import os
 import pathlib
 import re
@@ -12,12 +13,14 @@ import numpy as np
 import tensorflow as tf
 
 from tf_advseg.core import files
+from tf_advseg.core import tensorflow_paths
 from tf_advseg.core.errors import UserError
 from tf_advseg.models import layers
 from tf_advseg.models.zoo import assignment
 
 KIND = 'TF1 checkpoint'
 STATE = 'checkpoint'
+PLAIN_NAME = 'model.ckpt'  # what TensorFlow sees in place of a prefix that it would misread
 TABLE_MAGIC = bytes.fromhex('57fb808b247547db')  # LevelDB's table: the last 8 bytes
 _SHARD = re.compile(r'\.(data-\d{5}-of-\d{5}|index|meta)$')
 _FOREIGN = (tf.errors.OpError, RuntimeError, ValueError, TypeError, IndexError, KeyError,
@@ -107,21 +110,37 @@ def read(prefix):
     prefix = str(prefix)
     arrays, unused = {}, []
     try:
-        reader = tf.train.load_checkpoint(prefix)
-        shapes, types = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
-        _require_plausible(prefix, shapes, types)
-        for name in sorted(shapes):
-            reason = assignment.training_leftover(name)
-            if reason is None and not types[name].is_floating:
-                reason = f'{types[name].name}, not a weight'
-            if reason:
-                unused.append((name, reason))
-            else:
-                arrays[name] = np.asarray(reader.get_tensor(name), np.float32)
+        with _readable(prefix) as plain:
+            reader = tf.train.load_checkpoint(plain)
+            shapes, types = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
+            _require_plausible(prefix, shapes, types)
+            for name in sorted(shapes):
+                reason = assignment.training_leftover(name)
+                if reason is None and not types[name].is_floating:
+                    reason = f'{types[name].name}, not a weight'
+                if reason:
+                    unused.append((name, reason))
+                else:
+                    arrays[name] = np.asarray(reader.get_tensor(name), np.float32)
     except _FOREIGN as error:
         raise UserError(f'{prefix}: a truncated or damaged checkpoint, or not one '
                         f'({_first_line(error)}); fetch it again') from error
     return assignment.Found(KIND, arrays, unused=tuple(unused))
+
+
+@contextlib.contextmanager
+def _readable(prefix):
+    """Yields a prefix that TensorFlow can read, see `tensorflow_paths`."""
+    prefix = pathlib.Path(prefix)
+    if tensorflow_paths.is_plain(prefix.name):
+        yield f'{tensorflow_paths.plain_folder(prefix.parent)}/{prefix.name}'
+        return
+    with tempfile.TemporaryDirectory(prefix='tf_advseg-') as scratch:
+        for path in prefix.parent.iterdir():
+            if path.name == prefix.name or path.name.startswith(f'{prefix.name}.'):
+                os.symlink(os.path.abspath(path),
+                           os.path.join(scratch, PLAIN_NAME + path.name[len(prefix.name):]))
+        yield f'{tensorflow_paths.plain_folder(scratch)}/{PLAIN_NAME}'
 
 
 def _require_plausible(prefix, shapes, types):
@@ -183,14 +202,17 @@ def write(prefix, segmentor, global_step=0):
     names = sorted(values)
     with files.disk_errors(prefix), tempfile.TemporaryDirectory(
             prefix=files.TEMPORARY, dir=prefix.parent) as scratch:
-        temporary = pathlib.Path(scratch) / prefix.name
+        temporary = pathlib.Path(scratch) / PLAIN_NAME
         try:
-            tf.raw_ops.SaveV2(prefix=str(temporary), tensor_names=names,
+            tf.raw_ops.SaveV2(prefix=f'{tensorflow_paths.plain_folder(scratch)}/{PLAIN_NAME}',
+                              tensor_names=names,
                               shape_and_slices=[''] * len(names),
                               tensors=[tf.constant(values[name]) for name in names])
         except tf.errors.OpError as error:
-            raise UserError(f'{prefix}: could not be written ({_first_line(error)}); free some '
-                            'space or choose another folder') from error
+            reason = files.disk_reason(error) or (
+                f'could not be written ({_first_line(error)}); free some space or choose another '
+                'folder')
+            raise UserError(f'{files.without_temporary(prefix)}: {reason}') from error
         _move(temporary, prefix)
     with files.atomic_file(prefix.with_name(STATE), 'w') as file:
         file.write(f'model_checkpoint_path: "{prefix.name}"\n'
@@ -206,7 +228,7 @@ def _move(temporary, prefix):
         old.unlink()
     for path in sorted(temporary.parent.iterdir()):  # .data-... before .index
         files.sync_file(path)
-        os.replace(path, prefix.with_name(path.name))
+        os.replace(path, prefix.with_name(prefix.name + path.name[len(PLAIN_NAME):]))
     files.sync_folder(prefix.parent)
 
 

@@ -11,6 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from tf_advseg.core import errors
+from tf_advseg.core import files
+from tf_advseg.core import tensorflow_paths
 from tf_advseg.core.quiet import quiet
 from tf_advseg.models import inference
 from tf_advseg.models.resize import resize_bilinear
@@ -109,7 +111,9 @@ def _converted(function, kind, calibration, name, signature=saved_model.CLASS_MA
     UserError names the network: TensorFlow's converter raises classes that have none in common.
     """
     with tempfile.TemporaryDirectory(prefix='tf_advseg-') as folder, quiet():
-        tf.saved_model.save(tf.Module(), folder, {signature: function})
+        folder = tensorflow_paths.plain_folder(folder)
+        with files.disk_errors(folder):
+            tf.saved_model.save(tf.Module(), folder, {signature: function})
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[signature])
         _set_kind(converter, kind, calibration)
         try:
