@@ -39,6 +39,17 @@ def test_sub_folders_are_splits(tmp_path):
     np.testing.assert_array_equal(reader.load('val/a')[1], draw_pair(2)[1])
 
 
+def test_linked_folders_are_splits_and_parts_of_them(tmp_path):
+    folder = write_folder(tmp_path / 'own', ['train/a', 'val/b'])
+    other = write_folder(tmp_path / 'other', ['c', 'd'])
+    for part in ('images', 'labels'):
+        (folder / part / 'test').symlink_to(other / part)
+        (folder / part / 'train' / 'more').symlink_to(other / part)
+    assert make_reader('folder', folder, num_classes=4).splits() == {
+        'train': ['train/a', 'train/more/c', 'train/more/d'], 'val': ['val/b'],
+        'test': ['test/c', 'test/d']}
+
+
 def test_split_lists_choose_and_excuse_the_rest(own_folder):
     (own_folder / 'splits').mkdir()
     (own_folder / 'splits' / 'train.txt').write_text('p3\np1\n\n')

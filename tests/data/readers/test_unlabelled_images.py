@@ -35,6 +35,16 @@ def test_every_image_below_the_folder_and_nothing_else(folder):
         assert (label == 255).all() and label.dtype == np.uint8
 
 
+def test_linked_folders_are_searched(folder):
+    (folder.parent / 'elsewhere').mkdir()
+    Image.fromarray(draw_pair(7)[0]).save(folder.parent / 'elsewhere' / 'x.png')
+    (folder / 'more').symlink_to('../elsewhere')
+    (folder / 'deep' / 'loop').symlink_to('..')
+    reader = make_reader('pictures', folder)
+    assert reader.splits() == {'unlabelled': sorted([*NAMES, 'more/x.png'])}
+    np.testing.assert_array_equal(reader.load('more/x.png')[0], draw_pair(7)[0])
+
+
 def test_records_of_them_count_no_class(folder, tmp_path):
     Image.fromarray(draw_pair(9)[0]).convert('RGBA').save(folder / 'alpha.png')
     records = RecordSet(write_records(make_reader('pictures', folder), None, tmp_path / 'records',

@@ -64,6 +64,22 @@ def test_a_link_to_nothing_is_not_passed_over(folder):
     assert {'gone.png', 'ring.png'} < set(names(root, paths)) and len(paths) == 5
 
 
+def test_linked_folders_are_searched(folder):
+    (folder / 'v' / 'more').symlink_to('../w')
+    (folder / 'v' / 'back').symlink_to('..')
+    expected = ['frame_1.PNG', 'frame_9.png', 'frame_10.png', 'more/[x].jpg', 'more/a.jpg',
+                'more/deep/b.jpg']
+    for source in (folder / 'v', f'{folder}/v/**/*.*'):
+        root, paths = input_files.find_images(source)
+        assert sorted(names(root, paths)) == sorted(expected)
+
+
+def test_a_folder_whose_name_looks_like_a_pattern(folder):
+    (folder / 'v').rename(folder / 'pics [2020]')
+    root, paths = input_files.find_images(f'{folder}/pics [2020]/*_1*')
+    assert root == folder / 'pics [2020]' and names(root, paths) == ['frame_1.PNG', 'frame_10.png']
+
+
 def test_nothing_is_an_error_of_one_line(folder):
     for source, text in ((f'{folder}/v/*.gif', 'matches this pattern'),
                          (folder / 'nowhere', 'nowhere: no such folder'),

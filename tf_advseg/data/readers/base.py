@@ -8,6 +8,7 @@ import zlib
 import numpy as np
 from PIL import Image
 
+from tf_advseg.core import walking
 from tf_advseg.core.errors import UserError
 from tf_advseg.data.spec import IGNORE_LABEL
 
@@ -138,11 +139,11 @@ def files_by_stem(folder, suffixes, recursive=False):
 
     Returns:
       dict stem -> Path, in the order of the paths. Hidden files (macOS leaves `._a.jpg` beside
-      `a.jpg`) and what lies in hidden folders are left out. UserError where two files have one
-      stem.
+      `a.jpg`) and what lies in hidden folders are left out; links to folders are followed.
+      UserError where two files have one stem.
     """
     found = {}
-    for path in sorted(folder.rglob('*') if recursive else folder.iterdir()):
+    for path in walking.files_below(folder) if recursive else sorted(folder.iterdir()):
         name = path.relative_to(folder).as_posix()
         suffix = next((s for s in suffixes if name.lower().endswith(s)), None)
         if suffix is None or any(part.startswith('.') for part in name.split('/')):

@@ -4,9 +4,10 @@ The readers refuse a folder at the first thing that is wrong with it, as they sh
 train on half a data set. Whoever has to mend the folder wants to know of everything.
 """
 import dataclasses
-import pathlib
+import os
 from typing import Callable, Optional, Tuple
 
+from tf_advseg.core import walking
 from tf_advseg.core.errors import UserError
 from tf_advseg.data.official_specs import SPECS
 from tf_advseg.data.readers import ade20k, base, cityscapes, cmp_facades, folder
@@ -163,10 +164,10 @@ class LooseReader(base.FileReader):
 def _by_id(where, endings):
     """({id: file}, [(file left out, file of the same name)]); hidden files do not count."""
     found, twins = {}, []
-    for path in sorted(pathlib.Path(where).rglob('*')):
+    for path in walking.files_below(where) if os.path.isdir(where) else ():
         relative = path.relative_to(where).as_posix()
         ending = next((e for e in endings if relative.lower().endswith(e.lower())), None)
-        if ending is None or any(part.startswith('.') for part in relative.split('/')):
+        if ending is None:
             continue
         image_id = relative[:-len(ending)]
         if image_id in found:

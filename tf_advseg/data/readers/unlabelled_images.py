@@ -1,9 +1,7 @@
 """Images without labels: a folder of any depth, for what learns from them all the same."""
-import os
-import pathlib
-
 import numpy as np
 
+from tf_advseg.core import walking
 from tf_advseg.core.errors import UserError
 from tf_advseg.data.readers import base
 from tf_advseg.data.readers.folder import IMAGES
@@ -16,7 +14,7 @@ class ImagesReader(base.Reader):
     """Reads every .jpg, .jpeg and .png below a folder; every pixel's label is 255.
 
     Ids are the paths below the folder, suffix included, with slashes. Hidden files and folders are
-    left out; links to folders are not followed. All images are in the split `unlabelled`. There
+    left out; links to folders are followed. All images are in the split `unlabelled`. There
     are no classes: one named so stands for them, since a data set has to have some.
 
     Args:
@@ -59,8 +57,6 @@ class ImagesReader(base.Reader):
 
 def _images_below(folder):
     """The paths of images below a folder, relative to it, with slashes."""
-    for place, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith('.')]
-        for name in names:
-            if name.lower().endswith(IMAGES) and not name.startswith('.'):
-                yield (pathlib.Path(place) / name).relative_to(folder).as_posix()
+    for path in walking.files_below(folder):
+        if path.name.lower().endswith(IMAGES):
+            yield path.relative_to(folder).as_posix()

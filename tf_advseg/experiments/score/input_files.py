@@ -1,12 +1,12 @@
 """Which images a command line means: files, folders, patterns; and what is made of them."""
 import collections
-import glob
 import os
 import pathlib
 import re
 
 from tf_advseg.core import errors
 from tf_advseg.core import files
+from tf_advseg.core import walking
 from tf_advseg.data.readers import base
 
 IMAGES = ('.jpg', '.jpeg', '.png', '.bmp', '.gif', '.tif', '.tiff', '.webp')
@@ -37,16 +37,14 @@ def find_images(source, outside=None):
     with files.disk_errors(path):
         if path.is_file():
             return path.parent, [path]
-        if not path.exists() and glob.has_magic(str(path)):
-            plain = next(i for i, part in enumerate(path.parts) if glob.has_magic(part))
-            root = pathlib.Path(*path.parts[:plain])
-            found = map(pathlib.Path, glob.glob(str(path), recursive=True))
+        root, pattern = walking.split_pattern(path)
+        if pattern:
+            found = walking.matching(path)
             nothing = f'{source}: no image ({", ".join(IMAGES)}) matches this pattern'
         else:
             root = base.require_folder(path, 'an image, a folder of images or a pattern '
                                        '(--input)')
-            found = (p for p in root.rglob('*') if not any(
-                part.startswith('.') for part in p.relative_to(root).parts))
+            found = walking.files_below(root)
             nothing = f'{root}: no image ({", ".join(IMAGES)}) in this folder'
         inside = pathlib.Path(outside).resolve() if outside else None
         if inside is not None and root.resolve() not in inside.parents:

@@ -1,5 +1,4 @@
 """Finished runs, gathered for a table: from run directories, or from a file that keeps them."""
-import glob
 import json
 import pathlib
 import re
@@ -7,6 +6,7 @@ import re
 from tf_advseg.core import configuration
 from tf_advseg.core import errors
 from tf_advseg.core import files
+from tf_advseg.core import walking
 from tf_advseg.experiments.studies import tabled_measures
 
 RESULTS, SPLIT = 'results.json', 'split.json'
@@ -46,8 +46,7 @@ def parse(texts):
         name, equals, pattern = text.partition('=')
         if not equals or pathlib.Path(text).exists():
             name, pattern = GIVEN, text
-        matches = ([pattern] if pathlib.Path(pattern).exists() else
-                   sorted(glob.glob(pattern), key=_by_numbers))
+        matches = sorted(map(str, walking.matching(pattern)), key=_by_numbers)
         if not matches:
             raise errors.UserError(f'--runs={text}: nothing is called {pattern}; give run '
                                    'directories, a file that --keep wrote, or NAME=PATTERN for '
