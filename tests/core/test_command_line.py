@@ -41,6 +41,8 @@ def main(argv):
                     {'__module__': 'tensorflow.python.framework.errors_impl'})
         kind = type('ResourceExhaustedError', (base,), {'__module__': base.__module__})
         raise kind('x/saved_model.pb; No space left on device')
+    if values.workdir == 'letters':
+        return print('5 ± 1 – café λ \\udce9')
     if values.workdir == 'system':
         open('/tmp/' + 300 * 'x', 'wb')
     if values.workdir == 'undetermined':
@@ -84,11 +86,12 @@ def tool(tmp_path_factory, repository):
         (folder / f'tool{positional}.py').write_text(
             TOOL.replace('POSITIONAL', str(positional)))
 
-    def call(*arguments, positional=0):
+    def call(*arguments, positional=0, encoding='utf-8'):
         import os
         done = subprocess.run(
-            [sys.executable, str(folder / f'tool{positional}.py'), *arguments], text=True,
-            capture_output=True, cwd=folder, env={**os.environ, 'PYTHONPATH': str(repository)})
+            [sys.executable, str(folder / f'tool{positional}.py'), *arguments], encoding=encoding,
+            capture_output=True, cwd=folder, env={**os.environ, 'PYTHONPATH': str(repository),
+                                                  'PYTHONIOENCODING': encoding})
         return done.returncode, done.stdout, done.stderr
     return call
 
@@ -139,6 +142,13 @@ def test_memory_that_runs_out_is_one_line_with_advice(tool, how):
     code, out, err = tool(f'--workdir={how}')
     assert code == 1 and out == '' and err.count('\n') == 1
     assert err.startswith('error: out of memory; use smaller')
+
+
+@pytest.mark.parametrize('encoding, shown', [
+    ('ascii', '5 +- 1 - cafe \\u03bb \\xe9'), ('latin-1', '5 ± 1 - café \\u03bb \\xe9'),
+    ('utf-8', '5 ± 1 – café λ \\xe9')])
+def test_output_of_any_encoding_shows_what_comes_near(tool, encoding, shown):
+    assert tool('--workdir=letters', encoding=encoding) == (0, shown + '\n', '')
 
 
 def test_a_full_disk_in_tensorflow_is_no_lack_of_memory(tool):

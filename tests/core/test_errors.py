@@ -1,7 +1,7 @@
 """What a user reads when a name is wrong."""
 import pytest
 
-from tf_advseg.core.errors import UserError, nearest, require_one_of, suggest
+from tf_advseg.core.errors import UserError, nearest, require_one_of, spelled, suggest
 
 
 def test_message_is_one_line():
@@ -34,3 +34,9 @@ def test_require_one_of():
         require_one_of('strategy', 'mirored', ['mirrored', 'tpu'])
     assert str(caught.value) == ('unknown strategy "mirored". Did you mean "mirrored"? '
                                  'Known: mirrored, tpu.')
+
+
+def test_names_that_are_not_utf8_are_spelled():
+    name = b'caf\xe9.jpg'.decode('utf-8', 'surrogateescape')
+    assert str(UserError(f'{name}: broken')) == 'caf\\xe9.jpg: broken'
+    assert spelled('plain é') == 'plain é' and spelled('\ud800') == '\\ud800'

@@ -90,6 +90,15 @@ def test_tensorflow_s_word_for_a_full_disk_is_told_from_its_lack_of_memory(tmp_p
         raise memory
 
 
+def test_names_that_are_not_utf8_are_written_and_read_back(tmp_path):
+    name = os.fsdecode(b'caf\xe9')
+    files.write_json(tmp_path / 'a.json', {name: [name]})
+    assert files.read_json(tmp_path / 'a.json') == {name: [name]}
+    with files.atomic_file(tmp_path / 'a.txt', 'w') as file:
+        file.write(name)
+    assert (tmp_path / 'a.txt').read_text('utf-8') == 'caf\\udce9'
+
+
 def test_other_errors_pass_unchanged(tmp_path):
     with pytest.raises(FileNotFoundError), files.atomic_file(tmp_path / 'a') as _:
         open(tmp_path / 'nowhere', 'rb')

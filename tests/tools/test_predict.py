@@ -1,6 +1,7 @@
 """tools/predict.py: maps and overlays of whatever can be read, the rest named."""
 import builtins
 import importlib
+import os
 import pathlib
 import shutil
 
@@ -46,6 +47,19 @@ def test_a_folder_broken_images_are_named(call, made_run, images, tmp_path, caps
     assert '4 predicted, 2 skipped' in captured.out
     skipped = [line for line in captured.err.splitlines() if line.startswith('skipped: ')]
     assert len(skipped) == 2 and 'cut.jpg: truncated' in skipped[0] and 'text.png' in skipped[1]
+
+
+def test_names_that_are_not_utf8_are_predicted_and_remembered(
+        call, made_run, images, tmp_path, capsys):
+    folder, output = tmp_path / os.fsdecode(b'caf\xe9'), tmp_path / 'out'
+    folder.mkdir()
+    shutil.copy(images / 'a.png', folder / os.fsdecode(b'\xe9t\xe9.png'))
+    words = ['predict', f'--checkpoint={made_run.path}', f'--input={folder}',
+             f'--output={output}']
+    call(*words)
+    assert (output / os.fsdecode(b'\xe9t\xe9_overlay.png')).is_file()
+    call(*words)
+    assert '0 predicted, 0 skipped, 1 kept' in capsys.readouterr().out
 
 
 def test_a_map_holds_the_ids_and_the_classes_colours(call, made_run, images, tmp_path):

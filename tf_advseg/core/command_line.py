@@ -1,15 +1,17 @@
 """What every tool's command line shares: flags by name, short help, errors in one line."""
+import codecs
 import os
 import re
 import signal
 import sys
 import textwrap
 import threading
+import unicodedata
 
 from tf_advseg.core import files
 from tf_advseg.core import lanes
 from tf_advseg.core import runtime
-from tf_advseg.core.errors import UserError, nearest, suggest
+from tf_advseg.core.errors import UserError, nearest, spelled, suggest
 
 
 def _fail(message):
@@ -78,6 +80,9 @@ _FLAGS = {
 COMMON_FLAGS = tuple(_FLAGS)
 
 _ABSL_REPEAT = '; repeat this option to specify a list of values'  # ours say it shorter
+# What stands for a character where the output is ASCII.
+_ASCII = {'±': '+-', '–': '-', '—': '-', '−': '-', '…': '...', '×': 'x', '→': '->', '≥': '>=',
+          '≤': '<=', '’': "'", '“': '"', '”': '"', '·': '.'}
 _chosen = {}  # module name -> the common flags it defined, for its --help
 
 
@@ -211,6 +216,25 @@ def _parser(main, positional):
     return parse
 
 
+def _speak_any_encoding():
+    """Lets output that cannot hold a character show what comes near it, and not end the tool."""
+    def nearby(error):
+        text = error.object[error.start:error.end]
+        return ''.join(_nearby(letter) for letter in text), error.end
+
+    codecs.register_error('nearby', nearby)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, 'reconfigure'):  # not one that a test or a notebook has put there
+            stream.reconfigure(errors='nearby')
+
+
+def _nearby(letter):
+    """ASCII for any character: what looks like it, its letter without the accent, its escape."""
+    bare = unicodedata.normalize('NFKD', letter).encode('ascii', 'ignore').decode('ascii')
+    return _ASCII.get(letter) or bare or spelled(letter).encode(
+        'ascii', 'backslashreplace').decode('ascii')
+
+
 class _Terminated(KeyboardInterrupt):
     """SIGTERM: whatever cleans up after Ctrl-C cleans up after it."""
 
@@ -308,6 +332,7 @@ def run(main, positional=0, resumes=False):
       SystemExit: always.
     """
     runtime.silence_tensorflow()
+    _speak_any_encoding()
     _end_as_by_interrupt()
     try:
         app.run(_guarded(main, resumes), flags_parser=_parser(main, positional))

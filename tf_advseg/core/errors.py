@@ -10,7 +10,7 @@ class UserError(Exception):
     """
 
     def __init__(self, message):
-        self.message = ' '.join(str(message).split())
+        self.message = ' '.join(spelled(message).split())
         super().__init__(self.message)
 
     def __init_subclass__(cls, **options):
@@ -23,6 +23,14 @@ class UserError(Exception):
         super().__init_subclass__(**options)
         if cls.__qualname__.endswith('ExceptionProxy'):
             cls.__str__ = lambda self: self.message
+
+
+def spelled(text):
+    """A text, or path, that every UTF-8 stream takes: bytes of a name that is none as '\\xe9'."""
+    try:
+        return str(text).encode('utf-8', 'surrogateescape').decode('utf-8', 'backslashreplace')
+    except UnicodeEncodeError:  # halves of a pair, which no name on disk gives
+        return str(text).encode('utf-8', 'backslashreplace').decode('utf-8')
 
 
 def nearest(name, choices):

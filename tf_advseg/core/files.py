@@ -134,10 +134,11 @@ def atomic_file(path, mode='wb'):
     path = pathlib.Path(path)
     _require_parent(path)
     temporary = _temporary(path)
-    encoding = None if 'b' in mode else 'utf-8'
+    # A file's name that is not UTF-8 must not spoil a text: the escape is what JSON reads back.
+    text = {} if 'b' in mode else {'encoding': 'utf-8', 'errors': 'backslashreplace'}
     with disk_errors(path):
         try:
-            with open(temporary, mode, encoding=encoding) as file:
+            with open(temporary, mode, **text) as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
@@ -208,7 +209,9 @@ def _plain(value):
 
 def to_json(value, indent=None):
     """Returns `value` as JSON text; NumPy scalars, arrays and paths become plain values."""
-    return json.dumps(value, indent=indent, default=_plain, ensure_ascii=False)
+    text = json.dumps(value, indent=indent, default=_plain, ensure_ascii=False)
+    # A name on disk that is not UTF-8 is escaped as JSON does it, and read back as it was.
+    return text.encode('utf-8', 'backslashreplace').decode('utf-8')
 
 
 def write_json(path, obj):

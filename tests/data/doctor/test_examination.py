@@ -1,5 +1,6 @@
 """The doctor: every planted mistake is found and named, and none where there is none."""
 import json
+import os
 import shutil
 
 import numpy as np
@@ -78,6 +79,15 @@ def test_a_folder_its_reader_refuses_is_examined_all_the_same(folder):
                                          'unreadable_picture': 1}
     assert kinds(diagnosis, 'note')['refused'] == 1
     assert len(diagnosis.facts) == 11 and set(diagnosis.splits) == {'train', 'val', 'test'}
+
+
+def test_names_that_are_not_utf8_are_found(folder):
+    for part in ('images', 'labels'):
+        path = folder / part / 'train' / 'p1.png'
+        path.rename(path.with_name(os.fsdecode(b'caf\xe9.png')))
+    diagnosis = examined(folder)
+    assert kinds(diagnosis, 'error') == {'misnamed': 2} and len(diagnosis.facts) == 13
+    assert json.loads(files.to_json(diagnosis.to_json()))['counts']['error'] == 2
 
 
 def test_lists_that_name_what_is_not_there(folder):

@@ -1,5 +1,6 @@
 """Anybody's folder: its three ways to say splits, its class files, and what can be wrong."""
 import json
+import os
 import struct
 import zlib
 
@@ -253,3 +254,13 @@ def test_options_of_another_kind_are_named_in_one_line(own_folder, options, word
     with pytest.raises(UserError) as error:
         make_reader('folder', own_folder, **{'num_classes': 4, **options})
     assert words in str(error.value) and '\n' not in str(error.value)
+
+
+def test_names_that_are_not_utf8_are_one_line(tmp_path):
+    folder = write_folder(tmp_path / os.fsdecode(b'caf\xe9'), ['a', 'b', 'c', 'd', 'e'])
+    assert make_reader('folder', folder, num_classes=4).spec.name == 'caf\\xe9'
+    for part in ('images', 'labels'):
+        (folder / part / 'b.png').rename(folder / part / os.fsdecode(b'b\xe9.png'))
+    with pytest.raises(UserError, match=r'b\\xe9.png: the name is not UTF-8.*rename') as caught:
+        make_reader('folder', folder, num_classes=4)
+    assert str(caught.value).encode('utf-8')

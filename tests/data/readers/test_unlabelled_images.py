@@ -1,4 +1,6 @@
 """Images without labels: found at any depth, and labelled with nothing."""
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -73,3 +75,9 @@ def test_bad_folders_are_told_in_a_line(folder, tmp_path, spoil, words):
     with pytest.raises(UserError, match=words) as caught:
         write_records(make_reader('pictures', folder), None, tmp_path / 'records', progress=False)
     assert '\n' not in str(caught.value) and not (tmp_path / 'records').exists()
+
+
+def test_names_that_are_not_utf8_are_one_line(folder):
+    (folder / 'a.png').rename(folder / os.fsdecode(b'caf\xe9.png'))
+    with pytest.raises(UserError, match=r'caf\\xe9.png: the name is not UTF-8'):
+        make_reader('pictures', folder)

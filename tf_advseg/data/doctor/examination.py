@@ -173,6 +173,9 @@ def _pairs(reader):
     for path, other in reader.twins:
         yield Finding('error', 'twin', f'{path}: has the same name as {other.name}',
                       (str(path), str(other)), 'keep one of them')
+    for path in reader.misnamed:
+        yield Finding('error', 'misnamed', f'{path}: the name is not UTF-8', (str(path),),
+                      'rename it (a whole folder: convmv -r -f latin1 -t utf8 --notest FOLDER)')
     for path, image_id in reader.unlisted:
         yield Finding('error', 'unlisted', f'{path}: lists "{image_id}", which has no image '
                       'and label', (str(path),), 'names are without suffix; correct the list')

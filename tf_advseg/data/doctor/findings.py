@@ -9,7 +9,7 @@ TITLES = {
     'assumed': 'a data set of another layout',
     'refused': 'the reader refuses the data set', 'damaged': 'damaged records',
     'lone_picture': 'images without label', 'lone_label': 'labels without image',
-    'twin': 'two files for one image', 'unlisted': 'listed, but not there',
+    'misnamed': 'names that are not UTF-8', 'twin': 'two files for one image', 'unlisted': 'listed, but not there',
     'missing_label': 'label files that are missing', 'unreadable': 'cannot be read',
     'unreadable_picture': 'images that cannot be read',
     'unreadable_label': 'labels that cannot be read',

@@ -9,11 +9,13 @@ import numpy as np
 from PIL import Image
 
 from tf_advseg.core import walking
-from tf_advseg.core.errors import UserError
+from tf_advseg.core.errors import UserError, spelled
 from tf_advseg.data.spec import IGNORE_LABEL
 
 _DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error,
             Image.DecompressionBombError)
+NOT_UTF8 = ('the name is not UTF-8 but of an older encoding; rename it (a whole folder: convmv -r '
+            '-f latin1 -t utf8 --notest FOLDER)')
 _PNG_SIGNATURE = b'\x89PNG\r\n\x1a\n'
 
 
@@ -148,11 +150,32 @@ def files_by_stem(folder, suffixes, recursive=False):
         suffix = next((s for s in suffixes if name.lower().endswith(s)), None)
         if suffix is None or any(part.startswith('.') for part in name.split('/')):
             continue
+        require_utf8(name, path)
         stem = name[:-len(suffix)]
         if stem in found:
             raise UserError(f'{path}: has the same name as {found[stem].name}; keep one of them')
         found[stem] = path
     return found
+
+
+def require_utf8(name, path):
+    """UserError, which names `path`, unless the name that an image id is made of is text."""
+    if not is_utf8(name):
+        raise UserError(f'{path}: {NOT_UTF8}')
+
+
+def is_utf8(name):
+    """Whether a file's name is text."""
+    try:
+        name.encode('utf-8')
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def folder_name(folder):
+    """A folder's own name, as text also where it is none on disk."""
+    return spelled(folder.resolve().name)
 
 
 def pair_up(images, labels, image_of, label_of):

@@ -69,7 +69,7 @@ class FolderReader(base.FileReader):
             raise UserError(f'{self._source}: num_classes is {num_classes}, but there are '
                             f'{len(class_names)} class names; give one of the two')
         self.spec = DatasetSpec(
-            name=dataset_name or self._source.resolve().name, class_names=tuple(class_names),
+            name=dataset_name or base.folder_name(self._source), class_names=tuple(class_names),
             palette=tuple(palette or default_palette(len(class_names))))
 
     def splits(self):

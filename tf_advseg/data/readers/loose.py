@@ -87,6 +87,7 @@ class LooseReader(base.FileReader):
     Attributes:
       lone_images, lone_labels: [(file, the one that is missing)].
       twins: [(file, the file of the same name)] of which only the second counts.
+      misnamed: files whose names are not UTF-8.
       listed: whether lists say which images count.
       unlisted: [(list, id)] of ids in these lists that have no pair.
 
@@ -101,9 +102,9 @@ class LooseReader(base.FileReader):
         self._layout = layout
         root = base.find_root(source, layout.parts, f'the layout of "{name}"',
                               depth=0 if name == 'folder' else 3)
-        self._images, twins = _by_id(root / layout.images[0], layout.images[1])
-        self._labels, more = _by_id(root / layout.labels[0], layout.labels[1])
-        self.twins = twins + more
+        self.twins, self.misnamed = [], []
+        self._images = self._by_id(root / layout.images[0], layout.images[1])
+        self._labels = self._by_id(root / layout.labels[0], layout.labels[1])
         self.lone_images = [
             (path, root / layout.labels[0] / (image_id + layout.labels[1][0]))
             for image_id, path in self._images.items() if image_id not in self._labels]
@@ -132,6 +133,23 @@ class LooseReader(base.FileReader):
         """See `FileReader.read_label`: as the layout's own reader does it."""
         return self._layout.reader.read_label(self, image_id)
 
+    def _by_id(self, where, endings):
+        """{id: file}; what is left out for its name is written down. Hidden files do not count."""
+        found = {}
+        for path in walking.files_below(where) if os.path.isdir(where) else ():
+            relative = path.relative_to(where).as_posix()
+            ending = next((e for e in endings if relative.lower().endswith(e.lower())), None)
+            if ending is None:
+                continue
+            image_id = relative[:-len(ending)]
+            if not base.is_utf8(relative):
+                self.misnamed.append(path)
+            elif image_id in found:
+                self.twins.append((path, found[image_id]))
+            else:
+                found[image_id] = path
+        return found
+
     def _own_classes(self, root, options):
         """The DatasetSpec of anybody's folder: options, class file, or the ids that are there."""
         names, palette = options.get('class_names'), options.get('palette')
@@ -144,7 +162,7 @@ class LooseReader(base.FileReader):
         if names is None:
             count = options.get('num_classes') or self._count()
             names, palette = [f'class_{i}' for i in range(int(count))], None
-        return DatasetSpec(name=options.get('dataset_name') or root.resolve().name,
+        return DatasetSpec(name=options.get('dataset_name') or base.folder_name(root),
                            class_names=tuple(names),
                            palette=tuple(palette or default_palette(len(names))))
 
@@ -159,22 +177,6 @@ class LooseReader(base.FileReader):
             counted = ids[ids != self._ignore_label]
             highest = max(highest, int(counted.max()) if counted.size else 0)
         return min(highest + 1, IGNORE_LABEL)
-
-
-def _by_id(where, endings):
-    """({id: file}, [(file left out, file of the same name)]); hidden files do not count."""
-    found, twins = {}, []
-    for path in walking.files_below(where) if os.path.isdir(where) else ():
-        relative = path.relative_to(where).as_posix()
-        ending = next((e for e in endings if relative.lower().endswith(e.lower())), None)
-        if ending is None:
-            continue
-        image_id = relative[:-len(ending)]
-        if image_id in found:
-            twins.append((path, found[image_id]))
-        else:
-            found[image_id] = path
-    return found, twins
 
 
 def _splits(root, pairs, layout):

@@ -31,7 +31,7 @@ class ImagesReader(base.Reader):
         if not self._ids:
             raise UserError(f'{self._source}: no image ({", ".join(IMAGES)}) in this folder '
                             'or below; expected images without labels')
-        self.spec = DatasetSpec(dataset_name or self._source.resolve().name, (SPLIT,),
+        self.spec = DatasetSpec(dataset_name or base.folder_name(self._source), (SPLIT,),
                                 default_palette(1))
 
     def splits(self):
@@ -59,4 +59,6 @@ def _images_below(folder):
     """The paths of images below a folder, relative to it, with slashes."""
     for path in walking.files_below(folder):
         if path.name.lower().endswith(IMAGES):
-            yield path.relative_to(folder).as_posix()
+            name = path.relative_to(folder).as_posix()
+            base.require_utf8(name, path)
+            yield name
