@@ -90,6 +90,17 @@ def test_tensorflow_s_word_for_a_full_disk_is_told_from_its_lack_of_memory(tmp_p
         raise memory
 
 
+def test_long_names_of_many_bytes_have_temporary_ones(tmp_path):
+    path = tmp_path / (120 * 'é')
+    with files.atomic_file(path) as file:
+        file.write(b'x')
+    assert path.read_bytes() == b'x' and names(tmp_path) == [path.name]
+    with pytest.raises(UserError, match='longer than the file system allows') as caught, \
+            files.atomic_file(tmp_path / (140 * 'é')):
+        pass
+    assert files.is_too_long(caught.value) and names(tmp_path) == [path.name]
+
+
 def test_names_that_are_not_utf8_are_written_and_read_back(tmp_path):
     name = os.fsdecode(b'caf\xe9')
     files.write_json(tmp_path / 'a.json', {name: [name]})

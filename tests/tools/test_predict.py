@@ -13,7 +13,7 @@ from tf_advseg.core import command_line
 from tf_advseg.core.errors import UserError
 from tf_advseg.data import official_specs
 from tf_advseg.evaluation import prediction, submission
-from tf_advseg.experiments.score import film_files, predicting
+from tf_advseg.experiments.score import film_files, input_files, predicting
 from tf_advseg.models import deeplab
 
 
@@ -60,6 +60,27 @@ def test_names_that_are_not_utf8_are_predicted_and_remembered(
     assert (output / os.fsdecode(b'\xe9t\xe9_overlay.png')).is_file()
     call(*words)
     assert '0 predicted, 0 skipped, 1 kept' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('longest', [None, 1000])
+def test_long_names_cost_no_other_image(call, made_run, images, tmp_path, capsys, monkeypatch,
+                                        longest):
+    if longest:  # as on a file system that has less room
+        monkeypatch.setattr(input_files, 'LONGEST', longest)
+    for name in ('a.jpg', 'cut.jpg', 'text.png'):
+        (images / name).unlink()
+    shutil.copy(images / 'a.png', images / (246 * 'm' + '.png'))
+    words = ['predict', f'--checkpoint={made_run.path}', f'--input={images}',
+             f'--output={tmp_path}/out']
+    call(*words)
+    out, err = capsys.readouterr()
+    assert ('3 predicted, 1 skipped' if longest else '4 predicted, 0 skipped') in out
+    assert err.count('its name is too long') == bool(longest)
+    written = [path.name for path in (tmp_path / 'out').iterdir() if path.name[0] == 'm'
+               and path.is_file()]
+    assert len(written) == (0 if longest else 2)
+    call(*words)
+    assert f'{3 if longest else 4} kept from before' in capsys.readouterr().out
 
 
 def test_a_map_holds_the_ids_and_the_classes_colours(call, made_run, images, tmp_path):

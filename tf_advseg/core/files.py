@@ -85,7 +85,22 @@ def without_temporary(path):
 
 def _temporary(path):
     """Returns a fresh '.tmp-…' Path beside `path`."""
-    return path.parent / f'{TEMPORARY}{path.name[:80]}-{os.getpid()}-{uuid.uuid4().hex[:8]}'
+    return path.parent / temporary_name(path.name)
+
+
+def temporary_name(name):
+    """A fresh '.tmp-…' name that begins like `name` and that file systems have room for."""
+    return f'{TEMPORARY}{beginning(name, 80)}-{os.getpid()}-{uuid.uuid4().hex[:8]}'
+
+
+def beginning(name, most):
+    """A file's name, cut to `most` bytes."""
+    return os.fsencode(name)[:most].decode('utf-8', 'ignore')
+
+
+def is_too_long(error):
+    """Whether a UserError of `disk_errors` is about a name that the file system has no room for."""
+    return getattr(error.__cause__, 'errno', None) == errno.ENAMETOOLONG
 
 
 def _require_parent(path):

@@ -145,9 +145,8 @@ def written(path, record):
         _probe(path.parent, path)
         # A mount point cannot be renamed: there the new files lie inside until they are whole.
         inside = os.path.ismount(path)
-        mark = f'{os.getpid()}-{uuid.uuid4().hex[:8]}'
-        fresh, old = ((path if inside else path.parent) /
-                      f'{files.TEMPORARY}{path.name[:80]}-{word}-{mark}' for word in ('new', 'old'))
+        fresh, old = ((path if inside else path.parent) / files.temporary_name(path.name)
+                      for _ in ('new', 'old'))
         try:
             with files.atomic_folder(fresh) as folder:
                 yield folder

@@ -1,4 +1,5 @@
 """What --input means: files, folders, patterns, several of them."""
+import os
 import pathlib
 
 import pytest
@@ -104,6 +105,16 @@ def made(root, names):
 def test_names_that_clash(given, expected):
     found, files = made(pathlib.Path('/r'), given)
     assert [name.as_posix() for name in found] == expected and len(set(files)) == len(files)
+
+
+def test_long_names_leave_room_for_their_endings():
+    long = [260 * 'm', 200 * 'é', 130 * 'é' + 'a', 130 * 'é' + 'b', 224 * 'x']
+    given = [f'{stem}.png' for stem in long] + [260 * 'm' + '.jpg']
+    found, files = made(pathlib.Path('/r'), given)
+    assert max(len(os.fsencode(name)) for name in files) <= 255
+    assert len(set(files)) == 3 * 6 and str(found[4]) == long[4]
+    assert found[0].name.startswith('mmm') and found[0].name.endswith('_png')
+    assert found == made(pathlib.Path('/r'), given)[0]
 
 
 # Few words, so that they clash often.

@@ -1,5 +1,6 @@
 """Which images a command line means: files, folders, patterns; and what is made of them."""
 import collections
+import hashlib
 import os
 import pathlib
 import re
@@ -10,6 +11,7 @@ from tf_advseg.core import walking
 from tf_advseg.data.readers import base
 
 IMAGES = ('.jpg', '.jpeg', '.png', '.bmp', '.gif', '.tif', '.tiff', '.webp')
+LONGEST = 224  # bytes of a name without what is put behind it; file systems have room for 255
 OVERLAY, CONFIDENCE = '_overlay', '_confidence'
 
 
@@ -85,11 +87,11 @@ def find_all(sources, outside=None):
 def output_names(root, images):
     """Where each image's files go, relative to the output folder, without '.png'.
 
-    `<stem>`, or `<stem>_<suffix>` where another image of the folder has the same stem or is
+    `<stem>` (of a long one its beginning and a digest), or `<stem>_<suffix>` where another image of the folder has the same stem or is
     called like what is made of one; with a number behind it, from 2, where that is taken too. No
     two images share a file, and none of the files is called as a folder that is needed.
     """
-    stems = [path.relative_to(root).with_suffix('') for path in images]
+    stems = [_short(path.relative_to(root).with_suffix('')) for path in images]
     claims = collections.Counter(made for stem in stems for made in _made(stem))
     unique = [all(claims[made] == 1 for made in _made(stem)) for stem in stems]
     # Names that nobody else wants are given first: a clash of others does not change them.
@@ -106,6 +108,14 @@ def output_names(root, images):
         taken.update(_made(name))
         names.append(name)
     return names
+
+
+def _short(stem):
+    """A stem with room for an ending; the end of a long one gives way to a digest of the whole."""
+    if len(os.fsencode(stem.name)) <= LONGEST:
+        return stem
+    digest = hashlib.sha256(os.fsencode(stem.name)).hexdigest()[:8]
+    return stem.with_name(f'{files.beginning(stem.name, LONGEST - 9)}~{digest}')
 
 
 def _made(name):

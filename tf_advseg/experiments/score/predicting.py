@@ -1,5 +1,6 @@
 """Class maps of images on disk: what tools/predict.py does."""
 import concurrent.futures
+import contextlib
 import dataclasses
 import hashlib
 import os
@@ -179,9 +180,12 @@ def _predict_each(predictor, writer, wanted, output, settings, stale, show):
             for chunk in map_predictor.chunks(readable(), lambda item: item[2][..., 0].size,
                                               map_predictor.AHEAD_BATCHES * predictor.batch_size):
                 found = predictor([image for _, _, image in chunk])
-                list(pool.map(lambda item, maps: writer.write(*item, *maps), chunk, found))
-                log = log or journal.Journal(output / writer.state)
-                for path, names, _ in chunk:
+                failed = list(pool.map(
+                    lambda item, maps: _write(writer, output, *item, *maps), chunk, found))
+                skipped += [(item[0], reason) for item, reason in zip(chunk, failed) if reason]
+                done = [item[:2] for item, reason in zip(chunk, failed) if not reason]
+                log = log or (journal.Journal(output / writer.state) if done else None)
+                for path, names in done:
                     stale.delete(path, names)  # before the entry: else a kill would keep them
                     log.append('predicted', settings=settings, **_entry(output, path, names))
                     written.append((path, names))
@@ -190,6 +194,20 @@ def _predict_each(predictor, writer, wanted, output, settings, stale, show):
             if log is not None:
                 log.close()
     return written, skipped
+
+
+def _write(writer, output, path, names, image, ids, confidence):
+    """Writes an image's files; returns why it could not where only this image is at fault."""
+    try:
+        writer.write(path, names, image, ids, confidence)
+    except errors.UserError as error:
+        if not files.is_too_long(error):
+            raise
+        for name in names:
+            with contextlib.suppress(OSError):
+                (output / name).unlink()
+        return f'{path}: its name is too long for what is made of it; shorten it'
+    return None
 
 
 def _require_apart(output, root, images, names):
