@@ -1,10 +1,13 @@
 """tools/prepare_data.py: any reader's data into records, again and again the same."""
 import pathlib
+import shutil
 import subprocess
 import sys
 import tarfile
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tf_advseg.core.errors import UserError
 from tf_advseg.data import readers
@@ -103,3 +106,39 @@ def test_options_are_python_values_or_text():
     assert [type(switches[name]) for name in 'abcd'] == [bool] * 4
     with pytest.raises(UserError, match='given twice'):
         preparing.reader_options(['seed=1', 'seed=2'])
+
+
+@pytest.mark.parametrize('form', ['zip', 'tar'])
+def test_archives_with_something_beside_the_data(call, own_folder, tmp_path, form):
+    packed = tmp_path / 'packed'
+    shutil.copytree(own_folder, packed / 'mine')
+    (packed / 'README.txt').write_text('x')
+    (packed / '.DS_Store').write_bytes(b'x')
+    (packed / '__MACOSX' / 'mine' / 'images').mkdir(parents=True)
+    (packed / '__MACOSX' / 'mine' / 'labels').mkdir()
+    for path in list((packed / 'mine' / 'images').iterdir())[:2]:
+        for place in (packed / '__MACOSX' / 'mine' / 'images', path.parent):
+            (place / f'._{path.name}').write_bytes(b'finder')
+    archive = shutil.make_archive(str(tmp_path / 'a'), form, packed)
+    call('prepare_data', f'--source={archive}', f'--output={tmp_path}/records')
+    assert len(record_sets.RecordSet(tmp_path / 'records')) == 6
+    (packed / 'README.txt').unlink()
+    archive = shutil.make_archive(str(tmp_path / 'b'), form, packed)
+    call('prepare_data', f'--source={archive}', f'--output={tmp_path}/again')
+    assert len(record_sets.RecordSet(tmp_path / 'again')) == 6
+
+
+def test_masks_are_asked_about_and_read_with_the_option(call, tmp_path, capsys):
+    for number in range(5):
+        mask = np.zeros([40, 40], np.uint8)
+        mask[number:20] = 255
+        for part, pixels in (('images', np.stack([mask // 2 + number] * 3, -1)), ('labels', mask)):
+            (tmp_path / 'own' / part).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(tmp_path / 'own' / part / f'{number}.png')
+    words = ['prepare_data', f'--source={tmp_path}/own', f'--output={tmp_path}/out']
+    with pytest.raises(UserError, match=r'--option=label_values=\[0,255\]'):
+        call(*words)
+    assert not (tmp_path / 'out').exists()
+    call(*words, '--option=label_values=[0,255]')
+    records = record_sets.RecordSet(tmp_path / 'out')
+    assert records.spec.num_classes == 2 and set(np.unique(records.load('3')[1])) == {0, 1}

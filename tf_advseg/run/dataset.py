@@ -14,6 +14,7 @@ from tf_advseg.core import errors
 from tf_advseg.core import files
 from tf_advseg.data import readers
 from tf_advseg.data import splits
+from tf_advseg.data.readers import base
 from tf_advseg.data.readers import layouts
 from tf_advseg.data.records import record_set as record_sets
 from tf_advseg.data.records import record_writing
@@ -92,7 +93,9 @@ def unpacked(archive, folder):
         except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
             raise errors.UserError(
                 f'{archive}: cannot be unpacked ({error}); is it whole?') from error
-    entries = list(folder.iterdir())
+    # Beside the data archivers put what is no part of them.
+    entries = [entry for entry in folder.iterdir()
+               if not entry.name.startswith('.') and entry.name not in base.JUNK]
     return entries[0] if len(entries) == 1 and entries[0].is_dir() else folder
 
 

@@ -1,7 +1,9 @@
 """Anybody's folder: its three ways to say splits, its class files, and what can be wrong."""
 import json
 import os
+import shutil
 import struct
+import unicodedata
 import zlib
 
 import numpy as np
@@ -264,3 +266,100 @@ def test_names_that_are_not_utf8_are_one_line(tmp_path):
     with pytest.raises(UserError, match=r'b\\xe9.png: the name is not UTF-8.*rename') as caught:
         make_reader('folder', folder, num_classes=4)
     assert str(caught.value).encode('utf-8')
+
+
+def test_every_lossless_format_is_read_and_others_are_told(own_folder, caplog):
+    for number, ending in enumerate(('.JFIF', '.jpe', '.bmp', '.tif', '.webp', '.gif')):
+        image = Image.fromarray(draw_pair(number)[0])
+        image.save(own_folder / 'images' / f'p{number}{ending}',
+                   'JPEG' if 'j' in ending.lower() else None)
+        (own_folder / 'images' / f'p{number}.png').unlink()
+    for number, ending in enumerate(('.bmp', '.tiff', '.TIF')):
+        Image.fromarray(draw_pair(number)[1]).save(own_folder / 'labels' / f'p{number}{ending}')
+        (own_folder / 'labels' / f'p{number}.png').unlink()
+    (own_folder / 'images' / 'x.heic').write_bytes(b'x')
+    reader = make_reader('folder', own_folder, num_classes=4)
+    assert sum(map(len, reader.splits().values())) == 10
+    for number in range(6):
+        image, label = reader.load(f'p{number}')
+        assert image.shape == draw_pair(number)[0].shape
+        np.testing.assert_array_equal(label, draw_pair(number)[1])
+    assert '1 files are left out, as x.heic' in caplog.text
+
+
+def test_lossy_tiff_labels_are_refused(own_folder):
+    Image.fromarray(draw_pair(2)[1]).save(own_folder / 'labels' / 'p2.tif', compression='jpeg')
+    (own_folder / 'labels' / 'p2.png').unlink()
+    with pytest.raises(UserError, match='p2.tif: a TIFF file.*lossy formats change ids'):
+        load(own_folder, num_classes=4)
+
+
+@pytest.mark.parametrize('form', ['NFC', 'NFD'])
+def test_names_in_two_unicode_forms_are_one(tmp_path, form):
+    names = ['café', 'b', 'c', 'd', 'e']
+    folder = write_folder(tmp_path, [unicodedata.normalize(form, name) for name in names])
+    other = unicodedata.normalize('NFD' if form == 'NFC' else 'NFC', 'café')
+    path = folder / 'labels' / unicodedata.normalize(form, 'café.png')
+    path.rename(path.with_name(f'{other}.png'))
+    _list(folder, f'{other}\nb\n')
+    reader = make_reader('folder', folder, num_classes=4)
+    assert reader.splits() == {'val': ['café', 'b']}
+    np.testing.assert_array_equal(reader.load('café')[1], draw_pair(0)[1])
+    shutil.copy(path.with_name(f'{other}.png'), path)
+    with pytest.raises(UserError, match='same name as .* in another Unicode form'):
+        make_reader('folder', folder, num_classes=4)
+
+
+def test_labels_in_one_folder_belong_to_images_by_name(tmp_path):
+    folder = write_folder(tmp_path / 'own', ['p0', 'p1', 'p2', 'p3'])
+    (tmp_path / 'own' / 'elsewhere').mkdir()
+    for name in ('p2', 'p3'):
+        (folder / 'images' / f'{name}.png').rename(folder / 'elsewhere' / f'{name}.png')
+    (folder / 'images' / 'more').symlink_to('../elsewhere')
+    reader = make_reader('folder', folder, num_classes=4)
+    assert sorted(i for ids in reader.splits().values() for i in ids) == [
+        'more/p2', 'more/p3', 'p0', 'p1']
+    np.testing.assert_array_equal(reader.load('more/p3')[1], draw_pair(3)[1])
+    (folder / 'images' / 'train').mkdir()
+    for name in ('p0', 'p1'):
+        (folder / 'images' / f'{name}.png').rename(folder / 'images' / 'train' / f'{name}.png')
+    assert make_reader('folder', folder, num_classes=4).splits() == {
+        'more': ['more/p2', 'more/p3'], 'train': ['train/p0', 'train/p1']}
+
+
+def test_the_folder_is_found_below_beside_what_is_none(tmp_path):
+    write_folder(tmp_path / 'got' / 'deep' / 'data', ['a', 'b', 'c'])
+    write_folder(tmp_path / 'got' / '__MACOSX' / 'data', ['._a'])
+    write_folder(tmp_path / 'got' / '.trash', ['a'])
+    (tmp_path / 'got' / 'README').write_text('x')
+    reader = make_reader('folder', tmp_path / 'got', num_classes=4)
+    assert reader.spec.name == 'data' and sum(map(len, reader.splits().values())) == 3
+    write_folder(tmp_path / 'got' / 'deep' / 'older', ['a'])
+    with pytest.raises(UserError, match='several folders with images/ and labels/.*name one'):
+        make_reader('folder', tmp_path / 'got', num_classes=4)
+
+
+FORMATS = {
+    'jpeg': (lambda f: _moved(f, '.jpg', 'L'), 'p2.jpg is there, but JPEG changes ids'),
+    'polygons': (lambda f: (f / 'labels/p2.png').rename(f / 'labels/p2.json'),
+                 'p2.json is there, but labels are PNGs'),
+    '16 bits': (lambda f: _write(f / 'labels/p2.png', draw_pair(2)[1].astype(np.uint16)),
+                'more than 8 bits a pixel.*without scaling'),
+    'transparency': (lambda f: _moved(f, '.png', 'LA'), 'grey with transparency.*getchannel'),
+    'colours': (lambda f: _moved(f, '.png', 'RGB'), 'a colour PNG.*id of its class'),
+}
+
+
+def _moved(folder, ending, mode):
+    path = folder / 'labels' / 'p2.png'
+    image = Image.open(path).convert(mode)
+    path.unlink()
+    image.save(path.with_suffix(ending))
+
+
+@pytest.mark.parametrize('change, words', FORMATS.values(), ids=FORMATS.keys())
+def test_labels_in_other_formats_are_told_with_what_to_do(own_folder, change, words):
+    change(own_folder)
+    with pytest.raises(UserError, match=words) as caught:
+        load(own_folder, num_classes=4)
+    assert 'fetch the file again' not in str(caught.value)

@@ -81,3 +81,12 @@ def test_names_that_are_not_utf8_are_one_line(folder):
     (folder / 'a.png').rename(folder / os.fsdecode(b'caf\xe9.png'))
     with pytest.raises(UserError, match=r'caf\\xe9.png: the name is not UTF-8'):
         make_reader('pictures', folder)
+
+
+def test_other_endings_are_read_or_told(folder, caplog):
+    for ending in ('.jfif', '.jpe', '.bmp', '.tif', '.webp'):
+        Image.fromarray(draw_pair(1)[0]).save(
+            folder / f'x{ending}', 'JPEG' if ending in ('.jfif', '.jpe') else None)
+    (folder / 'y.heic').write_bytes(b'x')
+    assert len(make_reader('pictures', folder).splits()['unlabelled']) == len(NAMES) + 5
+    assert '1 files are left out, as y.heic' in caplog.text

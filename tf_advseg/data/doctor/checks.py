@@ -1,5 +1,6 @@
 """The doctor's checks: facts of images in, findings out."""
 import collections
+import re
 
 import numpy as np
 
@@ -19,11 +20,15 @@ _DEVIATIONS, _SHARE = 4.0, 0.03
 # must fit better another way round, and what a single label must have so.
 _ENOUGH, _USUAL, _BETTER, _TURNED = 20, 1.5, 1.0, 2.5
 
+# A label id that may stand for what is ignored, as readers.label_values words it.
+_BEYOND = re.compile(r'--option=ignore_label=(\d+)')
+_COMMON = 0.5  # share of the labels with such an id that makes it one finding
+
 _ADVICE = {
     'missing_label': 'add the label or remove the image',
     'unreadable': 'fetch the file again', 'unreadable_picture': 'fetch the file again',
     'unreadable_label': 'fetch the file again',
-    'colour_label': 'save labels as 8-bit grey or palette PNGs whose values are the ids',
+    'colour_label': 'save the label', 'label_format': 'save the label',  # the message says how
     'label_ids': 'name every class, or label the pixels 255 to ignore them',
     'sizes_differ': 'draw the label on the stored pixels of its image, without resizing',
 }
@@ -44,9 +49,7 @@ def check(facts, splits, spec, documented, load=None):
       [Finding].
     """
     whole = {i: one for i, one in facts.items() if not one.troubles}
-    findings = [Finding('error', kind, _without_advice(kind, message), one.names(),
-                        _ADVICE.get(kind, ''))
-                for one in facts.values() for kind, message in one.troubles]
+    findings = list(_troubles(facts))
     findings += leaks.overlaps(splits, documented)
     findings += leaks.copies(whole, splits, documented, load)
     findings += [finding for one in whole.values() for finding in _suspect(one, spec)]
@@ -57,12 +60,34 @@ def check(facts, splits, spec, documented, load=None):
     return sorted(findings, key=lambda f: (SEVERITIES.index(f.severity), order.index(f.kind)))
 
 
-def _without_advice(kind, message):
-    """A reader's message without its last words where the finding's advice says the same."""
+def _troubles(facts):
+    """What makes images unusable; an id that most labels have beside the classes is one finding."""
+    beyond = {one.image_id: match[1] for one in facts.values() for _, message in one.troubles
+              if (match := _BEYOND.search(message))}
+    common, labels = collections.Counter(beyond.values()).most_common(1)[0] if beyond else ('', 0)
+    if labels < max(_COMMON * len(facts), 2):
+        labels = 0
+    else:
+        where = f'all {labels}' if labels == len(facts) else f'{labels} of the {len(facts)}'
+        shown = [facts[i].names()[-1] for i, number in beyond.items() if number == common]
+        yield Finding('error', 'label_ids', f'{where} labels have the id {common}, one past the '
+                      f'last class, as {shown[0]}', tuple(shown),
+                      f'are these pixels to be ignored? add --option=ignore_label={common}; a '
+                      'class? then name it, too')
+    for one in facts.values():
+        for kind, message in one.troubles:
+            if not (labels and kind == 'label_ids' and beyond.get(one.image_id) == common):
+                yield Finding('error', kind, *_with_advice(kind, message, one.names()))
+
+
+def _with_advice(kind, message, names):
+    """(message, files, advice): what a reader's last words advise is said once."""
     text, _, last = message.rpartition('; ')
-    known = _ADVICE.get(kind, '').split()[:1]
-    return text if text and known and last.replace('expected a JPEG or PNG file, ', '').startswith(
-        known[0]) else message
+    advice = _ADVICE.get(kind, '')
+    if not text or not advice or not last.replace(
+            'expected a JPEG or PNG file, ', '').startswith(tuple(advice.split()[:1])):
+        return message, names, '' if kind in ('colour_label', 'label_format') else advice
+    return text, names, last if kind in ('colour_label', 'label_format') else advice
 
 
 def _suspect(one, spec):
@@ -158,7 +183,8 @@ def _classes(facts, splits, spec):
     if facts and len(everywhere) == 1 and spec.num_classes >= 1:
         only = spec.class_names[next(iter(everywhere))]
         yield Finding('error', 'single_class', f'every label has only the class "{only}"', (),
-                      'are these masks of 0 and 255? 255 is ignored: save the ids 0 and 1')
+                      'are these masks of 0 and 255? 255 is ignored: add '
+                      '--option=label_values=[0,255], or save the ids 0 and 1')
         return
     if not facts:
         return

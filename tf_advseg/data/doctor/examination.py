@@ -12,7 +12,7 @@ from tf_advseg.core.progress import Progress
 from tf_advseg.data.doctor import checks
 from tf_advseg.data.doctor import facts as doctor_facts
 from tf_advseg.data.doctor.findings import SEVERITIES, TITLES, Finding
-from tf_advseg.data.readers import READERS, layouts, loose, make_reader, require_options
+from tf_advseg.data.readers import READERS, folder, layouts, loose, make_reader, require_options
 from tf_advseg.data.records import record_workers
 from tf_advseg.data.spec import DatasetSpec
 
@@ -134,7 +134,8 @@ def _examine_refused(refusal, name, source, options, show, workers, assumed=Fals
         if assumed and layouts.guess(source):
             return _assumed(source, str(refusal))
         raise refusal from None
-    if assumed and reader.lone_images and not reader.splits() and not reader.lone_labels:
+    if (assumed and reader.lone_images and not reader.splits() and not reader.lone_labels
+            and not folder.other_label(reader.lone_images[0][1])):
         return _assumed(source, f'none of its {len(reader.lone_images)} images has a '
                         'label PNG of its name in labels/')
     found = list(_pairs(reader))
@@ -169,7 +170,9 @@ def _pairs(reader):
                           'list names them', tuple(str(path) for path, _ in lone))
             continue
         for path, other in lone:
-            yield Finding('error', kind, f'{path}: {has} {other}', (str(path),), advice)
+            there = folder.other_label(other) if kind == 'lone_picture' else ''
+            yield Finding('error', 'label_format' if there else kind, f'{path}: {has} '
+                          f'{other}{there}', (str(path),), '' if there else advice)
     for path, other in reader.twins:
         yield Finding('error', 'twin', f'{path}: has the same name as {other.name}',
                       (str(path), str(other)), 'keep one of them')

@@ -157,7 +157,9 @@ def _label_trouble(reader, image_id, error):
         return 'label_ids'
     try:
         with Image.open(path) as image:
-            return ('colour_label' if image.mode in ('RGB', 'RGBA', 'CMYK', 'YCbCr')
+            if image.mode in ('RGB', 'RGBA', 'CMYK', 'YCbCr') and image.format != 'JPEG':
+                return 'colour_label'
+            return ('label_format' if ' file, expected' in str(error) or 'mode ' in str(error)
                     else 'unreadable_label')
     except (OSError, ValueError, UnidentifiedImageError):
         return 'unreadable_label'

@@ -14,6 +14,7 @@ TITLES = {
     'unreadable_picture': 'images that cannot be read',
     'unreadable_label': 'labels that cannot be read',
     'colour_label': 'labels that hold colours instead of class ids',
+    'label_format': 'labels in a format that holds no class ids',
     'label_ids': 'labels with ids that are no class',
     'sizes_differ': 'labels of another size than their image',
     'leak': 'images to train on that are also evaluated on',

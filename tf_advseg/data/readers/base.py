@@ -3,15 +3,24 @@ import abc
 import os
 import pathlib
 import struct
+import unicodedata
 import zlib
 
 import numpy as np
+from absl import logging
 from PIL import Image
 
 from tf_advseg.core import walking
 from tf_advseg.core.errors import UserError, spelled
 from tf_advseg.data.spec import IGNORE_LABEL
 
+# Endings of files that are read: images, and labels, which need a format that changes no value.
+IMAGES = ('.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.bmp', '.tif', '.tiff', '.webp', '.gif')
+LABELS = ('.png', '.bmp', '.tif', '.tiff')  # not GIF, whose writers number colours anew
+# Endings of images that are not read, and are told where they lie among others.
+UNREAD = ('.heic', '.heif', '.avif', '.jp2', '.j2k', '.jxl', '.psd', '.raw', '.dng', '.cr2', '.cr3',
+          '.nef', '.arw', '.exr', '.hdr', '.tga', '.ppm', '.pgm', '.pnm', '.svg', '.npy', '.pdf')
+JUNK = ('__MACOSX',)  # folders that archivers add
 _DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error,
             Image.DecompressionBombError)
 NOT_UTF8 = ('the name is not UTF-8 but of an older encoding; rename it (a whole folder: convmv -r '
@@ -126,7 +135,8 @@ def find_root(source, parts, what, depth=3, skip=()):
                 return folder
         level = [pathlib.Path(entry.path) for folder in level for entry in
                  sorted(os.scandir(folder), key=lambda entry: entry.name)
-                 if entry.is_dir() and not entry.name.startswith('.') and entry.name not in skip
+                 if entry.is_dir() and not entry.name.startswith('.')
+                 and entry.name not in (*skip, *JUNK)
                  and os.access(entry.path, os.R_OK | os.X_OK)]
     raise UserError(f'{source}: no folder {" and ".join(parts)} in it or below; expected {what}')
 
@@ -140,7 +150,8 @@ def files_by_stem(folder, suffixes, recursive=False):
       recursive: also below the folder; a stem is then the path from the folder on, with slashes.
 
     Returns:
-      dict stem -> Path, in the order of the paths. Hidden files (macOS leaves `._a.jpg` beside
+      dict stem -> Path, in the order of the paths; stems are in Unicode's form NFC, as macOS
+      writes names in another than its keyboards give. Hidden files (macOS leaves `._a.jpg` beside
       `a.jpg`) and what lies in hidden folders are left out; links to folders are followed.
       UserError where two files have one stem.
     """
@@ -151,11 +162,22 @@ def files_by_stem(folder, suffixes, recursive=False):
         if suffix is None or any(part.startswith('.') for part in name.split('/')):
             continue
         require_utf8(name, path)
-        stem = name[:-len(suffix)]
+        stem = unicodedata.normalize('NFC', name[:-len(suffix)])
         if stem in found:
-            raise UserError(f'{path}: has the same name as {found[stem].name}; keep one of them')
+            form = ' in another Unicode form' if found[stem].stem != path.stem else ''
+            raise UserError(f'{path}: has the same name as {found[stem].name}{form}; keep one of '
+                            'them')
         found[stem] = path
     return found
+
+
+def warn_of_unread(folder, paths):
+    """Logs how many of the paths in a folder are images of kinds that are not read."""
+    left_out = [path for path in paths if path.suffix.lower() in UNREAD]
+    if left_out:
+        logging.warning('%s: %d files are left out, as %s: they are of kinds that are not read; '
+                        'convert them to PNG or JPEG', spelled(folder), len(left_out),
+                        spelled(left_out[0].name))
 
 
 def require_utf8(name, path):
@@ -219,19 +241,23 @@ def usable_bytes(path):
     return pathlib.Path(path).read_bytes() if usable else None
 
 
-def read_id_png(path):
-    """A label PNG's ids as uint8 [H, W]: grey values, or a palette PNG's indices.
+def read_id_png(path, formats=('PNG',)):
+    """A label image's ids as uint8 [H, W]: grey values, or a palette image's indices.
+
+    Args:
+      path: the file.
+      formats: Pillow's names of those that it may be of.
 
     UserError for a missing or damaged file, or one that holds colours instead of ids.
     """
     with _open(path, 'label') as image:
-        if image.format != 'PNG':
+        if image.format not in formats or image.info.get('compression') in ('jpeg', 'tiff_jpeg'):
             raise UserError(f'{path}: a {image.format} file, expected a PNG of class ids '
-                            '(lossy formats change ids)')
+                            '(lossy formats change ids); export the labels anew as PNG')
         if image.mode not in ('L', 'P', '1'):
-            kind = 'a colour PNG' if image.mode in ('RGB', 'RGBA') else f'mode {image.mode}'
+            kind, how = _no_ids(image)
             raise UserError(f'{path}: {kind} where class ids are expected; save the label as an '
-                            '8-bit grey or palette PNG whose values are the ids')
+                            f'8-bit grey or palette PNG whose values are the ids{how}')
         try:
             image.load()
             ids = np.array(image).astype(np.uint8)
@@ -240,6 +266,21 @@ def read_id_png(path):
                             'fetch the file again') from None
         grey = image.mode == 'L'
     return ids // _grey_scale(path) if grey else ids
+
+
+LOSSLESS = ('PNG', 'BMP', 'TIFF')  # Pillow's names of formats that keep ids
+
+
+def _no_ids(image):
+    """What a label that holds no 8-bit ids is, and how the ids are got out of it."""
+    if image.mode in ('RGB', 'RGBA', 'CMYK', 'YCbCr'):
+        return f'a colour {image.format}', (': to each colour the id of its class (of three equal '
+                                            'channels keep one, Image.open(f).getchannel(0))')
+    if image.mode in ('LA', 'PA', 'La'):
+        return (f'mode {image.mode}, grey with transparency,',
+                ', without the transparency: Image.open(f).getchannel(0)')
+    return (f'mode {image.mode}, more than 8 bits a pixel,',
+            ', without scaling them: Image.fromarray(np.array(Image.open(f)).astype(np.uint8))')
 
 
 def read_instance_png(path):

@@ -1,36 +1,45 @@
 """Anybody's images: a folder `images/` and a folder `labels/` with PNGs of class ids."""
+import collections
+import glob
 import json
+import os
+import unicodedata
 
+import numpy as np
 from absl import logging
 
 from tf_advseg.core import files
+from tf_advseg.core import walking
 from tf_advseg.core.errors import UserError
 from tf_advseg.data import splits as splits_lib
 from tf_advseg.data.readers import lists
 from tf_advseg.data.readers import base
+from tf_advseg.data.readers.label_values import LabelValues
 from tf_advseg.data.spec import DatasetSpec, IGNORE_LABEL, default_palette
 
-IMAGES = ('.jpg', '.jpeg', '.png')
-LABELS = ('.png',)
+PARTS = ('images', 'labels')
+_DEPTH = 3  # levels below a folder in which the one that holds PARTS is looked for
 FRACTIONS = {'train': 0.6, 'val': 0.2, 'test': 0.2}
 
 
 class FolderReader(base.FileReader):
     """Reads a folder of images and labels that pair up by name.
 
-    `images/<id>.jpg|jpeg|png` belongs to `labels/<id>.png`, whose values (grey values or
-    palette indices) are class ids. Which image is in which split follows from, in this order:
+    `images/<id>.jpg` (or another of `base.IMAGES`) belongs to `labels/<id>.png` (or another of
+    `base.LABELS`), whose values (grey values or palette indices) are class ids; where labels lie
+    in one folder, to the one of its name. Which image is in which split follows from, in this order:
     `splits/<split>.txt` with one id a line; sub-folders `images/<split>/` and
     `labels/<split>/` (ids are then `<split>/<name>`); else the images are split at random.
 
     Args:
-      source: the folder.
+      source: the folder, or one in which there is one such folder, at most three levels below.
       class_names: names of the classes 0, 1, ...; else they are read from `classes.txt` (a
         name a line) or `classes.json` (a list of names, or {"names": [...],
         "palette": [[r, g, b], ...]}) in the folder.
       num_classes: how many classes there are, where they have no names; without either, the
         highest id in all labels decides, and the log says so.
       ignore_label: the id in the PNGs of pixels that count nowhere; 255 in records.
+      label_values: the values in the PNGs of the classes 0, 1, ...; [0, 255] for masks.
       palette: (r, g, b) per class.
       fractions: dict split -> share, for the random split.
       seed: of the random split.
@@ -42,16 +51,16 @@ class FolderReader(base.FileReader):
 
     def __init__(self, source, class_names=None, num_classes=None, ignore_label=IGNORE_LABEL,
                  palette=None, fractions=None, seed=0,
-                 dataset_name=None):
-        self._source = base.require_folder(source, 'a folder with images/ and labels/')
-        self._ignore_label = int(ignore_label)
+                 dataset_name=None, label_values=None):
+        self._source = find_root(source)
+        self._values = values_of(ignore_label, label_values)
         self._images = _by_id(base.require_folder(self._source / 'images', 'the images'),
-                              IMAGES)
-        self._labels = _by_id(base.require_folder(
-            self._source / 'labels', 'the labels (PNGs of class ids)'), LABELS)
+                              base.IMAGES, tell=True)
+        self._labels, self._lone = paired(self._images, _by_id(base.require_folder(
+            self._source / 'labels', 'the labels (PNGs of class ids)'), base.LABELS))
         if not self._images:
-            raise UserError(f'{self._source / "images"}: no image (.jpg, .jpeg, .png) in this '
-                            'folder')
+            raise UserError(f'{self._source / "images"}: no image ({", ".join(base.IMAGES)}) in '
+                            'this folder')
         self._splits = self._find_splits(
             FRACTIONS if fractions is None else fractions, seed)
         if class_names is not None and not isinstance(class_names, (list, tuple)):
@@ -63,11 +72,14 @@ class FolderReader(base.FileReader):
             class_names, file_palette = self._class_files()
             palette = palette or file_palette
         if class_names is None:
-            count = int(num_classes) if num_classes is not None else self._count_classes()
+            count = num_classes if num_classes is not None else self._count_classes()
             class_names = [f'class_{i}' for i in range(count)]
         elif num_classes is not None and int(num_classes) != len(class_names):
             raise UserError(f'{self._source}: num_classes is {num_classes}, but there are '
                             f'{len(class_names)} class names; give one of the two')
+        if label_values is not None and len(label_values) != len(class_names):
+            raise UserError(f'{self._source}: label_values has {len(label_values)} values, but '
+                            f'there are {len(class_names)} classes; give one a class')
         self.spec = DatasetSpec(
             name=dataset_name or base.folder_name(self._source), class_names=tuple(class_names),
             palette=tuple(palette or default_palette(len(class_names))))
@@ -85,15 +97,16 @@ class FolderReader(base.FileReader):
     def label_path(self, image_id):
         """See `FileReader.label_path`."""
         if image_id not in self._labels:
+            expected = self._source / 'labels' / f'{image_id}.png'
             raise UserError(f'{self.image_path(image_id)}: image without label; expected '
-                            f'{self._source / "labels" / image_id}.png')
+                            f'{expected}{other_label(expected)}')
         return self._labels[image_id]
 
     def read_label(self, image_id):
         """See `FileReader.read_label`."""
         path = self.label_path(image_id)
-        return base.check_ids(base.read_id_png(path), path, self.spec.num_classes,
-                              self._ignore_label)
+        return self._values.train_ids(base.read_id_png(path, base.LOSSLESS), path,
+                                      self.spec.num_classes)
 
     def _find_splits(self, fractions, seed):
         """dict split -> ids, by lists, sub-folders or chance; checks that every id is a pair."""
@@ -103,17 +116,17 @@ class FolderReader(base.FileReader):
             return {path.stem: self._read_list(path) for path in lists}
         for image_id in self._images:
             self.label_path(image_id)
-        for image_id, path in self._labels.items():
-            if image_id not in self._images:
-                raise UserError(f'{path}: label without image; expected '
-                                f'{self._source / "images" / image_id}.jpg or .png')
+        for image_id, path in self._lone.items():
+            raise UserError(f'{path}: label without image; expected '
+                            f'{self._source / "images" / image_id}.jpg or .png')
         self._require_filled_folders()
         ids = sorted(self._images)
         flat = [i for i in ids if '/' not in i]
         if not flat:
             names = list(dict.fromkeys(i.split('/')[0] for i in ids))
             return {n: [i for i in ids if i.split('/')[0] == n] for n in names}
-        if len(flat) != len(ids):
+        if len(flat) != len(ids) and any(
+                self._labels[i].parent.parent != self._source for i in ids if '/' in i):
             raise UserError(f'{self._images[flat[0]]}: lies beside the split folders of '
                             'images/; put every image into one of them, or none')
         return splits_lib.make_split(
@@ -122,12 +135,12 @@ class FolderReader(base.FileReader):
     def _require_filled_folders(self):
         """UserError if a sub-folder of images/, which would be a split, has no image."""
         for folder in sorted(p for p in (self._source / 'images').iterdir() if p.is_dir()):
-            if not folder.name.startswith('.') and not _by_id(folder, IMAGES):
+            if not folder.name.startswith('.') and not _by_id(folder, base.IMAGES):
                 raise UserError(f'{folder}: empty split; put images there or remove the folder')
 
     def _read_list(self, path):
         """The ids in a split list; UserError for an empty list or an id without files."""
-        ids = lists.read_ids(path, paths=False)
+        ids = [unicodedata.normalize('NFC', i) for i in lists.read_ids(path, paths=False)]
         for image_id in ids:
             if image_id not in self._images:
                 raise UserError(f'{path}: lists "{image_id}", but there is no such image in '
@@ -155,20 +168,90 @@ class FolderReader(base.FileReader):
         return None, None
 
     def _count_classes(self):
-        """Highest id in the labels of all splits, plus one; reads every label."""
-        highest = -1
+        """How many classes the labels of all splits show; reads every label."""
+        present = set()
         for image_id in sorted({i for ids in self._splits.values() for i in ids}):
-            ids = base.read_id_png(self.label_path(image_id))
-            counted = ids[ids != self._ignore_label]
-            highest = max(highest, int(counted.max()) if counted.size else -1)
-        if highest < 0:
-            raise UserError(f'{self._source / "labels"}: every pixel is ignored, so the number of '
-                            'classes is not known; give class_names or num_classes')
-        logging.info('%s: %d classes, as the highest label id is %d (give class_names or '
-                     'num_classes to set it)', self._source, highest + 1, highest)
-        return highest + 1
+            present.update(np.unique(base.read_id_png(
+                self.label_path(image_id), base.LOSSLESS)).tolist())
+        number, remark = self._values.num_classes(present, self._source / 'labels')
+        logging.info('%s: %d classes, as the highest label id is %d%s (give class_names or '
+                     'num_classes to set it)', self._source, number, number - 1, remark)
+        if remark:
+            logging.warning('%s: %d classes%s', self._source, number, remark)
+        return number
 
 
-def _by_id(folder, suffixes):
+def find_root(source):
+    """The folder at `source`, or the only one not far below it, that holds images/ and labels/.
+
+    Archives and downloads have it one level down, beside a README. The folder itself where there
+    is none, so that what is missing can be named.
+
+    Raises:
+      UserError: no folder, or several.
+    """
+    source = base.require_folder(source, 'a folder with images/ and labels/')
+    if any((source / part).is_dir() for part in PARTS):
+        return source
+    level = [source]
+    for _ in range(_DEPTH):
+        level = [path for folder in level for path in sorted(folder.iterdir())
+                 if not path.name.startswith('.') and path.name not in base.JUNK
+                 and path.is_dir() and os.access(path, os.R_OK | os.X_OK)]
+        found = [path for path in level if all((path / part).is_dir() for part in PARTS)]
+        if len(found) > 1:
+            raise UserError(f'{source}: holds several folders with images/ and labels/, as '
+                            f'{found[0]} and {found[1]}; name one of them')
+        if found:
+            return found[0]
+    return source
+
+
+def values_of(ignore_label, label_values):
+    """The `LabelValues` of the reader's options; UserError for what is none."""
+    if label_values is not None and not isinstance(label_values, (list, tuple)):
+        raise UserError(f'folder: label_values is {label_values!r}, expected the value of each '
+                        'class, as [0,255]')
+    if isinstance(ignore_label, bool) or not isinstance(ignore_label, int):
+        raise UserError(f'folder: ignore_label is {ignore_label!r}, expected a whole number')
+    return LabelValues(ignore_label, None if label_values is None else tuple(label_values))
+
+
+def paired(images, labels):
+    """The labels of images, by the whole path, or by the name where labels lie in one folder.
+
+    Args:
+      images, labels: dict id -> file.
+
+    Returns:
+      ({image id: label file}, {id: label file} of those that belong to no image).
+    """
+    names = collections.Counter(image_id.rsplit('/', 1)[-1] for image_id in images)
+    taken = {}
+    for image_id in images:
+        name = image_id.rsplit('/', 1)[-1]
+        if image_id in labels:
+            taken[image_id] = image_id
+        elif name in labels and names[name] == 1:
+            taken[image_id] = name
+    used = set(taken.values())
+    return ({image_id: labels[label] for image_id, label in taken.items()},
+            {label: path for label, path in labels.items() if label not in used})
+
+
+def other_label(expected):
+    """What to say of a file that stands where a label is expected, in a format that is none."""
+    there = sorted(path for path in expected.parent.glob(f'{glob.escape(expected.stem)}.*')
+                   if path.is_file() and path.stem == expected.stem) if expected.parent.is_dir() else []
+    if not there:
+        return ''
+    why = ('JPEG changes ids; export the labels anew as PNG' if there[0].suffix.lower() in (
+        '.jpg', '.jpeg', '.jpe', '.jfif') else 'labels are PNGs of class ids; convert it')
+    return f' ({there[0].name} is there, but {why})'
+
+
+def _by_id(folder, suffixes, tell=False):
     """dict id (path below the folder without suffix) -> file; see `base.files_by_stem`."""
+    if tell:
+        base.warn_of_unread(folder, walking.files_below(folder))
     return base.files_by_stem(folder, suffixes, recursive=True)

@@ -5,6 +5,7 @@ train on half a data set. Whoever has to mend the folder wants to know of everyt
 """
 import dataclasses
 import os
+import unicodedata
 from typing import Callable, Optional, Tuple
 
 from tf_advseg.core import walking
@@ -55,7 +56,7 @@ def _not_test(image_id):
 
 
 _LAYOUTS = {
-    'folder': _Layout(('images',), ('images', folder.IMAGES), ('labels', folder.LABELS), _first,
+    'folder': _Layout(('images',), ('images', base.IMAGES), ('labels', base.LABELS), _first,
                       folder.FolderReader, lists='splits'),
     'stanford_background': _Layout(
         ('images', 'labels'), ('images', ('.jpg',)), ('labels', ('.regions.txt',)), _all,
@@ -100,21 +101,28 @@ class LooseReader(base.FileReader):
         options = dict(options or {})
         layout = _LAYOUTS[name]
         self._layout = layout
+        own = name == 'folder'
+        if own:
+            source = folder.find_root(source)
+            self._values = folder.values_of(options.get('ignore_label', IGNORE_LABEL),
+                                            options.get('label_values'))
         root = base.find_root(source, layout.parts, f'the layout of "{name}"',
-                              depth=0 if name == 'folder' else 3)
+                              depth=0 if own else 3)
         self.twins, self.misnamed = [], []
         self._images = self._by_id(root / layout.images[0], layout.images[1])
         self._labels = self._by_id(root / layout.labels[0], layout.labels[1])
+        lone = {i: path for i, path in self._labels.items() if i not in self._images}
+        if own:
+            self._labels, lone = folder.paired(self._images, self._labels)
         self.lone_images = [
             (path, root / layout.labels[0] / (image_id + layout.labels[1][0]))
             for image_id, path in self._images.items() if image_id not in self._labels]
         self.lone_labels = [
             (path, root / layout.images[0] / (image_id + layout.images[1][0]))
-            for image_id, path in self._labels.items() if image_id not in self._images]
+            for image_id, path in lone.items()]
         pairs = [image_id for image_id in self._images if image_id in self._labels]
         self._splits, self.unlisted = _splits(root, pairs, layout)
         self.listed = bool(layout.lists) and any((root / layout.lists).glob('*.txt'))
-        self._ignore_label = int(options.get('ignore_label', IGNORE_LABEL))
         self.spec = layout.spec or self._own_classes(root, options)
 
     def splits(self):
@@ -141,7 +149,7 @@ class LooseReader(base.FileReader):
             ending = next((e for e in endings if relative.lower().endswith(e.lower())), None)
             if ending is None:
                 continue
-            image_id = relative[:-len(ending)]
+            image_id = unicodedata.normalize('NFC', relative[:-len(ending)])
             if not base.is_utf8(relative):
                 self.misnamed.append(path)
             elif image_id in found:
@@ -160,7 +168,8 @@ class LooseReader(base.FileReader):
             except UserError:
                 names = None
         if names is None:
-            count = options.get('num_classes') or self._count()
+            count = options.get('num_classes') or len(
+                options.get('label_values') or ()) or self._count()
             names, palette = [f'class_{i}' for i in range(int(count))], None
         return DatasetSpec(name=options.get('dataset_name') or base.folder_name(root),
                            class_names=tuple(names),
@@ -171,10 +180,10 @@ class LooseReader(base.FileReader):
         highest = 0
         for image_id in dict.fromkeys(i for ids in self._splits.values() for i in ids):
             try:
-                ids = base.read_id_png(self._labels[image_id])
+                ids = base.read_id_png(self._labels[image_id], base.LOSSLESS)
             except UserError:
                 continue
-            counted = ids[ids != self._ignore_label]
+            counted = ids[(ids != self._values.ignore_label) & (ids != IGNORE_LABEL)]
             highest = max(highest, int(counted.max()) if counted.size else 0)
         return min(highest + 1, IGNORE_LABEL)
 
@@ -183,8 +192,9 @@ def _splits(root, pairs, layout):
     """(dict split -> ids, [(list, id without pair)]): by lists where a folder has them."""
     splits, unlisted, known = {}, [], set(pairs)
     for path in sorted((root / layout.lists).glob('*.txt')) if layout.lists else ():
-        ids = list(dict.fromkeys(line.strip() for line in path.read_text(
-            'utf-8-sig', 'replace').splitlines() if line.strip()))
+        ids = list(dict.fromkeys(unicodedata.normalize('NFC', line.strip()) for line in
+                                 path.read_text('utf-8-sig', 'replace').splitlines()
+                                 if line.strip()))
         unlisted += [(path, image_id) for image_id in ids if image_id not in known]
         ids = [image_id for image_id in ids if image_id in known]
         if ids:

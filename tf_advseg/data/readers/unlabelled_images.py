@@ -4,14 +4,13 @@ import numpy as np
 from tf_advseg.core import walking
 from tf_advseg.core.errors import UserError
 from tf_advseg.data.readers import base
-from tf_advseg.data.readers.folder import IMAGES
 from tf_advseg.data.spec import DatasetSpec, IGNORE_LABEL, default_palette
 
 SPLIT = 'unlabelled'
 
 
 class ImagesReader(base.Reader):
-    """Reads every .jpg, .jpeg and .png below a folder; every pixel's label is 255.
+    """Reads every image (`base.IMAGES`) below a folder; every pixel's label is 255.
 
     Ids are the paths below the folder, suffix included, with slashes. Hidden files and folders are
     left out; links to folders are followed. All images are in the split `unlabelled`. There
@@ -29,7 +28,7 @@ class ImagesReader(base.Reader):
         self._source = base.require_folder(source, 'a folder of images without labels')
         self._ids = sorted(_images_below(self._source))
         if not self._ids:
-            raise UserError(f'{self._source}: no image ({", ".join(IMAGES)}) in this folder '
+            raise UserError(f'{self._source}: no image ({", ".join(base.IMAGES)}) in this folder '
                             'or below; expected images without labels')
         self.spec = DatasetSpec(dataset_name or base.folder_name(self._source), (SPLIT,),
                                 default_palette(1))
@@ -57,8 +56,10 @@ class ImagesReader(base.Reader):
 
 def _images_below(folder):
     """The paths of images below a folder, relative to it, with slashes."""
-    for path in walking.files_below(folder):
-        if path.name.lower().endswith(IMAGES):
+    paths = walking.files_below(folder)
+    base.warn_of_unread(folder, paths)
+    for path in paths:
+        if path.name.lower().endswith(base.IMAGES):
             name = path.relative_to(folder).as_posix()
             base.require_utf8(name, path)
             yield name

@@ -10,7 +10,7 @@ from tf_advseg.core import files
 from tf_advseg.core import walking
 from tf_advseg.data.readers import base
 
-IMAGES = ('.jpg', '.jpeg', '.png', '.bmp', '.gif', '.tif', '.tiff', '.webp')
+IMAGES = base.IMAGES
 LONGEST = 224  # bytes of a name without what is put behind it; file systems have room for 255
 OVERLAY, CONFIDENCE = '_overlay', '_confidence'
 
@@ -47,6 +47,7 @@ def find_images(source, outside=None):
             root = base.require_folder(path, 'an image, a folder of images or a pattern '
                                        '(--input)')
             found = walking.files_below(root)
+            base.warn_of_unread(root, found)
             nothing = f'{root}: no image ({", ".join(IMAGES)}) in this folder'
         inside = pathlib.Path(outside).resolve() if outside else None
         if inside is not None and root.resolve() not in inside.parents:
