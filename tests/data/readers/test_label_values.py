@@ -72,8 +72,9 @@ def test_plain_ids_with_gaps_are_classes_and_few_of_many_are_told(folder, caplog
 def test_an_id_one_past_the_last_is_asked_about(folder):
     path = folder({255: 4})
     (path / 'classes.txt').write_text('a\nb\nc\nd\n')
-    with pytest.raises(UserError, match='label id 4 is out of range; expected 0 to 3, or 255 for '
-                       'pixels to ignore; if 4 means pixels to ignore, add --option=ignore_label=4'):
+    words = ('label id 4 is out of range; expected 0 to 3, or 255 for pixels to ignore; if 4 means '
+             'pixels to ignore, add --option=ignore_label=4')
+    with pytest.raises(UserError, match=words):
         make_reader('folder', path).load('p2')
     finding, = [f for f in examined(path, {}).findings if f.severity == 'error']
     assert finding.kind == 'label_ids' and len(finding.files) == 10
@@ -83,7 +84,8 @@ def test_an_id_one_past_the_last_is_asked_about(folder):
     # 255 is ignored beside it.
     label = draw_pair(2)[1]
     Image.fromarray(label).save(path / 'labels' / 'p2.png')
-    np.testing.assert_array_equal(make_reader('folder', path, ignore_label=4).load('p2')[1], label)
+    found = make_reader('folder', path, ignore_label=4).load('p2')[1]
+    np.testing.assert_array_equal(found, label)
 
 
 def test_an_id_that_few_labels_have_is_told_label_by_label(folder):

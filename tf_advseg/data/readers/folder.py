@@ -27,8 +27,8 @@ class FolderReader(base.FileReader):
 
     `images/<id>.jpg` (or another of `base.IMAGES`) belongs to `labels/<id>.png` (or another of
     `base.LABELS`), whose values (grey values or palette indices) are class ids; where labels lie
-    in one folder, to the one of its name. Which image is in which split follows from, in this order:
-    `splits/<split>.txt` with one id a line; sub-folders `images/<split>/` and
+    in one folder, to the one of its name. Which image is in which split follows from, in this
+    order: `splits/<split>.txt` with one id a line; sub-folders `images/<split>/` and
     `labels/<split>/` (ids are then `<split>/<name>`); else the images are split at random.
 
     Args:
@@ -242,7 +242,7 @@ def paired(images, labels):
 def other_label(expected):
     """What to say of a file that stands where a label is expected, in a format that is none."""
     there = sorted(path for path in expected.parent.glob(f'{glob.escape(expected.stem)}.*')
-                   if path.is_file() and path.stem == expected.stem) if expected.parent.is_dir() else []
+                   if path.is_file() and path.stem == expected.stem)
     if not there:
         return ''
     why = ('JPEG changes ids; export the labels anew as PNG' if there[0].suffix.lower() in (

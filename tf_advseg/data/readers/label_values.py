@@ -85,8 +85,8 @@ class LabelValues:
         step = math.gcd(*counted) if len(counted) > 1 and counted[0] == 0 else 0
         if step >= _STRETCHED:
             values = counted + ([IGNORE_LABEL] if white and IGNORE_LABEL % step == 0 else [])
-            raise UserError(f'{where}: the labels hold the values {_listed(values)}, which would be '
-                            f'{counted[-1] + 1} classes; are these {len(values)} classes? add '
+            raise UserError(f'{where}: the labels hold the values {_listed(values)}, which would '
+                            f'be {counted[-1] + 1} classes; are these {len(values)} classes? add '
                             f'--option=label_values=[{_joined(values)}] (in train: '
                             'dataset.options), else num_classes')
         number, remark = counted[-1] + 1, ''

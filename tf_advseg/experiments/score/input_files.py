@@ -88,9 +88,10 @@ def find_all(sources, outside=None):
 def output_names(root, images):
     """Where each image's files go, relative to the output folder, without '.png'.
 
-    `<stem>` (of a long one its beginning and a digest), or `<stem>_<suffix>` where another image of the folder has the same stem or is
-    called like what is made of one; with a number behind it, from 2, where that is taken too. No
-    two images share a file, and none of the files is called as a folder that is needed.
+    `<stem>` (of a long one its beginning and a digest), or `<stem>_<suffix>` where another image
+    of the folder has the same stem or is called like what is made of one; with a number behind it,
+    from 2, where that is taken too. No two images share a file, and none of the files is called as
+    a folder that is needed.
     """
     stems = [_short(path.relative_to(root).with_suffix('')) for path in images]
     claims = collections.Counter(made for stem in stems for made in _made(stem))

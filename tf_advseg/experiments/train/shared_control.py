@@ -11,7 +11,6 @@ import pathlib
 import shutil
 
 import numpy as np
-import tensorflow as tf
 
 from tf_advseg.core import configuration
 from tf_advseg.core import errors
