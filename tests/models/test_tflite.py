@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
+from tensorflow.lite.python import schema_py_generated as schema
 
 from tf_advseg.core.errors import UserError
 from tf_advseg.models import deeplab, layers, resize, segmentor, zoo
-from tf_advseg.models.zoo import flatbuffer
+from tf_advseg.models.zoo import flatbuffer, tflite_graph
 
 QUANTISED = 'deeplabv3_mnv2_pascal_quant.tflite'
 HALF_QUANTISED = 'deeplabv3_mnv2_dm05_pascal_quant.tflite'
@@ -227,3 +228,23 @@ def test_per_channel_int8_and_float16_files_are_read(tmp_path):
             np.testing.assert_allclose(convolution.kernel, kernel, atol={
                 'float32': 0, 'float16': 1e-3, 'int8': 1e-2}[kind])
         np.testing.assert_allclose(found[1].bias, 1.0, atol=1e-2)
+
+
+@pytest.mark.parametrize('custom, words', [
+    ('edgetpu-custom-op', 'compiled for an Edge TPU.*that it was compiled from'),
+    ('ethos-u', 'compiled for an Arm Ethos-U'), ('TheirOwn', 'custom operation TheirOwn')])
+def test_files_whose_weights_lie_in_a_custom_operation(tmp_path, custom, words):
+    code, tensor, operator = schema.OperatorCodeT(), schema.TensorT(), schema.OperatorT()
+    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.CUSTOM
+    code.customCode, code.version = custom.encode(), 1
+    tensor.shape, tensor.type, tensor.name = [1, 9, 9, 3], schema.TensorType.UINT8, b'image'
+    operator.inputs, operator.outputs = [0], [0]
+    graph, model = schema.SubGraphT(), schema.ModelT()
+    graph.tensors, graph.operators, graph.inputs, graph.outputs = [tensor], [operator], [0], [0]
+    model.version, model.operatorCodes, model.subgraphs = 3, [code], [graph]
+    model.buffers = [schema.BufferT()]
+    path = tmp_path / 'x_edgetpu.tflite'
+    path.write_bytes(tflite_graph._packed(model))
+    with pytest.raises(UserError, match=words) as caught:
+        zoo.read(path, deeplab.deeplab_mobilenet_v2(2, depth_multiplier=0.25))
+    assert str(path) in str(caught.value) and '\n' not in str(caught.value)

@@ -2,8 +2,10 @@
 import abc
 import os
 import pathlib
+import re
 import struct
 import unicodedata
+import warnings
 import zlib
 
 import numpy as np
@@ -25,6 +27,8 @@ _DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error
             Image.DecompressionBombError)
 NOT_UTF8 = ('the name is not UTF-8 but of an older encoding; rename it (a whole folder: convmv -r '
             '-f latin1 -t utf8 --notest FOLDER)')
+# Large images are no attack here, and what is too large is refused in a line of ours.
+warnings.filterwarnings('ignore', category=Image.DecompressionBombWarning)
 _PNG_SIGNATURE = b'\x89PNG\r\n\x1a\n'
 
 
@@ -335,9 +339,19 @@ def _open(path, what):
         raise UserError(f'{path}: no such {what} file') from None
     except PermissionError:
         raise UserError(f'{path}: the {what} cannot be read (permissions)') from None
+    except Image.DecompressionBombError as error:
+        raise UserError(f'{path}: {_too_large(error)}') from None
     except _DAMAGED as error:
         raise UserError(f'{path}: not a readable {what} ({_line(error)}); expected a JPEG or PNG '
                         'file, fetch it again') from None
+
+
+def _too_large(error):
+    """What Pillow's refusal of a very large image means."""
+    sizes = [f'{int(number) / 1e6:.0f}' for number in re.findall(r'(\d{4,}) pixels', str(error))]
+    has, most = sizes if len(sizes) == 2 else ('too many', 'some 179')
+    return (f'{has} megapixels, and images of up to {most} are read; cut it into tiles or shrink '
+            'it')
 
 
 def _line(error):

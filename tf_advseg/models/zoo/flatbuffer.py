@@ -17,6 +17,9 @@ TYPES = {schema.TensorType.FLOAT32: np.float32, schema.TensorType.FLOAT16: np.fl
          schema.TensorType.INT8: np.int8, schema.TensorType.INT64: np.int64}
 DAMAGE = (struct.error, IndexError, ValueError, TypeError, AttributeError, OverflowError,
           MemoryError, UnicodeDecodeError)
+# Custom operations that compilers for chips put in the place of a network -> the chip.
+COMPILED = {'edgetpu-custom-op': 'an Edge TPU', 'ethos-u': 'an Arm Ethos-U',
+            'DISPATCH_OP': 'an NPU', 'mtk-neuron-op': 'a MediaTek NPU'}
 OPERATORS = {code: name for name, code in vars(schema.BuiltinOperator).items()
              if not name.startswith('_')}
 
@@ -67,7 +70,7 @@ def read_convolutions(path):
       Contents.
 
     Raises:
-      UserError: unreadable, truncated or foreign.
+      UserError: unreadable, truncated, foreign or compiled for a chip.
     """
     path = pathlib.Path(path)
     try:
@@ -77,10 +80,21 @@ def read_convolutions(path):
     if data[4:8] != b'TFL3':
         raise UserError(f'{path}: not a TFLite model (no TFL3 mark), or an empty file')
     try:
-        return _Graph(data).contents()
+        graph = _Graph(data)
+        _require_uncompiled(path, graph.custom)
+        return graph.contents()
     except DAMAGE as error:
         raise UserError(f'{path}: a truncated or damaged TFLite model ({len(data)} bytes): '
                         'fetch it again') from error
+
+
+def _require_uncompiled(path, custom):
+    """UserError for a file whose weights lie in the code of a chip."""
+    for name in custom:
+        if name in COMPILED:
+            raise UserError(f'{path}: compiled for {COMPILED[name]}: its weights are inside the '
+                            f'operation "{name}", in a form of the chip alone; give the .tflite '
+                            'file that it was compiled from')
 
 
 class _Graph:

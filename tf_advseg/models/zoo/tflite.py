@@ -31,6 +31,10 @@ def read(path, segmentor):
     path = pathlib.Path(path)
     ours = assignment.official_layers(path, segmentor)
     contents = flatbuffer.read_convolutions(path)
+    if contents.custom and not contents.convolutions:
+        raise UserError(f'{path}: has no convolution, and the custom operation '
+                        f'{contents.custom[0]}, which may hold them: give a file of TFLite\'s own '
+                        'operations')
     arrays, origins = {}, {}
     for scope, convolution in _by_scope(path, contents.convolutions, list(ours)).items():
         if scope in ours:
