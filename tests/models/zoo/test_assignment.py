@@ -187,3 +187,13 @@ def test_the_report_counts_what_is_many_and_names_what_is_few():
         'file (kind): 2 variables assigned, 1 re-initialised, 8 constants of the file not used',
         '  re-initialised: c: anew', '  not used: 7 (v0/Momentum, ...): a slot',
         '  not used: step: a counter']
+
+
+def test_the_first_part_of_a_joined_name_is_the_scope():
+    scopes = ['decoder/conv0_depthwise', 'decoder/conv0_depthwise/pointwise', 'logits/semantic']
+    for name, scope in (
+            ('decoder/conv0_depthwise/depthwise;decoder/conv0_depthwise/pointwise/weights',
+             'decoder/conv0_depthwise'),
+            ('decoder/conv0_depthwise/depthwise;logits/semantic/Conv2D', 'decoder/conv0_depthwise'),
+            ('Relu;logits/semantic/Conv2D', 'logits/semantic'), ('other/x;y', None)):
+        assert assignment.scope_of(name, scopes) == scope

@@ -5,6 +5,7 @@ import tensorflow as tf
 from PIL import Image
 from tensorflow.lite.python import convert
 
+from tf_advseg.core.errors import UserError
 from tf_advseg.models import deeplab, zoo
 from tf_advseg.models.zoo import tflite_export, tflite_graph, tflite_int8, tflite_runtime
 
@@ -185,3 +186,11 @@ def test_photographs_that_calibrated_nothing(shared):
     assert found.pixels > 0.95
     again = tflite_export.convert(model, SIZE, 'int8', [bird, bird[:, ::-1]])
     assert again == content
+
+
+@pytest.mark.parametrize('size', [(65, 1), (1, 65), (4, 4)])
+def test_images_of_hardly_a_pixel_are_refused(size):
+    model = deeplab.deeplab_mobilenet_v2(3, depth_multiplier=0.25)
+    image = np.zeros((*size, 3), np.uint8)
+    with pytest.raises(UserError, match=f'{size[0]}x{size[1]}: tflite_int8 needs sides of 16'):
+        tflite_export.convert(model, size, 'int8', [image])

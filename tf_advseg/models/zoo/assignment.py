@@ -105,11 +105,15 @@ def scope_of(name, scopes):
     """The longest of our official scopes that a name of a file lies in, or None.
 
     Args:
-      name: 'MobilenetV2/Conv/weights'; converters join several with ';'.
+      name: 'MobilenetV2/Conv/weights'; converters join several with ';', of which the first that
+        lies in a scope counts: others are those of equal constants, or of what was fused.
       scopes: official scopes.
     """
-    inside = [s for s in scopes for part in name.split(';') if part.startswith(s + '/')]
-    return max(inside, key=len) if inside else None
+    for part in name.split(';'):
+        inside = [scope for scope in scopes if part.startswith(scope + '/')]
+        if inside:
+            return max(inside, key=len)
+    return None
 
 
 def official_layers(path, segmentor):

@@ -21,6 +21,7 @@ from tf_advseg.models.zoo import tflite_runtime
 
 KINDS = ('float32', 'float16', 'int8')
 LOGITS = 'logits'
+LEAST_SIDE = 16  # of an int8 file's image: on smaller ones TensorFlow's kernels end the process
 CALIBRATION_IMAGES = 32  # more change ranges little and take long
 
 
@@ -60,13 +61,18 @@ def convert(segmentor, size, kind, calibration=(), layer_errors=None):
       The file as bytes.
 
     Raises:
-      UserError: unknown kind, no calibration images, too many classes, or TensorFlow's converter
-        does not know an operation of the network.
+      UserError: unknown kind, no calibration images, too many classes, an image too small for
+        int8, or TensorFlow's converter does not know an operation of the network.
     """
     errors.require_one_of('kind of TFLite file', kind, KINDS)
     if kind == 'int8' and not len(calibration):
         raise errors.UserError('int8 needs images to calibrate its ranges: give --calibration or '
                                '--input, a folder of images like those it will see')
+    if kind == 'int8' and min(size) < LEAST_SIDE:
+        raise errors.UserError(
+            f'--input_size={size[0]}x{size[1]}: tflite_int8 needs sides of {LEAST_SIDE} pixels at '
+            'least: of fewer, maps of single pixels are left, whose ranges say nothing; give a '
+            'larger one, or take tflite_float32')
     if segmentor.num_classes > saved_model.MAX_CLASSES:
         raise errors.UserError(f'{segmentor.name}: {segmentor.num_classes} classes do not fit into '
                                'a uint8 class map')
