@@ -150,16 +150,17 @@ def test_neighbours_are_not_taken_for_the_same_weights(call, archive, tmp_path, 
              f'--output={tmp_path}/out', f'--graph={folder}/a.tflite')
 
 
-def test_a_graph_that_cannot_be_compared_is_a_note(call, archive, tmp_path, capsys):
+def test_a_graph_that_cannot_be_compared_is_no_proof(call, archive, tmp_path):
     import tensorflow as tf
     definition = tf.compat.v1.GraphDef()
     definition.node.add(name='a', op='NoOp')
     (tmp_path / 'g.pb').write_bytes(definition.SerializeToString())
     words = [f'--model={MODEL}', f'--source={archive[0]}', f'--output={tmp_path}/out',
              f'--graph={tmp_path}/g.pb']
-    call('import_checkpoint', *words)
-    assert f'parity: not compared: {tmp_path}/g.pb: has no node ImageTensor' in (
-        capsys.readouterr().out)
+    with pytest.raises(UserError, match='not verified, nothing was written: .*g.pb: has no node '
+                       'ImageTensor.*leave --verify and --graph out'):
+        call('import_checkpoint', *words)
+    assert not (tmp_path / 'out').exists()
     definition.node.add(name='harm', op='WriteFile')
     (tmp_path / 'g.pb').write_bytes(definition.SerializeToString())
     words[2] = f'--output={tmp_path}/other'

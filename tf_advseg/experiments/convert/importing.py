@@ -282,7 +282,9 @@ def _verified(source, description, segmentor, report, image, graph):
             try:
                 parities.append(parity.compare(path, _twins(description, segmentor), image))
             except parity.CannotCompareError as error:
-                notes.append(f'not compared: {error.message}')
+                raise errors.UserError(
+                    f'not verified, nothing was written: {error.message}; leave --verify and '
+                    '--graph out to import without this proof') from error
     return tuple(parities), tuple(notes)
 
 

@@ -77,6 +77,8 @@ class Found:
       unused: (name in the file, reason) of what the reader itself set aside.
       epsilons: scope of a convolution -> epsilon of its batch norm, where the file says it.
       fresh: official name -> why no file of this kind has it, so that it starts anew.
+      conflicts: (what the file's graph does otherwise than the network, whether the head alone is
+        concerned), so that the same weights would give other maps.
     """
     kind: str
     arrays: Mapping
@@ -84,10 +86,18 @@ class Found:
     unused: tuple = ()
     epsilons: Mapping = dataclasses.field(default_factory=dict)
     fresh: Mapping = dataclasses.field(default_factory=dict)
+    conflicts: tuple = ()
 
     def origin(self, name):
         """The name in the file of an array."""
         return self.origins.get(name, name)
+
+
+def enlarged_otherwise(align_corners, half_pixel):
+    """What to say of a graph that makes maps larger in another way than the networks do."""
+    return (f'it enlarges maps with align_corners={bool(align_corners)}'
+            + (', half_pixel_centers=True' if half_pixel else '')
+            + ', the networks of this package with align_corners=True')
 
 
 def training_leftover(name):
@@ -175,6 +185,10 @@ def assign(path, segmentor, found, backbone_only=False):
       UserError: one line that names both sides; nothing has been assigned then.
     """
     ours = official_layers(path, segmentor)
+    for text, head in found.conflicts:
+        if not (head and backbone_only):
+            raise UserError(f'{path}: {text}: its weights would give other maps here'
+                            + (f' {BACKBONE_HINT}' if head else ''))
     wanted = {name: (layer, tuple(variable.shape)) for layer in ours.values()
               for name, variable in layer.official_variables().items()}
     arrays, unused, fresh = dict(found.arrays), list(found.unused), dict(found.fresh)

@@ -6,6 +6,7 @@ raises at worst. Only what weights need is read: constants, their quantisation, 
 import dataclasses
 import pathlib
 import struct
+from typing import Optional
 
 import numpy as np
 from tensorflow.lite.python import schema_py_generated as schema
@@ -17,6 +18,8 @@ TYPES = {schema.TensorType.FLOAT32: np.float32, schema.TensorType.FLOAT16: np.fl
          schema.TensorType.INT8: np.int8, schema.TensorType.INT64: np.int64}
 DAMAGE = (struct.error, IndexError, ValueError, TypeError, AttributeError, OverflowError,
           MemoryError, UnicodeDecodeError)
+ACTIVATIONS = {code: name for name, code in vars(schema.ActivationFunctionType).items()
+               if not name.startswith('_') and name != 'NONE'}
 # Custom operations that compilers for chips put in the place of a network -> the chip.
 COMPILED = {'edgetpu-custom-op': 'an Edge TPU', 'ethos-u': 'an Arm Ethos-U',
             'DISPATCH_OP': 'an NPU', 'mtk-neuron-op': 'a MediaTek NPU'}
@@ -36,6 +39,7 @@ class Convolution:
       source: index of the tensor it reads.
       pooled: whether an average pool made that tensor.
       quantised: whether the file holds the kernel as integers.
+      activation: what is fused to it, as 'RELU6'; None for nothing.
     """
     name: str
     depthwise: bool
@@ -44,6 +48,7 @@ class Convolution:
     source: int
     pooled: bool = False
     quantised: bool = False
+    activation: Optional[str] = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,10 +59,15 @@ class Contents:
       convolutions: `Convolution`s in the file's order.
       others: (name, reason) of every other constant.
       custom: names of the operations that are not TFLite's own.
+      enlargements: (align_corners, half_pixel_centers) of each operation that makes a map larger
+        between its pixels; a map of one pixel does not count.
+      input_range: what the bytes 0 and 255 of the image stand for; None where it has floats.
     """
     convolutions: tuple
     others: tuple
     custom: tuple = ()
+    enlargements: tuple = ()
+    input_range: Optional[tuple] = None
 
 
 def read_convolutions(path):
@@ -97,6 +107,19 @@ def _require_uncompiled(path, custom):
                             'file that it was compiled from')
 
 
+def _options(operator, options):
+    """An operator's options, read into an empty object of their class."""
+    table = operator.BuiltinOptions()
+    options.Init(table.Bytes, table.Pos)
+    return options
+
+
+def _activation(operator, kind):
+    options = _options(operator, schema.Conv2DOptions() if kind == 'CONV_2D'
+                       else schema.DepthwiseConv2DOptions())
+    return ACTIVATIONS.get(options.FusedActivationFunction())
+
+
 class _Graph:
     """The first subgraph of a file."""
 
@@ -131,8 +154,32 @@ class _Graph:
                 self.name(kernel), kind.startswith('DEPTHWISE'),
                 np.ascontiguousarray(self.value(kernel).transpose(1, 2, 3, 0)), self.value(bias),
                 source, self.kinds[self.producer.get(source, 0)] in ('AVERAGE_POOL_2D', 'MEAN'),
-                np.dtype(TYPES[self.graph.Tensors(kernel).Type()]).kind != 'f'))
-        return Contents(tuple(convolutions), tuple(self.others(used)), self.custom)
+                np.dtype(TYPES[self.graph.Tensors(kernel).Type()]).kind != 'f',
+                _activation(operator, kind)))
+        return Contents(tuple(convolutions), tuple(self.others(used)), self.custom,
+                        tuple(self.enlargements()), self.input_range())
+
+    def enlargements(self):
+        """See `Contents`."""
+        for operator, kind in zip(self.operators, self.kinds):
+            if kind != 'RESIZE_BILINEAR':
+                continue
+            before, after = (self.graph.Tensors(int(i)).ShapeAsNumpy()[1:3].tolist() for i in (
+                operator.InputsAsNumpy()[0], operator.OutputsAsNumpy()[0]))
+            if before not in ([1, 1], after):
+                options = _options(operator, schema.ResizeBilinearOptions())
+                yield options.AlignCorners(), options.HalfPixelCenters()
+
+    def input_range(self):
+        """See `Contents`."""
+        tensor = self.graph.Tensors(int(self.graph.Inputs(0)))
+        quantisation = tensor.Quantization()
+        least = {schema.TensorType.UINT8: 0, schema.TensorType.INT8: -128}.get(tensor.Type())
+        if least is None or quantisation is None or not quantisation.ScaleLength():
+            return None
+        scale = float(quantisation.ScaleAsNumpy()[0])
+        zero = int(quantisation.ZeroPointAsNumpy()[0]) if quantisation.ZeroPointLength() else 0
+        return scale * (least - zero), scale * (least + 255 - zero)
 
     def behind_dequantize(self, index):
         """The constant that a DEQUANTIZE turns into this tensor (float16 files), or the tensor."""

@@ -26,6 +26,7 @@ _SHAPING = ('BatchToSpaceND', 'Identity')  # between a convolution and its batch
 _FAKE = 'FakeQuant'  # how the names of the operations begin that round as 8 bits would
 _LEAVES = ('weights', 'depthwise_weights', 'biases', 'BatchNorm/gamma', 'BatchNorm/beta',
            'BatchNorm/moving_mean', 'BatchNorm/moving_variance')
+_TO_CLASSES = ('ArgMax', 'Softmax', 'Slice')  # between logits of the image's size and its classes
 _DAMAGE = (DecodeError, ValueError, TypeError, KeyError, IndexError, AttributeError, MemoryError,
            OverflowError, UnicodeDecodeError)
 
@@ -228,7 +229,24 @@ def _read(path, graph, ours):
                     or 'an argument of the graph, not a weight')
                    for name in graph.floats() if name not in used)
     return assignment.Found(QUANTISED_KIND if graph.quantised else KIND, arrays, origins, unused,
-                            epsilons)
+                            epsilons, conflicts=tuple(_conflicts(graph)))
+
+
+def _conflicts(graph):
+    """What the graph does to its logits otherwise than the networks; see `assignment.Found`.
+
+    Only what leads straight to a choice of classes counts: other maps that are enlarged may be of
+    one pixel (image pooling), or the image itself.
+    """
+    for node in graph.nodes.values():
+        while node is not None and node.op in _TO_CLASSES and _inputs(node):
+            node = graph.nodes.get(_inputs(node)[0])
+        if node is not None and node.op == 'ResizeBilinear' and any(
+                taker.op in _TO_CLASSES for taker, _ in graph.consumers.get(node.name, ())):
+            ways = node.attr['align_corners'].b, node.attr['half_pixel_centers'].b
+            if ways != (True, False):
+                yield assignment.enlarged_otherwise(*ways), True
+                return
 
 
 def scope_of_variable(name):

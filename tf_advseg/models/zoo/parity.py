@@ -25,7 +25,7 @@ _USUAL_SIZE = 513
 
 
 class CannotCompareError(UserError):
-    """A sound graph that is of another form than what can be compared here: no proof, no harm."""
+    """A sound graph that is of another form than what can be compared here: there is no proof."""
 
 
 @dataclasses.dataclass(frozen=True)
