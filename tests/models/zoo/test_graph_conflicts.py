@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from tf_advseg.core.errors import UserError
 from tf_advseg.models import deeplab, zoo
-from tf_advseg.models.zoo import assignment, flatbuffer, frozen_graph, tflite
+from tf_advseg.models.zoo import assignment, flatbuffer, frozen_graph, parity, tflite
 
 FILES = ('deeplabv3_mnv2_ade20k_uint8.tflite', 'deeplabv3_mnv2_ade20k_int8.tflite')
 
@@ -115,3 +115,26 @@ def test_published_files_that_enlarge_otherwise(shared, name):
         zoo.read(path, model)
     report = zoo.read(path, model, backbone_only=True)
     assert len(report.assigned) == 5 * 51
+
+
+def test_the_made_up_picture_shows_what_enlarging_otherwise_costs(shared, monkeypatch):
+    path = shared / 'zoo' / FILES[0]
+    if not path.is_file():
+        pytest.skip(f'the published weights are not here: {path}')
+    monkeypatch.setattr(tflite, '_conflicts', lambda *_: ())
+
+    def build(stride, size):
+        model = deeplab.deeplab_mobilenet_v2(32, stride, crop_size=size, decoder=True)
+        zoo.read(path, model)
+        return model
+
+    found = parity.compare(path, build)
+    assert not found.good and found.agreement < 0.95
+
+
+def test_the_made_up_picture_fits_any_size():
+    for size in ((513, 257), (2, 3), (1, 1)):
+        image = parity.hard_image(*size)
+        assert image.shape == (*size, 3) and image.dtype == np.uint8
+    assert parity.hard_image(65, 65).std() > 20
+    np.testing.assert_array_equal(parity.hard_image(9, 9), parity.hard_image(9, 9))
