@@ -65,7 +65,7 @@ def stepped(parts, strategy, made, given, phase=None):
     return scalars, before, values(method)
 
 
-def require_same_step(ours, theirs, share=1e-5):
+def check_same_step(ours, theirs, share=1e-5):
     """Both moved, by the same but for a share of the step and what rounding of weights comes to."""
     (one, before, large), (two, _, small) = ours, theirs
     assert one.keys() == two.keys()
@@ -91,7 +91,7 @@ def test_the_step_of_every_method_is_that_of_the_large_batch(name):
         return small_methods.completed(method, small_methods.images(
             device_steps.CLASSES, device_steps.SIDE, 5))
 
-    require_same_step(*(stepped(parts, SINGLE, made, given) for parts in (1, 3)))
+    check_same_step(*(stepped(parts, SINGLE, made, given) for parts in (1, 3)))
 
 
 def stage_ones(**settings):
@@ -108,7 +108,7 @@ def stage_ones(**settings):
 @pytest.mark.parametrize('phase', ['segmentor', 'weighted'])
 def test_hard_pixels_and_weights_are_those_of_the_large_batch(settings, phase):
     made = stage_ones(**settings)
-    require_same_step(*(stepped(parts, SINGLE, made, lambda _: batch(), phase)
+    check_same_step(*(stepped(parts, SINGLE, made, lambda _: batch(), phase)
                         for parts in (1, 5)))
 
 
@@ -116,19 +116,19 @@ def test_two_replicas_in_micro_batches_equal_one_device(two_replicas):
     """Shares of 3 and 2 images, in two parts each, against five images as a whole."""
     made = stage_ones(l2_weight=0.1)
     whole = stepped(1, SINGLE, made, lambda _: batch())
-    require_same_step(whole, stepped(2, two_replicas, made, lambda _: batch()))
+    check_same_step(whole, stepped(2, two_replicas, made, lambda _: batch()))
 
 
 def test_a_plain_mean_of_micro_batches_would_be_another_step():
     """What the second pass is for: images differ in labelled pixels."""
     method, given = stage_ones()(), batch()
     variables = method.segmentor.trainable_variables
-    whole = None
+    whole, mean = None, 0.0
     for rows in ([0, 1, 2, 3, 4], [0], [1], [2], [3], [4]):
         with tf.GradientTape() as tape:
             loss, _ = method.losses({k: tf.constant(v[rows]) for k, v in given.items()}, [1, 2])
         found = tape.gradient(loss, variables)[0].numpy()
-        whole, mean = (found, 0.0) if whole is None else (whole, mean + found / 5)
+        whole, mean = (found, mean) if whole is None else (whole, mean + found / 5)
     assert np.linalg.norm(mean - whole) > 0.05 * np.linalg.norm(whole)
 
 
@@ -154,7 +154,7 @@ def test_every_method_in_micro_batches_on_two_replicas_is_the_large_step(name, t
         return small_methods.completed(method, small_methods.images(
             device_steps.CLASSES, device_steps.SIDE, 5))
 
-    require_same_step(stepped(1, SINGLE, made, given), stepped(2, two_replicas, made, given), 0.01)
+    check_same_step(stepped(1, SINGLE, made, given), stepped(2, two_replicas, made, given), 0.01)
 
 
 def live_method(parts):

@@ -190,7 +190,7 @@ def answering():
     def start(status, content):
         class Handler(http.server.BaseHTTPRequestHandler):
             def log_message(self, *_):
-                pass
+                """Says nothing on the terminal."""
 
             def do_POST(self):
                 self.rfile.read(int(self.headers['Content-Length']))

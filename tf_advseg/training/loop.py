@@ -176,12 +176,11 @@ def train(stepper, method, batches, plan, folder, strategy, streams, metrics, de
       log_every: steps of a stream between its lines in `metrics`. A step's scalars are fetched from
         the device when they are logged; those of the others then too, or where something is
         evaluated, diagnosed or saved, at the latest after 50 steps.
-      evaluate_every: steps of the segmentor between calls of `evaluate(done)`, `done` being how
-        many it has taken; 0 for never. It returns a list of dicts, which are logged.
-      evaluate: see above; called after the last step as well.
-      diagnose_every: steps of the segmentor between calls of `diagnose(batch, seed)` before the
-        step that takes this batch; 0 for never. It returns a dict, which is logged.
-      diagnose: see above.
+      evaluate_every, evaluate: steps of the segmentor between calls of `evaluate(done)`, `done`
+        being how many it has taken; 0 for never. It returns a list of dicts, which are logged, and
+        is called after the last step as well.
+      diagnose_every, diagnose: steps of the segmentor between calls of `diagnose(batch, seed)`
+        before the step that takes this batch; 0 for never. It returns a dict, which is logged.
       memory: a dict, JSON-able, that `evaluate` may change: part of the durable state, and filled
         from it on a resume, so that no run goes back behind what it remembers. An `evaluate` that
         puts `ENDED` into it ends the training there.
