@@ -3,6 +3,7 @@ from finished_cells import make_done
 from PIL import Image
 import pytest
 
+from tf_advseg.core import configuration
 from tf_advseg.core import files
 from tf_advseg.core.errors import UserError
 from tf_advseg.experiments.studies import finished_runs
@@ -140,3 +141,21 @@ def test_what_is_tabled_can_be_kept_in_one_file(tmp_path, call, capsys):
         call('sweep', f'--runs={kept}')
     with pytest.raises(UserError, match='--keep is for finished runs'):
         call('sweep', GIN, f'--workdir={tmp_path}/s', f'--keep={kept}')
+
+
+def test_the_docs_say_of_the_paired_cells_what_the_command_prints(call, capsys):
+    root = configuration.gin_root().parent
+    kept = root / 'docs' / 'numbers' / 'load_cells' / 'cells.jsonl'
+    if not kept.is_file():
+        pytest.skip('an installed package has no docs/')
+    call('sweep', f'--runs={kept}', '--against=shuffled,random', '--measures=miou,components')
+    printed = [line.split('  ') for line in capsys.readouterr().out.splitlines()]
+    found = [next(cell.strip() for cell in line if '[' in cell) for line in printed
+             if line[0] == 'LoAd' and ' test' in line and any('[' in cell for cell in line)]
+    assert len(found) == 8
+    for page in ('docs/results.md', 'docs/numbers/load_cells/README.md'):
+        text = (root / page).read_text(encoding='utf-8')
+        for less in ('control', 'shuffled', 'random'):
+            line, = (line for line in text.splitlines()
+                     if line.startswith('| LoAd − ') and less in line.split('|')[1])
+            assert sum(interval in line for interval in set(found)) == 2, line
