@@ -232,6 +232,7 @@ def test_an_encoder_that_fails_is_one_line_with_its_reason(film, tmp_path, monke
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow  # it is a race with ffmpeg and TensorFlow, whose outcome a busy machine decides
 def test_an_interrupted_film_leaves_no_process_and_no_file(made_run, repository, tmp_path):
     film = tmp_path / 'long.mp4'
     ffmpeg('-f', 'lavfi', '-i', 'testsrc=size=48x36:rate=200:duration=60', film)
@@ -244,7 +245,7 @@ def test_an_interrupted_film_leaves_no_process_and_no_file(made_run, repository,
         assert process.poll() is None and time.monotonic() < until
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    assert process.communicate(timeout=60)[1].splitlines()[-1] == (
+    assert process.communicate(timeout=300)[1].splitlines()[-1] == (
         'error: interrupted; nothing half-written was left; the same command starts anew')
     assert process.returncode == 130
     assert [path.name for path in tmp_path.iterdir()] == ['long.mp4']
