@@ -34,8 +34,8 @@ def measure(method, records, ids, crop_size):
       crop_size: (h, w); images are padded to it, larger ones stay whole.
 
     Returns:
-      {statistic of `cues.STATISTICS`: AUC}; None where the method shows no maps, {} where no
-      image has a labelled point in its crop.
+      {statistic of `cues.STATISTICS`: AUC}; None where the method, or these settings of it, shows
+      no maps, {} where no image has a labelled point in its crop.
     """
     if type(method).shown_maps is step_parts.Method.shown_maps:
         return None
@@ -49,7 +49,10 @@ def measure(method, records, ids, crop_size):
         logits = bottleneck.oracle_logits(_everywhere(batch['label']), segmentor.num_classes,
                                           stride)
         grid = tuple(logits.shape[1:3])
-        triples.append([part.numpy()[0] for part in method.shown_maps(batch, logits)])
+        shown = method.shown_maps(batch, logits)
+        if shown is None:  # with these settings it has no discriminator
+            return None
+        triples.append([part.numpy()[0] for part in shown])
     try:
         return cues.audit(triples, grid)
     except ValueError:

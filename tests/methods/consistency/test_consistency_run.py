@@ -8,6 +8,7 @@ from PIL import Image
 
 from tf_advseg.core.errors import UserError
 from tf_advseg.experiments.score import evaluating
+from tf_advseg.methods import cue_audit
 from tf_advseg.methods.consistency import consistency_panels
 from tf_advseg.methods.hung import discriminator_folders
 from tf_advseg.run import networks
@@ -33,7 +34,9 @@ def made(tmp_path_factory):
     def watched(*arguments):
         drawn.append(panel(*arguments))
         return drawn[-1]
-    with mock.patch.object(consistency_panels, 'panel', watched):
+    # The audit looks at runs of 16 training images and more; without a discriminator it sees none.
+    with mock.patch.object(consistency_panels, 'panel', watched), mock.patch.object(
+            cue_audit, 'FEWEST', 1):
         results = start(path, report=True)
     yield path, results, drawn
 

@@ -20,6 +20,10 @@ from tf_advseg.experiments.studies import finished_runs
 RESULTS, REPORT = finished_runs.RESULTS, 'report.html'
 
 
+# What a run died of: our own line, or a traceback's end, behind which gin adds where it was called.
+_ERROR = re.compile(r'error: |[\w.]*(Error|Exception)\b')
+
+
 @dataclasses.dataclass(frozen=True)
 class Cell:
     """One run of a sweep.
@@ -315,7 +319,7 @@ def run_cells(cells, workdir, command, show=True):
       show: whether to show progress.
 
     Returns:
-      list of (Cell, last line of its output) of the runs that failed.
+      list of (Cell, the line of its output that says why) of the runs that failed.
     """
     logs = pathlib.Path(workdir) / 'logs'
     with files.disk_errors(logs):
@@ -331,7 +335,8 @@ def run_cells(cells, workdir, command, show=True):
                                       stdin=subprocess.DEVNULL, check=False).returncode
             if code or not cell.done:
                 lines = path.read_text('utf-8', 'replace').strip().splitlines() or ['no output']
-                failed.append((cell, f'exit code {code}: {lines[-1]}'))
+                told = [line for line in lines if _ERROR.match(line)] or lines
+                failed.append((cell, f'exit code {code}: {told[-1]}'))
             bar.update(1, failed=len(failed))
     return failed
 
