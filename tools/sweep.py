@@ -46,10 +46,12 @@ _OF_TRAINING = ('gin_file', 'gin_param', 'workdir', 'data_dir', 'checkpoint', 's
 def main(argv):
     """Flags, the cells, their runs, the tables."""
     del argv
-    from tf_advseg.core.errors import UserError
+    from tf_advseg.core.errors import UserError, require_one_of
     from tf_advseg.experiments.studies import sweeping
     from tf_advseg.experiments.studies import tabled_measures
     measures = tabled_measures.parse_measures(FLAGS.measures)
+    if FLAGS.chart and not FLAGS.chart.lower().endswith('.png'):
+        raise UserError(f'--chart={FLAGS.chart}: expected a PNG file, as chart.png')
     if FLAGS.runs:
         _table_runs(measures)
         return
@@ -65,6 +67,8 @@ def main(argv):
         raise UserError('--grid with --cell: give one of the two')
     cells = (sweeping.named_cells(FLAGS.workdir, named, seeds) if named
              else sweeping.make_cells(FLAGS.workdir, axes, seeds))
+    for name in FLAGS.against:
+        require_one_of('--against', name, list(dict.fromkeys(cell.name for cell in cells)))
     runtime.configure()
     cells = sweeping.check(cells, FLAGS.gin_file, FLAGS.gin_param, FLAGS.data_dir,
                            FLAGS.checkpoint)

@@ -118,6 +118,8 @@ def test_shuffled_targets_are_drawn_once_a_retraining_and_the_last_epoch_counts(
         _, lines = run(tmp_path / 'null', "lookahead.null = 'shuffled'", 'lookahead.max_epochs = 3',
                        'lookahead.min_epochs = 3', 'controller.max_total_cycles = 1',
                        'experiment.control = False')
+    assert 'a null of LoAd' in (tmp_path / 'null' / 'report.html').read_text()
+    assert not any(line.get('accuracy') for line in lines if line['event'] == 'screening')
     assert len(asked) == 3
     of_epochs = [{tuple(pair): target for pair, target in zip(pairs.tolist(), targets)}
                  for pairs, targets in asked]

@@ -305,6 +305,8 @@ def test_cells_may_be_named_and_depend_on_the_seed(tmp_path, call, capsys):
     assert f'--workdir={tmp_path}/s/null/seed2' in lines[3]
     for extra, text in (('--grid=lookahead.balance=1,2', 'give one of the two'),
                         ('--cell=LoAd:', 'LoAd is given twice'),
+                        ('--against=lod', 'Did you mean "LoAd"'),
+                        ('--chart=x.svg', 'expected a PNG file'),
                         ('--cell=no bindings', 'expected NAME: BINDING'),
                         ('--cell=x: lookahead.balance', 'expected NAME: BINDING'),
                         ('--cell=x: lookahead.balnce=1', 'Did you mean "balance"')):

@@ -87,7 +87,12 @@ class DiscriminatorPhases:
         self._durable('begin')
 
     def _report_screening(self, judged):
-        """Screens the first discriminator; see lookahead/screening.py."""
+        """Screens the first discriminator; see lookahead/screening.py.
+
+        Of shuffled targets a discriminator is to learn nothing: what it was judged by is left out.
+        """
+        if self.settings.null == 'shuffled':
+            judged = None
         with self.watch.time('screening'):
             self.store.restore('start', self.method.segmentor, self.method.optimizer)
             found = self._screen(self.method, self.stepper, judged=judged)

@@ -152,8 +152,8 @@ class LoadStage:
         too, as checkpoints/averaged (control_averaged).
 
         Returns:
-          dict with 'propagations', 'cycles', 'label', 'stop_reason', 'seconds', 'holdout_miou' and
-          'averaged': what `averaged.save` says, or None.
+          dict with 'propagations', 'cycles', 'label', 'stop_reason', 'seconds', 'holdout_miou',
+          'averaged': what `averaged.save` says, or None; and 'about': which null it is, or ''.
         """
         try:
             return self._run()
@@ -165,6 +165,8 @@ class LoadStage:
         panel = None if self._control else load_report.panel_maker(context, segmentor)
         loop = build(context, segmentor, self._arm, self._max_propagations, panel)
         cue_audit.warn(context, loop.method)
+        if loop.method.about and context.chief:
+            print(f'LoAd: {loop.method.about}', flush=True)
         result = loop.run()
         networks.save(context.run.checkpoints / ('control' if self._control else 'best'), segmentor,
                       context.description, context.data.spec, context.chief, label=result.label,
@@ -178,7 +180,8 @@ class LoadStage:
                 loop.data.batches(0), label=result.label)
         return {'propagations': result.propagations, 'cycles': result.cycles,
                 'label': result.label, 'stop_reason': result.stop_reason,
-                'holdout_miou': result.miou, 'seconds': loop.watch.total(), 'averaged': found}
+                'holdout_miou': result.miou, 'seconds': loop.watch.total(), 'averaged': found,
+                'about': loop.method.about}
 
     def batch_streams(self):
         """As `method_stage.Stage.batch_streams`."""

@@ -86,6 +86,14 @@ class Settings:
 load_settings = gin.external_configurable(Settings, name='load', module='tf_advseg.methods')
 
 
+# What a run of `lookahead.null` is, for its log and report.
+ABOUT_NULLS = {
+    'shuffled': 'a null of LoAd, to compare it with: its discriminator is trained on shuffled '
+                'targets and knows nothing of structure',
+    'random': 'a null of LoAd, to compare it with: its adversarial gradient has the length of '
+              'LoAd\'s and a random direction'}
+
+
 class LoAd(objective.Objective):
     """Segmentor and conditional discriminator with one step for each.
 
@@ -240,6 +248,11 @@ class LoAd(objective.Objective):
         if self.null == 'random':
             return self._random_step(batch, seed, **scalars)
         return super().segmentor_step(batch, seed, **scalars)
+
+    @property
+    def about(self):
+        """See `objective.Objective.about`: says of a null that it is one."""
+        return ABOUT_NULLS.get(self.null, '')
 
     def _random_step(self, batch, seed, adversarial_weight=1.0):
         """The step with the adversarial gradient replaced by a random one of its length."""

@@ -10,29 +10,32 @@ _ROW, _AXIS, _WIDTH = 0.34, 0.9, 9.5  # inches
 def forest(parts):
     """Each difference as a mark with its 95 % interval as a line; 0 is drawn through.
 
-    An interval that holds 0 is grey.
+    An interval that holds 0 is grey, one on the better side green, one on the worse side red.
 
     Args:
-      parts: [(title of the axis, [(name, paired.Difference with an interval)])], a panel each.
+      parts: [(title of the axis, [(name, paired.Difference with an interval)], whether higher is
+        better)], a panel each.
 
     Returns:
       matplotlib Figure.
     """
-    heights = [_AXIS + _ROW * len(rows) for _, rows in parts]
+    heights = [_AXIS + _ROW * len(rows) for _, rows, _ in parts]
     figure = Figure(figsize=(_WIDTH, sum(heights)), dpi=110, layout='constrained')
     FigureCanvasAgg(figure)
     panels = figure.subplots(len(parts), 1, squeeze=False, height_ratios=heights)[:, 0]
-    for axes, (title, rows) in zip(panels, parts):
-        _panel(axes, title, rows)
+    for axes, part in zip(panels, parts):
+        _panel(axes, *part)
     return figure
 
 
-def _panel(axes, title, rows):
+def _panel(axes, title, rows, higher_is_better):
     axes.axvline(0.0, color='#000000', linewidth=0.8, alpha=0.5)
     for place, (_, found) in enumerate(rows):
         clear = abs(found.mean) > found.half_width
+        better = (found.mean > 0) == higher_is_better
+        colour = (curves.PEAK if better else curves.END) if clear else curves.CONTROL
         axes.errorbar(found.mean, place, xerr=found.half_width, fmt='o', markersize=5,
-                      linewidth=1.6, capsize=3, color=curves.PEAK if clear else curves.CONTROL)
+                      linewidth=1.6, capsize=3, color=colour)
         axes.annotate(f' {found}, {found.count} runs', (1.0, place), fontsize=8, va='center',
                       xycoords=('axes fraction', 'data'), annotation_clip=False)
     axes.set_yticks(range(len(rows)), [name for name, _ in rows], fontsize=8)

@@ -27,10 +27,11 @@ class Difference(NamedTuple):
         """'mean [low, high]'; '–' for what is not there."""
         if self.mean is None:
             return '–'
-        if self.half_width is None:
-            return f'{self.mean:+.2f} –'
-        low, high = self.mean - self.half_width, self.mean + self.half_width
-        return f'{self.mean:+.2f} [{low:+.2f}, {high:+.2f}]'
+        # + 0.0: what rounds to zero has no sign.
+        mean, *ends = (round(value, 2) + 0.0 for value in (self.mean, *(
+            () if self.half_width is None
+            else (self.mean - self.half_width, self.mean + self.half_width))))
+        return f'{mean:+.2f} ' + (f'[{ends[0]:+.2f}, {ends[1]:+.2f}]' if ends else '–')
 
 
 def difference(pairs):

@@ -1,4 +1,6 @@
 """The cue audit of every method's encodings: those that we recommend leave no cue."""
+from unittest import mock
+
 import pytest
 
 from tf_advseg.adversaries import cues
@@ -7,6 +9,7 @@ from tf_advseg.core.errors import UserError
 from tf_advseg.data import readers
 from tf_advseg.data.records import record_set as record_sets
 from tf_advseg.experiments import recipe_registry as recipes
+from tf_advseg.experiments import small_methods
 from tf_advseg.experiments.benchmarks import cue_table
 from tf_advseg.experiments.benchmarks import discriminator_benchmark
 
@@ -54,6 +57,17 @@ def test_every_case_is_what_the_table_says(records):
 def test_every_method_with_maps_has_a_recommended_case():
     trained = {name for name, recipe in recipes.load_all().items() if recipe.trains}
     assert {case.method for case in cue_table.cases() if case.shown.recommended} == trained
+
+
+def test_an_encoding_that_the_crop_is_too_small_for_costs_no_other_one(records):
+    cases = [case for case in cue_table.cases() if case.method == 'load' and case.shown.text in (
+        '64', "the logits' grid, hard")]
+    with mock.patch.object(small_methods, 'make', side_effect=[UserError('too small'), mock.DEFAULT],
+                           wraps=small_methods.make):
+        (_, none), (_, found) = cue_table.measure(records, records.split('train')[:4], CROP, cases)
+    assert none == {} and set(found) == set(cues.STATISTICS)
+    rows = cue_table.table([(cases[0], none), (cases[1], found)], 4, CROP).texts()
+    assert rows[1][2:] == ['–'] * len(cues.STATISTICS)
 
 
 def test_the_recipe_of_the_paired_cells_is_looked_at_with_its_frozen_features(tmp_path):

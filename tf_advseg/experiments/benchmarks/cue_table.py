@@ -5,6 +5,7 @@ See methods/cue_audit.py. The encodings are the recipes' own; a gin file gives a
 import dataclasses
 
 import tensorflow as tf
+from absl import logging
 
 from tf_advseg.adversaries import cues
 from tf_advseg.core import configuration
@@ -42,18 +43,22 @@ def measure(records, ids, crop_size, chosen=None):
       chosen: [Case]; None for `cases`.
 
     Yields:
-      (Case, {statistic: AUC}), in the cases' order.
+      (Case, {statistic: AUC}), in the cases' order; {} of one that this crop does not allow.
     """
     for case in cases() if chosen is None else chosen:
         description = networks.describe(
             NETWORK, num_classes=records.spec.num_classes, output_stride=case.shown.output_stride,
             depth_multiplier=0.25, crop_size=crop_size)
         segmentor = networks.build(description)
-        with small_methods.bound(case.shown.bindings):
-            recipe = recipes.find(case.method)
-            made = small_methods.make(recipe, segmentor, crop_size, small=_light(recipe, case),
-                                      description=description)
-            found = cue_audit.measure(made[recipe.title], records, ids, crop_size)
+        recipe = recipes.find(case.method)
+        try:
+            with small_methods.bound(case.shown.bindings):
+                made = small_methods.make(recipe, segmentor, crop_size, small=_light(recipe, case),
+                                          description=description)
+                found = cue_audit.measure(made[recipe.title], records, ids, crop_size)
+        except errors.UserError as error:  # maps of so small a crop are too small for its network
+            logging.warning('%s: %s: left out: %s', case.method, case.shown.text, error)
+            found = {}
         yield case, found
         tf.keras.backend.clear_session()
 
@@ -90,7 +95,7 @@ def table(results, images, crop_size):
     """tables.Table of [(Case, audit)]."""
     rows = tuple((tables.Cell(f'{case.method}: {case.shown.text}'),
                   tables.Cell('yes' if case.shown.recommended else ''),
-                  *(tables.Cell(found[name]) for name in cues.STATISTICS))
+                  *(tables.Cell(found.get(name, tables.MISSING)) for name in cues.STATISTICS))
                  for case, found in results)
     return tables.Table(
         ('encoding', 'recommended', *cues.STATISTICS), rows,

@@ -160,7 +160,7 @@ def of_measures(collected, references=(), measures=('miou',)):
                  if split == 'test' and each.half_width is not None]
         if drawn:
             parts.append((f'{MEASURES[measure].title} of test images, difference in '
-                          f'{_steps(measure)}', drawn))
+                          f'{_steps(measure)}', drawn, MEASURES[measure].higher_is_better))
     return ([(name, each) for name, each in found if each is not None],
             forest_plot.forest(parts) if parts else None)
 

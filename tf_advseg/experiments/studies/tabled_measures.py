@@ -14,11 +14,13 @@ class Measure(NamedTuple):
       of: function(scores of a split, from results.json) -> a number, or None.
       unit: what it is in.
       scale: what a number is multiplied by to be in it.
+      higher_is_better: whether more of it is.
     """
     title: str
     of: Callable
     unit: str = 'percent'
     scale: float = 100.0
+    higher_is_better: bool = True
 
 
 def _components(*kinds):
@@ -46,11 +48,14 @@ MEASURES = {
                                  lambda scores: scores.get('miou_without_rare')),
     'boundary': Measure('mean BF', lambda scores: scores.get('boundary', {}).get('mean')),
     'boundary_std': Measure('sigma of BF over images',
-                            lambda scores: scores.get('boundary', {}).get('std')),
+                            lambda scores: scores.get('boundary', {}).get('std'),
+                            higher_is_better=False),
     'components': Measure('spurious and missed components', _components('spurious', 'missed'),
-                          'regions an image', 1.0),
-    'spurious': Measure('spurious components', _components('spurious'), 'regions an image', 1.0),
-    'missed': Measure('missed components', _components('missed'), 'regions an image', 1.0),
+                          'regions an image', 1.0, False),
+    'spurious': Measure('spurious components', _components('spurious'), 'regions an image', 1.0,
+                        False),
+    'missed': Measure('missed components', _components('missed'), 'regions an image', 1.0,
+                      False),
     'trimap': Measure(f'mIoU within {TRIMAP_BAND} px of true boundaries', _trimap),
     'improved': Measure('images better than the control\'s',
                         lambda scores: scores.get('improved', {}).get('control (CE)'))}
