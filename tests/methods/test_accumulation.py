@@ -78,9 +78,8 @@ def check_same_step(ours, theirs, share=1e-5):
         assert np.linalg.norm(value - small[key]) <= share * moved[key] + rounding, key
 
 
-@pytest.mark.parametrize('name', NAMES)
-def test_the_step_of_every_method_is_that_of_the_large_batch(name):
-    """Discriminators, points that are selected and drawn, and all normalisers included."""
+def small_of(name):
+    """(function that makes a recipe's method small, function of it: five images)."""
     recipe = recipes.find(name)
 
     def made():
@@ -90,8 +89,14 @@ def test_the_step_of_every_method_is_that_of_the_large_batch(name):
     def given(method):
         return small_methods.completed(method, small_methods.images(
             device_steps.CLASSES, device_steps.SIDE, 5))
+    return made, given
 
-    check_same_step(*(stepped(parts, SINGLE, made, given) for parts in (1, 3)))
+
+@pytest.mark.parametrize('name', NAMES)
+def test_the_step_of_every_method_is_that_of_the_large_batch(name):
+    """Discriminators, points that are selected and drawn, and all normalisers included."""
+    parts = small_of(name)
+    check_same_step(*(stepped(count, SINGLE, *parts) for count in (1, 3)))
 
 
 def stage_ones(**settings):
@@ -144,17 +149,8 @@ def test_no_pass_takes_more_than_a_micro_batch():
 @pytest.mark.parametrize('name', NAMES)
 def test_every_method_in_micro_batches_on_two_replicas_is_the_large_step(name, two_replicas):
     """Compiled; the bound is the one of `test_recipes`, since the normalisers are summed apart."""
-    recipe = recipes.find(name)
-
-    def made():
-        return small_methods.make(recipe, device_steps.NETWORKS['farabet'](),
-                                  device_steps.SIDE)[recipe.title]
-
-    def given(method):
-        return small_methods.completed(method, small_methods.images(
-            device_steps.CLASSES, device_steps.SIDE, 5))
-
-    check_same_step(stepped(1, SINGLE, made, given), stepped(2, two_replicas, made, given), 0.01)
+    parts = small_of(name)
+    check_same_step(stepped(1, SINGLE, *parts), stepped(2, two_replicas, *parts), 0.01)
 
 
 def live_method(parts):
