@@ -62,6 +62,9 @@ setup(
         'onnx': ['tf2onnx; python_version >= "3.10"', 'onnxruntime; python_version >= "3.10"',
                  'onnx<1.18; python_version >= "3.10" and python_version < "3.12"',
                  'onnx; python_version >= "3.12"'],
+        # Where `train --track` writes to. mlflow alone, without a server, needs the whole package.
+        'wandb': ['wandb'],
+        'mlflow': ['mlflow'],
         # ffmpeg, for films; it comes with its encoders.
         'video': ['imageio-ffmpeg'],
         # The last two are whom the measures are compared with.

@@ -25,6 +25,8 @@ flags.DEFINE_boolean('deterministic', True, 'Deterministic operations: the same 
                      'same bits on one machine.')
 flags.DEFINE_string('profile', None, 'Steps of this process that TensorBoard\'s profiler looks at, '
                     'as 10,20.')
+flags.DEFINE_list('track', [], 'Also write what TensorBoard gets to wandb, mlflow, or both '
+                  '(gin: tracking.to).')
 flags.DEFINE_integer('logical_cpus', 1, 'Devices the CPU appears as; replicas for '
                      '--strategy=mirrored.', lower_bound=1)
 
@@ -38,6 +40,8 @@ def _bindings():
         value = getattr(FLAGS, name)
         if value is not None:
             bindings.append(f'experiment.{name} = {value!r}')
+    if FLAGS.track:
+        bindings.append(f'tracking.to = {tuple(FLAGS.track)!r}')
     return bindings
 
 

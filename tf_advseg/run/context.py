@@ -1,5 +1,6 @@
 """What every part of an experiment needs: run directory, data, strategy, random streams."""
 import dataclasses
+import pathlib
 import tempfile
 
 import numpy as np
@@ -25,6 +26,7 @@ class Context:
       streams: core.random_streams.RandomStreams.
       crop_size: (h, w).
       description: from networks.describe; None where the user brings a network.
+      trackers: `tracking.Trackers` that boards write to as well, or None.
     """
     run: object
     data: object
@@ -32,6 +34,7 @@ class Context:
     streams: object
     crop_size: tuple
     description: object
+    trackers: object = None
     _arrays: dict = dataclasses.field(default_factory=dict)
     _evaluators: dict = dataclasses.field(default_factory=dict)
     _made: dict = dataclasses.field(default_factory=dict)
@@ -52,7 +55,7 @@ class Context:
     def board(self, name, panel=None):
         """A `Board` below the run's tensorboard folder; on other workers, in a scratch folder."""
         folder = self.run.tensorboard / name if self.chief else tempfile.mkdtemp()
-        return Board(folder, panel)
+        return Board(folder, panel, self.trackers)
 
     def once(self, key, make):
         """What `make()` returned when it was first asked for under this key."""
@@ -201,27 +204,32 @@ class Board:
 
     Args:
       folder: the run's tensorboard/ folder and a name below it.
+      panel: function(lookahead) -> uint8 [H, W, 3], drawn at each end of a cycle, or None.
+      trackers: `tracking.Trackers` that get the same, under the folder's name; None for none.
     """
 
-    def __init__(self, folder, panel=None):
+    def __init__(self, folder, panel=None, trackers=None):
         self._writer = tf.summary.create_file_writer(tensorflow_paths.plain_folder(folder))
-        self._panel = panel
+        self._panel, self._trackers = panel, trackers
+        self._part = pathlib.Path(folder).name
 
     def scalars(self, step, values):
         """Writes a dict of numbers at a step."""
         with self._writer.as_default():
             for name, value in values.items():
                 tf.summary.scalar(name, value, step=step)
+        if self._trackers is not None:
+            self._trackers.scalars(self._part, step, values)
 
     def image(self, name, step, array):
         """Writes an image, uint8 [H, W, 3], at a step."""
         with self._writer.as_default():
             tf.summary.image(name, array[None], step=step)
+        if self._trackers is not None:
+            self._trackers.image(self._part, name, step, array)
 
     def cycle(self, step, lookahead):
         """Called at the end of each cycle: a panel of the same images at g0, g^e and g*."""
         if self._panel is not None:
-            image = self._panel(lookahead)
-            with self._writer.as_default():
-                tf.summary.image('panels', image[None], step=step)
+            self.image('panels', step, self._panel(lookahead))
         self._writer.flush()

@@ -27,11 +27,16 @@ def write(context, results):
     writer = tf.summary.create_file_writer(tensorflow_paths.plain_folder(folder))
     with writer.as_default():
         api.hparams(settings(configuration.config_text()))
-        for model, splits in results['models'].items():
-            for split, figures in splits.items():
-                if figures and figures.get('miou') is not None:
-                    tf.summary.scalar(f'miou/{split}/{model}', figures['miou'], step=0)
+        for name, value in measured(results).items():
+            tf.summary.scalar(name, value, step=0)
     writer.close()
+
+
+def measured(results):
+    """{'miou/<split>/<model>': mIoU in 0..1} of what results.json has."""
+    return {f'miou/{split}/{model}': figures['miou']
+            for model, splits in results['models'].items() for split, figures in splits.items()
+            if figures and figures.get('miou') is not None}
 
 
 def settings(text):

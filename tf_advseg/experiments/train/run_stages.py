@@ -74,6 +74,8 @@ class Run:
                        **({'early_stopping': stopped} if stopped else {}))
         _keep_results(context, results)
         hyperparameters.write(context, results)
+        if context.trackers is not None:
+            context.trackers.results(results)
         run_report.write(context, self.segmentor, recipe, results, shown)
         networks.load_weights(context.run.checkpoints / self._kept(), self.segmentor)
         return results

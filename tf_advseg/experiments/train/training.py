@@ -23,6 +23,7 @@ from tf_advseg.run import dataset as datasets
 from tf_advseg.run import networks
 from tf_advseg.run import semi_supervised
 from tf_advseg.run import stage_optimizers
+from tf_advseg.run import tracking
 from tf_advseg.training import stages
 from tf_advseg.training import strategy as strategies
 
@@ -31,7 +32,7 @@ configuration.renamed(experiment__max_propagations='controller.max_propagations'
 MAY_CHANGE = ('max_propagations', 'max_total_cycles', 'max_cycles', 'diagnostics_every',
               'durable_every', 'control', 'limit_bytes', 'max_hours', 'non_finite_limit',
               'diagnose_every', 'only_control', 'paper_rows', 'holds_for', 'control_from',
-              'rare_below', 'only')
+              'rare_below', 'only', 'tracking.to')
 
 
 @gin.configurable(denylist=['workdir', 'strategy', 'dry_run', 'instead'])
@@ -100,6 +101,9 @@ def experiment(workdir, strategy, dry_run=False, seed=0, method='load', control=
         if instead:
             instead(context, segmentor, recipe)
             return None
+        names = tracking.tracking()
+        context.trackers = stack.enter_context(
+            tracking.Trackers(names if context.chief else (), run.path))
         resumed = run.stages.is_dir() and any(run.stages.iterdir())
         results = run_stages.Run(context, segmentor, recipe, control, control_from).run(
             start, random)
