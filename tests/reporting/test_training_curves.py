@@ -85,6 +85,17 @@ def test_segmentor_losses_beside_the_control(make_alternation):
         'no step has been taken yet']
 
 
+@pytest.mark.parametrize('key, label', [('loss/consistency', 'consistency term'),
+                                        ('loss/embedding', 'embedding term')])
+def test_the_terms_of_later_methods_are_drawn_as_well(key, label):
+    lines = [{'event': 'stage', 'stage': 'own', 'segmentor_step': step, 'loss/ce': 1.0, key: 0.3}
+             for step in (10, 20)]
+    _, terms = training_curves.segmentor_loss_curve(lines, 'own', None).axes
+    drawn = {line.get_label(): line.get_ydata() for line in terms.lines}
+    assert drawn[label] == pytest.approx([0.3, 0.3])
+    assert terms.get_ylabel() == label
+
+
 def test_gradients_of_several_terms_are_told_apart():
     lines = [{'segmentor_step': step, 'grad_ratio/adv_ce': 0.1, 'grad_ratio/content_ce': 0.5,
               'grad_cosine/adv_ce': 0.0, 'grad_cosine/content_ce': 0.4} for step in (1, 2)]

@@ -15,7 +15,9 @@ _SHARES = {'disc/acc_real': ('real taken for real', curves.PEAK),
 _TERMS = (('loss/adv', 'adversarial term', '#c07a1c'),
           ('loss/content', 'content term', '#1b7f4b'),
           ('loss/adv_unlabelled', 'the same, unlabelled', '#d9b38c'),
-          ('loss/semi', 'self-taught term', '#7a4fb0'))
+          ('loss/semi', 'self-taught term', '#7a4fb0'),
+          ('loss/consistency', 'consistency term', '#7a4fb0'),
+          ('loss/embedding', 'embedding term', '#1b7f4b'))
 
 # Of which term a ratio and a cosine are: what it is called, the colours of the one and the other.
 _GRADIENTS = {'adv_ce': ('adversarial term', '#2f6db5', '#c07a1c'),
@@ -283,13 +285,13 @@ def _broken(axes, blocks, slow, key, scale, look):
 
 
 def segmentor_loss_curve(metrics, stage, control='control'):
-    """Cross-entropy of the adversarial training and of its control, and the further terms.
+    """Cross-entropy of a method and of its control, and the method's further terms.
 
     Args:
       metrics: lines of metrics.jsonl; those with `event` stage, a segmentor_step and loss/ce are
         read, and of `_TERMS` what is there.
-      stage: the stage that trains adversarially.
-      control: the stage that trains without, or None.
+      stage: the method's stage.
+      control: its control's stage, or None.
 
     Returns:
       matplotlib Figure: loss/ce solid and dashed (the control), the terms on an axis of their own

@@ -147,7 +147,7 @@ def test_a_run_under_way(metrics, cut):
     assert len(made.figures) == (3 if cut else 0)
     page = html.unescape(report.render(made))
     assert 'Nothing has been evaluated yet' in page
-    assert ('No step of the adversarial training' in page) == (not cut)
+    assert ('No step of the method\'s training' in page) == (not cut)
     with pytest.raises(TypeError, match='no field'):
         adversarial_report.adversarial_report('t', None, [], 'luc', NAMES, colour='red')
 
@@ -224,7 +224,7 @@ def test_a_control_alone_shows_what_averaging_gave(metrics, make_summary):
     made = adversarial_report.adversarial_report(
         't', results, [line for line in metrics if line['stage'] == 'control'], 'luc', NAMES)
     assert (made.subject, made.control) == ('control (CE) + SWA', 'control (CE)')
-    assert made.summary[0] == 'control (CE): 200 steps of the segmentor, without a discriminator.'
+    assert made.summary[0] == 'control (CE): 200 steps of the segmentor, on the labels alone.'
     assert '+2.00 points against control (CE).' in made.summary[1]
     assert 'Another seed alone' not in ' '.join(made.summary)
 

@@ -64,7 +64,7 @@ def test_a_gan_without_a_second_phase_yet_and_one_taken_from_elsewhere(make_summ
     made = adversarial_report.adversarial_report(
         't', None, first, 'zhu', NAMES, parts=parts_of('zhu', first, None))
     text = ' '.join(made.summary)
-    assert 'No step of the adversarial training is logged yet.' in text
+    assert 'No step of the method\'s training is logged yet.' in text
     caption, = (caption for caption, _ in made.figures)
     assert 'Phase 1' in caption and 'Phase 2' not in caption
     made = adversarial_report.adversarial_report(

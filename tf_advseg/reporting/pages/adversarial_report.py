@@ -29,13 +29,12 @@ CHOICE_NOTES = {
     'last': 'Every model is shown as its training left it: the hold-out chose no moment. Where it '
             'chose settings (λ, learning rates), a gain on it is partly the luck of that choice. '
             'What counts is the test split, which chose nothing.'}
-NO_CONTROL_NOTE = ('There is no control beside this run, trained as long without a discriminator, '
-                   'so nothing here separates what the adversarial term did from what more '
-                   'training did.')
+NO_CONTROL_NOTE = ('There is no control beside this run, trained as long on the labels alone, so '
+                   'nothing here separates what the method did from what more training did.')
 AVERAGED_NOTE = ('Models marked “SWA” have the average of the weights over training, as it was at '
                  'the end: no image chose them. They are compared with each other, and so are '
-                 'those without the mark: averaging has gains of its own, without a discriminator.')
-RANDOM_START_NOTE = ('There was no training before the adversarial one, and the start, whose head '
+                 'those without the mark: averaging has gains of its own, without any method.')
+RANDOM_START_NOTE = ('There was no training before the method\'s, and the start, whose head '
                      '(or all) has random weights, is no model: it is left out.')
 _HOLDOUT_NOTES = {'best': 'models were chosen by it', 'last': 'chose no moment'}
 
@@ -54,7 +53,7 @@ def adversarial_report(title, results, metrics, stage, class_names, control='con
         'mean_class_accuracy', 'frequency_weighted_iou' and 'boundary' ({'mean', 'std'}), too;
         splits are 'holdout' and 'test'. Where 'starts_random' is true the start is left out.
       metrics: lines of metrics.jsonl, the control's among them.
-      stage: the stage that trains adversarially, such as 'luc'.
+      stage: the method's stage, such as 'luc'.
       class_names: C names.
       control: the control's stage, or None.
       start, control_column, subject: columns of `results`: the start, the control and the model
@@ -230,11 +229,11 @@ def _figures(metrics, stage, control, class_names, palette, steps_per_epoch, nam
         axes = {'control': control, 'steps_per_epoch': steps_per_epoch, 'names': names}
         figures += [
             ('mIoU, mean class accuracy and pixel accuracy over training, on training images and '
-             'on the hold-out: what adversarial training does against overfitting shows as a '
-             'smaller gap between the two colours.',
+             'on the hold-out: what the method does against overfitting shows as a smaller gap '
+             'between the two colours.',
              class_curves.mean_curves(own, stage, **axes)),
-            ('Accuracy of each class over training (as Luc et al., Fig. 4): solid with adversarial '
-             'training, dashed without.',
+            ('Accuracy of each class over training (as Luc et al., Fig. 4): solid the method, dashed '
+             'its control.',
              class_curves.class_accuracy_curves(own, stage, class_names, palette=palette, **axes))]
         lines = class_curves.has_averaged(own, stages)
         if lines or averaged:
@@ -259,8 +258,8 @@ def _loss_figures(metrics, own, stage, control):
     """Losses and gradients of the stage and its control (`own` lines) and of those before."""
     figures = []
     if any('loss/ce' in m for m in own):
-        figures.append(('The segmentor\'s losses: cross-entropy with and without adversarial '
-                        'training, and the further terms, weights left out.',
+        figures.append(('The segmentor\'s losses: cross-entropy of the method and of its control, '
+                        'and the further terms, weights left out.',
                         training_curves.segmentor_loss_curve(own, stage, control)))
     if any(key.startswith('grad_ratio/') for m in own for key in m):
         several = len({key for m in own for key in m if key.startswith('grad_ratio/')}) > 1

@@ -53,10 +53,10 @@ def _step_sentences(metrics, stage, control, names, state):
     own, discriminator = steps_taken(metrics, stage)
     other, _ = steps_taken(metrics, control) if control is not None else (0, 0)
     if not own and not discriminator:
-        return [f'{names[1]}: {report.count(other, "step")} of the segmentor, without a '
-                'discriminator.'
+        return [f'{names[1]}: {report.count(other, "step")} of the segmentor, on the '
+                'labels alone.'
                 if other and state == 'finished'
-                else 'No step of the adversarial training is logged yet.']
+                else 'No step of the method\'s training is logged yet.']
     taken = f'{names[0]}: {report.count(own, "step")} of the segmentor'
     if discriminator:
         taken += f' and {discriminator} of the discriminator'

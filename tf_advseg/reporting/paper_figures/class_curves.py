@@ -73,7 +73,7 @@ def class_accuracy_curves(metrics, stage, class_names, control='control', palett
     Args:
       metrics: lines of metrics.jsonl, see `evaluations`; `class_accuracy` holds C fractions, None
         for a class without pixels.
-      stage: the stage that trains adversarially.
+      stage: the method's stage.
       class_names: C names.
       control: the stage that trains without; None, or one without lines, draws nothing.
       palette: C colours (r, g, b), made dark enough for white paper; None takes the package's own.
