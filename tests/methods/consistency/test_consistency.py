@@ -354,6 +354,7 @@ def test_the_weight_rises_from_the_start():
     ({'adversarial_weight': -1}, '^consistency.adversarial_weight'),
     ({'unlabelled_batch_size': 0}, '^consistency.unlabelled_batch_size'),
     ({'cutmix': 0.0, 'cutmix_most': 0.3}, 'has no effect'),
+    ({'reduction': 'sum', 'normaliser': 'selected'}, 'normaliser.*has no effect'),
     ({'selection': 'random', 'threshold': 0.5}, 'has no effect')])
 def test_out_of_range_is_one_line(given, words):
     with pytest.raises(UserError, match=words) as caught:

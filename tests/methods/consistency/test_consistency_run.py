@@ -1,13 +1,20 @@
 """Consistency end to end on small scenes: the teacher beside the student, selection, reports."""
+import html
 from unittest import mock
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import whole_run
 from PIL import Image
 
+from tf_advseg.core import configuration
 from tf_advseg.core.errors import UserError
+from tf_advseg.experiments.convert import exporting
+from tf_advseg.experiments.convert import preparing
 from tf_advseg.experiments.score import evaluating
+from tf_advseg.experiments.score import predicting
+from tf_advseg.experiments.train import training
 from tf_advseg.methods import cue_audit
 from tf_advseg.methods.consistency import consistency_panels
 from tf_advseg.methods.hung import discriminator_folders
@@ -78,6 +85,23 @@ def test_the_teachers_folder_is_a_checkpoint_like_others(made):
                                                        teacher.get_weights()))
 
 
+def test_the_teacher_is_exported_and_predicts_like_the_student(made, tmp_path):
+    """Not the student by mistake: its own weights are in what is written."""
+    teacher, spec, _ = networks.load(made[0] / 'checkpoints/last/teacher')
+    student, _, _ = networks.load(made[0] / 'checkpoints/last')
+    exporting.export(made[0] / 'checkpoints/last/teacher', tmp_path / 'out')
+    again, _, _ = networks.load(tmp_path / 'out')
+    image = np.random.default_rng(3).integers(0, 256, (1, 33, 33, 3)).astype(np.float32)
+    theirs, own = teacher(image).numpy(), student(image).numpy()
+    np.testing.assert_allclose(again(image), theirs, rtol=1e-3, atol=1e-4)
+    assert np.abs(own - theirs).max() > 1e-3
+    (tmp_path / 'images').mkdir()
+    Image.fromarray(image[0].astype(np.uint8)).save(tmp_path / 'images/one.png')
+    predicting.predict(teacher, spec, (33, 33), [tmp_path / 'images'], tmp_path / 'maps',
+                       show=False)
+    assert list((tmp_path / 'maps').glob('one*.png'))
+
+
 @pytest.mark.slow
 def test_the_best_model_comes_with_the_teacher_of_its_step(tmp_path, weights):
     kept = []
@@ -125,6 +149,31 @@ def test_a_folder_of_images_of_other_sizes(tmp_path, lines_of):
           'experiment.control = False')
     last = lines_of(tmp_path / 'run', stage='consistency', event='stage')[-1]
     assert np.isfinite(last['loss/consistency'])
+
+
+@pytest.mark.slow
+def test_own_data_with_few_labels_as_the_page_has_it(tmp_path):
+    """gin/own_data_few_labels.gin on two folders: a report that weighs the unlabelled images."""
+    random, records = np.random.default_rng(2), tmp_path / 'records'
+    for folder, count in (('own/images', 12), ('own/labels', 12), ('more', 5)):
+        (tmp_path / folder).mkdir(parents=True)
+        shape, most = ((40, 52), 3) if 'labels' in folder else ((40, 52, 3), 256)
+        for number in range(count):
+            Image.fromarray(random.integers(0, most, shape).astype(np.uint8)).save(
+                tmp_path / folder / f'p{number}.png')
+    preparing.prepare('folder', tmp_path / 'own', records, show=False)
+    configuration.parse(['gin/own_data_few_labels.gin'], [
+        f"experiment.data_dir = '{records}'", 'experiment.crop_size = 49',
+        'deeplab_mobilenet_v2.depth_multiplier = 0.25', 'deeplab_mobilenet_v2.atrous_rates = ()',
+        'stage_one.epochs = 1', 'stage_one.batch_size = 4', 'adversarial_stage.steps = 2',
+        'adversarial_stage.batch_size = 2', 'adversarial_stage.train_images = 0',
+        f"semi_supervised.unlabelled_dir = '{tmp_path / 'more'}'"])
+    results = training.experiment(tmp_path / 'run', tf.distribute.get_strategy())
+    assert results['subject'] == 'Consistency' and 'control (CE)' in results['models']
+    page = html.unescape((tmp_path / 'run/report.html').read_text())
+    assert f'{results["training_pictures"]["labelled"]} with labels, 5 without' in page
+    assert 'were learnt from' in page and 'against control (CE)' in page
+    assert networks.is_model_folder(tmp_path / 'run/checkpoints/last/teacher')
 
 
 @pytest.mark.parametrize('bindings, words', [

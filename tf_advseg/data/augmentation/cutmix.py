@@ -2,6 +2,10 @@
 
 A box of each image is taken from the next one; what is learnt of the two goes the same way. Boxes
 are drawn from stateless seeds, so a resumed run cuts the same ones.
+
+How often, how large and how long boxes are is UniMatch's (Yang et al. 2023, in its code): half of
+the images get one, of 2 to 40 % of the area. French et al. cut a box of half the area out of every
+image. Here the logarithm of the form is drawn, so that high boxes are as frequent as wide ones.
 """
 import dataclasses
 

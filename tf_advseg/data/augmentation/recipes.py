@@ -48,9 +48,9 @@ class Recipe:
 
     In this order, which is the official DeepLab's: resized (`enlargement` or `size_range`), then by
     `random_scale`, rotated, a random crop where it is larger than the crop, light and colour, blur,
-    padding where it is smaller (at the bottom and the right), mirrored. Image and label go through one call
-    of each and so move by one draw. Everything is drawn from the example's stateless seed, each
-    kind by a number of its own: switching one on or off leaves the others as they were.
+    padding where it is smaller (at the bottom and the right), mirrored. Image and label go through
+    one call of each and so move by one draw. Everything is drawn from the example's stateless seed,
+    each kind by a number of its own: switching one on or off leaves the others as they were.
 
     Attributes:
       flip: mirrored left and right with probability 1/2.

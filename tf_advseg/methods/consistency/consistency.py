@@ -21,6 +21,9 @@ What the sources leave open, chosen here (settings of `consistency`):
   * the discriminator judges the teacher's predictions of the plain views. It learns from the
     student's of labelled images, as Hung et al. have it, or from the teacher's of their plain views
     (`discriminator_fakes`). Where it neither selects nor is asked for by L_adv, there is none.
+  * L_adv of unlabelled images is of their strong views, as all that the student sees of them: with
+    the borders of boxes, which no truth has (`unlabelled_adversarial_weight` 0 leaves it out).
+  * boxes are of UniMatch's kind (data/augmentation/cutmix.py), smaller than those of French et al.
   * ClassMix mixes images that were changed each by itself; the paper changes the mixed one.
   * the student is what the run keeps and scores; the teacher lies beside it, as checkpoints/<last|
     best>/teacher, and can be evaluated and exported by that path.

@@ -166,13 +166,13 @@ recipe.register(recipe.Recipe(
     needs_unlabelled='set semi_supervised.fraction below 1, or semi_supervised.unlabelled_dir',
     companions={TEACHER: 'teacher'}, bundles=_bundles, monitors=_monitors, observe=_observe,
     report_parts=_report_parts, cost=_cost,
-    encodings=tuple(recipe.ShownAs(text, ("consistency.selection = 'discriminator'", *bindings), good)
-                    for text, bindings, good in (
-                        ('every 4th pixel', ('consistency.map_stride = 4',), False),
-                        ('every 4th pixel, bottleneck',
-                         ('consistency.map_stride = 4', "label_maps.truth = 'bottleneck'"), True),
-                        ("the logits' grid, scaling",
-                         ('consistency.map_stride = 16', "label_maps.kind = 'scaling'"), True))),
+    encodings=tuple(recipe.ShownAs(text, (
+        "consistency.selection = 'discriminator'", *bindings), good) for text, bindings, good in (
+            ('every 4th pixel', ('consistency.map_stride = 4',), False),
+            ('every 4th pixel, bottleneck',
+             ('consistency.map_stride = 4', "label_maps.truth = 'bottleneck'"), True),
+            ("the logits' grid, scaling",
+             ('consistency.map_stride = 16', "label_maps.kind = 'scaling'"), True))),
     small=('build_fc_discriminator.widths = (8, 16)', 'consistency.map_stride = 2',
            "consistency.selection = 'discriminator'",
            'consistency.start = 2', 'semi_supervised.fraction = 0.5'),

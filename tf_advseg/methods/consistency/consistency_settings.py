@@ -53,8 +53,9 @@ class Settings:
         images, as Hung et al.'s; both 0: no adversarial term. None as the second is a tenth of the
         first, as theirs.
       discriminator_fakes: which maps the discriminator learns to tell from truths: the student's of
-        'labelled' images, its of 'all' images, or the 'teacher''s of the plain views of labelled
-        ones, which are of the kind that it selects from.
+        'labelled' images, its of 'all' images (the strong views of unlabelled ones, so cut and
+        mixed), or the 'teacher''s of the plain views of labelled ones, which are of the kind that
+        it selects from; before `start`, without plain views, the student's.
       reduction, l2_weight, classifier_multiplier: of the pixel-wise loss, see there.
       unlabelled_batch_size: unlabelled images of a step; None for as many as labelled ones.
 
@@ -126,6 +127,10 @@ class Settings:
         if not self.cutmix and self.cutmix_most != defaults['cutmix_most']:
             raise errors.UserError(f'{where}.cutmix_most = {self.cutmix_most!r} has no effect with '
                                    f'{where}.cutmix = 0; leave it out')
+        if self.reduction == 'sum' and self.normaliser != defaults['normaliser']:
+            raise errors.UserError(f'{where}.normaliser = {self.normaliser!r} has no effect with '
+                                   f"{where}.reduction = 'sum', which divides by nothing; leave it "
+                                   'out')
         if self.cutmix and self.classmix:
             raise errors.UserError(f'{where}.classmix = {self.classmix!r} and {where}.cutmix = '
                                    f'{self.cutmix!r}: an image is mixed in one way; set one to 0')
