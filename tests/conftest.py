@@ -17,6 +17,7 @@ from tf_advseg.core import runtime
 
 # Where there is a GPU: tests start programs of their own, which need a share of its memory.
 os.environ.setdefault('TF_FORCE_GPU_ALLOW_GROWTH', 'true')
+os.environ['TF_ADVSEG_OFFLINE'] = '1'  # no test needs the network
 runtime.configure(deterministic=False, logical_cpus=2)
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]

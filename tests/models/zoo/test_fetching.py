@@ -79,6 +79,7 @@ class Server:
 @pytest.fixture
 def serve(monkeypatch, tmp_path):
     monkeypatch.setenv('TF_ADVSEG_CACHE', str(tmp_path / 'cache'))
+    monkeypatch.delenv('TF_ADVSEG_OFFLINE')
     made = []
 
     def start(**options):
@@ -224,6 +225,18 @@ def test_a_damaged_pin_is_one_line(serve, text):
     (path.parent / (path.name + '.pin.json')).write_text(text)
     with pytest.raises(UserError, match='pin.json'):
         fetching.fetch(NAME, server.address)
+
+
+def test_offline_nothing_is_asked_for_and_what_is_there_serves(serve, monkeypatch):
+    server = serve()
+    monkeypatch.setenv('TF_ADVSEG_OFFLINE', '1')
+    with pytest.raises(UserError, match=f'{NAME}: is not in the cache.*TF_ADVSEG_OFFLINE forbids'):
+        fetching.fetch(NAME, server.address)
+    assert not server.asked
+    monkeypatch.setenv('TF_ADVSEG_OFFLINE', '0')
+    path = fetching.fetch(NAME, server.address)
+    monkeypatch.setenv('TF_ADVSEG_OFFLINE', '1')
+    assert fetching.fetch(NAME, server.address) == path and len(server.asked) == 1
 
 
 def test_where_the_cache_is(monkeypatch, tmp_path):

@@ -16,7 +16,7 @@ from tf_advseg.experiments.train import dry_run as dry_runs
 from tf_advseg.experiments.train import run_results
 from tf_advseg.experiments.train import run_stages
 from tf_advseg.experiments.train import shared_control
-from tf_advseg.experiments.train import stage_one
+from tf_advseg.experiments.train import starting_weights
 from tf_advseg.reporting import tables
 from tf_advseg.run import context as contexts
 from tf_advseg.run import dataset as datasets
@@ -24,7 +24,6 @@ from tf_advseg.run import networks
 from tf_advseg.run import semi_supervised
 from tf_advseg.run import stage_optimizers
 from tf_advseg.run import tracking
-from tf_advseg.training import stages
 from tf_advseg.training import strategy as strategies
 
 configuration.renamed(experiment__max_propagations='controller.max_propagations')
@@ -32,13 +31,13 @@ configuration.renamed(experiment__max_propagations='controller.max_propagations'
 MAY_CHANGE = ('max_propagations', 'max_total_cycles', 'max_cycles', 'diagnostics_every',
               'durable_every', 'control', 'limit_bytes', 'max_hours', 'non_finite_limit',
               'diagnose_every', 'only_control', 'paper_rows', 'holds_for', 'control_from',
-              'rare_below', 'only', 'tracking.to')
+              'rare_below', 'only', 'tracking.to', 'default_checkpoint')
 
 
 @gin.configurable(denylist=['workdir', 'strategy', 'dry_run', 'instead'])
 def experiment(workdir, strategy, dry_run=False, seed=0, method='load', control=True,
                data_dir=None, checkpoint=None, network='deeplab_mobilenet_v2', crop_size=321,
-               backbone_only=False, control_from=None, instead=None):
+               backbone_only=False, control_from=None, default_checkpoint=None, instead=None):
     """Runs an experiment, or goes on with one that was stopped.
 
     Args:
@@ -59,6 +58,9 @@ def experiment(workdir, strategy, dry_run=False, seed=0, method='load', control=
         it has.
       control_from: a run directory whose finished control is taken over, if it is the same
         training, whichever method that run is of.
+      default_checkpoint: 'zoo:NAME': the weights to start from where `checkpoint` is None. Where
+        they cannot be downloaded or are of another network, the run starts from random ones, with
+        a warning.
 
     Returns:
       dict of the results, as in results.json; None for a dry run, with `instead`, and where a
@@ -76,12 +78,11 @@ def experiment(workdir, strategy, dry_run=False, seed=0, method='load', control=
     crop_size = arguments.as_pair('experiment', crop_size)
     if crop_size is None:
         raise errors.UserError('experiment.crop_size = None: expected pixels, or (height, width)')
-    start = str(checkpoint)  # as given: the same from any directory
     if backbone_only and not checkpoint:
         raise errors.UserError('experiment.backbone_only takes the backbone of a checkpoint, and '
                                'none was given; add --checkpoint=PATH')
     if checkpoint:  # before the data, whose conversion may take minutes
-        checkpoint = networks.find_weights(checkpoint)
+        networks.find_weights(checkpoint)
     with contextlib.ExitStack() as stack:
         # Neither leaves anything behind, nor a configuration that another run is held to.
         if dry_run or instead:
@@ -94,7 +95,8 @@ def experiment(workdir, strategy, dry_run=False, seed=0, method='load', control=
             segmentor = networks.build(description)
         context = contexts.Context(run, data, strategy, random_streams.RandomStreams(seed),
                                    crop_size, description)
-        random = checkpoint is None or _start_from(checkpoint, context, segmentor, backbone_only)
+        start, random = starting_weights.read(context, segmentor, checkpoint, default_checkpoint,
+                                              backbone_only)
         if dry_run:
             dry_runs.describe(context, segmentor, recipe, control, control_from)
             return None
@@ -110,23 +112,6 @@ def experiment(workdir, strategy, dry_run=False, seed=0, method='load', control=
         if not resumed:  # what was done before read its settings then
             _warn_of_unread(network)
         return results
-
-
-def _start_from(checkpoint, context, segmentor, backbone_only):
-    """Reads the starting weights, unless Stage 1 has moved them already.
-
-    Returns:
-      Whether some of them are random: a layer that starts anew.
-    """
-    if (context.run.stages / stage_one.NAME / stages.DONE).exists():
-        return False
-    started = networks.read_weights(checkpoint, segmentor, backbone_only=backbone_only)
-    print(f'starting weights: {started.text()}', flush=True)
-    if started.reinitialised and not stage_one.stage_one().steps(len(context.data.train))[1]:
-        logging.warning('the last layer starts anew (%s), and Stage 1 has no epochs: what comes '
-                        'after it starts from random logits; raise stage_one.epochs',
-                        started.reinitialised[0][1])
-    return bool(started.reinitialised)
 
 
 def _warn_of_unread(network):

@@ -5,7 +5,8 @@ comes after it, a SHA-256 that has to match, is the same. The publisher gives no
 archives. The first download that can be unpacked to its end pins the digest it has, and says so;
 every later one has to match it. `catalogue.Entry.sha256` is for digests that this package knows.
 
-The cache is TF_ADVSEG_CACHE, or else tf_advseg/ in XDG_CACHE_HOME or ~/.cache.
+The cache is TF_ADVSEG_CACHE, or else tf_advseg/ in XDG_CACHE_HOME or ~/.cache. TF_ADVSEG_OFFLINE=1
+forbids downloads.
 """
 import contextlib
 import datetime
@@ -26,6 +27,7 @@ from tf_advseg.core import progress
 from tf_advseg.models.zoo import catalogue
 
 PREFIX = 'zoo:'
+OFFLINE = 'TF_ADVSEG_OFFLINE'  # an environment variable
 PART, ABOUT, PIN = '.part', '.part.json', '.pin.json'
 CHUNK = 2 ** 20
 TIMEOUT = 30  # seconds without a byte
@@ -146,6 +148,9 @@ def pin_of(entry):
 
 def _download(address, path, entry):
     """Fills <path>.part from where it ends, and gives it its name when it is whole."""
+    if os.environ.get(OFFLINE, '0') not in ('', '0'):
+        raise errors.UserError(f'{entry.name}: is not in the cache ({path}), and {OFFLINE} forbids '
+                               'to download it; unset it, or put the file there')
     part, about = (path.with_name(path.name + end) for end in (PART, ABOUT))
     known = files.read_json(about) if about.is_file() and part.is_file() else {}
     have = part.stat().st_size if known.get('address') == address and known.get('mark') else 0
