@@ -18,7 +18,7 @@ from tf_advseg.core import runtime  # noqa: E402
 from absl import flags  # noqa: E402
 
 command_line.define_common_flags('gin_param', 'seed', workdir='demo_run')
-flags.DEFINE_boolean('smallest', False, 'A first look, about two minutes: few images, short '
+flags.DEFINE_boolean('smallest', False, 'A first look, a minute or two: few images, short '
                      'cycles. Checks the machine; its numbers mean nothing.')
 
 FLAGS = flags.FLAGS
@@ -27,15 +27,16 @@ FLAGS = flags.FLAGS
 def main(argv):
     """Flags, configuration, one call, the table."""
     del argv
-    print(f'demo in {FLAGS.workdir}: generated images, Stage 1, LoAd, control, report; '
-          f'{"about two" if FLAGS.smallest else "under ten"} minutes on two idle cores', flush=True)
+    print(f'demo in {FLAGS.workdir}: generated images, Stage 1, LoAd, control, report', flush=True)
     runtime.configure(deterministic=True)
     from tf_advseg.experiments.train import demonstration
     from tf_advseg.training import strategy
+    name = 'demo_smallest.gin' if FLAGS.smallest else 'demo.gin'
+    if not demonstration.finished(FLAGS.workdir):
+        print(demonstration.expected_time(name, demonstration.first_step_seconds()), flush=True)
     bindings = [] if FLAGS.seed is None else [f'experiment.seed = {FLAGS.seed}']
     results, before = demonstration.run(
-        FLAGS.workdir, 'demo_smallest.gin' if FLAGS.smallest else 'demo.gin',
-        bindings + list(FLAGS.gin_param), strategy.make_strategy('one_device'))
+        FLAGS.workdir, name, bindings + list(FLAGS.gin_param), strategy.make_strategy('one_device'))
     demonstration.print_outcome(results, FLAGS.workdir, before)
 
 

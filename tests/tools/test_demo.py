@@ -32,6 +32,16 @@ def test_a_finished_demo_is_shown_again_and_another_is_refused(made_run, run_cop
     configuration.parse([], [])
 
 
+def test_the_expected_time_follows_what_a_first_step_took():
+    for name in ('demo.gin', 'demo_smallest.gin'):
+        configuration.find_gin_file(name)
+        expected = [int(re.match(r'about (\d+) minutes? here', demonstration.expected_time(
+            name, seconds))[1]) for seconds in (2, 20)]
+        assert expected[1] == pytest.approx(10 * expected[0], abs=6)
+    assert demonstration.expected_time('demo_smallest.gin', 0.5).startswith('about 1 minute here')
+    assert demonstration.first_step_seconds() > 0
+
+
 def test_the_example_folder_is_what_the_folder_reader_takes(made_run, own_folder):
     reader = readers.make_reader('folder', own_folder)
     assert reader.spec.class_names == made_run.data.spec.class_names

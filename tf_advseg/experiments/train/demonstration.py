@@ -3,8 +3,10 @@ import os
 import pathlib
 import shlex
 import sys
+import time
 
 import numpy as np
+import tensorflow as tf
 from PIL import Image
 
 from tf_advseg.core import configuration
@@ -16,7 +18,12 @@ from tf_advseg.experiments.train import run_stages
 from tf_advseg.experiments.train import training
 from tf_advseg.reporting import panels
 from tf_advseg.reporting import tables
+from tf_advseg.run import networks
 
+# How long a demo takes, in first steps (`first_step_seconds`): both alone on one machine.
+# python tools/demo.py --smallest took 46 s where a first step took 2.65 s; the whole demo is
+# 4.4 times that (docs/platforms.md).
+FIRST_STEPS = {'demo.gin': 76, 'demo_smallest.gin': 17}
 EXAMPLE = 'example'
 EXAMPLE_IMAGES = 20
 
@@ -43,6 +50,36 @@ def write_example(records, folder, count=EXAMPLE_IMAGES):
                                      records.spec.palette)
 
 
+def first_step_seconds():
+    """Seconds of a network like the demo's to be built, traced and run forth and back once."""
+    began = time.perf_counter()
+    network = networks.build(networks.describe(
+        'deeplab_mobilenet_v2', num_classes=8, crop_size=(97, 97), seed=0, depth_multiplier=0.5,
+        decoder=True))
+
+    @tf.function
+    def gradients(images):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(network(images, training=False) ** 2)
+        return tape.gradient(loss, network.trainable_variables)
+
+    for gradient in gradients(tf.zeros([8, 97, 97, 3])):
+        gradient.numpy()
+    return time.perf_counter() - began
+
+
+def expected_time(gin_file, first_step):
+    """'about 2 minutes here': of a demo where a first step takes so many seconds."""
+    minutes = max(1, round(FIRST_STEPS[gin_file] * first_step / 60))
+    return f'about {minutes} minute{"s" * (minutes > 1)} here, by a first step of {first_step:.1f} s'
+
+
+def finished(workdir):
+    """Whether a demo is done."""
+    path = pathlib.Path(workdir).expanduser()
+    return (path / 'report.html').is_file() and (path / run_stages.RESULTS).is_file()
+
+
 def run(workdir, gin_file, bindings, strategy):
     """Runs the demo, goes on with one that was stopped, or takes up a finished one.
 
@@ -58,7 +95,7 @@ def run(workdir, gin_file, bindings, strategy):
     configuration.parse([gin_file], bindings)
     config = configuration.config_text()
     path = pathlib.Path(workdir).expanduser()
-    if (path / 'report.html').is_file() and (path / run_stages.RESULTS).is_file():
+    if finished(path):
         with run_directory.RunDirectory(path).open(config, may_change=training.MAY_CHANGE):
             return files.read_json(path / run_stages.RESULTS), True
     results = training.experiment(workdir=path, strategy=strategy)
