@@ -2,7 +2,8 @@
 
 load, load_memory       LoAd by parts, of a run or measured; its memory at the paper's VOC size
 cues, screen            what discriminators can win on; whether LoAd's point anywhere
-step, lr_range, input, inference, runtimes   a step; Stage 1's loss by rate; input; TF1 graphs
+step, networks, lr_range   a step by settings; each network; Stage 1's loss by learning rate
+input, inference, runtimes   what feeds a step; TF1 graphs; every form of a network
 Example:  python tools/benchmark.py load --gin_file=gin/demo_smallest.gin
 """
 import pathlib
@@ -17,8 +18,8 @@ from tf_advseg.core import runtime  # noqa: E402
 
 from absl import flags  # noqa: E402
 
-KINDS = ('load', 'load_memory', 'cues', 'screen', 'step', 'lr_range', 'inference', 'runtimes',
-         'input')
+KINDS = ('load', 'load_memory', 'cues', 'screen', 'step', 'networks', 'lr_range', 'inference',
+         'runtimes', 'input')
 VOC = ('models/deeplabv3_mobilenet_v2.gin', 'methods/load.gin')
 
 command_line.define_common_flags('gin_file', 'gin_param', 'workdir', 'output', 'strategy', 'model',
@@ -30,8 +31,11 @@ flags.DEFINE_integer('steps', 4, 'load_memory: steps of each network.', lower_bo
 flags.DEFINE_integer('real_maps', 32, 'load_memory: maps of a slot that are drawn, not random.',
                      lower_bound=0)
 flags.DEFINE_multi_string('kind', [], 'step: a kind of step, as cross-entropy; default: all.')
+flags.DEFINE_multi_string('network', [], 'networks: one by name; default: all.')
+flags.DEFINE_list('policy', ['float32'], 'networks: what training computes in.')
 flags.DEFINE_multi_string('design', [], 'screen: a design by name; default: all.')
-flags.DEFINE_integer('repeats', 20, 'inference, runtimes, input: runs of each.', lower_bound=1)
+flags.DEFINE_integer('repeats', 20, 'inference, runtimes, input, networks: runs of each.',
+                     lower_bound=1)
 
 FLAGS = flags.FLAGS
 
@@ -55,8 +59,8 @@ def main(argv):
         from tf_advseg.reporting import tables
         print(tables.to_text(step_benchmark.measure(kinds=step_benchmark.chosen(FLAGS.kind))))
         return
-    if kind in ('inference', 'runtimes'):
-        {'inference': _inference, 'runtimes': _runtimes}[kind]()
+    if kind in ('inference', 'runtimes', 'networks'):
+        {'inference': _inference, 'runtimes': _runtimes, 'networks': _networks}[kind]()
         return
     runtime.configure(deterministic=True)
     if kind in ('input', 'cues', 'screen', 'lr_range'):
@@ -123,6 +127,18 @@ def _lr_range():
     configuration.parse(FLAGS.gin_file, FLAGS.gin_param)
     training.experiment(workdir=None, strategy=strategy.make_strategy(FLAGS.strategy),
                         instead=rate_range.tester(FLAGS.output))
+
+
+def _networks():
+    from tf_advseg.core import errors
+    from tf_advseg.experiments.benchmarks import network_benchmark
+    from tf_advseg.reporting import tables
+    height, width = command_line.parse_size(FLAGS.input_size)
+    if height != width:
+        raise errors.UserError(f'--input_size={FLAGS.input_size}: networks are given square images;'
+                               ' give one side, as 321')
+    print(tables.to_text(network_benchmark.measure(
+        FLAGS.network, FLAGS.policy, height, repeats=FLAGS.repeats)))
 
 
 def _inference():
