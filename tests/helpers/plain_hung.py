@@ -58,8 +58,9 @@ class Step:
                   'unlabelled_adversarial_weight': 0.001, 'threshold': 0.2, 'reduction': 'mean',
                   'semi_normaliser': 'all', 'discriminator_fakes': 'labelled',
                   'independent_ground_truth': False, 'mask_predictions': True, 'map_stride': 1,
-                  'l2_weight': 1e-4, 'early_out': False, 'self_training_by': 'share',
-                  'self_training_threshold': 0.9, 'self_training_share': 0.7, **settings}
+                  'l2_weight': 1e-4, 'early_out': False, 'selected_by': 'discriminator',
+                  'self_training_by': 'share', 'self_training_threshold': 0.9,
+                  'self_training_share': 0.7, **settings}
 
     def predicted(self, segmentor):
         """(S(X)'s logits at the image's size; on the grid of D's maps)."""
@@ -94,12 +95,16 @@ class Step:
         target, sure = logits.argmax(-1), softmax(logits).max(-1)
         if self.s['terms'] != 'self_training':
             above = sigmoid(z) > self.s['threshold']
-            return target, others & (above | (self.s['threshold'] == 0))
-        if self.s['self_training_by'] == 'threshold':
+            found = others & (above | (self.s['threshold'] == 0))
+            if self.s['selected_by'] == 'discriminator':
+                return target, found
+            counts = found.sum((1, 2))
+        elif self.s['self_training_by'] == 'threshold':
             return target, others & (sure > self.s['self_training_threshold'])
+        else:
+            counts = np.round(self.s['self_training_share'] * others.sum((1, 2)))
         selected = np.zeros_like(others)
-        for row, (certainty, valid) in enumerate(zip(sure, others)):
-            count = int(np.round(self.s['self_training_share'] * valid.sum()))
+        for row, (certainty, valid, count) in enumerate(zip(sure, others, counts.astype(int))):
             order = np.argsort(-np.where(valid, certainty, -1), axis=None)[:count]
             selected[row].reshape(-1)[order] = True
         return target, selected

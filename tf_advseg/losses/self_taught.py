@@ -96,13 +96,24 @@ def selected_at_random(valid, share, seed):
 
     Args:
       valid: bool [B, h, w].
-      share: float in [0, 1], the probability of each point.
+      share: float in [0, 1], the probability of each point, or float32 [B, 1, 1].
       seed: int32 [2].
 
     Returns:
       bool [B, h, w].
     """
     return tf.logical_and(tf.random.stateless_uniform(tf.shape(valid), seed) < share, valid)
+
+
+def counts(mask):
+    """int32 [B]: how many points of each image a bool [B, h, w] has."""
+    return tf.reduce_sum(tf.cast(mask, tf.int32), [1, 2])
+
+
+def share_of(mask, valid):
+    """float32 [B, 1, 1]: of each image's valid points the share that is in `mask`, 0 of none."""
+    found, of = (tf.cast(counts(each), tf.float32) for each in (mask, valid))
+    return tf.math.divide_no_nan(found, of)[:, None, None]
 
 
 def _certainty(logits):

@@ -23,6 +23,13 @@ LAST_LAYERS = ('logits', 'image_pooling', 'aspp', 'concat_projection', 'decoder'
 LOGITS_ONLY = ('logits',)
 
 
+def replicas_own(seed, number):
+    """int32 [2]: of a step's seed, for one of its uses, on each replica another."""
+    fold = tf.random.experimental.stateless_fold_in
+    replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+    return fold(fold(seed, number), replica)
+
+
 def global_sum(tensor):
     """Sums a tensor over the replicas of the running strategy (identity on one device)."""
     return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, tensor)

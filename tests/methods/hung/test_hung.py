@@ -103,6 +103,7 @@ def require_same(scalars, reference, start):
       for phase in PHASES),
     (hung.SEMI, {'mask_predictions': False}), (hung.SEMI, {'threshold': 0.0}),
     (hung.SEMI, {'threshold': 1.0}), (hung.SEMI, {'threshold': 0.5}),
+    (hung.SEMI, {'selected_by': 'as_many_by_softmax'}),
     (hung.SEMI, {'terms': 'semi', 'semi_normaliser': 'selected', 'reduction': 'sum'}),
     (hung.SEMI, {'scaling': True}), (hung.SUPERVISED, {'kind': 'image'}),
     (hung.ADVERSARIAL, {'kind': 'image', 'reduction': 'sum', 'discriminator_fakes': 'all'}),
@@ -366,6 +367,21 @@ def test_two_replicas_equal_one_device(two_replicas, phase, labelled, settings):
     assert max(np.abs(a - b).max() for a, b in zip(start, ours)) > 1e-3
     for a, b in zip(ours, theirs):
         np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_as_many_points_are_drawn_as_the_discriminator_takes():
+    method = build(selected_by='as_many_at_random', threshold=0.5)
+    generator = np.random.default_rng(1)
+    others = generator.uniform(size=(3, 40, 50)) < 0.8
+    z = generator.normal(size=others.shape).astype(np.float32) + np.float32([-9, 0, 9])[
+        :, None, None]
+    taken = (z > 0) & others
+    drawn = [method.selected(None, tf.constant(z), tf.constant(others),
+                             np.array([step, 2], np.int32)).numpy() for step in (1, 1, 3)]
+    np.testing.assert_array_equal(drawn[0], drawn[1])
+    assert (drawn[0] != drawn[2]).any() and not (drawn[0] & ~others).any()
+    assert not drawn[0][0].any() and (drawn[0][2] == others[2]).all()
+    assert abs(int(drawn[0][1].sum()) - int(taken[1].sum())) < 5 * np.sqrt(others[1].sum() / 4)
 
 
 def test_points_drawn_at_random_are_a_share_and_others_at_each_step():

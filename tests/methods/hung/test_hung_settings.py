@@ -104,6 +104,8 @@ def test_gin_names_them():
     ('hung.discriminator_fakes = "labeled"', 'Did you mean "labelled"'),
     ('hung.adversarial_decay = "polly"', 'Did you mean "poly"'),
     ('hung.self_training_by = "shares"', 'Did you mean "share"'),
+    ('hung.selected_by = "softmax"', 'unknown hung.selected_by "softmax"'),
+    ('hung.selected_by = "as_many_by_softmax"\nhung.terms = "adv"', 'no effect with hung.terms'),
     ('hung.threshold = 1.1', 'hung.threshold = 1.1'), ('hung.threshold = -0.1', 'at least 0'),
     ('hung.self_training_share = 70', 'hung.self_training_share = 70'),
     ('hung.adversarial_weight = -1', 'hung.adversarial_weight = -1'),

@@ -161,7 +161,7 @@ class Consistency(hung.Hung):
                                                           given.discriminator_threshold)
             if given.selection == 'as_many_by_softmax':
                 found = self_taught.selected_surest(
-                    points, chosen, tf.reduce_sum(tf.cast(found, tf.int32), [1, 2]))
+                    points, chosen, self_taught.counts(found))
             chosen = found
         return logits, tf.stop_gradient(chosen)
 

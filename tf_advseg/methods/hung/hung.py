@@ -177,12 +177,16 @@ class Hung(two_networks.TwoNetworks):
         """
         settings = self.settings
         if settings.terms != 'self_training':
-            return self_taught.selected_by_discriminator(z, others, settings.threshold)
+            found = self_taught.selected_by_discriminator(z, others, settings.threshold)
+            if settings.selected_by == 'as_many_by_softmax':
+                return self_taught.selected_surest(logits, others, self_taught.counts(found))
+            if settings.selected_by == 'as_many_at_random':
+                return self_taught.selected_at_random(
+                    others, self_taught.share_of(found, others), step_parts.replicas_own(seed, 2))
+            return found
         if settings.self_training_by == 'random':
-            replica = tf.distribute.get_replica_context().replica_id_in_sync_group
-            seed = tf.random.experimental.stateless_fold_in(
-                tf.random.experimental.stateless_fold_in(seed, 2), replica)
-            return self_taught.selected_at_random(others, settings.self_training_share, seed)
+            return self_taught.selected_at_random(others, settings.self_training_share,
+                                                  step_parts.replicas_own(seed, 2))
         if settings.self_training_by == 'share':
             return self_taught.selected_share(logits, others, settings.self_training_share)
         return self_taught.selected_by_softmax(logits, others, settings.self_training_threshold)

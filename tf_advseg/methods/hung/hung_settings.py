@@ -19,6 +19,8 @@ NORMALISERS = ('all', 'selected')
 FAKES = ('labelled', 'all')
 DECAYS = ('constant', 'poly')
 SELECTIONS = ('threshold', 'share', 'random')
+DISCRIMINATOR = 'discriminator'
+SELECTED_BY = (DISCRIMINATOR, 'as_many_by_softmax', 'as_many_at_random')
 
 # Deviation: (settings, what the code does). Two more are of other subpackages and stand in
 # gin/methods/hung_published_code.gin: an ASPP of two rates, and no Nesterov momentum.
@@ -59,6 +61,10 @@ class Settings:
       unlabelled_adversarial_weight: lambda_adv of unlabelled ones.
       semi_weight: lambda_semi.
       threshold: T_semi; 0 selects everything, 1 nothing.
+      selected_by: where L_semi is taken, the discriminator beside it being as it is: where the
+        'discriminator' says, as the paper has it; or to compare with, in each image at as many
+        points, the surest ('as_many_by_softmax') or drawn ones ('as_many_at_random'; replicas draw
+        points of their own).
       semi_start: steps before unlabelled images come in; below 1 a share of the stage's steps.
       adversarial_start: the same of their coming in with L_adv; None for semi_start.
       reduction: 'mean' or 'sum', see the method's docstring.
@@ -90,6 +96,7 @@ class Settings:
     unlabelled_adversarial_weight: float = 0.001
     semi_weight: float = 0.1
     threshold: float = 0.2
+    selected_by: str = DISCRIMINATOR
     semi_start: float = 5000
     adversarial_start: Optional[float] = None
     reduction: str = 'mean'
@@ -164,6 +171,9 @@ class Settings:
         at = (f'the discriminator takes them for a truth with more than {self.threshold:g}'
               if self.needs_discriminator else
               'softmax is surest' if self.self_training_by != 'random' else 'a draw takes them')
+        if self.selected_by != DISCRIMINATOR:
+            at = ('softmax is surest' if self.selected_by == 'as_many_by_softmax' else
+                  'a draw takes them') + ', in each image as many as the discriminator would take'
         semi = f'L_semi, on unlabelled ones: cross-entropy with the predicted class where {at}'
         terms = ['L_ce, cross-entropy on labelled images']
         if 'adv' in self.terms:
@@ -215,8 +225,13 @@ def _check(given):
     """UserError for a setting out of range."""
     for name, choices in (('terms', TERMS), ('reduction', step_parts.REDUCTIONS),
                           ('semi_normaliser', NORMALISERS), ('discriminator_fakes', FAKES),
-                          ('adversarial_decay', DECAYS), ('self_training_by', SELECTIONS)):
+                          ('adversarial_decay', DECAYS), ('self_training_by', SELECTIONS),
+                          ('selected_by', SELECTED_BY)):
         errors.require_one_of(f'hung.{name}', given[name], choices)
+    if given['selected_by'] != DISCRIMINATOR and 'semi' not in given['terms'].split('+'):
+        raise errors.UserError(f'hung.selected_by = {given["selected_by"]!r} has no effect with '
+                               f'hung.terms = {given["terms"]!r}: no discriminator selects there; '
+                               "leave it out, or take 'adv+semi'")
     for name in ('adversarial_weight', 'unlabelled_adversarial_weight', 'semi_weight', 'l2_weight'):
         arguments.require_number('hung', name, given[name], least=0)
     for name in ('threshold', 'self_training_threshold', 'self_training_share'):
