@@ -1,10 +1,13 @@
 """Luc's encodings: what is printed of them, checked on random maps; gradients by differences."""
+import types
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from tf_advseg.adversaries import label_maps
 from tf_advseg.core.errors import UserError
+from tf_advseg.models import layers
 from tf_advseg.models.resize import resize_bilinear
 
 C, H, W, STRIDE = 5, 33, 25, 4
@@ -156,6 +159,21 @@ def test_the_gradient_by_finite_differences(kind):
         assert abs(along) > 0.1
         assert slope(tf.constant(direction, tf.float32)) == pytest.approx(along, rel=5e-3)
         assert slope(tf.constant(noise * ~known()[..., None], tf.float32)) == 0.0
+
+
+@pytest.mark.parametrize('normalisation, kind, scale', [
+    (layers.MeanSubtraction(layers.CAFFE_MEAN), 'product', 1.0),
+    (layers.SymmetricNormalisation(), 'product', 127.5), (None, 'product', 127.5),
+    (layers.MeanSubtraction(layers.CAFFE_MEAN), 'concat', 127.5)])
+def test_product_has_the_image_as_the_segmentor_is_fed(normalisation, kind, scale):
+    segmentor = types.SimpleNamespace(normalisation=normalisation, logits_stride=8)
+    made = label_maps.label_maps(C, segmentor, kind=kind)
+    assert made.colour_scale == scale and made.stride == 8
+    assert label_maps.label_maps(C, segmentor, kind=kind, colour_scale=3.0).colour_scale == 3.0
+    if normalisation is not None and kind == 'product':
+        image = tf.constant([[[[10.0, 20.0, 30.0]]]])
+        np.testing.assert_allclose((image[0, 0, 0] - made.mean_colour) / scale,
+                                   normalisation(image)[0, 0, 0], atol=1e-5)
 
 
 @pytest.mark.parametrize('words, text', [

@@ -20,8 +20,10 @@ Where the paper is silent, this is what we chose:
   * labels are brought down by nearest neighbours and images bilinearly, align-corners both: the
     points at which the logits stand. At a whole stride, 8 say, either is taking every 8th pixel as
     it is: no image is averaged.
-  * `colour_scale`: the mean-centred image is divided by 127.5, so that a channel is of the size
-    of a probability. 1 is the literal reading (grey levels up to 128 either way, as in Caffe).
+  * `colour_scale`: Product's image is "mean-centered per pixel, in the same way as before being
+    input to the segmenting model" (supplement, section 1), so it is divided by what the segmentor
+    divides by: 1 for Dilated-8 (grey levels, as in Caffe), 127.5 for MobileNetV2. 'concat' divides
+    by 127.5.
 """
 import dataclasses
 
@@ -33,6 +35,7 @@ from tf_advseg.core import arguments
 from tf_advseg.core import errors
 from tf_advseg.data.spec import IGNORE_LABEL
 from tf_advseg.models import resize
+from tf_advseg.models import segmentor as segmentors
 
 KINDS = ('basic', 'product', 'concat', 'scaling', 'swapped')
 BY_PREDICTION = ('scaling', 'swapped')  # here a prediction decides what is shown as true
@@ -114,7 +117,7 @@ class LabelMaps:
       kind: 'basic', 'product', 'concat', 'scaling' or 'swapped'.
       tau: of 'scaling'.
       mean_colour: RGB in 0..255 that 'product' subtracts.
-      colour_scale: what it divides by.
+      colour_scale: what 'product' and 'concat' divide colours by.
       truth: the ground truth as it is at the maps' points ('sampled'), or put through the
         segmentor's stride first ('bottleneck', adversaries/bottleneck.py): where the maps are finer
         than the logits, the former is sharper than any prediction.
@@ -193,15 +196,19 @@ class LabelMaps:
         return tf.reshape(product, [-1, size[0], size[1], self.channels])
 
 
-@gin.configurable(denylist=['num_classes', 'mean_colour', 'stride'])
-def label_maps(num_classes, mean_colour, kind='basic', tau=0.9, colour_scale=127.5,
-               truth='sampled', stride=1):
+@gin.configurable(denylist=['num_classes', 'segmentor'])
+def label_maps(num_classes, segmentor, kind='basic', tau=0.9, colour_scale=None,
+               truth='sampled'):
     """Builds the run's `LabelMaps`.
 
     Args:
       num_classes: C.
-      mean_colour: what the segmentor's first layer subtracts.
-      kind, tau, colour_scale, truth: see `LabelMaps`.
-      stride: the segmentor's `logits_stride`.
+      segmentor: its first layer says what colours are centred by, its `logits_stride` what a
+        truth's bottleneck is.
+      kind, tau, truth: see `LabelMaps`.
+      colour_scale: see `LabelMaps`; None for the segmentor's own, and 127.5 of 'concat'.
     """
-    return LabelMaps(num_classes, kind, tau, tuple(mean_colour), colour_scale, truth, stride)
+    if colour_scale is None:
+        colour_scale = segmentors.colour_scale(segmentor) if kind == 'product' else 127.5
+    return LabelMaps(num_classes, kind, tau, tuple(segmentors.padding_colour(segmentor)),
+                     colour_scale, truth, segmentor.logits_stride)

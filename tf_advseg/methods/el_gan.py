@@ -26,7 +26,6 @@ from tf_advseg.losses import adversarial
 from tf_advseg.methods import objective
 from tf_advseg.methods import recipe
 from tf_advseg.methods import two_networks
-from tf_advseg.models import segmentor as segmentors
 from tf_advseg.run import stage_optimizers
 
 
@@ -97,8 +96,7 @@ def _mean(values):
 
 def _build(context, segmentor, plan):
     """See `recipe.Recipe.build`."""
-    encoding = label_maps.label_maps(segmentor.num_classes, segmentors.padding_colour(segmentor),
-                                     stride=segmentor.logits_stride)
+    encoding = label_maps.label_maps(segmentor.num_classes, segmentor)
     discriminator = encoder_decoder.build_pixel_discriminator(
         encoding.channels, seed=context.streams.seed_value)
     return ElGan(segmentor, discriminator,

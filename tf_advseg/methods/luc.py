@@ -44,7 +44,6 @@ from tf_advseg.methods import objective
 from tf_advseg.methods import recipe
 from tf_advseg.methods import step_parts
 from tf_advseg.methods import two_networks
-from tf_advseg.models import segmentor as segmentors
 from tf_advseg.run import stage_optimizers
 
 PIXEL_SAMPLINGS = ('uniform', 'balanced')
@@ -192,8 +191,7 @@ class Luc(two_networks.TwoNetworks):
 
 def _build(context, segmentor, plan):
     """See `recipe.Recipe.build`."""
-    encoding = label_maps.label_maps(segmentor.num_classes, segmentors.padding_colour(segmentor),
-                                     stride=segmentor.logits_stride)
+    encoding = label_maps.label_maps(segmentor.num_classes, segmentor)
     discriminator = field_of_view.build_fov_discriminator(
         num_classes=segmentor.num_classes, channels=encoding.channels,
         seed=context.streams.seed_value)

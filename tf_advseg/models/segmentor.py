@@ -14,6 +14,7 @@ from tf_advseg.models import layers
 from tf_advseg.models.resize import resize_bilinear
 
 PROBE_SIZE = (65, 65)
+_HALF_RANGE = 127.5  # of 0..255
 CONTRACT = ('num_classes', 'logits_stride', 'crop_size', 'fine_tune_batch_norm')
 NORM_LAYERS = (tf.keras.layers.BatchNormalization, tf.keras.layers.LayerNormalization,
                tf.keras.layers.GroupNormalization, tf.keras.layers.UnitNormalization)
@@ -181,7 +182,19 @@ def padding_colour(segmentor):
         normalisation = getattr(segmentor, 'normalise', None)
     if isinstance(normalisation, layers.MeanSubtraction):
         return normalisation.mean
-    return (127.5,) * 3
+    return (_HALF_RANGE,) * 3
+
+
+def colour_scale(segmentor):
+    """How many grey levels are 1 in what a network's first layer makes of an image.
+
+    1 where that layer is `layers.MeanSubtraction`; 127.5, which takes 0..255 to -1..1, for every
+    other network, whatever a foreign one does to its images.
+    """
+    normalisation = getattr(segmentor, 'normalisation', None)
+    if normalisation is None:
+        normalisation = getattr(segmentor, 'normalise', None)
+    return 1.0 if isinstance(normalisation, layers.MeanSubtraction) else _HALF_RANGE
 
 
 @contextlib.contextmanager

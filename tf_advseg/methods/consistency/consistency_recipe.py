@@ -42,9 +42,7 @@ def _build(context, segmentor, plan):
     settings = consistency_settings.consistency()
     encoding = discriminator = optimizer = None
     if settings.needs_discriminator:
-        encoding = label_maps.label_maps(segmentor.num_classes,
-                                         segmentors.padding_colour(segmentor),
-                                         stride=segmentor.logits_stride)
+        encoding = label_maps.label_maps(segmentor.num_classes, segmentor)
         hung_recipe.require_encoding(encoding, settings.of_hung)
         discriminator = hung_recipe.build_judge(context, segmentor, settings.map_stride,
                                                 settings.by_discriminator,

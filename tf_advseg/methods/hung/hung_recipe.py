@@ -8,7 +8,6 @@ from tf_advseg.methods.hung import confidence_maps
 from tf_advseg.methods.hung import discriminator_folders
 from tf_advseg.methods.hung import hung
 from tf_advseg.methods.hung import hung_settings
-from tf_advseg.models import segmentor as segmentors
 from tf_advseg.reporting.paper_figures import confidence_tables
 from tf_advseg.run import shown_images
 from tf_advseg.run import stage_optimizers
@@ -38,8 +37,7 @@ def _plan(steps):
 def _build(context, segmentor, plan):
     """See `recipe.Recipe.build`."""
     settings = hung_settings.hung()
-    encoding = label_maps.label_maps(segmentor.num_classes, segmentors.padding_colour(segmentor),
-                                     stride=segmentor.logits_stride)
+    encoding = label_maps.label_maps(segmentor.num_classes, segmentor)
     require_encoding(encoding, settings)
     discriminator = optimizer = None
     if settings.needs_discriminator:
