@@ -189,6 +189,16 @@ def test_every_weight_of_the_critic_is_clipped_and_none_of_the_generator(phase, 
             float(np.float32(0.03))}
 
 
+@pytest.mark.parametrize('phase', ['both', 'discriminator'])
+def test_the_kernels_alone_are_clipped_where_asked_for(phase):
+    method = phase_1(real={}, rates=(1e-3, 1e-3), form='wgan', clip=0.03, clipped='kernels')
+    take(method, phase, make_images())
+    for variable in method.discriminator.trainable_variables:
+        within = np.abs(variable).max() <= 0.03
+        assert within or variable.shape.rank == 1, variable.name
+    assert any(np.abs(v).max() > 0.9 for v in method.discriminator.trainable_variables)  # scales
+
+
 @pytest.mark.parametrize('weight', [0.0, 3.0])
 def test_the_penalty_is_added_by_its_weight(weight):
     batch = make_images()

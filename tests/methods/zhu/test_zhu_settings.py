@@ -35,7 +35,7 @@ def test_what_phase_2_must_have_alike():
     gan = zhu_settings.zhu_gan(form='wgan', map_stride=2)
     assert set(gan.of_use) == OF_USE and gan.of_use.items() <= gan.identity.items()
     assert zhu_settings.GanSettings(**gan.identity) == gan
-    assert {field.name for field in dataclasses.fields(gan)} == set(gan.identity)
+    assert {field.name for field in dataclasses.fields(gan)} == {*gan.identity, 'clipped'}
 
 
 @pytest.mark.parametrize('sees, channels', [('mask', 7), ('image', 3), ('nothing', 0)])
@@ -63,6 +63,8 @@ def test_gin_names_them():
     ('zhu_gan.generator_sees = "masks"', 'Did you mean "mask"'),
     ('zhu_gan.discriminator_sees = "images"', 'Did you mean "image"'),
     ('zhu_gan.decision = "meen"', 'Did you mean "mean"'),
+    ('zhu_gan.clipped = "kernel"', 'Did you mean "kernels"'),
+    ('zhu_gan.clipped = "kernels"', 'has no effect: nothing is clipped'),
     ('zhu_gan.clip = 0', 'zhu_gan.clip = 0: expected a number above 0'),
     ('zhu_gan.penalty_weight = -1', 'zhu_gan.penalty_weight = -1'),
     ('zhu_gan.content_weight = None', 'zhu_gan.content_weight = None'),

@@ -232,7 +232,9 @@ class ReconstructionGan(step_parts.Method):
         variables = self.discriminator.trainable_variables
         step_parts.apply_gradients(self.discriminator_optimizer, gradients, variables)
         if self.settings.form == zhu_settings.WGAN and self.settings.lipschitz == 'clip':
-            step_parts.clip_weights(variables, self.settings.clip)
+            clipped = [variable for variable in variables
+                       if self.settings.clipped == 'all' or len(variable.shape) > 1]
+            step_parts.clip_weights(clipped, self.settings.clip)
 
     def _logged(self, loss, real, fake):
         """What is logged of D."""

@@ -12,6 +12,7 @@ from tf_advseg.methods import step_parts
 GAN, WGAN = 'gan', 'wgan'
 FORMS = (GAN, WGAN)
 LIPSCHITZ = ('clip', 'penalty')
+CLIPPED = ('all', 'kernels')
 GENERATOR_SEES = ('mask', 'mask_and_image')
 DISCRIMINATOR_SEES = ('mask', 'image', 'nothing')
 DECISIONS = ('mean', 'each')
@@ -28,6 +29,9 @@ class GanSettings:
       lipschitz: of 'wgan': 'clip' as in the paper that it adopts ([14], Arjovsky et al. 2017), or
         'penalty' on the gradient (Gulrajani et al. 2017), which allows no batch norm in the critic.
       clip: each weight of the critic stays within this of 0 ([14], Algorithm 1: 0.01).
+      clipped: 'all' weights, as there, or the 'kernels' alone: batch norm's scales start from 1, and
+        within 0.01 of 0 they keep every response within about 0.2, so that phase 2 hardly hears
+        such a critic.
       penalty_weight: 10 in Gulrajani et al.
       critic_steps: steps of the discriminator for one of the generator; None is 1 for 'gan' (eqs
         12 and 13: one batch moves both), and 5 for 'wgan' ([14], Algorithm 1).
@@ -50,6 +54,7 @@ class GanSettings:
     form: str = GAN
     lipschitz: str = 'clip'
     clip: float = 0.01
+    clipped: str = 'all'
     penalty_weight: float = 10.0
     critic_steps: Optional[int] = None
     content_weight: float = 100.0
@@ -63,13 +68,17 @@ class GanSettings:
         if self.bottleneck is not None:
             arguments.require_number('zhu_gan', 'bottleneck', self.bottleneck, least=1, whole=True,
                                      hint="the stride of the segmentor's logits, or None")
-        for name, allowed in (('form', FORMS), ('lipschitz', LIPSCHITZ),
+        for name, allowed in (('form', FORMS), ('lipschitz', LIPSCHITZ), ('clipped', CLIPPED),
                               ('generator_sees', GENERATOR_SEES),
                               ('discriminator_sees', DISCRIMINATOR_SEES),
                               ('decision', DECISIONS)):
             errors.require_one_of(f'zhu_gan.{name}', getattr(self, name), allowed)
         arguments.require_number('zhu_gan', 'clip', self.clip, above=0,
                                  hint='0.01 in Arjovsky et al.')
+        if self.clipped != 'all' and (self.form, self.lipschitz) != (WGAN, 'clip'):
+            raise errors.UserError(f'zhu_gan.clipped = {self.clipped!r} has no effect: nothing is '
+                                   f'clipped with zhu_gan.form = {self.form!r} and zhu_gan.lipschitz '
+                                   f'= {self.lipschitz!r}; leave it out')
         if self.critic_steps is None:
             object.__setattr__(self, 'critic_steps', 1 if self.form == GAN else 5)
         for name in ('penalty_weight', 'content_weight'):
@@ -89,7 +98,8 @@ class GanSettings:
     @property
     def identity(self):
         """dict: all that phase 1 depends on, JSON-able."""
-        return dataclasses.asdict(self)
+        return {name: value for name, value in dataclasses.asdict(self).items()
+                if (name, value) != ('clipped', 'all')}  # came later than runs that go on
 
     def condition_channels(self, num_classes):
         """Channels of what the discriminator is given beside an image."""
@@ -100,7 +110,8 @@ class GanSettings:
         gives = {'mask': 'the mask', 'mask_and_image': 'the mask and the image itself'}
         beside = {'mask': ', beside the mask', 'image': ', beside the original', 'nothing': ''}
         form = 'conventional GAN' if self.form == GAN else (
-            'Wasserstein GAN, ' + (f'weights clipped to {self.clip:g}' if self.lipschitz == 'clip'
+            'Wasserstein GAN, ' + (f'{"weights" if self.clipped == "all" else "kernels"} clipped to '
+                                   f'{self.clip:g}' if self.lipschitz == 'clip'
                                    else f'gradient penalty {self.penalty_weight:g}'))
         return (f'{form}; reconstructs from {gives[self.generator_sees]} every {self.map_stride}. '
                 f'pixel; its discriminator sees an image{beside[self.discriminator_sees]}')
