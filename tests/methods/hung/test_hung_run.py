@@ -10,6 +10,7 @@ import whole_run
 from tf_advseg.core import configuration
 from tf_advseg.core import files
 from tf_advseg.core.errors import UserError
+from tf_advseg.data.augmentation import recipes as augmentations
 from tf_advseg.experiments.convert import preparing
 from tf_advseg.experiments.train import run_report
 from tf_advseg.experiments.train import training
@@ -169,7 +170,11 @@ def test_one_file_switches_to_the_published_codes_behaviour():
     after = bound(recipe, 'gin/methods/hung_published_code.gin')
     changed = {name for name in after if after[name] != before.get(name)}
     assert changed == {'hung.published_code', 'deeplab_v2_resnet.atrous_rates',
-                       'segmentor_optimizer.nesterov'}
+                       'segmentor_optimizer.nesterov', 'hung_recipe.min_scale',
+                       'hung_recipe.max_scale', 'hung_recipe.flip',
+                       'adversarial_stage.fine_tune_batch_norm'}
+    cuts_alone = augmentations.make_recipe('hung')
+    assert not cuts_alone.flip and not cuts_alone.random_scale.active
     assert after['deeplab_v2_resnet.atrous_rates'] == (6, 12)
     settings = hung_settings.hung()
     assert settings.published_code == tuple(hung_settings.PUBLISHED_CODE)

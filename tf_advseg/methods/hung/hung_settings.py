@@ -22,8 +22,9 @@ SELECTIONS = ('threshold', 'share', 'random')
 DISCRIMINATOR = 'discriminator'
 SELECTED_BY = (DISCRIMINATOR, 'as_many_by_softmax', 'as_many_at_random')
 
-# Deviation: (settings, what the code does). Two more are of other subpackages and stand in
-# gin/methods/hung_published_code.gin: an ASPP of two rates, and no Nesterov momentum.
+# Deviation: (settings, what the code does). Those of other subpackages stand in
+# gin/methods/hung_published_code.gin: an ASPP of two rates, no Nesterov momentum, trained batch norm,
+# and crops alone.
 PUBLISHED_CODE = {
     'weights': ({'adversarial_weight': 0.1},
                 'lambda_adv 0.1 where nothing is given (its README gives the paper\'s 0.01)'),
