@@ -24,7 +24,7 @@ from absl import flags  # noqa: E402
 command_line.define_common_flags('gin_file', 'gin_param', 'workdir', 'data_dir', 'checkpoint',
                                  'strategy', 'dry_run')
 flags.DEFINE_multi_string('grid', [], 'Axis of the grid, NAME=VALUE,VALUE,...; repeatable.')
-flags.DEFINE_multi_string('cell', [], 'A cell in place of a grid\'s, as "NAME: BINDING; BINDING"; '
+flags.DEFINE_multi_string('cell', [], 'A cell in place of a grid\'s, as "NAME: FILE.gin; BINDING"; '
                           'repeatable.')
 flags.DEFINE_list('seeds', ['0'], 'Seeds of every cell, as 0,1,2.')
 flags.DEFINE_multi_string('runs', [], 'Train nothing, table these finished runs, as PATH or '

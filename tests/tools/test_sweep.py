@@ -42,6 +42,30 @@ def test_cells_are_every_combination_in_folders_of_their_own(tmp_path):
         sweeping.make_cells(tmp_path, [axes[1], axes[1]], [0])
 
 
+def test_a_cell_may_be_another_method_under_the_sweeps_files(tmp_path):
+    texts = ('Luc: methods/luc.gin', 'wide: methods/luc.gin; luc.adversarial_weight=2.0',
+             'Hung: methods/hung.gin; hung.terms="adv"; hung.l2_weight=0.0')
+    protocol = tmp_path / 'protocol.gin'
+    protocol.write_text("include 'datasets/shapes.gin'\nadversarial_stage.steps = 7\n"
+                        "adversarial_stage.batch_size = 2\nadversarial_stage.augmentation = 'flip'\n"
+                        "segmentor_optimizer.learning_rate = 1e-3\n")
+    named = [sweeping.parse_cell(text) for text in texts]
+    assert named[1] == ('wide', (('luc.adversarial_weight', '2.0'),), ('methods/luc.gin',))
+    cells = sweeping.check(sweeping.named_cells(tmp_path / 's', named, [3]), [str(protocol)], [])
+    assert [cell.columns[0] for cell in cells] == ['Luc', 'Luc', 'Hung']
+    # Of one method, whatever its settings, the control is one; here the optimizers differ.
+    assert [cell.control_from for cell in cells[:2]] == [None, cells[0].folder]
+    words = sweeping.cell_command(cells[1], [str(protocol)], [])
+    given = [word for word in words if word.startswith('--gin_file=')]
+    assert given == ['--gin_file=methods/luc.gin', f'--gin_file={protocol}']
+    assert '--gin_param=luc.adversarial_weight = 2.0' in words
+    with pytest.raises(UserError, match='no such gin file'):
+        sweeping.check(sweeping.named_cells(
+            tmp_path / 's', [sweeping.parse_cell('x: methods/lucy.gin')], [3]), [str(protocol)], [])
+    with pytest.raises(UserError, match='expected NAME: BINDING'):
+        sweeping.parse_cell('x: methods/luc.gin; luc.adversarial_weight')
+
+
 # A stand-in for train.py: notes that it ran, fails for one cell, else writes results.
 STAND_IN = '''
 import json, pathlib, sys

@@ -31,6 +31,7 @@ class Cell:
     Attributes:
       settings: ((gin name, value as gin text), ...), one per grid axis.
       label: what the user calls it, of a cell that no grid made; '' for one that its settings name.
+      gin_files: of this cell alone, a method's for one; those of the sweep override them.
       seed: of the run.
       folder: its run directory.
       columns: the models that its configuration asks for, once `check` has looked.
@@ -43,11 +44,13 @@ class Cell:
     columns: tuple = ()
     control_from: object = None
     label: str = ''
+    gin_files: tuple = ()
 
     @property
     def name(self):
         """The label, or the settings for a reader."""
-        return self.label or ' '.join(f'{finished_runs.short_name(name)}={value}' for name, value in self.settings) or 'as given'
+        return self.label or ' '.join(f'{finished_runs.short_name(name)}={value}'
+                                      for name, value in self.settings) or 'as given'
 
     @property
     def bindings(self):
@@ -130,19 +133,24 @@ def parse_seeds(texts):
 
 
 def parse_cell(text):
-    """('name', ((gin name, value), ...)) from 'name: binding; binding'; no binding is one, too.
+    """('name', ((gin name, value), ...), (gin file, ...)) from 'name: file.gin; binding; binding'.
+
+    A name alone is a cell, too.
 
     Raises:
-      UserError: no name, or something that is no binding.
+      UserError: no name, or something that is neither a gin file nor a binding.
     """
     name, colon, rest = text.partition(':')
     parts = [part for part in _split_values(rest, ';') if part]
-    bindings = [part.partition('=') for part in parts]
+    gin_files = tuple(part for part in parts if part.endswith('.gin') and '=' not in part)
+    bindings = [part.partition('=') for part in parts if part not in gin_files]
     if not colon or not name.strip() or not all(
             key.strip() and value.strip() for key, _, value in bindings):
         raise errors.UserError(f"--cell={text}: expected NAME: BINDING; BINDING, such as shuffled: "
-                               "lookahead.null='shuffled'; experiment.control=False")
-    return name.strip(), tuple((key.strip(), value.strip()) for key, _, value in bindings)
+                               "lookahead.null='shuffled'; experiment.control=False; gin files may "
+                               'stand before them')
+    return (name.strip(), tuple((key.strip(), value.strip()) for key, _, value in bindings),
+            gin_files)
 
 
 def named_cells(workdir, named, seeds):
@@ -159,12 +167,13 @@ def named_cells(workdir, named, seeds):
     Raises:
       UserError: a name given twice.
     """
-    names = [name for name, _ in named]
+    names = [name for name, _, _ in named]
     for name in names:
         if names.count(name) > 1:
             raise errors.UserError(f'--cell: {name} is given twice; give each cell its own name')
-    return [Cell(settings, seed, pathlib.Path(workdir) / _plain(name) / f'seed{seed}', label=name)
-            for name, settings in named for seed in seeds]
+    return [Cell(settings, seed, pathlib.Path(workdir) / _plain(name) / f'seed{seed}', label=name,
+                 gin_files=gin_files)
+            for name, settings, gin_files in named for seed in seeds]
 
 
 def make_cells(workdir, axes, seeds):
@@ -226,7 +235,7 @@ def check(cells, gin_files, gin_params, data_dir=None, checkpoint=None):
         bindings = [f'experiment.seed = {cell.seed}',
                     *_path_bindings(data_dir, of_seed(checkpoint, cell.seed)),
                     *(of_seed(text, cell.seed) for text in gin_params), *cell.bindings]
-        configuration.parse(gin_files, bindings)
+        configuration.parse([*cell.gin_files, *gin_files], bindings)
         text, path = configuration.config_text(), cell.folder / 'config.gin'
         if path.is_file():
             changed = configuration.differences(path.read_text(encoding='utf-8'), text,
@@ -298,7 +307,7 @@ def cell_command(cell, gin_files, gin_params, data_dir=None, checkpoint=None, st
                  prefix=None):
     """The command line of a cell's run."""
     words = list(prefix or train_command())
-    words += [f'--gin_file={name}' for name in gin_files]
+    words += [f'--gin_file={name}' for name in (*cell.gin_files, *gin_files)]
     words += [f'--gin_param={text}' for text in (
         *(of_seed(text, cell.seed) for text in gin_params), *cell.bindings)]
     if cell.control_from is not None and (cell.control_from / 'config.gin').is_file():
