@@ -184,9 +184,12 @@ def test_manifest_names_what_is_bad(manifest_folder):
     (manifest_folder / 'a').unlink()
     with pytest.raises(UserError, match='slot/a: missing'):
         files.check_manifest(manifest_folder)
-    (manifest_folder / 'manifest.json').write_text('[1]')
-    with pytest.raises(UserError, match='not a manifest'):
-        files.check_manifest(manifest_folder)
+    # The last one: a flipped bit in 'bytes'.
+    for text in ('[1]', '{}', '{"files": [1]}', '{"files": {"a": 3}}',
+                 '{"files": {"a": {"bytds": 5, "sha256": "0"}}}'):
+        (manifest_folder / 'manifest.json').write_text(text)
+        with pytest.raises(UserError, match='not a manifest'):
+            files.check_manifest(manifest_folder)
     with pytest.raises(UserError, match='no such folder'):
         files.check_manifest(manifest_folder / 'nowhere')
 

@@ -1,6 +1,7 @@
 """An output folder is replaced only where everything in it was written by the tool itself."""
 import json
 import os
+import threading
 
 import pytest
 
@@ -14,8 +15,8 @@ def checked(path, sources=()):
     return output_folder.require_replaceable(path, RECORD, 'an export', sources)
 
 
-def write(path, names=('model.bin', 'deep/weights.bin')):
-    path = checked(path)
+def write(path, names=('model.bin', 'deep/weights.bin'), check=True):
+    path = checked(path) if check else path
     with output_folder.written(path, RECORD) as folder:
         for name in names:
             (folder / name).parent.mkdir(exist_ok=True)
@@ -126,3 +127,103 @@ def test_a_folder_to_be_made_is_tried_out(tmp_path):
         with pytest.raises(UserError, match=f'^{path}: ') as caught:
             output_folder.require_makeable(path)
         assert '\n' not in str(caught.value)
+
+
+def test_a_second_process_is_told_before_its_work_and_waits_at_the_end(tmp_path, capfd):
+    path = checked(tmp_path / 'out')
+    ready, go = threading.Event(), threading.Event()
+
+    def other():  # flock is between open files, so a thread stands for a process
+        with output_folder.written(path, RECORD) as folder:
+            files.write_json(folder / RECORD, {'who': 'first'})
+            ready.set()
+            go.wait()
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    ready.wait()
+    with pytest.raises(UserError, match='out: another process is writing it'):
+        checked(tmp_path / 'out')
+    threading.Timer(0.3, go.set).start()
+    write(path, [], check=False)
+    thread.join()
+    assert 'waiting' in capfd.readouterr().err
+    assert json.loads((path / RECORD).read_text())['what'] == 'export'  # the last one's, whole
+    assert os.listdir(tmp_path) == ['out']
+
+
+def test_what_came_in_meanwhile_is_kept(tmp_path):
+    path = write(tmp_path / 'out')
+    with pytest.raises(UserError, match='out: holds notes.txt'), \
+            output_folder.written(path, RECORD) as folder:
+        files.write_json(folder / RECORD, {})
+        (path / 'notes.txt').write_text('mine')
+    assert (path / 'notes.txt').is_file() and os.listdir(tmp_path) == ['out']
+
+
+@pytest.mark.parametrize('inside', [False, True])
+def test_what_a_killed_process_left_goes(tmp_path, monkeypatch, inside):
+    path = tmp_path / 'out'
+    path.mkdir()
+    monkeypatch.setattr(os.path, 'ismount', lambda name: inside and str(name) == str(path))
+    base = path if inside else tmp_path
+    left = base / files.temporary_name('out')
+    left.mkdir()
+    (left / 'half').write_text('torn')
+    (base / '.out.lock').write_text('1')
+    another = tmp_path / files.temporary_name('another')  # perhaps being written this moment
+    another.mkdir()
+    write(path, ['model.bin'])
+    assert contents(path) == ['model.bin', RECORD]
+    assert sorted(os.listdir(tmp_path)) == sorted(['out', another.name])
+
+
+def test_a_mount_point_whose_filling_was_cut_short_is_filled_anew(tmp_path, monkeypatch):
+    mount = tmp_path / 'mount'
+    mount.mkdir()
+    monkeypatch.setattr(os.path, 'ismount', lambda path: str(path) == str(mount))
+    write(mount, ['a.bin', 'b.bin'])
+    replace, calls = os.replace, []
+
+    def failing(source, target):
+        calls.append(target)
+        if str(target).endswith('d.bin'):
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(os, 'replace', failing)
+        write(mount, ['c.bin', 'd.bin'])
+    assert contents(mount) == ['c.bin', RECORD]
+    assert list(json.loads((mount / RECORD).read_text())) == [output_folder.LIST]
+    write(mount, ['e.bin'])
+    assert contents(mount) == ['e.bin', RECORD]
+
+
+def test_the_older_output_comes_back_where_the_new_one_cannot_take_its_name(tmp_path, monkeypatch):
+    path = write(tmp_path / 'out', ['old.bin'])
+    rename = os.rename
+
+    def failing(source, target):
+        if '-old' not in str(source) and str(target) == str(path) and not calls:
+            calls.append(target)
+            raise OSError(5, 'Input/output error')
+        rename(source, target)
+
+    calls = []
+    monkeypatch.setattr(os, 'rename', failing)
+    with pytest.raises(UserError, match='out: '):
+        write(path, ['new.bin'])
+    assert contents(path) == ['old.bin', RECORD] and os.listdir(tmp_path) == ['out']
+
+
+def test_a_shared_folder_lets_one_in_and_leaves_no_empty_one(tmp_path):
+    path = tmp_path / 'made' / 'out'
+    with output_folder.shared(path, '.state'):
+        with pytest.raises(UserError, match='another process is writing into this folder'), \
+                output_folder.shared(path, '.state'):
+            pass
+    assert not os.listdir(tmp_path)
+    with output_folder.shared(path, '.state'):
+        (path / 'map.png').write_text('map')
+    assert contents(tmp_path) == ['made/out/map.png']

@@ -1,6 +1,7 @@
 """Data of an experiment: archives, damage by choice, splits that serve two ends."""
 import json
 import tarfile
+import threading
 import zipfile
 
 import gin
@@ -168,6 +169,43 @@ def test_finished_records_are_compared_before_an_archive_is_unpacked(tmp_path, m
     (tmp_path / 'mine' / 'x').write_text('')
     with pytest.raises(UserError, match='mine: exists and is no folder of records'):
         datasets.prepare('folder', archive, tmp_path / 'mine', options, show=False)
+
+
+def test_a_second_process_waits_and_takes_what_nobody_deletes(tmp_path, monkeypatch, capfd):
+    """flock is between open files, so a thread stands for a process."""
+    archive, options = own_archive(tmp_path), {'num_classes': 2}
+    ready, go, unpacked = threading.Event(), threading.Event(), datasets.unpacked
+
+    def slowly(*arguments):
+        folder = unpacked(*arguments)
+        ready.set()
+        go.wait()
+        return folder
+
+    monkeypatch.setattr(datasets, 'unpacked', slowly)
+    made = []
+    threads = [threading.Thread(target=lambda: made.append(datasets.prepare(
+        'folder', archive, tmp_path / 'out', options, show=False))) for _ in range(2)]
+    threads[0].start()
+    ready.wait()
+    threads[1].start()
+    threading.Timer(0.5, go.set).start()
+    for thread in threads:
+        thread.join()
+    assert len(made) == 2 and made[0].manifest == made[1].manifest
+    assert 'another process is writing it' in capfd.readouterr().err
+    assert [path.name for path in tmp_path.glob('*out*')] == ['out']
+
+
+def test_what_a_kill_left_unpacked_goes_and_a_folder_of_that_name_stays(tmp_path):
+    archive, options = own_archive(tmp_path), {'num_classes': 2}
+    left = tmp_path / datasets.files.temporary_name('out.unpacked')
+    (left / 'data').mkdir(parents=True)
+    mine = tmp_path / 'out.unpacked'  # perhaps what the user has unpacked, and the very source
+    source = datasets.unpacked(archive, mine)
+    datasets.prepare('folder', source, tmp_path / 'out', options, show=False)
+    datasets.prepare('folder', archive, tmp_path / 'out', options, show=False)
+    assert any(mine.iterdir()) and not left.exists()
 
 
 def test_records_of_other_options_than_the_recipe_counts_on_are_refused(tmp_path):

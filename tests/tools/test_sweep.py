@@ -9,7 +9,7 @@ import sys
 from finished_cells import make_done
 import pytest
 
-from tf_advseg.core import configuration, files
+from tf_advseg.core import configuration, files, run_directory
 from tf_advseg.core.errors import UserError
 from tf_advseg.experiments.studies import sweep_table
 from tf_advseg.experiments.studies import sweeping
@@ -123,6 +123,30 @@ def test_a_run_killed_while_its_report_was_drawn_is_started_again(tmp_path, entr
     (cell.folder / 'mended').touch()
     assert run() == [] and cell.done
     assert run() == [] and len(entries(cell.folder.parent / 'calls')) == 2
+
+
+def test_a_cell_that_another_process_trains_is_waited_for(tmp_path, entries, monkeypatch, capfd):
+    """Of a sweep beside this one, or of a killed one whose run goes on."""
+    script = tmp_path / 'train.py'
+    script.write_text(STAND_IN)
+    cells = sweeping.make_cells(tmp_path / 'sweep', [], [0, 1])
+    cells[0].folder.mkdir(parents=True)
+    run = run_directory.RunDirectory(cells[0].folder)
+    run._take_lock()
+    looks = []
+
+    def sleep(seconds):  # the other's run ends while this one waits
+        looks.append(seconds)
+        files.write_json(cells[0].folder / 'results.json', {'models': {}})
+        (cells[0].folder / 'report.html').touch()
+        run.close()
+
+    monkeypatch.setattr(sweeping.time, 'sleep', sleep)
+    assert sweeping.run_cells(cells, tmp_path / 'sweep', lambda cell: sweeping.cell_command(
+        cell, ['x.gin'], ['f.x = 1'], prefix=[sys.executable, str(script)]), show=False) == []
+    assert looks == [sweeping.WAIT]
+    assert 'another process is training it' in capfd.readouterr().out
+    assert [call['seed'] for call in entries(cells[0].folder.parent / 'calls')] == ['1']
 
 
 @pytest.mark.parametrize('gin_files, bindings, columns', [

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import shutil
 import uuid
 
@@ -13,6 +14,7 @@ from tf_advseg.core.errors import UserError
 
 TEMPORARY = '.tmp-'
 MANIFEST = 'manifest.json'
+_LEFT = re.compile(re.escape(TEMPORARY) + r'(.*)-\d+-[0-9a-f]{8}', re.DOTALL)
 
 _ADVICE = {
     errno.ENOSPC: 'the disk is full; free some space and start again',
@@ -93,6 +95,41 @@ def temporary_name(name):
     return f'{TEMPORARY}{beginning(name, 80)}-{os.getpid()}-{uuid.uuid4().hex[:8]}'
 
 
+def remove_left(folder, names):
+    """Deletes what killed processes left of files or folders of these names (`temporary_name`).
+
+    Call it only where no other process is writing them (under a lock).
+
+    Args:
+      folder: where they would lie; it may be missing.
+      names: without a folder.
+    """
+    beginnings = _beginnings(names)
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for entry in list(entries):
+            if not _is_of(entry.name, beginnings):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path, ignore_errors=True)
+            else:
+                with contextlib.suppress(OSError):
+                    os.unlink(entry.path)
+
+
+def is_left(name, names):
+    """Whether a name is a `temporary_name` of one of `names`."""
+    return _is_of(name, _beginnings(names))
+
+
+def _beginnings(names):
+    return {beginning(name, 80) for name in names}
+
+
+def _is_of(name, beginnings):
+    match = _LEFT.fullmatch(name)
+    return bool(match) and match[1] in beginnings
+
+
 def beginning(name, most):
     """A file's name, cut to `most` bytes."""
     return os.fsencode(name)[:most].decode('utf-8', 'ignore')
@@ -129,6 +166,14 @@ def sync_file(path):
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sync_tree(folder):
+    """Makes everything below a folder durable, and its entries."""
+    for here, _, names in os.walk(folder):
+        for name in names:
+            sync_file(os.path.join(here, name))
+        sync_folder(here)
 
 
 @contextlib.contextmanager
@@ -188,10 +233,7 @@ def atomic_folder(path):
         try:
             temporary.mkdir()
             yield temporary
-            for folder, _, names in os.walk(temporary):
-                for name in names:
-                    sync_file(os.path.join(folder, name))
-                sync_folder(folder)
+            sync_tree(temporary)
             _rename_folder(temporary, path)
             sync_folder(path.parent)
         except BaseException:
@@ -302,9 +344,12 @@ def check_manifest(folder, checksums=True, spared=()):
     if not folder.is_dir():
         raise UserError(f'{folder}: no such folder')
     manifest = read_json(folder / MANIFEST)
-    if not isinstance(manifest, dict) or not isinstance(manifest.get('files'), dict):
+    listed = manifest.get('files') if isinstance(manifest, dict) else None
+    if not isinstance(listed, dict) or not all(
+            isinstance(entry, dict) and {'bytes', 'sha256'} <= entry.keys()
+            for entry in listed.values()):
         raise UserError(f'{folder / MANIFEST}: not a manifest of this package')
-    for name, expected in manifest['files'].items():
+    for name, expected in listed.items():
         path = folder / name
         if not path.is_file():
             raise UserError(f'{path}: missing, though {MANIFEST} lists it; make the folder anew')

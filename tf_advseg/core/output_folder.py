@@ -10,6 +10,7 @@ import shutil
 import uuid
 
 from tf_advseg.core import files
+from tf_advseg.core import locks
 from tf_advseg.core.errors import UserError
 
 LIST = 'written'
@@ -38,10 +39,10 @@ def require_replaceable(path, record, kind, sources=()):
     with files.disk_errors(given):
         if not path.exists():
             _require_room(given, path)
+            locks.require_free(path)
             return path
         if not path.is_dir():
             raise UserError(f'{given}: is a file; --output must name a folder')
-        there = _files(path)
     if not os.access(path, os.W_OK | os.X_OK):
         raise UserError(f'{given}: the folder cannot be written (permissions); choose another '
                         '--output')
@@ -49,11 +50,50 @@ def require_replaceable(path, record, kind, sources=()):
         if path in [(found := pathlib.Path(source).expanduser().resolve()), *found.parents]:
             raise UserError(f'{given}: {source} lies there and would be lost; choose another '
                             '--output')
+    _require_ours(path, record, given, kind)
+    locks.require_free(path, path if os.path.ismount(path) else None)
+    return path
+
+
+def _require_ours(path, record, given, kind):
+    """UserError where a folder holds anything that its record does not list."""
+    with files.disk_errors(given):
+        there = {name for name in _files(path) if not _is_left(name, path)}
     foreign = sorted(there - _listed(path / record)) if there else []
     if foreign:
         raise UserError(f'{given}: holds {foreign[0]}, which was not written as {kind} by this '
                         'tool; choose another --output or remove the folder')
-    return path
+
+
+def _is_left(name, path):
+    """Whether a name in a mount point is of what a killed process left of it: see `written`."""
+    first = pathlib.Path(name).parts[0]
+    return (first == locks.file_of(path).name
+            or files.is_left(first, [path.name]))
+
+
+@contextlib.contextmanager
+def shared(path, state):
+    """Makes a folder to write files into, and keeps other processes from it meanwhile.
+
+    Args:
+      path: as from `require_makeable`. Where it was made here and is empty at the end, it goes.
+      state: name of the file that remembers what was written.
+
+    Raises:
+      UserError: another process writes into it, or it cannot be made.
+    """
+    made = [folder for folder in (path, *path.parents) if not folder.exists()]
+    with files.disk_errors(path):
+        path.mkdir(parents=True, exist_ok=True)
+    try:
+        with locks.writing(path / state, busy='another process is writing into this folder; wait '
+                           'for it, or choose another --output'):
+            yield
+    finally:
+        for folder in made:
+            with contextlib.suppress(OSError):  # not empty
+                folder.rmdir()
 
 
 def require_makeable(path):
@@ -126,52 +166,79 @@ def _listed(record):
 
 
 @contextlib.contextmanager
-def written(path, record):
+def written(path, record, kind='an output'):
     """Yields a folder to fill, which becomes `path` when the block ends well.
+
+    Another process that writes the same folder is waited for. What killed ones left of it goes.
 
     Args:
       path: what `require_replaceable` returned.
       record: name of the JSON file, a dict, that the block writes; the list is added to it.
+      kind: what is written, for messages.
 
     Raises:
-      UserError: the disk is full, forbids it, or the folder cannot be made.
+      UserError: the disk is full, forbids it, the folder cannot be made, or somebody has put
+        something into it since it was checked.
     """
     with files.disk_errors(path):
+        # A mount point cannot be renamed: there the new files lie inside until they are whole.
+        inside = os.path.ismount(path)
+        base = path if inside else path.parent
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            base.mkdir(parents=True, exist_ok=True)
         except FileNotFoundError:  # as below /proc
             raise UserError(f'{path}: no folder can be made there; choose another '
                             '--output') from None
-        _probe(path.parent, path)
-        # A mount point cannot be renamed: there the new files lie inside until they are whole.
-        inside = os.path.ismount(path)
-        fresh, old = ((path if inside else path.parent) / files.temporary_name(path.name)
-                      for _ in ('new', 'old'))
-        try:
-            with files.atomic_folder(fresh) as folder:
-                yield folder
-                content = files.read_json(folder / record)
-                files.write_json(folder / record,
-                                 {**content, LIST: sorted(_files(folder) - {record})})
-            if inside:
-                _moved_in(path, fresh)
-            else:
+        _probe(base, path)
+        fresh, old = (base / files.temporary_name(path.name) for _ in ('new', 'old'))
+        with locks.writing(path, base):
+            files.remove_left(base, [path.name])
+            try:
+                fresh.mkdir()
+                yield fresh
+                content = files.read_json(fresh / record)
+                files.write_json(fresh / record,
+                                 {**content, LIST: sorted(_files(fresh) - {record})})
+                files.sync_tree(fresh)
                 if path.exists():
-                    os.rename(path, old)
-                os.rename(fresh, path)
-                files.sync_folder(path.parent)
-        finally:
-            shutil.rmtree(fresh, ignore_errors=True)
-            shutil.rmtree(old, ignore_errors=True)
+                    _require_ours(path, record, path, kind)
+                if inside:
+                    _moved_in(path, fresh, record)
+                else:
+                    _exchanged(path, fresh, old)
+                    files.sync_folder(base)
+            finally:
+                shutil.rmtree(fresh, ignore_errors=True)
+                shutil.rmtree(old, ignore_errors=True)
 
 
-def _moved_in(path, fresh):
+def _exchanged(path, fresh, old):
+    """Gives `fresh` the name `path`; what was called so is called `old` then."""
+    if not path.exists():
+        os.rename(fresh, path)
+        return
+    os.rename(path, old)
+    try:
+        os.rename(fresh, path)
+    except OSError:
+        os.rename(old, path)
+        raise
+
+
+def _moved_in(path, fresh, record):
     """Replaces what a folder holds by what a folder inside it holds."""
+    # Until all is in its place the record is but a list: a kill leaves nothing that looks whole,
+    # and nothing that the next call would take for the user's.
+    names = [name for name in _files(path) if not _is_left(name, path)]
+    files.write_json(path / record, {LIST: sorted({*names, *_files(fresh)} - {record})})
+    keep = {fresh.name, record, locks.file_of(path).name}
     for entry in path.iterdir():
-        if entry.is_dir() and entry != fresh:
+        if entry.name in keep:
+            continue
+        if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)
-        elif entry != fresh:
+        else:
             entry.unlink()
-    for entry in fresh.iterdir():
-        os.rename(entry, path / entry.name)
+    for entry in sorted(fresh.iterdir(), key=lambda entry: (entry.name == record, entry.name)):
+        os.replace(entry, path / entry.name)
     files.sync_folder(path)

@@ -1,6 +1,5 @@
 """The folder of a run: its layout, the configuration it was made with, and its lock."""
 import contextlib
-import fcntl
 import importlib.metadata
 import os
 import pathlib
@@ -9,7 +8,7 @@ import shutil
 import sys
 import time
 
-from tf_advseg.core import configuration, files, lanes
+from tf_advseg.core import configuration, files, lanes, locks
 from tf_advseg.core.errors import UserError
 
 CONFIG = 'config.gin'
@@ -95,6 +94,11 @@ class RunDirectory:
         self.removed = []  # after open(): temporaries of a killed process, deleted
         self._lock = None
         self._new_folder = False
+
+    @property
+    def lock_path(self):
+        """.lock: held by the process that runs here; it stays, empty or with an old id."""
+        return self.path / '.lock'
 
     @property
     def config_path(self):
@@ -200,6 +204,7 @@ class RunDirectory:
     def _foreign(self):
         """Returns the names in the folder that no unfinished start of ours has left."""
         ours = {name.split('/')[0] for name in _FOLDERS} | {'.lock', ENVIRONMENT, PARTIAL_RECORDS}
+        ours |= {locks.file_of(name).name for name in ('records', 'records.unpacked')}
         return sorted(entry.name for entry in self.path.iterdir()
                       if entry.name not in ours and not entry.name.startswith(files.TEMPORARY))
 
@@ -238,20 +243,17 @@ class RunDirectory:
         if self._lock is not None:
             return
         # Opened without truncation: the holder's process id stays readable to others.
-        descriptor = os.open(self.path / '.lock', os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        descriptor = os.open(self.lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            holder = os.read(descriptor, 64).decode('ascii', 'replace').strip()
+            if not locks.take(descriptor, self.path):
+                raise UserError(
+                    f'{self.path}: another process is using this run directory'
+                    f'{locks.who(locks.holder(self.lock_path))}; wait for it, or choose another '
+                    '--workdir')
+        except BaseException:
             os.close(descriptor)
-            if not isinstance(error, BlockingIOError):
-                raise UserError(f'{self.path}: cannot be locked ({error.strerror}); choose a '
-                                '--workdir on a local disk') from error
-            who = f' (process {holder})' if holder else ''
-            raise UserError(f'{self.path}: another process is using this run directory{who}; '
-                            'wait for it, or choose another --workdir') from error
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, str(os.getpid()).encode('ascii'))
+            raise
+        locks.sign(descriptor)
         self._lock = descriptor
 
     def write_operative_config(self):

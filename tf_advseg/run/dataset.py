@@ -12,6 +12,7 @@ from absl import logging
 from tf_advseg.core import configuration
 from tf_advseg.core import errors
 from tf_advseg.core import files
+from tf_advseg.core import locks
 from tf_advseg.data import readers
 from tf_advseg.data import splits
 from tf_advseg.data.readers import base
@@ -152,27 +153,38 @@ def prepare(reader_name, source, output, options=None, show=True, hint='--source
     Raises:
       UserError: bad input; names the file, one of an archive as ARCHIVE:inner/path. Records of
         another reader or other options at `output` are refused before an archive is unpacked.
+        A process that prepares the same output is waited for.
     """
     options = dict(options or {})
     output = pathlib.Path(output)
     record_writing.require_same_reader(output, readers.description(reader_name, options))
     output.parent.mkdir(parents=True, exist_ok=True)
-    scratch, archive = output.parent / f'{output.name}.unpacked', None
+    # What is unpacked belongs to one process, and what a killed one left of it goes.
+    scratch = output.with_name(f'{output.name}.unpacked')
+    with locks.writing(scratch):
+        files.remove_left(output.parent, [scratch.name])
+        return _prepare(reader_name, source, output, options, show, hint,
+                        scratch.with_name(files.temporary_name(scratch.name)))
+
+
+def _prepare(reader_name, source, output, options, show, hint, scratch):
+    """`prepare`; an archive is unpacked below `scratch`, a name that nothing has."""
+    archive, place, is_archive = None, scratch / 'data', False
     if reader_name != 'shapes':
         if source is None:
             raise errors.UserError(f'no data set was given; expected the folder or archive of '
                                    f'"{reader_name}": give {hint}=PATH')
         source = find_data(source, flag=hint)
-        if source.is_file():
-            if not str(source).endswith(ARCHIVES):
-                raise errors.UserError(f'{source}: neither a folder nor an archive '
-                                       f'({", ".join(ARCHIVES)})')
-            if scratch.exists():
-                shutil.rmtree(scratch)
-            archive = source
-            source = unpacked(archive, scratch)
+        is_archive = source.is_file()
+        if is_archive and not str(source).endswith(ARCHIVES):
+            raise errors.UserError(f'{source}: neither a folder nor an archive '
+                                   f'({", ".join(ARCHIVES)})')
     try:
-        with named_as(archive, scratch):
+        if is_archive:
+            with files.disk_errors(output):
+                scratch.mkdir()
+            archive, source = source, unpacked(source, place)
+        with named_as(archive, place):
             reader = _make_reader(reader_name, source, options)
             record_sets.write_records(reader, reader.splits(), output, progress=show)
     finally:

@@ -7,7 +7,6 @@ its name, so a folder called `<output>` is always whole.
 import concurrent.futures
 import contextlib
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -15,6 +14,7 @@ import pathlib
 import shutil
 
 from tf_advseg.core import files
+from tf_advseg.core import locks
 from tf_advseg.core.errors import UserError
 from tf_advseg.core.indexed_records import IndexedRecordWriter
 from tf_advseg.core.progress import Progress
@@ -61,10 +61,12 @@ def write_records(reader, splits, output, shard_size=64, progress=None, workers=
     if _exists_already(output, identity):
         return output
     partial = output.with_name(output.name + '.partial')
-    with _locked(partial):
+    with _locked(output):
         if _exists_already(output, identity):  # another process was quicker
             shutil.rmtree(partial, ignore_errors=True)
             return output
+        with files.disk_errors(partial):
+            partial.mkdir(exist_ok=True)
         try:
             shards = _write_shards(reader, sources, partial, shard_size, progress, workers)
         except BaseException:
@@ -159,25 +161,12 @@ def _is_there(output, identity):
 
 
 @contextlib.contextmanager
-def _locked(folder):
-    """Makes the folder and keeps other processes out of it."""
-    busy = UserError(f'{folder}: another process is writing these records; wait for it')
-    with files.disk_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            descriptor = os.open(folder, os.O_RDONLY)
-        except FileNotFoundError:  # renamed by the other process this very moment
-            raise busy from None
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in (errno.EAGAIN, errno.EACCES):
-                raise
-            raise busy from None
+def _locked(output):
+    """Keeps other processes from writing the records `output`."""
+    with files.disk_errors(output):
+        output.parent.mkdir(parents=True, exist_ok=True)
+    with locks.writing(output, busy='another process is writing these records; wait for it'):
         yield
-    finally:
-        os.close(descriptor)
 
 
 def _write_shards(reader, sources, folder, shard_size, progress, workers):

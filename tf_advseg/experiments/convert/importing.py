@@ -149,7 +149,6 @@ def resolved(checkpoint, which=None):
     with fetching.locked(checkpoint), files.disk_errors(folder):
         if not _is_of(folder, made_of):  # another process may have made it meanwhile
             folder.parent.mkdir(parents=True, exist_ok=True)
-            files.remove_temporaries(folder.parent)
             import_checkpoint(archive_, folder, entry.name, made_of=made_of)
     return folder
 

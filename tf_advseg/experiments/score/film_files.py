@@ -19,6 +19,7 @@ import numpy as np
 
 from tf_advseg.core import errors
 from tf_advseg.core import files
+from tf_advseg.core import locks
 from tf_advseg.core import output_folder
 
 # suffix -> ffmpeg's name of the container
@@ -222,9 +223,8 @@ def written(path, film):
     with files.disk_errors(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
     # A folder: where it is gone, no ffmpeg that an interrupt has left to itself makes a file anew.
-    with files.disk_errors(path), tempfile.TemporaryDirectory(
-            prefix=files.TEMPORARY, dir=path.parent) as folder:
-        temporary = pathlib.Path(folder).absolute() / path.name
+    with files.disk_errors(path), _scratch(path) as folder:
+        temporary = folder.absolute() / path.name
         command = ['-f', 'rawvideo', '-pixel_format', 'rgb24', '-video_size',
                    f'{film.width}x{film.height}', '-framerate', str(film.rate), '-i', 'pipe:0',
                    *_encoder(CONTAINERS[path.suffix.lower()], film), f'file:{temporary}']
@@ -249,6 +249,19 @@ def written(path, film):
         files.sync_file(temporary)
         os.replace(temporary, path)
         files.sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def _scratch(path):
+    """Yields a new folder beside a file that this process alone writes; killed ones' go."""
+    with locks.writing(path):
+        files.remove_left(path.parent, [path.name])
+        folder = path.with_name(files.temporary_name(path.name))
+        folder.mkdir()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _encoder(container, film):

@@ -1,7 +1,5 @@
 """A run directory as text, running or finished: what tools/inspect_run.py prints. No TensorFlow."""
 import contextlib
-import fcntl
-import os
 import pathlib
 import time
 
@@ -9,6 +7,7 @@ from tf_advseg.core import configuration
 from tf_advseg.core import errors
 from tf_advseg.core import files
 from tf_advseg.core import journal as journals
+from tf_advseg.core import locks
 from tf_advseg.core import run_directory
 from tf_advseg.reporting.pages import report as reports
 
@@ -24,25 +23,8 @@ def megabytes(count):
 
 
 def holder(workdir):
-    """The process that runs in a run directory: its id, 0 if it is unknown, None if there is none.
-
-    Asks for a shared lock and gives it back at once.
-    """
-    path = pathlib.Path(workdir) / '.lock'
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        return None
-    except BlockingIOError:
-        text = os.read(descriptor, 64).decode('ascii', 'replace').strip()
-        return int(text) if text.isdigit() else 0
-    except OSError:
-        return None
-    finally:
-        os.close(descriptor)
+    """The process that runs in a run directory: its id, 0 if it is unknown, None if there is none."""
+    return locks.holder(run_directory.RunDirectory(workdir).lock_path)
 
 
 def event_line(entry):

@@ -146,21 +146,42 @@ def predict(segmentor, spec, crop_size, sources, output, show=True, confidence=F
     settings = _digest(network, spec, crop_size, submission, {
         **passes, **({} if backend == backends.TENSORFLOW else {'backend': backend})}
                        ) if network else None
+
+    def predictor(number):
+        chosen = backends.make(segmentor, backend if number else backends.TENSORFLOW, number)
+        if chosen.name != backends.TENSORFLOW or backend == backends.AUTO:
+            say(chosen.text())
+        return map_predictor.MapPredictor(
+            chosen.network, crop_size, confidence=confidence, translation=writer.translation,
+            only_named=True, **passes)
+
+    with output_folder.shared(output, writer.state):
+        return _predict_into(output, writer, images, names, settings, predictor, show)
+
+
+def _predict_into(output, writer, images, names, settings, make_predictor, show):
+    """What is not kept is predicted; returns the Outcome."""
     entries = _entries(output / writer.state)
     done = _done(entries, settings)
     kept = [(path, files_) for path, files_ in zip(images, names)
             if _whole(output, done.get(files_[0]), path, files_)]
     ready = {path for path, _ in kept}
     wanted = [(path, files_) for path, files_ in zip(images, names) if path not in ready]
+    _remove_left(output, wanted)
     stale = _Stale(output, entries, names)
-    chosen = backends.make(segmentor, backend if wanted else backends.TENSORFLOW, len(wanted))
-    if chosen.name != backends.TENSORFLOW or backend == backends.AUTO:
-        say(chosen.text())
-    predictor = map_predictor.MapPredictor(
-        chosen.network, crop_size, confidence=confidence, translation=writer.translation,
-        only_named=True, **passes)
-    written, skipped = _predict_each(predictor, writer, wanted, output, settings, stale, show)
+    written, skipped = _predict_each(make_predictor(len(wanted)), writer, wanted, output, settings,
+                                     stale, show)
     return Outcome(tuple(written), tuple(skipped), tuple(kept))
+
+
+def _remove_left(output, wanted):
+    """Deletes what a killed call left of the files that are written now."""
+    folders = {}
+    for _, names in wanted:
+        for path in (output / name for name in names):
+            folders.setdefault(path.parent, set()).add(path.name)
+    for folder, below in folders.items():
+        files.remove_left(folder, below)
 
 
 def _predict_each(predictor, writer, wanted, output, settings, stale, show):

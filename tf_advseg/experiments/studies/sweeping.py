@@ -7,17 +7,20 @@ import pathlib
 import re
 import subprocess
 import sys
+import time
 
 import gin
 
 from tf_advseg.core import configuration
 from tf_advseg.core import errors
 from tf_advseg.core import files
+from tf_advseg.core import locks
 from tf_advseg.core import progress
 from tf_advseg.core import run_directory
 from tf_advseg.experiments.studies import finished_runs
 
 RESULTS, REPORT = finished_runs.RESULTS, 'report.html'
+WAIT = 2.0  # seconds between two looks at a cell that another process trains
 
 
 # What a run died of: our own line, or a traceback's end, behind which gin adds where it was called.
@@ -338,16 +341,37 @@ def run_cells(cells, workdir, command, show=True):
     with progress.Progress(len(waiting), 'runs', enabled=show) as bar:
         for cell in waiting:
             cell.folder.parent.mkdir(parents=True, exist_ok=True)
+            _wait_for(cell)
+            if cell.done:
+                bar.update(1)
+                continue
             path = logs / f'{cell.folder.parent.name}-seed{cell.seed}.log'
             with files.disk_errors(path), open(path, 'ab') as log:
                 code = subprocess.run(command(cell), stdout=log, stderr=log,
                                       stdin=subprocess.DEVNULL, check=False).returncode
-            if code or not cell.done:
+            waited = code and _wait_for(cell)  # the other may have started at the same moment
+            if (code and not waited) or not cell.done:
                 lines = path.read_text('utf-8', 'replace').strip().splitlines() or ['no output']
                 told = [line for line in lines if _ERROR.match(line)] or lines
                 failed.append((cell, f'exit code {code}: {told[-1]}'))
             bar.update(1, failed=len(failed))
     return failed
+
+
+def _wait_for(cell):
+    """Waits for another process that trains a cell, of a sweep beside this or of a killed one.
+
+    Returns:
+      Whether there was one.
+    """
+    lock = run_directory.RunDirectory(cell.folder).lock_path
+    number = locks.holder(lock)
+    if number is not None:
+        print(f'{cell.folder}: another process is training it{locks.who(number)}; waiting',
+              flush=True)
+    while locks.holder(lock) is not None:
+        time.sleep(WAIT)
+    return number is not None
 
 
 def collect(cells):

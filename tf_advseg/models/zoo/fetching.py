@@ -10,7 +10,6 @@ forbids downloads.
 """
 import contextlib
 import datetime
-import fcntl
 import gzip
 import http.client
 import os
@@ -23,6 +22,7 @@ import zlib
 
 from tf_advseg.core import errors
 from tf_advseg.core import files
+from tf_advseg.core import locks
 from tf_advseg.core import progress
 from tf_advseg.models.zoo import catalogue
 
@@ -76,17 +76,10 @@ def locked(name):
         descriptor = os.open(folder / f'.{entry_of(name).name}.lock',
                              os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not locks.take(descriptor, folder):
             print(f'{name}: another process is fetching it; waiting', flush=True)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            locks.take(descriptor, folder, wait=True)
         yield
-    except OSError as error:
-        if error.filename is None and error.strerror and 'lock' in error.strerror.lower():
-            raise errors.UserError(f'{folder}: cannot be locked ({error.strerror}); set '
-                                   'TF_ADVSEG_CACHE to a folder on a local disk') from error
-        raise
     finally:
         os.close(descriptor)
 
