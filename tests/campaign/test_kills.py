@@ -1,0 +1,33 @@
+"""Kills at random writes: the end equals the undisturbed one's, or there is a whole output or none.
+
+tests/lookahead/test_kill.py kills LoAd at chosen points of its cycles.
+"""
+import campaign
+import pytest
+
+FEW = {'prepare_data': 8, 'import_checkpoint': 4, 'predict': 3}
+MANY = {'load': 8, 'luc': 12, 'zhu': 12, 'prepare_data': 24, 'sweep': 10,
+        'import_checkpoint': 16, 'export': 12, 'predict': 16}
+SEED = 21
+
+
+def _campaign(name, kills, seed, folder, capsys):
+    killed, ends = campaign.of_kills(name, folder, kills, seed)
+    with capsys.disabled():
+        print(f'\n{name}: {killed} kills, {ends} ends equal', flush=True)
+    assert killed == kills and ends >= 1
+
+
+@pytest.mark.parametrize('name', FEW)
+def test_a_few_kills(name, tmp_path, capsys):
+    _campaign(name, FEW[name], SEED, tmp_path / 'kills', capsys)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', MANY)
+def test_many_kills(name, tmp_path, capsys):
+    _campaign(name, MANY[name], SEED + 1, tmp_path / 'kills', capsys)
+
+
+def test_there_are_a_hundred_in_the_slow_suite():
+    assert sum(MANY.values()) >= 100
