@@ -3,6 +3,7 @@
 load, load_memory       LoAd by parts, of a run or measured; its memory at the paper's VOC size
 cues, screen            what discriminators can win on; whether LoAd's point anywhere
 step, networks, lr_range   a step by settings; each network; Stage 1's loss by learning rate
+growth                  memory and files of a run while it goes on
 input, inference, runtimes   what feeds a step; TF1 graphs; every form of a network
 Example:  python tools/benchmark.py load --gin_file=gin/demo_smallest.gin
 """
@@ -18,8 +19,8 @@ from tf_advseg.core import runtime  # noqa: E402
 
 from absl import flags  # noqa: E402
 
-KINDS = ('load', 'load_memory', 'cues', 'screen', 'step', 'networks', 'lr_range', 'inference',
-         'runtimes', 'input')
+KINDS = ('load', 'load_memory', 'cues', 'screen', 'step', 'networks', 'growth', 'lr_range',
+         'inference', 'runtimes', 'input')
 VOC = ('models/deeplabv3_mobilenet_v2.gin', 'methods/load.gin')
 
 command_line.define_common_flags('gin_file', 'gin_param', 'workdir', 'output', 'strategy', 'model',
@@ -59,8 +60,9 @@ def main(argv):
         from tf_advseg.reporting import tables
         print(tables.to_text(step_benchmark.measure(kinds=step_benchmark.chosen(FLAGS.kind))))
         return
-    if kind in ('inference', 'runtimes', 'networks'):
-        {'inference': _inference, 'runtimes': _runtimes, 'networks': _networks}[kind]()
+    if kind in ('inference', 'runtimes', 'networks', 'growth'):
+        {'inference': _inference, 'runtimes': _runtimes, 'networks': _networks,
+         'growth': _growth}[kind]()
         return
     runtime.configure(deterministic=True)
     if kind in ('input', 'cues', 'screen', 'lr_range'):
@@ -139,6 +141,27 @@ def _networks():
                                ' give one side, as 321')
     print(tables.to_text(network_benchmark.measure(
         FLAGS.network, FLAGS.policy, height, repeats=FLAGS.repeats)))
+
+
+def _growth():
+    from tf_advseg.core import errors
+    from tf_advseg.core import files
+    from tf_advseg.experiments.benchmarks import growth
+    from tf_advseg.experiments.studies import sweeping
+    from tf_advseg.reporting import curves
+    from tf_advseg.reporting import tables
+    if not FLAGS.gin_file or not FLAGS.workdir:
+        raise errors.UserError('growth: add --gin_file=CONFIGURATION and --workdir=FOLDER, as train '
+                               'takes them')
+    pathlib.Path(FLAGS.workdir).parent.mkdir(parents=True, exist_ok=True)
+    samples = growth.watch([*sweeping.train_command(),
+                            *(f'--gin_file={name}' for name in FLAGS.gin_file),
+                            *(f'--gin_param={text}' for text in FLAGS.gin_param),
+                            f'--workdir={FLAGS.workdir}'], FLAGS.workdir)
+    print(tables.to_text(growth.table(samples)))
+    if FLAGS.output:
+        with files.atomic_file(FLAGS.output) as file:
+            file.write(curves.encode(growth.chart(samples)))
 
 
 def _inference():
