@@ -28,9 +28,9 @@ class LossScale(tf.Module):
     def __init__(self, initial, growth_steps):
         super().__init__(name='loss_scale')
         self._growth_steps = growth_steps
-        options = dict(trainable=False, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA)
-        self.value = tf.Variable(float(initial), dtype=tf.float32, **options)
-        self.finite_steps = tf.Variable(0, dtype=tf.int64, **options)
+        # Without aggregation: whoever changes them has what is the same on all replicas.
+        self.value = tf.Variable(float(initial), trainable=False, dtype=tf.float32)
+        self.finite_steps = tf.Variable(0, trainable=False, dtype=tf.int64)
 
     def apply(self, optimizer, pairs):
         """Takes an optimizer's step where all gradients are finite on all replicas.
