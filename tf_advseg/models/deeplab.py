@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tf_advseg.core import arguments
 from tf_advseg.core.errors import require_one_of
-from tf_advseg.models import layers, mobilenet_v2, resnet, xception
+from tf_advseg.models import layers, mobilenet_v2, precision, resnet, xception
 from tf_advseg.models.resize import resize_bilinear, scale_dimension
 
 HEAD_NORM = layers.Norm(epsilon=1e-5, momentum=0.9997)
@@ -165,7 +165,7 @@ class DeepLab(tf.keras.Model):
         whole map: [B, 1, 1, C]. So an image of the crop's size has one mean, a larger one a
         smooth field of local means, as in the official code. Means are float32.
         """
-        features = tf.cast(features, tf.float32)
+        features = precision.raised(features)
 
         def mean():
             return tf.reduce_mean(features, [1, 2], keepdims=True)

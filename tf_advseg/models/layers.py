@@ -190,7 +190,7 @@ class BatchNorm(Layer):
     def _synchronised(self, x, context):
         # One collective a layer, so one pass. E[x^2] - E[x]^2 would cancel; about the moving mean,
         # which every replica holds alike, it does not.
-        given, x = x.dtype, tf.cast(x, tf.float32)
+        given, x = x.dtype, precision.raised(x)
         shift = tf.stop_gradient(tf.identity(self.moving_mean))
         axes = list(range(x.shape.rank - 1))
         channels = x.shape[-1]

@@ -28,13 +28,18 @@ _running = threading.local()  # replicas are traced in threads of their own
 
 
 def compute_dtype():
-    """The type that convolutions are being traced in."""
-    return getattr(_running, 'dtype', tf.float32)
+    """The type that convolutions are being traced in; Keras' own outside a short one."""
+    return getattr(_running, 'dtype', None) or tf.as_dtype(tf.keras.backend.floatx())
 
 
 def lowered(x):
     """A tensor or variable in that type."""
     return tf.cast(x, compute_dtype())
+
+
+def raised(x):
+    """A tensor of a short type in float32; others as they are."""
+    return tf.cast(x, tf.float32) if x.dtype.size < tf.float32.size else x
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,9 +84,10 @@ class Precision:
 
     @contextlib.contextmanager
     def computing(self):
-        """Within, this thread's convolutions are traced in the policy's type."""
-        kept = compute_dtype()
-        _running.dtype = self.dtype
+        """Within, this thread's convolutions are traced in the policy's type, if it is short."""
+        kept = getattr(_running, 'dtype', None)
+        if self.policy != FLOAT32:
+            _running.dtype = self.dtype
         try:
             yield
         finally:
