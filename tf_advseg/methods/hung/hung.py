@@ -279,11 +279,10 @@ class Hung(two_networks.TwoNetworks):
 
         if self.discriminator is not None:
             judge = self.discriminator.trainable_variables
-            maps = self.fake_maps(batch, logits)
             with loss_scale.Tape(self.precision, self.discriminator_optimizer,
                                  watch_accessed_variables=False) as own:
                 own.watch(judge)
-                z = self.discriminator(maps, training=True)
+                z = self.discriminator(self.fake_maps(batch, logits), training=True)
                 disc = self._judged(batch, grid, z, labelled, others, logged)
             gradients = own.gradient(disc, judge)
 
