@@ -17,7 +17,9 @@ from tf_advseg.lookahead import orchestrator
 from tf_advseg.lookahead import settings
 from tf_advseg.lookahead import snapshots
 from tf_advseg.methods import recipe
+from tf_advseg.models import precision
 from tf_advseg.training import averaging
+from tf_advseg.training import loss_scale
 
 
 class Script:
@@ -42,6 +44,7 @@ def build(tmp_path, mious, steps=None, fate='restore', **caps):
     network = tf.keras.Sequential([tf.keras.layers.Dense(1, use_bias=False, input_shape=(1,))])
     network.layers[0].kernel.assign([[0.0]])
     optimizer = tf.keras.optimizers.SGD(1.0, momentum=0.5, jit_compile=False)
+    loss_scale.prepare(precision.Precision(precision.FLOAT16, loss_scale=64.0), optimizer)
     optimizer.build(network.trainable_variables)
     method = types.SimpleNamespace(segmentor=network, optimizer=optimizer, phases={})
     script = Script(mious)
@@ -100,6 +103,33 @@ def test_the_optimizers_fate_at_a_rewind(tmp_path, fate, second):
     # With its momentum kept the third step goes further than the first did.
     moved = seen[3][0] - seen[2][0]
     assert moved == pytest.approx(1.75 if fate == 'keep' else 1.0)
+
+
+@pytest.mark.parametrize('fate', ['restore', 'reset', 'keep'])
+def test_the_loss_scale_goes_the_way_of_its_optimizer_in_a_run_that_was_stopped_too(tmp_path, fate):
+    """After the third step of four, the first of the second cycle, the process ends."""
+    mious, found = [0.5, 0.45, 0.44, 0.43, 0.42], {}
+    for name, stops in (('whole', ()), ('cut', (0, 1, 2, 3))):
+        left, found[name] = list(mious), []
+        for stop in (*stops, None):
+            loop, _ = build(tmp_path / name, left, fate=fate)
+            scale, take = loss_scale.of(loop.method.optimizer).value, loop._propagate
+            began = len(found[name])
+
+            def propagate():
+                if len(found[name]) - began == 1 and stop is not None:
+                    raise KeyboardInterrupt
+                found[name].append(float(scale))
+                scale.assign(scale / 2)
+                return take()
+
+            loop._propagate = propagate
+            try:
+                loop.run()
+            except KeyboardInterrupt:
+                pass
+            left = loop.data.mious
+    assert found['whole'] == found['cut'] == {'keep': [64, 32, 16, 8]}.get(fate, [64, 32, 64, 32])
 
 
 def averaging_loop(tmp_path, mious, **caps):

@@ -20,10 +20,10 @@ def softmax(values):
     return values / values.sum(-1, keepdims=True)
 
 
-def by_image(loss_of_class):
+def by_image(loss_of_class, maps=LOGITS):
     """[B]: the mean over shown classes of a loss of (probabilities, truths) of valid pixels."""
     found = []
-    for logits, labels in zip(LOGITS, LABELS):
+    for logits, labels in zip(maps, LABELS):
         valid = labels != 255
         chances, truths = softmax(logits)[valid], labels[valid]
         shown = np.unique(truths)
@@ -32,8 +32,12 @@ def by_image(loss_of_class):
     return np.array(found)
 
 
+def plain_dice(chances, truths):
+    return 1 - (2 * (chances * truths).sum() + 1) / (chances.sum() + truths.sum() + 1)
+
+
 def test_dice():
-    expected = by_image(lambda p, y: 1 - (2 * (p * y).sum() + 1) / (p.sum() + y.sum() + 1))
+    expected = by_image(plain_dice)
     np.testing.assert_allclose(region.dice(LOGITS, LABELS), expected, rtol=1e-4)
 
 
@@ -55,6 +59,22 @@ def plain_lovasz(chances, truths):
 def test_lovasz_softmax():
     expected = by_image(plain_lovasz)
     np.testing.assert_allclose(region.lovasz_softmax(LOGITS, LABELS), expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize('loss, plain', [(region.dice, plain_dice),
+                                         (region.lovasz_softmax, plain_lovasz)])
+def test_gradients_are_those_of_finite_differences(loss, plain):
+    """Of the plain arithmetic in float64, along directions; Lovász's has kinks where errors tie."""
+    logits = tf.Variable(LOGITS)
+    with tf.GradientTape() as tape:
+        total = tf.reduce_sum(loss(logits, LABELS))
+    slope, step = tape.gradient(total, logits).numpy().astype(np.float64), 1e-6
+    for seed in range(5):
+        direction = np.random.default_rng(seed).normal(size=LOGITS.shape)
+        ahead, behind = (by_image(plain, LOGITS.astype(np.float64) + sign * step * direction).sum()
+                         for sign in (1, -1))
+        assert np.sum(slope * direction) == pytest.approx((ahead - behind) / (2 * step), rel=1e-3,
+                                                          abs=1e-5)
 
 
 def test_of_sure_predictions_lovasz_is_one_minus_iou():

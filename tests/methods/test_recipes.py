@@ -13,10 +13,12 @@ from tf_advseg.core import configuration
 from tf_advseg.experiments import recipe_registry as recipes
 from tf_advseg.experiments import small_methods
 from tf_advseg.experiments.benchmarks import device_steps
+from tf_advseg.experiments.train import dry_run
 from tf_advseg.experiments.train import method_stage
 from tf_advseg.experiments.train import training
 from tf_advseg.methods import objective
 from tf_advseg.methods import recipe as recipe_lib
+from tf_advseg.run import costs
 from tf_advseg.training import loop
 from tf_advseg.training import optimizers
 
@@ -99,6 +101,27 @@ def test_a_dry_run_tells_the_time_of_every_stage(tmp_path, capsys, name):
     for stage in ('Stage 1', recipe.title, 'control', 'together'):
         assert re.search(rf'^{stage}: about \d', said, re.M), stage
     assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize('name', [NAMES[0], *(
+    pytest.param(name, marks=pytest.mark.slow) for name in NAMES[1:])])
+def test_a_dry_run_counts_the_second_forward_pass_of_micro_batches(tmp_path, name):
+    """Of every stage that trains a segmentor: one more beside the three of a gradient."""
+    found = []
+
+    def told(*arguments):
+        found.append({cost.stage: cost.seconds for cost in costs_of(*arguments)})
+        return ()
+
+    costs_of = dry_run.stage_costs
+    with mock.patch.object(costs, 'seconds_of', lambda *_: 1.0), \
+            mock.patch.object(dry_run, 'stage_costs', told):
+        for parts in (1, 2):
+            start(name, tmp_path / 'run', f'accumulate.micro_batches = {parts}', dry_run=True)
+    whole, parted = found
+    assert parted['Stage 1'] == pytest.approx(whole['Stage 1'] * 4 / 3)
+    for stage in ('control', recipes.find(name).title):  # where D takes its time, too
+        assert 1 < parted[stage] / whole[stage] <= 4 / 3 + 1e-9
 
 
 @pytest.mark.slow  # two runs and a half of each method

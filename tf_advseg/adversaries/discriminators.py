@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from tf_advseg.adversaries import patch_discriminator
 from tf_advseg.core.errors import UserError, require_one_of
+from tf_advseg.models import precision
 from tf_advseg.models.layers import StatelessDropout
 
 NAMES = ('mobilenet', 'vgg16', 'small_cnn', 'patch')
@@ -176,19 +177,19 @@ def build_discriminator(name='mobilenet', channels=None, size=224, alpha=1.0, dr
     if name == 'patch' and dropout not in (0.0, 0.01):
         raise UserError(f"build_discriminator.dropout = {dropout} has no effect with name = "
                         "'patch', which has none; leave it out")
-    hidden = tf.keras.initializers.HeUniform
-    if name == 'patch':
-        model = patch_discriminator.PatchDiscriminator(
-            patch_discriminator.encoder(channels, points, alpha, spectral_norm), spectral_norm)
-    else:
-        if name == 'mobilenet':
-            encoder = _mobilenet(channels, points, alpha, batch_norm_momentum)
-            hidden = tf.keras.initializers.GlorotUniform
+    with precision.precision().keras_layers():
+        if name == 'patch':
+            model = patch_discriminator.PatchDiscriminator(
+                patch_discriminator.encoder(channels, points, alpha, spectral_norm), spectral_norm)
         else:
-            encoder = (_vgg16(channels, points) if name == 'vgg16'
-                       else _small_cnn(channels, points, alpha))
-        model = Discriminator(encoder, dropout, name=f'discriminator_{name}')
-    _initialise(model, seed, hidden)
+            if name == 'mobilenet':
+                encoder = _mobilenet(channels, points, alpha, batch_norm_momentum)
+            else:
+                encoder = (_vgg16(channels, points) if name == 'vgg16'
+                           else _small_cnn(channels, points, alpha))
+            model = Discriminator(encoder, dropout, name=f'discriminator_{name}')
+    _initialise(model, seed, tf.keras.initializers.GlorotUniform if name == 'mobilenet'
+                else tf.keras.initializers.HeUniform)
     return model
 
 

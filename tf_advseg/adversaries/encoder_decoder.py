@@ -67,7 +67,7 @@ def twice(x, size):
     return x[:, :size[0], :size[1]]
 
 
-class Encoder(tf.keras.layers.Layer):
+class Encoder(layers.Layer):
     """4x4 convolutions of stride 2 with LeakyReLU.
 
     Args:
@@ -163,7 +163,7 @@ class EncoderDecoder(_Discriminator):
         x, sizes = self.encoder(tf.cast(maps, tf.float32))
         for convolution in self.decoder:
             x = tf.nn.leaky_relu(convolution(twice(x, sizes.pop())), SLOPE)
-        return tf.squeeze(self.last(twice(x, sizes.pop())), -1)
+        return tf.cast(tf.squeeze(self.last(twice(x, sizes.pop())), -1), tf.float32)
 
 
 class ImageDecision(_Discriminator):
@@ -202,7 +202,8 @@ class ImageDecision(_Discriminator):
         """
         del image, training
         x, _ = self.encoder(tf.cast(maps, tf.float32))
-        return tf.reshape(self.last(tf.reduce_mean(x, [1, 2], keepdims=True)), [-1])
+        pooled = tf.reduce_mean(tf.cast(x, tf.float32), [1, 2], keepdims=True)
+        return tf.cast(tf.reshape(self.last(pooled), [-1]), tf.float32)
 
 
 @gin.configurable(denylist=['num_classes', 'seed'])

@@ -69,7 +69,7 @@ def truncated_deviation(gain, inputs):
     return (gain / inputs) ** 0.5 / _CUT_DEVIATION
 
 
-class Stack(tf.keras.layers.Layer):
+class Stack(layers.Layer):
     """Convolutions with ReLU and 2x2 poolings, one after the other.
 
     Args:
@@ -159,7 +159,7 @@ class FieldOfView(tf.keras.Model):
           UserError: maps of another number of channels.
         """
         del image, training
-        z = self.stack(tf.cast(maps, tf.float32))
+        z = tf.cast(self.stack(tf.cast(maps, tf.float32)), tf.float32)
         return z[..., 1] - z[..., 0]
 
 
@@ -228,7 +228,7 @@ class TwoBranches(tf.keras.Model):
         normalised = resize_bilinear(normalised, tf.shape(maps)[1:3])
         joined = tf.concat([self.label_branch(tf.cast(maps, tf.float32)),
                             self.picture_branch(normalised)], -1)
-        return tf.squeeze(self.joint(joined), -1)
+        return tf.cast(tf.squeeze(self.joint(joined), -1), tf.float32)
 
 
 @gin.configurable(denylist=['num_classes', 'channels', 'seed'])

@@ -126,7 +126,7 @@ class FullyConvolutional(tf.keras.Model):
         if self.decides == PIXEL:
             return resize.resize_bilinear(self.last(x), tf.shape(maps)[1:3])[..., 0]
         flat = tf.reshape(x, [tf.shape(maps)[0], 1, 1, self.last.kernel.shape[2]])
-        return tf.reshape(self.last(flat), [-1])
+        return tf.cast(tf.reshape(self.last(flat), [-1]), tf.float32)
 
 
 @gin.configurable(denylist=['num_classes', 'map_size', 'seed'])

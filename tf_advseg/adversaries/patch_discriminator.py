@@ -36,8 +36,9 @@ class SpectralConv2D(tf.keras.layers.Conv2D):
 
     def convolution_op(self, inputs, kernel):
         """See tf.keras.layers.Conv2D."""
+        largest = largest_singular_value(tf.cast(kernel, tf.float32))
         return super().convolution_op(
-            inputs, kernel / tf.maximum(largest_singular_value(kernel), 1e-12))
+            inputs, kernel / tf.cast(tf.maximum(largest, 1e-12), inputs.dtype))
 
 
 class PatchDiscriminator(tf.keras.Model):
@@ -67,7 +68,7 @@ class PatchDiscriminator(tf.keras.Model):
           logits float32 [B, h', w']; large for "real".
         """
         del training, dropout_seed
-        return tf.squeeze(self.logits(self.encoder(x)), axis=-1)
+        return tf.cast(tf.squeeze(self.logits(self.encoder(x)), axis=-1), tf.float32)
 
 
 def _layer(spectral_norm):

@@ -34,6 +34,7 @@ import tensorflow as tf
 from tf_advseg.core import arguments
 from tf_advseg.core import errors
 from tf_advseg.models import layers
+from tf_advseg.models import precision
 
 BATCH, INSTANCE, NONE = 'batch', 'instance', 'none'
 NORMALISATIONS = (BATCH, INSTANCE, NONE)
@@ -54,7 +55,7 @@ class InstanceNorm(tf.keras.layers.Layer):
     """
 
     def __init__(self, epsilon, name=None):
-        super().__init__(name=name)
+        super().__init__(name=name, dtype='float32')  # statistics are, whatever the policy
         self.epsilon = epsilon
 
     def build(self, shape):
@@ -189,8 +190,8 @@ class ReconstructionGenerator(tf.keras.Model):
                 x = self.dropout(x, training=True, seed=tf.random.experimental.stateless_fold_in(
                     tf.cast(dropout_seed, tf.int32), index))
             if skips:
-                x = tf.concat([tf.nn.relu(x), skips.pop()], axis=-1)
-        return tf.tanh(x)[:, :size[0], :size[1]]
+                x = tf.concat([tf.nn.relu(x), tf.cast(skips.pop(), x.dtype)], axis=-1)
+        return tf.tanh(tf.cast(x, tf.float32))[:, :size[0], :size[1]]
 
 
 class PatchDiscriminator(tf.keras.Model):
@@ -247,7 +248,7 @@ class PatchDiscriminator(tf.keras.Model):
             x = tf.concat([x, tf.cast(condition, tf.float32)], axis=-1)
         for block in self.blocks[:-1]:
             x = tf.nn.relu(block(x, training=training))
-        return tf.squeeze(self.blocks[-1](x, training=training), -1)
+        return tf.cast(tf.squeeze(self.blocks[-1](x, training=training), -1), tf.float32)
 
 
 def _require_common(builder, widths, normalisation, stddev):
@@ -287,8 +288,9 @@ def build_reconstruction_generator(num_classes, sees_picture=False, seed=0, widt
     arguments.require_dropout(where, dropout_rate)
     arguments.require_number(where, 'dropout_layers', dropout_layers, least=0, whole=True,
                              most=len(widths) - 1, hint='the last deconvolution draws the image')
-    return ReconstructionGenerator(num_classes, sees_picture, tuple(widths), normalisation,
-                                   dropout_rate, dropout_layers, stddev, seed)
+    with precision.precision().keras_layers():
+        return ReconstructionGenerator(num_classes, sees_picture, tuple(widths), normalisation,
+                                       dropout_rate, dropout_layers, stddev, seed)
 
 
 @gin.configurable(denylist=['condition_channels', 'seed'])
@@ -312,4 +314,5 @@ def build_patch_discriminator(condition_channels, seed=0, widths=WIDTHS[:-1],
     where = 'build_patch_discriminator'
     arguments.require_number(where, 'condition_channels', condition_channels, least=0, whole=True)
     _require_common(where, widths, normalisation, stddev)
-    return PatchDiscriminator(condition_channels, tuple(widths), normalisation, stddev, seed)
+    with precision.precision().keras_layers():
+        return PatchDiscriminator(condition_channels, tuple(widths), normalisation, stddev, seed)

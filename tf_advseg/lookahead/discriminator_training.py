@@ -17,6 +17,7 @@ from tf_advseg.lookahead import discriminator_data
 from tf_advseg.training import checkpoints
 from tf_advseg.training import health
 from tf_advseg.training import loop
+from tf_advseg.training import loss_scale
 
 READ_EVERY = 10  # steps between looks at what they computed: each look waits for the device
 
@@ -44,7 +45,7 @@ class DiscriminatorTrainer:
         self._metrics = metrics
         # An optimizer can be emptied only by putting its first values back.
         optimizer = method.discriminator_optimizer
-        self._fresh_optimizer = [v.numpy() for v in optimizer.variables]
+        self._fresh_optimizer = [v.numpy() for v in loss_scale.variables(optimizer)]
         self._fresh_weights = [v.numpy() for v in method.discriminator.variables]
 
     def begin(self, retrains):
@@ -52,7 +53,7 @@ class DiscriminatorTrainer:
         fate = self._settings.discriminator_at_retrain
         if retrains:
             if fate in ('reset_optimizer', 'reinitialise'):
-                checkpoints.assign(self._method.discriminator_optimizer.variables,
+                checkpoints.assign(loss_scale.variables(self._method.discriminator_optimizer),
                                    self._fresh_optimizer)
             if fate == 'reinitialise':
                 checkpoints.assign(self._method.discriminator.variables, self._fresh_weights)

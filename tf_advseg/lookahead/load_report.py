@@ -220,7 +220,7 @@ def control_cost(context, segmentor, loop):
     """The `recipe.Cost` of LoAd's control: its propagations without a discriminator."""
     settings = loop.settings
     forward = _image_seconds(context, loop)
-    propagation = (3 * settings.batch_size * forward
+    propagation = (loop.method.accumulate.passes * settings.batch_size * forward
                    * settings.steps_per_propagation(len(context.data.train))
                    + len(context.data.holdout) * forward)
     most = loop.controller.max_propagations
@@ -252,7 +252,7 @@ def _seconds(context, loop):
                        method.encoding.channels + further), np.float32)
     image = _image_seconds(context, loop)
     judged = (costs.seconds_of(method.discriminator, inputs) / settings.discriminator_batch_size)
-    propagation = (3 * settings.batch_size * (image + judged)
+    propagation = (settings.batch_size * (method.accumulate.passes * image + 3 * judged)
                    * settings.steps_per_propagation(len(context.data.train))
                    + len(context.data.holdout) * image)
     items = len(context.data.train) * (1 + loop.buffer.policy.max_slots)

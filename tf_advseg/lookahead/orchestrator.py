@@ -23,6 +23,7 @@ from tf_advseg.methods import recipe
 from tf_advseg.training import checkpoints
 from tf_advseg.training import health
 from tf_advseg.training import loop
+from tf_advseg.training import loss_scale
 from tf_advseg.training import optimizers
 from tf_advseg.training import strategy as strategies
 
@@ -73,7 +74,7 @@ class LookAhead(discriminator_phases.DiscriminatorPhases):
         self._guard = health.NonFiniteGuard(settings.non_finite_limit)
         self._batches = None
         self._bar = None
-        self._fresh_optimizer = [v.numpy() for v in method.optimizer.variables]
+        self._fresh_optimizer = [v.numpy() for v in loss_scale.variables(method.optimizer)]
         self._trainer = self._meter = None
         if self.adversarial:
             self._meter = gradients.GradientMeter(method, self.stepper, data, settings, streams)
@@ -227,7 +228,7 @@ class LookAhead(discriminator_phases.DiscriminatorPhases):
         self.store.restore('start', self.method.segmentor)
         if fate == 'reset':
             optimizer = self.method.optimizer
-            checkpoints.assign(optimizer.variables, self._fresh_optimizer)
+            checkpoints.assign(loss_scale.variables(optimizer), self._fresh_optimizer)
             if optimizers.has_schedule(optimizer):  # which goes by the steps of the whole run
                 optimizer.iterations.assign(self.state.budget_step)
         elif 'end' in self.store.roles:

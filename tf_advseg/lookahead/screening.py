@@ -23,6 +23,7 @@ from tf_advseg.data import pipeline
 from tf_advseg.methods import cue_audit
 from tf_advseg.methods import step_parts
 from tf_advseg.models import segmentor as segmentors
+from tf_advseg.training import loss_scale
 
 BINS = 2 ** 16  # of the sketch; inner products are then right to about 0.4 % of the lengths
 SAMPLES = 1000  # of the bootstrap over images, and of the random signs
@@ -279,7 +280,7 @@ def screen(context, method, stepper, images=None, judged=None):
 def _gradient(method, sketch, batch, seed, loss):
     """The sketched gradient of function `loss` of the logits."""
     variables = method.segmentor.trainable_variables
-    with tf.GradientTape() as tape:
+    with loss_scale.Tape(method.precision, method.optimizer) as tape:
         with step_parts.statistics_kept(method.segmentor):
             logits = method.logits(batch, seed)
         value = loss(logits)

@@ -26,6 +26,7 @@ import tensorflow as tf
 from tf_advseg.core import arguments
 from tf_advseg.core import errors
 from tf_advseg.methods import step_parts
+from tf_advseg.training import loss_scale
 
 _PARTED = ('image', 'backbone_features', 'backbone_skip')  # what logits are computed from
 _PART = 5000  # the kind of draw, folded into the seed of a micro-batch's dropout
@@ -53,6 +54,11 @@ class Accumulate:
         """dict of what a stage is recognised by; {} without accumulation."""
         return {} if self.micro_batches == 1 else {'accumulate': dataclasses.asdict(self)}
 
+    @property
+    def passes(self):
+        """int: forward passes of the segmentor that a step with its gradient takes as long as."""
+        return 3 if self.micro_batches == 1 else 4
+
     def require_images(self, where, batch_size, replicas):
         """Raises UserError where a micro-batch of a stage would have no image.
 
@@ -77,15 +83,17 @@ accumulate = gin.external_configurable(Accumulate, name='accumulate', module='tf
 class Tape:
     """A GradientTape over a segmentor's logits of a batch, whole or in micro-batches.
 
+    What is recorded computes as the method's precision says (`loss_scale.Tape`).
+
     Args:
-      method: with `logits(batch, seed)`, `segmentor` and `accumulate`.
+      method: with `logits(batch, seed)`, `segmentor`, `accumulate`, `precision` and `optimizer`.
       keeps_statistics: whether the passes leave the statistics of live batch norm alone.
       persistent: of the tape.
     """
 
     def __init__(self, method, keeps_statistics=False, persistent=False):
         self._method, self._keeps = method, keeps_statistics
-        self._tape = tf.GradientTape(persistent=persistent)
+        self._tape = loss_scale.Tape(method.precision, method.optimizer, persistent=persistent)
         self._given = self._logits = None
 
     def __enter__(self):
@@ -148,7 +156,7 @@ class Tape:
         unconnected = set()
 
         def of_part(place, *total):
-            with tf.GradientTape() as tape:
+            with loss_scale.Tape(self._method.precision, self._method.optimizer) as tape:
                 logits, rows = self._part_of_logits(place)
             found = tape.gradient(logits, variables, output_gradients=upstream[rows])
             unconnected.update(number for number, g in enumerate(found) if g is None)

@@ -76,6 +76,7 @@ class ElGan(two_networks.TwoNetworks):
         truth = self.encoding.real(batch['image'], batch['label'], tf.stop_gradient(logits))
         (wanted, _), (found, _) = map(self.discriminator.encoder,
                                       (truth, self.fake_maps(batch, logits)))
+        wanted, found = tf.cast(wanted, tf.float32), tf.cast(found, tf.float32)
         distance = _mean(tf.square(tf.stop_gradient(wanted) - found))
         return {'embedding': (self.settings.embedding_weight, distance)}, {}
 

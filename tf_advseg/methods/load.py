@@ -39,6 +39,7 @@ from tf_advseg.methods import accumulation
 from tf_advseg.methods import objective
 from tf_advseg.methods import step_parts
 from tf_advseg.models import segmentor as segmentors
+from tf_advseg.training import loss_scale
 
 MAP_KINDS = ('soft', 'hard', 'quantised')
 
@@ -127,6 +128,7 @@ class LoAd(objective.Objective):
         self.settings, self.map_kind = settings, settings.map_kind
         self.encoding = encoding
         self.discriminator_training_mode = settings.discriminator_training_mode
+        loss_scale.prepare(self.precision, discriminator_optimizer)
         discriminator_optimizer.build(discriminator.trainable_variables)
 
     @property
@@ -314,7 +316,7 @@ class LoAd(objective.Objective):
         target = batch.get('target', is_real)
         examples = step_parts.global_sum(tf.cast(tf.shape(is_real)[0], tf.float32))
         x = self.mixed_input(batch)
-        with tf.GradientTape() as tape:
+        with loss_scale.Tape(self.precision, self.discriminator_optimizer) as tape:
             with tf.GradientTape(watch_accessed_variables=False) as slope:
                 if self.settings.r1_weight:
                     slope.watch(x)

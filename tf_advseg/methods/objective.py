@@ -19,7 +19,9 @@ from tf_advseg.losses import pixel
 from tf_advseg.losses import region
 from tf_advseg.methods import accumulation
 from tf_advseg.methods import step_parts
+from tf_advseg.models import precision as precisions
 from tf_advseg.models import segmentor as segmentors
+from tf_advseg.training import loss_scale
 
 
 REDUCTIONS = (*step_parts.REDUCTIONS, 'mean_of_sums')
@@ -192,7 +194,10 @@ class Objective(step_parts.Method):
         self.further = further_losses()
         self.further.require_like(pixel_loss)
         self.accumulate = accumulation.accumulate()
+        self.precision = precisions.precision()
+        self.precision.require_mixed(segmentor)
         self.multipliers = pixel_loss.multipliers(segmentor)
+        loss_scale.prepare(self.precision, optimizer)
         optimizer.build(segmentor.trainable_variables)
 
     def phase_optimizer(self, phase):
@@ -204,7 +209,7 @@ class Objective(step_parts.Method):
     def identity(self):
         """dict, JSON-able: what the result depends on: the method's settings and the pixel loss."""
         found = {'pixel_loss': dataclasses.asdict(self.pixel_loss), **self.further.identity,
-                 **self.accumulate.identity}
+                 **self.accumulate.identity, **self.precision.identity}
         settings = getattr(self, 'settings', None)
         return found if settings is None else {self.name: dataclasses.asdict(settings), **found}
 
@@ -243,9 +248,13 @@ class Objective(step_parts.Method):
         """
         known = {name: batch[f'backbone_{name}'] for name in ('features', 'skip')
                  if f'backbone_{name}' in batch}
-        if known:
-            return self.segmentor.head(known, training=True, dropout_seed=seed)
-        return segmentors.apply(self.segmentor, batch['image'], training=True, dropout_seed=seed)
+        with self.precision.computing():
+            if known:
+                logits = self.segmentor.head(known, training=True, dropout_seed=seed)
+            else:
+                logits = segmentors.apply(self.segmentor, batch['image'], training=True,
+                                          dropout_seed=seed)
+        return tf.cast(logits, tf.float32)
 
     def decay(self):
         """A replica's share of the weight decay."""
@@ -264,7 +273,8 @@ class Objective(step_parts.Method):
           **scalars: see `terms`.
 
         Returns:
-          {'loss/ce', 'loss/<term>' (unweighted), 'loss/total', what `terms` adds, 'weights/norm'}.
+          {'loss/ce', 'loss/<term>' (unweighted), 'loss/total', what `terms` adds, 'weights/norm'},
+          and in float16 'loss/scale', what the losses of the next step are multiplied by.
         """
         return self._descend(batch, seed, lambda logits: self.terms(batch, logits, seed, **scalars))
 
@@ -298,8 +308,13 @@ class Objective(step_parts.Method):
         step_parts.apply_gradients(self.optimizer, gradients, variables, self.multipliers)
         return step_parts.globally({
             'loss/ce': ce, **{f'loss/{name}': share for name, (_, share) in found.items()},
-            'loss/total': loss, **logged,
+            'loss/total': loss, **logged, **self.scale_of_losses(),
             'weights/norm': step_parts.weights_norm([*variables, *others])})
+
+    def scale_of_losses(self):
+        """{'loss/scale': a replica's share}; {} but in float16."""
+        scale = loss_scale.of(self.optimizer)
+        return {} if scale is None else {'loss/scale': step_parts.share(scale.value)}
 
     def weighted(self, cross_entropy):
         """L_ce as it counts."""

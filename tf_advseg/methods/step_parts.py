@@ -15,6 +15,7 @@ from tf_advseg.losses import pixel
 from tf_advseg.models import layers
 from tf_advseg.models import resize
 from tf_advseg.models import segmentor as segmentors
+from tf_advseg.training import loss_scale
 
 REDUCTIONS = ('mean', 'sum')
 # The scopes of what the official code calls the last layers: what a new data set starts anew.
@@ -246,6 +247,8 @@ def gradient_multipliers(segmentor, last_layer=1.0, bias=1.0, last_layers=LAST_L
 def apply_gradients(optimizer, gradients, variables, multipliers=None):
     """Applies a replica's share of the gradients; the optimizer sums over replicas.
 
+    Where the optimizer has a loss scale, only if the sums are finite (`training.loss_scale`).
+
     Args:
       optimizer: a tf.keras optimizer.
       gradients: of the whole loss, weight decay included, one a variable or None.
@@ -253,8 +256,13 @@ def apply_gradients(optimizer, gradients, variables, multipliers=None):
       multipliers: from `gradient_multipliers`, or None.
     """
     multipliers = [1.0] * len(variables) if multipliers is None else multipliers
-    optimizer.apply_gradients([(g if m == 1.0 else g * m, v) for g, v, m in
-                               zip(gradients, variables, multipliers) if g is not None])
+    pairs = [(g if m == 1.0 else g * m, v) for g, v, m in
+             zip(gradients, variables, multipliers) if g is not None]
+    scale = loss_scale.of(optimizer)
+    if scale is None:
+        optimizer.apply_gradients(pairs)
+    else:
+        scale.apply(optimizer, pairs)
 
 
 def clip_weights(variables, limit):

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from tf_advseg.methods import objective
 from tf_advseg.methods import step_parts
+from tf_advseg.training import loss_scale
 
 
 class TwoNetworks(objective.Objective):
@@ -28,6 +29,7 @@ class TwoNetworks(objective.Objective):
         self.discriminator = discriminator
         self.discriminator_optimizer = discriminator_optimizer
         if discriminator is not None:
+            loss_scale.prepare(self.precision, discriminator_optimizer)
             discriminator_optimizer.build(discriminator.trainable_variables)
 
     @property
@@ -82,7 +84,7 @@ class TwoNetworks(objective.Objective):
         """
         logits = self.fixed_logits(batch, seed)
         variables = self.discriminator.trainable_variables
-        with tf.GradientTape() as tape:
+        with loss_scale.Tape(self.precision, self.discriminator_optimizer) as tape:
             loss, logged = self.discriminator_loss(batch, logits)
         step_parts.apply_gradients(self.discriminator_optimizer, tape.gradient(loss, variables),
                                    variables)

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tf_advseg.core import arguments
 from tf_advseg.core.errors import require_one_of
-from tf_advseg.models import layers, mobilenet_v2, resnet, xception
+from tf_advseg.models import layers, mobilenet_v2, precision, resnet, xception
 from tf_advseg.models.resize import resize_bilinear, scale_dimension
 
 HEAD_NORM = layers.Norm(epsilon=1e-5, momentum=0.9997)
@@ -21,7 +21,7 @@ BLOCK_UNITS = 3  # of the last block of Xception (its convolutions) and of slim'
 RESNETS = ('resnet_v1_50', 'resnet_v1_50_beta', 'resnet_v1_101', 'resnet_v1_101_beta')
 
 
-class SeparableConvolution(tf.keras.layers.Layer):
+class SeparableConvolution(layers.Layer):
     """Depthwise 3x3 and pointwise 1x1, batch norm and ReLU after both (ASPP and decoder)."""
 
     def __init__(self, scope, in_channels, filters, rate, norm, seed):
@@ -37,7 +37,7 @@ class SeparableConvolution(tf.keras.layers.Layer):
         return self.pointwise(self.depthwise(x, mode=mode), mode=mode)
 
 
-class Decoder(tf.keras.layers.Layer):
+class Decoder(layers.Layer):
     """DeepLabv3+ decoder: [upsampled head, 48 channels of the skip] -> two separable 3x3."""
 
     def __init__(self, skip_channels, norm, seed):
@@ -52,7 +52,8 @@ class Decoder(tf.keras.layers.Layer):
     def call(self, x, skip, mode=layers.INFERENCE):
         """x at the output stride, skip at stride 4 -> [B, h/4, w/4, 256]."""
         projected = self.projection(skip, mode=mode)
-        x = tf.concat([resize_bilinear(x, _size(projected)), projected], -1)
+        x = tf.cast(resize_bilinear(x, _size(projected)), projected.dtype)
+        x = tf.concat([x, projected], -1)
         for convolution in self.convolutions:
             x = convolution(x, mode=mode)
         return x
@@ -143,7 +144,8 @@ class DeepLab(tf.keras.Model):
         parts = [branch(features, mode=mode) for branch in self.branches]
         if self.image_pooling is not None:
             pooled = self.image_pooling(self._pooled(features), mode=mode)
-            parts.insert(0, resize_bilinear(pooled, _size(features)))
+            pooled = resize_bilinear(pooled, _size(features))
+            parts.insert(0, tf.cast(pooled, parts[0].dtype))
         x = self.concat_projection(tf.concat(parts, -1), mode=mode)
         x = self.dropout(x, training=training, seed=dropout_seed)
         if self.decoder is not None:
@@ -161,8 +163,10 @@ class DeepLab(tf.keras.Model):
 
         Without a crop size, or where the map is smaller than the window, it is the mean over the
         whole map: [B, 1, 1, C]. So an image of the crop's size has one mean, a larger one a
-        smooth field of local means, as in the official code.
+        smooth field of local means, as in the official code. Means are float32.
         """
+        features = precision.raised(features)
+
         def mean():
             return tf.reduce_mean(features, [1, 2], keepdims=True)
 

@@ -16,7 +16,7 @@ from tf_advseg.models import layers, resnet
 ASPP_STDDEV = 0.01 / 0.8796
 
 
-class SummedASPP(tf.keras.layers.Layer):
+class SummedASPP(layers.Layer):
     """Class scores: the sum of 3x3 atrous convolutions with biases, one for each rate.
 
     Args:

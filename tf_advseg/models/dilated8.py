@@ -67,7 +67,7 @@ class IdentityConvolution(layers.Convolution):
         self.reinitialise()
 
 
-class ClassScores(tf.keras.layers.Layer):
+class ClassScores(layers.Layer):
     """Everything whose channels are classes: the front end's 1x1 and the context module.
 
     Args:

@@ -57,10 +57,10 @@ class SparseConvolution(layers.Convolution):
         self.connected = connected.astype(np.float32)
 
     def _convolve(self, x, kernel, trained=True):
-        return super()._convolve(x, kernel * self.connected, trained)
+        return super()._convolve(x, kernel * tf.cast(self.connected, kernel.dtype), trained)
 
 
-class ScaleInvariantFeatures(tf.keras.layers.Layer):
+class ScaleInvariantFeatures(layers.Layer):
     """Halving if asked for, pyramid, normalisation, and the network that every scale shares.
 
     Args:
@@ -108,7 +108,8 @@ class ScaleInvariantFeatures(tf.keras.layers.Layer):
         maps = [self.features(local_contrast.normalise(level, floor=self.contrast_floor))
                 for level in pyramid(x, SCALES)]
         size = _size(maps[0])
-        return tf.concat([maps[0]] + [resize_bilinear(coarse, size) for coarse in maps[1:]], -1)
+        return tf.concat([maps[0]] + [tf.cast(resize_bilinear(coarse, size), maps[0].dtype)
+                                      for coarse in maps[1:]], -1)
 
     def features(self, x):
         """One scale: [B, h, w, 3] -> [B, (h-1)//4+1, (w-1)//4+1, 256]; the last is linear."""
@@ -117,7 +118,7 @@ class ScaleInvariantFeatures(tf.keras.layers.Layer):
         return self.stages[-1](x)
 
 
-class Classifier(tf.keras.layers.Layer):
+class Classifier(layers.Layer):
     """Class scores of each pixel by itself, over a layer `hidden` wide, or linear where it is 0."""
 
     def __init__(self, in_channels, num_classes, hidden, seed):

@@ -9,6 +9,7 @@ import hashlib
 import tensorflow as tf
 
 from tf_advseg.models import atrous
+from tf_advseg.models import precision
 
 ACTIVATIONS = {None: tf.identity, 'relu': tf.nn.relu, 'relu6': tf.nn.relu6}
 
@@ -53,7 +54,17 @@ def convolutions(model):
     return [m for m in model._flatten_layers() if isinstance(m, Convolution)]
 
 
-class SymmetricNormalisation(tf.keras.layers.Layer):
+class Layer(tf.keras.layers.Layer):
+    """A Keras layer that takes maps of any floating type as they are: Keras makes float32 of them.
+
+    What it computes in is `precision.compute_dtype`'s affair.
+    """
+
+    def __init__(self, name=None):
+        super().__init__(name=name, autocast=False)
+
+
+class SymmetricNormalisation(Layer):
     """RGB 0..255 of any type -> float32 x * 2 / 255 - 1 (official MobileNetV2 and Xception)."""
 
     def call(self, image):
@@ -61,7 +72,7 @@ class SymmetricNormalisation(tf.keras.layers.Layer):
         return tf.cast(image, tf.float32) * (2.0 / 255.0) - 1.0
 
 
-class MeanSubtraction(tf.keras.layers.Layer):
+class MeanSubtraction(Layer):
     """RGB 0..255 of any type -> float32 minus a mean colour, in RGB or in caffe's BGR order.
 
     Args:
@@ -81,7 +92,7 @@ class MeanSubtraction(tf.keras.layers.Layer):
         return tf.reverse(x, [-1]) if self.bgr else x
 
 
-class StatelessDropout(tf.keras.layers.Layer):
+class StatelessDropout(Layer):
     """Dropout whose mask is a function of an explicit seed, so that a resumed run repeats it.
 
     Keras Dropout keeps its generator's state out of checkpoints; here the caller derives the seed
@@ -116,7 +127,7 @@ class StatelessDropout(tf.keras.layers.Layer):
         return tf.nn.experimental.stateless_dropout(x, self.rate, seed, rng_alg='philox')
 
 
-class BatchNorm(tf.keras.layers.Layer):
+class BatchNorm(Layer):
     """Batch norm over all but the last axis, for fine-tuning with frozen statistics and without.
 
     FROZEN: the moving statistics normalise; gamma and beta are still trained. This is what the
@@ -155,10 +166,13 @@ class BatchNorm(tf.keras.layers.Layer):
         return scale, self.beta - self.moving_mean * scale
 
     def call(self, x, mode=INFERENCE):
-        """Normalises x float32 [B, h, w, channels]; mode: INFERENCE, FROZEN or LIVE."""
+        """Normalises x [B, h, w, channels]; mode: INFERENCE, FROZEN or LIVE.
+
+        Statistics are float32 whatever x is; what comes out is of x's type.
+        """
         if mode == INFERENCE:
             scale, offset = self.scale_and_offset()
-            return x * scale + offset
+            return x * tf.cast(scale, x.dtype) + tf.cast(offset, x.dtype)
         if mode == FROZEN:
             return tf.compat.v1.nn.fused_batch_norm(
                 x, self.gamma, self.beta, self.moving_mean, self.moving_variance,
@@ -176,6 +190,7 @@ class BatchNorm(tf.keras.layers.Layer):
     def _synchronised(self, x, context):
         # One collective a layer, so one pass. E[x^2] - E[x]^2 would cancel; about the moving mean,
         # which every replica holds alike, it does not.
+        given, x = x.dtype, precision.raised(x)
         shift = tf.stop_gradient(tf.identity(self.moving_mean))
         axes = list(range(x.shape.rank - 1))
         channels = x.shape[-1]
@@ -188,7 +203,7 @@ class BatchNorm(tf.keras.layers.Layer):
         variance = tf.nn.relu(total[channels:-1] / count - tf.square(mean))
         mean += shift
         y = tf.nn.batch_normalization(x, mean, variance, self.beta, self.gamma, self.epsilon)
-        return y, mean, variance * count / tf.maximum(count - 1.0, 1.0)
+        return tf.cast(y, given), mean, variance * count / tf.maximum(count - 1.0, 1.0)
 
     def _follow(self, moving, value):
         if not self.momentum:  # the batch's own, to the bit
@@ -197,7 +212,7 @@ class BatchNorm(tf.keras.layers.Layer):
         moving.assign_sub((moving - tf.stop_gradient(value)) * (1.0 - self.momentum))
 
 
-class Convolution(tf.keras.layers.Layer):
+class Convolution(Layer):
     """Convolution, its batch norm (or bias) and activation: one scope of an official checkpoint.
 
     Args:
@@ -213,6 +228,8 @@ class Convolution(tf.keras.layers.Layer):
       limit: None, or instead of that: kernel and bias are drawn evenly from -limit to limit.
       seed: int, see `derived_seed`.
     """
+
+    computes_lowered = True  # see `precision.Precision.require_mixed`
 
     def __init__(self, scope, in_channels, filters, kernel_size=1, stride=1, rate=1, norm=None,
                  activation=None, stddev=None, seed=0, padding=SAME, limit=None):
@@ -261,15 +278,20 @@ class Convolution(tf.keras.layers.Layer):
             variable.assign(tf.fill(variable.shape, value))
 
     def call(self, x, mode=INFERENCE):
-        """Convolves x float32 [B, h, w, in_channels]; mode: INFERENCE, FROZEN or LIVE."""
+        """Convolves x [B, h, w, in_channels]; mode: INFERENCE, FROZEN or LIVE.
+
+        In `precision.compute_dtype`: float32, unless a training step says otherwise.
+        """
+        lowered = precision.lowered
+        x = lowered(x)
         if self.norm is None:
-            y = tf.nn.bias_add(self._convolve(x, self.kernel), self.bias)
+            y = tf.nn.bias_add(self._convolve(x, lowered(self.kernel)), lowered(self.bias))
         elif mode == INFERENCE:
             scale, offset = self.norm.scale_and_offset()
             kernel = self.kernel * (scale[:, None] if self.depthwise else scale)
-            y = tf.nn.bias_add(self._convolve(x, kernel), offset)
+            y = tf.nn.bias_add(self._convolve(x, lowered(kernel)), lowered(offset))
         else:
-            y = self.norm(self._convolve(x, self.kernel), mode=mode)
+            y = self.norm(self._convolve(x, lowered(self.kernel)), mode=mode)
         return ACTIVATIONS[self.activation](y)
 
     def _convolve(self, x, kernel, trained=True):

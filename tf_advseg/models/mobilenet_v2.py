@@ -30,7 +30,7 @@ def scaled_channels(channels, depth_multiplier):
     return divisible(channels * depth_multiplier, step, step)
 
 
-class InvertedResidual(tf.keras.layers.Layer):
+class InvertedResidual(layers.Layer):
     """expand 1x1 (ReLU6), depthwise 3x3 (ReLU6), project 1x1 (linear), and the input added.
 
     The input is added where stride is 1 and channels agree. Blocks of expansion 1 have no expand
@@ -61,7 +61,7 @@ class InvertedResidual(tf.keras.layers.Layer):
         return (x + y if self.residual else y), depthwise
 
 
-class MobileNetV2(tf.keras.layers.Layer):
+class MobileNetV2(layers.Layer):
     """The backbone.
 
     Args:

@@ -50,7 +50,7 @@ VARIANTS = {
 Place = collections.namedtuple('Place', ('block', 'unit', 'stride', 'rate', 'next_rate', 'grid'))
 
 
-class Unit(tf.keras.layers.Layer):
+class Unit(layers.Layer):
     """relu(shortcut(x) + residual(x)), the residual of 1x1, 3x3, 1x1 or of two 3x3.
 
     Args:
@@ -97,7 +97,7 @@ class Unit(tf.keras.layers.Layer):
         return tf.nn.relu(shortcut + x), x
 
 
-class ResNet(tf.keras.layers.Layer):
+class ResNet(layers.Layer):
     """The backbone.
 
     Args:

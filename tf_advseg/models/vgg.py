@@ -19,7 +19,7 @@ POOLED = 3  # stages that end in a pooling
 FC6_SIZE, FC6_RATE = 7, 4
 
 
-class VGG16(tf.keras.layers.Layer):
+class VGG16(layers.Layer):
     """The backbone, up to fc7; scopes are caffe's names: 'conv1_1' to 'conv5_3', 'fc6', 'fc7'.
 
     Args:

@@ -43,7 +43,7 @@ VARIANTS = {
 MULTI_GRID_BLOCK = 'exit_flow/block2'
 
 
-class SeparableConvolution(tf.keras.layers.Layer):
+class SeparableConvolution(layers.Layer):
     """Depthwise 3x3 and pointwise 1x1, a batch norm after each.
 
     With `relu_inside` ReLU follows both halves. Otherwise ReLU comes first and nothing follows,
@@ -66,7 +66,7 @@ class SeparableConvolution(tf.keras.layers.Layer):
         return self.pointwise(self.depthwise(x, mode=mode), mode=mode)
 
 
-class Module(tf.keras.layers.Layer):
+class Module(layers.Layer):
     """Three separable convolutions, the stride in the last, and the input joined to the output."""
 
     def __init__(self, scope, in_channels, block, stride, rates, norm, seed):
@@ -96,7 +96,7 @@ class Module(tf.keras.layers.Layer):
         return y, second
 
 
-class Xception(tf.keras.layers.Layer):
+class Xception(layers.Layer):
     """The backbone.
 
     Args:

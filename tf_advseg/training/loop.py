@@ -13,6 +13,7 @@ from tf_advseg.core import progress
 from tf_advseg.data.records import record_set as record_sets
 from tf_advseg.training import alternation
 from tf_advseg.training import checkpoints
+from tf_advseg.training import compilation
 from tf_advseg.training import health
 from tf_advseg.training import profiling
 from tf_advseg.training import strategy as strategies
@@ -65,7 +66,7 @@ def means(taken, count):
 
 
 class Stepper:
-    """Compiles each phase of a method once and runs it on all replicas.
+    """Compiles each phase of a method once, as `compilation` says, and runs it on all replicas.
 
     The phase is chosen in Python: applying gradients under tf.cond raises with several replicas.
 
@@ -78,6 +79,7 @@ class Stepper:
         self._strategy = strategy
         self._method = method
         self._compiled = {}
+        self._compilation = compilation.compilation()
 
     def __call__(self, step, batch, seed=None, **scalars):
         """Runs one step.
@@ -93,7 +95,7 @@ class Stepper:
         """
         arguments = (batch,) if seed is None else (batch, tf.constant(seed, tf.int32))
         tensors = {name: tf.constant(value, tf.float32) for name, value in scalars.items()}
-        with profiling.step() as waits:
+        with profiling.step() as waits, self._compilation.told(_name(step)):
             scalars = Scalars(self._function(step)(arguments, tensors))
             if waits:
                 dict(scalars)
@@ -118,18 +120,21 @@ class Stepper:
         return self._compiled[key]
 
     def _function(self, step):
-        key = step if isinstance(step, str) else step.__name__
+        key = _name(step)
         if key not in self._compiled:
             body = self._method.phases[step] if isinstance(step, str) else step
             strategy = self._strategy
 
-            @tf.function(reduce_retracing=True)
             def run(arguments, tensors):
                 outputs = strategy.run(body, args=arguments, kwargs=tensors)
                 return tf.nest.map_structure(
                     lambda value: strategy.experimental_local_results(value)[0], outputs)
-            self._compiled[key] = run
+            self._compiled[key] = self._compilation.function(run, strategy)
         return self._compiled[key]
+
+
+def _name(step):
+    return step if isinstance(step, str) else step.__name__
 
 
 def distribute(dataset, strategy):

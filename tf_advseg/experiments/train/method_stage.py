@@ -246,7 +246,7 @@ class Stage:
         weights = 3 * segmentors.parameter_count(self.segmentor)[0]
         if self.is_control:
             return recipes.Cost('control', f'{self.steps} steps of the segmentor',
-                                self.steps * 3 * forward, weights)
+                                self.steps * self.method.accumulate.passes * forward, weights)
         if self.recipe.cost is not None:
             return self.recipe.cost(self.context, self.segmentor, self, forward)
         return _guess(self, forward, weights)
@@ -255,6 +255,7 @@ class Stage:
 def _guess(stage, forward, weights):
     """The Cost of a method with a discriminator of its segmentor's maps, or with none."""
     size, discriminator = stage.settings.batch_size, stage.method.discriminator
+    forwards = stage.method.accumulate.passes * forward
     text, seconds = f'{stage.steps} steps of the segmentor', 0.0
     if discriminator is not None:
         parameters, _ = segmentors.parameter_count(discriminator)
@@ -264,9 +265,9 @@ def _guess(stage, forward, weights):
         text += (f', {stage.plan.discriminator_steps} of the discriminator '
                  f'({parameters:,} parameters)')
     if stage.plan.joint:  # one forward pass, and one of D over predictions, serve both
-        total = stage.steps * stage.images_of_a_step / size * 3 * (forward + 2 * seconds)
+        total = stage.steps * stage.images_of_a_step / size * (forwards + 6 * seconds)
     else:
-        total = (stage.steps * 3 * (forward + seconds)
+        total = (stage.steps * (forwards + 3 * seconds)
                  + stage.plan.discriminator_steps * (forward + 6 * seconds))
     return recipes.Cost(stage.recipe.title, text, total, weights)
 

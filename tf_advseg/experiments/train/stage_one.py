@@ -15,6 +15,7 @@ from tf_advseg.methods import accumulation
 from tf_advseg.methods import cross_entropy
 from tf_advseg.methods import objective
 from tf_advseg.methods import recipe
+from tf_advseg.models import precision
 from tf_advseg.models import segmentor as segmentors
 from tf_advseg.run import averaged
 from tf_advseg.run import context as contexts
@@ -177,9 +178,9 @@ def run(context, segmentor, start, average=False, random=False):
 
     result = stages.run_stage(context.run.stages, NAME, {
         'settings': _identity(settings), **objective.further_losses().identity,
-        **accumulation.accumulate().identity, 'start': start, 'model': context.description,
-        'seed': context.streams.seed_value, 'crop_size': list(context.crop_size),
-        'train': stages.settings_hash(context.data.train),
+        **accumulation.accumulate().identity, **precision.precision().identity, 'start': start,
+        'model': context.description, 'seed': context.streams.seed_value,
+        'crop_size': list(context.crop_size), 'train': stages.settings_hash(context.data.train),
         **({'swa': dataclasses.asdict(swa)} if average else {})}, work, context.chief)
     if context.chief:
         best_model.remove_aside(context.run.stages / NAME)
@@ -216,7 +217,7 @@ def cost(context, segmentor, forward):
     if steps:
         check(context, segmentor)
     return recipe.Cost('Stage 1', f'{steps} steps of the segmentor',
-                       steps * 3 * forward * settings.batch_size,
+                       steps * accumulation.accumulate().passes * forward * settings.batch_size,
                        3 * segmentors.parameter_count(segmentor)[0])
 
 

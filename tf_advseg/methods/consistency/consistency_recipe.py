@@ -140,7 +140,8 @@ def _cost(context, segmentor, stage, forward):
     """The student on every image, its gradient, the teacher on unlabelled ones, and D."""
     size, steps = stage.settings.batch_size, stage.steps
     more = stage.images_of_a_step / size - 1.0
-    seconds, weights = 3 * forward * (1 + more) + forward * more, 4
+    passes = stage.method.accumulate.passes
+    seconds, weights = passes * forward * (1 + more) + forward * more, 4
     text = f'{steps} steps of the segmentor with {stage.images_of_a_step:g} images, and a teacher'
     discriminator = stage.method.discriminator
     total = weights * segmentors.parameter_count(segmentor)[0]

@@ -47,6 +47,7 @@ from tf_advseg.losses import self_taught
 from tf_advseg.methods import step_parts
 from tf_advseg.methods import two_networks
 from tf_advseg.models import resize
+from tf_advseg.training import loss_scale
 
 SUPERVISED, ADVERSARIAL, SEMI = 'supervised', 'unlabelled_adversarial', 'unlabelled'
 
@@ -278,10 +279,10 @@ class Hung(two_networks.TwoNetworks):
 
         if self.discriminator is not None:
             judge = self.discriminator.trainable_variables
-            maps = self.fake_maps(batch, logits)
-            with tf.GradientTape(watch_accessed_variables=False) as own:
+            with loss_scale.Tape(self.precision, self.discriminator_optimizer,
+                                 watch_accessed_variables=False) as own:
                 own.watch(judge)
-                z = self.discriminator(maps, training=True)
+                z = self.discriminator(self.fake_maps(batch, logits), training=True)
                 disc = self._judged(batch, grid, z, labelled, others, logged)
             gradients = own.gradient(disc, judge)
 
@@ -318,7 +319,7 @@ class Hung(two_networks.TwoNetworks):
 
     def _limiting_factor(self, batch, logits, seed, labelled, others, found):
         """What `adversarial_limit` leaves of the weights: both gradients are in the logits."""
-        with tf.GradientTape(persistent=True) as tape:
+        with loss_scale.Tape(self.precision, self.optimizer, persistent=True) as tape:
             tape.watch(logits)
             ce = self.supervised(logits, batch, seed)
             losses = adversarial.non_saturating(

@@ -18,6 +18,7 @@ from tf_advseg.methods.zhu import gan_folders
 from tf_advseg.methods.zhu import gan_panels
 from tf_advseg.methods.zhu import zhu
 from tf_advseg.methods.zhu import zhu_settings
+from tf_advseg.models import precision
 from tf_advseg.models import segmentor as segmentors
 from tf_advseg.reporting import panels
 from tf_advseg.run import context as contexts
@@ -261,7 +262,8 @@ def pass_seconds(context, reconstruction, size):
 
 def _identity(context, settings, reconstruction, turns):
     """What phase 1 depends on, see `stages.run_stage`."""
-    return {**reconstruction.settings.identity, 'generator': reconstruction.generator.arguments,
+    return {**reconstruction.settings.identity, **precision.precision().identity,
+            'generator': reconstruction.generator.arguments,
             'discriminator': reconstruction.discriminator.arguments, 'steps': turns.generator_steps,
             **{name: getattr(settings, name) for name in ('batch_size', 'augmentation')},
             'seed': context.streams.seed_value, 'crop_size': list(context.crop_size),

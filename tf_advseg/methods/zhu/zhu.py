@@ -37,7 +37,9 @@ from tf_advseg.losses import wasserstein
 from tf_advseg.methods import step_parts
 from tf_advseg.methods import two_networks
 from tf_advseg.methods.zhu import zhu_settings
+from tf_advseg.models import precision as precisions
 from tf_advseg.models import resize
+from tf_advseg.training import loss_scale
 
 class Reconstruction:
     """A generator and a discriminator, and the losses that they make of masks and images.
@@ -187,6 +189,9 @@ class ReconstructionGan(step_parts.Method):
         self.reconstruction, self.settings = reconstruction, reconstruction.settings
         self.discriminator = reconstruction.discriminator
         self.optimizer, self.discriminator_optimizer = optimizer, discriminator_optimizer
+        self.precision = precisions.precision()
+        for one in (optimizer, discriminator_optimizer):
+            loss_scale.prepare(self.precision, one)
         optimizer.build(reconstruction.generator.trainable_variables)
         discriminator_optimizer.build(reconstruction.discriminator.trainable_variables)
 
@@ -258,7 +263,8 @@ class ReconstructionGan(step_parts.Method):
         """
         own = self.reconstruction.generator.trainable_variables
         theirs = self.discriminator.trainable_variables
-        with tf.GradientTape() as tape, tf.GradientTape() as second:
+        with loss_scale.Tape(self.precision, self.optimizer) as tape, loss_scale.Tape(
+                self.precision, self.discriminator_optimizer) as second:
             images, reconstructed, condition = self._reconstruct(batch, seed)
             fake = self.reconstruction.responses(reconstructed, condition, training=True)
             content = self.reconstruction.content_loss(images, reconstructed, batch['label'])
@@ -283,7 +289,7 @@ class ReconstructionGan(step_parts.Method):
             images, reconstructed, condition = self._reconstruct(batch, seed)
         reconstructed = tf.stop_gradient(reconstructed)
         variables = self.discriminator.trainable_variables
-        with tf.GradientTape() as tape:
+        with loss_scale.Tape(self.precision, self.discriminator_optimizer) as tape:
             fake = self.reconstruction.responses(reconstructed, condition, training=True)
             loss, real = self._discriminator_loss(images, reconstructed, condition, fake, seed)
         self._move_discriminator(tape.gradient(loss, variables))

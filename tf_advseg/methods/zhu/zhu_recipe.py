@@ -99,7 +99,8 @@ def _cost(context, segmentor, stage, forward):
     """Phase 2: the segmentor's passes and two of the frozen GAN a step."""
     size = min(stage.settings.batch_size, costs.TRIED)
     reconstructed = reconstruction_stage.pass_seconds(context, stage.method.reconstruction, size)
-    seconds = stage.steps * (3 * forward + 2 * reconstructed * stage.settings.batch_size / size)
+    seconds = stage.steps * (stage.method.accumulate.passes * forward
+                             + 2 * reconstructed * stage.settings.batch_size / size)
     return recipe.Cost('Zhu', f'{stage.steps} steps of the segmentor with the terms of the GAN, '
                        'which is frozen', seconds, 3 * segmentors.parameter_count(segmentor)[0])
 
