@@ -31,7 +31,7 @@ configuration.renamed(experiment__max_propagations='controller.max_propagations'
 MAY_CHANGE = ('max_propagations', 'max_total_cycles', 'max_cycles', 'diagnostics_every',
               'durable_every', 'control', 'limit_bytes', 'max_hours', 'non_finite_limit',
               'diagnose_every', 'only_control', 'paper_rows', 'holds_for', 'control_from',
-              'rare_below', 'only', 'tracking.to', 'default_checkpoint')
+              'rare_below', 'only', 'tracking.to', 'default_checkpoint', 'jit_compile')
 
 
 @gin.configurable(denylist=['workdir', 'strategy', 'dry_run', 'instead'])
