@@ -42,6 +42,15 @@ def pytest_collection_modifyitems(config, items):
             item.add_marker(skip)
 
 
+def pytest_terminal_summary(terminalreporter):
+    """How many inputs the fuzzing tests tried (`fuzzing.PROPERTY`), in whichever process."""
+    tried = [value for reports in terminalreporter.stats.values() for report in reports
+             for name, value in getattr(report, 'user_properties', ())
+             if name == 'inputs tried' and report.when == 'call']
+    if tried:
+        terminalreporter.write_line(f'fuzzing: {sum(tried)} inputs tried by {len(tried)} tests')
+
+
 @pytest.fixture(autouse=True)
 def _no_gin_left_over():
     """Tests begin without gin bindings, whichever ran before them (a run locks its own)."""

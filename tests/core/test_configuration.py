@@ -118,6 +118,7 @@ MISTAKES = {
     'gadget.cycles = [1,': 'is not closed',
     'gadget.cycles = text': "token 'text' (text is written in quotes)",
     'gadget cycles': 'cannot be parsed as gin',
+    'gadget.cycles = {[]: 1}': "unhashable type: 'list'",
     'gadget.cycles = %gin.REQUIRED': 'not subsequently overridden',
     'import tf_advseg.core.nowhere': "No module named 'tf_advseg.core.nowhere'",
 }
@@ -157,6 +158,18 @@ def test_a_macro_nobody_uses_is_a_mistake_on_the_command_line(root):
 def test_binary_file(root):
     (root / 'image.gin').write_bytes(b'\xff\xd8\xff\xe0')
     assert 'not a text file' in problem(['image.gin'])
+
+
+@pytest.mark.parametrize('content', [b'\xff\xd8', b'gadget cycles', b'gadget.cycles = [', None])
+def test_a_kept_configuration_that_is_none_is_named(tmp_path, content):
+    path = tmp_path / 'config.gin'
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        configuration.read(path)
+    assert str(caught.value).startswith(f'{path}: ') and '\n' not in str(caught.value)
+    path.write_text('gadget.patience = 3\n')
+    assert configuration.bindings(configuration.read(path)) == {'core_test.gadget.patience': 3}
 
 
 def test_a_user_error_inside_configurables_stays_one_line():

@@ -1,11 +1,17 @@
 """What a user reads when a name is wrong."""
 import pytest
 
-from tf_advseg.core.errors import UserError, nearest, require_one_of, spelled, suggest
+from tf_advseg.core.errors import LONGEST, UserError, nearest, require_one_of, spelled, suggest
 
 
 def test_message_is_one_line():
     assert str(UserError('a\n  b: c\t d\n')) == 'a b: c d'
+
+
+def test_a_message_has_an_end():
+    message = str(UserError(f'list.txt: lists "{"x" * 10 ** 6}", but there is none'))
+    assert len(message) == LONGEST
+    assert message.startswith('list.txt: lists "x') and message.endswith('x", but there is none')
 
 
 @pytest.mark.parametrize('name, expected', [

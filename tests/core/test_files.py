@@ -143,7 +143,7 @@ def test_a_dict_that_keras_has_wrapped_is_written_as_a_dict(tmp_path):
 
 
 
-@pytest.mark.parametrize('content', [None, b'{"a": ', b'\xff\xfe\x00', b''])
+@pytest.mark.parametrize('content', [None, b'{"a": ', b'\xff\xfe\x00', b'', b'[' * 10 ** 5])
 def test_unreadable_json_is_a_user_error(tmp_path, content):
     path = tmp_path / 'a.json'
     if content is not None:
@@ -192,6 +192,32 @@ def test_manifest_names_what_is_bad(manifest_folder):
             files.check_manifest(manifest_folder)
     with pytest.raises(UserError, match='no such folder'):
         files.check_manifest(manifest_folder / 'nowhere')
+
+
+@pytest.mark.parametrize('listed', [None, [], {'bytes': 5}, {'bytes': 'x', 'sha256': ''},
+                                    {'bytes': [], 'sha256': 1}, {'sha256': 'x', 'bytes': None}])
+def test_a_manifest_of_another_form_is_named(manifest_folder, listed):
+    files.write_json(manifest_folder / 'manifest.json', {'files': {'a': listed}})
+    with pytest.raises(UserError, match='manifest.json: (not a manifest|does not hold what it)'):
+        files.check_manifest(manifest_folder)
+
+
+def test_a_manifest_of_names_that_no_file_has_is_named(manifest_folder):
+    files.write_json(manifest_folder / 'manifest.json', {'files': {
+        'x' * 300: {'bytes': 5, 'sha256': ''}}})
+    with pytest.raises(UserError, match='xxx: a name or the whole path is longer'):
+        files.check_manifest(manifest_folder)
+
+
+def test_only_the_taking_apart_is_called_the_file_s_fault(tmp_path):
+    for error in (KeyError('a'), IndexError(), TypeError('b'), AttributeError(), OverflowError()):
+        with pytest.raises(UserError, match='x.json: does not hold what it should .*damaged'), \
+                files.as_written(tmp_path / 'x.json'):
+            raise error
+    for error in (UserError('mine'), AssertionError(), OSError(), KeyboardInterrupt()):
+        with pytest.raises(type(error)) as caught, files.as_written(tmp_path / 'x.json'):
+            raise error
+        assert caught.value is error
 
 
 def test_spared_files_only_have_to_be_there(tmp_path):

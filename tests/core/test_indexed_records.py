@@ -72,6 +72,15 @@ def test_damage_names_file_and_record(written):
         reader.read(4)
 
 
+@pytest.mark.parametrize('entry', [(-1, 3, 0), (0, -1, 0), (0, 1 << 40, 0), (1 << 70, 1, 0)])
+def test_places_outside_the_file_are_damage(written, entry):
+    path, index = written
+    with IndexedRecordReader(path, [entry, *index[1:]]) as reader:
+        assert reader.read(1) == PAYLOADS[1]
+        with pytest.raises(UserError, match='maps.tfrecord: record 0 is cut off'):
+            reader.read(0)
+
+
 def test_missing_file_and_folder(tmp_path):
     with pytest.raises(UserError, match='no such file'):
         IndexedRecordReader(tmp_path / 'no', [])

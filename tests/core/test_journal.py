@@ -58,6 +58,20 @@ def test_damage_in_the_middle_is_named(path):
         Journal.read(path)
 
 
+@pytest.mark.parametrize('line', [b'[]', b'1', b'null', b'"a"', b'[' * 10 ** 5])
+def test_lines_that_are_no_events_are_named(path, line):
+    path.write_bytes(b'{"event": "a"}\n' + line + b'\n')
+    with pytest.raises(UserError, match='line 2 is damaged'):
+        Journal.read(path)
+
+
+def test_damage_behind_the_place_that_is_cut_back_to_is_named(path):
+    path.write_bytes(b'{"event": "a"}\n{"eve\n')
+    with Journal(path) as log, pytest.raises(UserError, match='does not hold what it should'):
+        log.cut_back(15, keep=lambda entry: 'stage' in entry)
+    assert path.read_bytes() == b'{"event": "a"}\n{"eve\n'
+
+
 def test_missing_file_and_folder(tmp_path):
     with pytest.raises(UserError, match='no such file'):
         Journal.read(tmp_path / 'no.jsonl')

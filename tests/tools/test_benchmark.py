@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_advseg.core import configuration
+from tf_advseg.core import configuration, files
 from tf_advseg.core.errors import UserError
 from tf_advseg.experiments.benchmarks import benchmarking
 from tf_advseg.lookahead import map_buffer
@@ -91,12 +91,14 @@ def test_made_up_images_are_jpeg_and_depend_on_their_id_alone():
     assert not np.array_equal(image, reader.load('train_00002')[0])
 
 
-def test_mistakes_are_one_line(call, tmp_path, own_folder):
+def test_mistakes_are_one_line(call, own_folder, run_copy):
+    files.write_json(run_copy / 'lookahead' / 'state.json', {'controller': []})
     for words, text in ((['laod'], 'unknown benchmark "laod". Did you mean "load"?'),
                         ([], 'name what to measure: load, '),
                         (['load'], 'nothing to measure'),
                         (['lr_range'], 'lr_range: add --gin_file=CONFIGURATION'),
                         (['load', f'--workdir={own_folder}'], 'not a run directory'),
+                        (['load', f'--workdir={run_copy}'], 'state.json: does not hold what it'),
                         (['load', '--gin_file=nix.gin'], 'nix.gin: no such gin file')):
         with pytest.raises(UserError) as caught:
             call('benchmark', *words)

@@ -30,7 +30,7 @@ def require_number(where, argument, value, least=None, above=None, most=None, wh
       hint: what is added, in brackets.
     """
     kind = numbers.Integral if whole else numbers.Real
-    good = isinstance(value, kind) and not isinstance(value, bool) and math.isfinite(value)
+    good = isinstance(value, kind) and not isinstance(value, bool) and _is_finite(value)
     bounds = []
     for bound, words, holds in ((least, 'of at least', lambda: value >= least),
                                 (above, 'above', lambda: value > above),
@@ -43,6 +43,14 @@ def require_number(where, argument, value, least=None, above=None, most=None, wh
         text = ' '.join(['a whole number' if whole else 'a number', ' and '.join(bounds)]).strip()
         raise UserError(f'{where}.{argument} = {value!r}: expected {text}'
                         + (f' ({hint})' if hint else ''))
+
+
+def _is_finite(value):
+    """Whether a number is one that computers count in: Python's integers go on for ever."""
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def require_flag(where, argument, value):

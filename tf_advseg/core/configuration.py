@@ -15,6 +15,9 @@ from tf_advseg.core.errors import UserError, nearest, suggest
 _PACKAGE = pathlib.Path(__file__).resolve().parents[1]
 _LOCATION = re.compile(r'\s*In (?:file "(?P<file>[^"]+)",|bindings string) line (?P<line>\d+)\s')
 _MACRO = 'gin.macro'
+# What gin's parser, Python's tokenizer and its literals raise for text that is not gin.
+_UNPARSED = (SyntaxError, ValueError, TypeError, LookupError, AttributeError, RuntimeError,
+             MemoryError, tokenize.TokenError)
 _RENAMED = {}  # {old name: new name}, see `renamed`
 
 
@@ -218,7 +221,7 @@ def _reworded(place):
     except tokenize.TokenError as error:
         raise UserError(f'{place}: cannot be parsed as gin: {error.args[0]}; a bracket or a '
                         'quote is not closed') from error
-    except (ValueError, TypeError, ImportError, RuntimeError, OSError) as error:
+    except (ImportError, OSError, *_UNPARSED) as error:
         text, where = _split_location(str(error), place)
         raise UserError(f'{where}: {_with_nearest(text)}') from error
 
@@ -313,9 +316,19 @@ def bindings(text):
                 else:
                     name = statement.selector
                 found[scope + name] = statement.value
-    except (SyntaxError, ValueError, tokenize.TokenError) as error:
+    except _UNPARSED as error:
         raise UserError(f'a configuration cannot be parsed as gin: {error}') from error
     return found
+
+
+def read(path):
+    """The text of a configuration that a run has kept; UserError, which names it, for none."""
+    try:
+        text = pathlib.Path(path).read_text(encoding='utf-8')
+        bindings(text)
+    except (OSError, UnicodeDecodeError, UserError) as error:
+        raise UserError(f'{path}: {getattr(error, "strerror", error)}') from error
+    return text
 
 
 def bound(name):

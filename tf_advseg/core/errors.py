@@ -2,6 +2,9 @@
 import difflib
 
 
+LONGEST = 2000  # characters of a message: a damaged list may have one "name" of megabytes
+
+
 class UserError(Exception):
     """Bad input or surroundings, said in one line: the file, what is wrong, what to do.
 
@@ -10,7 +13,7 @@ class UserError(Exception):
     """
 
     def __init__(self, message):
-        self.message = ' '.join(spelled(message).split())
+        self.message = _shortened(' '.join(spelled(message).split()))
         super().__init__(self.message)
 
     def __init_subclass__(cls, **options):
@@ -23,6 +26,13 @@ class UserError(Exception):
         super().__init_subclass__(**options)
         if cls.__qualname__.endswith('ExceptionProxy'):
             cls.__str__ = lambda self: self.message
+
+
+def _shortened(text):
+    """A text of at most LONGEST characters, its middle left out where it is longer."""
+    if len(text) <= LONGEST:
+        return text
+    return f'{text[:LONGEST - 603]} … {text[-600:]}'
 
 
 def spelled(text):

@@ -291,9 +291,29 @@ def read_json(path):
         raise UserError(f'{path}: no such file') from error
     except OSError as error:
         raise UserError(f'{path}: cannot be read ({error.strerror})') from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # of brackets in brackets by the thousand
         raise UserError(f'{path}: not valid JSON ({error}); it is damaged, or not a file of '
                         'this package') from error
+
+
+@contextlib.contextmanager
+def as_written(path):
+    """A block that takes apart what a file of this package holds, as it was written.
+
+    Damage, another program, or an editor may have left JSON of another form. Only the taking apart
+    belongs into the block: a mistake of ours there would be called the file's.
+
+    Args:
+      path: the file, for the message.
+
+    Raises:
+      UserError: names are missing, values are of another kind, numbers are too large.
+    """
+    try:
+        yield
+    except (LookupError, TypeError, AttributeError, ValueError, OverflowError) as error:
+        raise UserError(f'{path}: does not hold what it should ({type(error).__name__}: {error}); '
+                        'it is damaged, or not a file of this package') from error
 
 
 def sha256(path):
@@ -349,20 +369,28 @@ def check_manifest(folder, checksums=True, spared=()):
             isinstance(entry, dict) and {'bytes', 'sha256'} <= entry.keys()
             for entry in listed.values()):
         raise UserError(f'{folder / MANIFEST}: not a manifest of this package')
-    for name, expected in listed.items():
-        path = folder / name
+    with as_written(folder / MANIFEST):
+        listed = [(folder / name, int(expected['bytes']), str(expected['sha256']))
+                  for name, expected in listed.items()]
+    with disk_errors(folder / MANIFEST):  # a name longer than names can be
+        _check_files(listed, checksums, spared)
+    return manifest
+
+
+def _check_files(listed, checksums, spared):
+    """UserError for the first of [(path, bytes, SHA-256)] that is missing or another."""
+    for path, expected_bytes, expected_digest in listed:
         if not path.is_file():
             raise UserError(f'{path}: missing, though {MANIFEST} lists it; make the folder anew')
         if path.suffix in spared:
             continue
         size = path.stat().st_size
-        if size != expected['bytes']:
-            raise UserError(f'{path}: has {size} bytes, {MANIFEST} says {expected["bytes"]}; '
+        if size != expected_bytes:
+            raise UserError(f'{path}: has {size} bytes, {MANIFEST} says {expected_bytes}; '
                             'the file is damaged, make the folder anew')
-        if checksums and sha256(path) != expected['sha256']:
+        if checksums and sha256(path) != expected_digest:
             raise UserError(f'{path}: its checksum is not the one in {MANIFEST}; the file is '
                             'damaged, make the folder anew')
-    return manifest
 
 
 def folder_bytes(folder):

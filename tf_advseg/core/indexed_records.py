@@ -134,6 +134,9 @@ class IndexedRecordReader:
         if not 0 <= i < len(self._index):
             raise IndexError(f'{self.path}: record {i} of {len(self._index)}')
         offset, length, crc = self._index[i]
+        if not 0 <= offset <= offset + length <= os.fstat(self._descriptor).st_size:
+            raise UserError(f'{self.path}: record {i} is cut off; the file is damaged, make it '
+                            'anew')
         # pread keeps no position, so threads do not disturb one another.
         parts, missing = [], length
         while missing:

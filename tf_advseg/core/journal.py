@@ -100,8 +100,9 @@ class Journal:
                                 f'least {position}; the file was cut or replaced, start in a '
                                 'new --workdir')
             self._file.seek(position)
-            kept = [line for line in self._file.read().splitlines(keepends=True)
-                    if keep(json.loads(line))]
+            with files.as_written(self.path):
+                kept = [line for line in self._file.read().splitlines(keepends=True)
+                        if keep(json.loads(line))]
             self._file.truncate(position)
             self._file.seek(0, os.SEEK_END)
             self._file.writelines(kept)
@@ -135,7 +136,10 @@ class Journal:
         lines = data.split(b'\n')[:-1]  # behind the last newline: nothing, or a torn line
         for number, line in enumerate(lines, start=1):
             try:
-                entries.append(json.loads(line))
-            except ValueError as error:
+                entry = json.loads(line)
+            except (ValueError, RecursionError) as error:
                 raise UserError(f'{path}: line {number} is damaged ({error})') from error
+            if not isinstance(entry, dict):
+                raise UserError(f'{path}: line {number} is damaged (no event)')
+            entries.append(entry)
         return entries

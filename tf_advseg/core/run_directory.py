@@ -54,7 +54,9 @@ def lane_of(path):
     environment = pathlib.Path(path) / ENVIRONMENT
     if not environment.is_file():
         return None
-    version = files.read_json(environment).get('python')
+    content = files.read_json(environment)
+    with files.as_written(environment):
+        version = content.get('python')
     try:
         return lanes.of_python(tuple(map(int, version.split('.')[:2]))).name
     except (UserError, ValueError, AttributeError):  # no lane of ours, or no version
@@ -212,7 +214,7 @@ class RunDirectory:
         """The part of `open` that no two processes may do at once."""
         self.resumed = self.exists()
         if self.resumed:
-            old = self.config_path.read_text(encoding='utf-8')
+            old = configuration.read(self.config_path)
             changed = configuration.differences(old, config_text, may_change)
             if changed:
                 more = f' (and {len(changed) - 5} more)' if len(changed) > 5 else ''
@@ -234,7 +236,8 @@ class RunDirectory:
         starts = []
         if self.environment_path.is_file():
             earlier = files.read_json(self.environment_path)
-            starts = earlier.pop('earlier_starts', []) + [earlier]
+            with files.as_written(self.environment_path):
+                starts = earlier.pop('earlier_starts', []) + [earlier]
         files.write_json(self.environment_path,
                          {**describe_environment(), 'earlier_starts': starts})
 

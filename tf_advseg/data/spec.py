@@ -67,8 +67,19 @@ class DatasetSpec:
     official_void: Tuple[int, ...] = ()
 
     def __post_init__(self):
-        # Lists come from gin files and JSON; tuples keep the object hashable and frozen.
+        try:
+            self._as_tuples()
+        except (TypeError, ValueError, OverflowError) as error:
+            raise UserError(f'data set {self.name}: names, colours or ids of another kind than '
+                            f'expected ({error})') from None
+        self._check_classes()
+        self._check_numbers()
+
+    def _as_tuples(self):
+        """Lists come from gin files and JSON; tuples keep the object hashable and frozen."""
         set_field = lambda name, value: object.__setattr__(self, name, value)
+        set_field('name', str(self.name))
+        set_field('version', str(self.version))
         set_field('class_names', tuple(str(name) for name in self.class_names))
         set_field('palette', tuple(tuple(int(v) for v in colour) for colour in self.palette))
         if self.official_ids is not None:
@@ -77,8 +88,7 @@ class DatasetSpec:
             set_field('categories', tuple(str(name) for name in self.categories))
         set_field('instance_classes', tuple(int(i) for i in self.instance_classes))
         set_field('official_void', tuple(int(i) for i in self.official_void))
-        self._check_classes()
-        self._check_numbers()
+        set_field('official_ignore', int(self.official_ignore))
 
     def _check_classes(self):
         """UserError where what is given once a class is not."""
@@ -221,12 +231,23 @@ class DatasetSpec:
                 for name, value in fields.items()}
 
     @classmethod
-    def from_json(cls, fields):
-        """The inverse of `to_json`; UserError where fields are missing or unknown."""
+    def from_json(cls, fields, path=None):
+        """The inverse of `to_json`.
+
+        Args:
+          fields: dict.
+          path: the file they are of, for messages.
+
+        Raises:
+          UserError: fields are missing, unknown, or of another kind.
+        """
+        where = '' if path is None else f'{path}: '
         try:
             return cls(**fields)
+        except UserError as error:
+            raise UserError(f'{where}{error}') from None
         except TypeError as error:
-            raise UserError(f'not a data set specification: {error}') from None
+            raise UserError(f'{where}not a data set specification: {error}') from None
 
 
 _LATER = ('categories', 'instance_classes', 'absent', 'numbering', 'official_ignore',

@@ -52,7 +52,8 @@ def chosen_split(split, ids, where, dataset, others=(), fold=None):
         require_one_of(f'split of {dataset}', split, (*names, *others, 'PATH.json'))
     path = pathlib.Path(str(split)) if own else LISTS / f'{dataset}_{split}.json'
     parts = splits_lib.read_split(path, disjoint=True)
-    named = files.read_json(path).get('dataset')
+    with files.as_written(path):
+        named = files.read_json(path).get('dataset')
     if named not in (None, dataset):
         raise UserError(f'{path}: a split of data set {named}, expected one of {dataset}')
     _check_ids(parts, set(ids), where, path if own else f'split list "{split}"', own)

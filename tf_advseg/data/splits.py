@@ -1,5 +1,6 @@
 """Who is trained on, who chooses, who is tested on: seeded splits and hold-outs."""
 import collections
+import math
 import numbers
 import pathlib
 
@@ -64,7 +65,8 @@ def _put_together(splits, pairs):
 def _require_numbers(what, values, kind):
     """UserError unless `values` maps the name of each part to a number."""
     if not isinstance(values, dict) or not values or not all(
-            isinstance(value, kind) and not isinstance(value, bool) for value in values.values()):
+            isinstance(value, kind) and not isinstance(value, bool)
+            and -math.inf < value < math.inf for value in values.values()):
         expected = "{'train': 60, 'val': 40}" if kind is numbers.Integral else \
             "{'train': 0.6, 'val': 0.4}"
         raise UserError(f'split {what} are {values!r}, expected a number for each part, such as '

@@ -72,11 +72,12 @@ class Slot:
                             'the run was made with another configuration')
         self.label = self.manifest['label']
         index = files.read_json(self.folder / INDEX)
-        self.image_ids = tuple(index['image_ids'])
-        self.parts = tuple(index['parts'])
-        self.shapes = tuple(tuple(shape) for shape in index['shapes'])
-        self._position = {image_id: i for i, image_id in enumerate(self.image_ids)}
-        self._reader = IndexedRecordReader(self.folder / RECORDS, index['records'])
+        with files.as_written(self.folder / INDEX):
+            self.image_ids = tuple(index['image_ids'])
+            self.parts = tuple(index['parts'])
+            self.shapes = tuple(tuple(shape) for shape in index['shapes'])
+            self._position = {image_id: i for i, image_id in enumerate(self.image_ids)}
+            self._reader = IndexedRecordReader(self.folder / RECORDS, index['records'])
 
     def __len__(self):
         return len(self.image_ids)

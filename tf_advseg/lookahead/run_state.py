@@ -90,6 +90,19 @@ class Durable:
         if not (self.folder / STATE).exists():
             return None
         state = files.read_json(self.folder / STATE)
+        with files.as_written(self.folder / STATE):
+            self._put_back(state)
+            run, seconds = RunState(**state['run']), dict(state['seconds'])
+            lengths = int(state['journal']), int(state['metrics'])
+        if self.chief:
+            self.journal.cut_back(lengths[0])
+            # Lines of other stages, the ordinary control's for one, stay.
+            self.metrics.cut_back(lengths[1], keep=lambda line: 'stage' in line)
+            self._collect_garbage()
+        return run, seconds
+
+    def _put_back(self, state):
+        """Gives controller, snapshots and buffer what the state says of them."""
         if state.get('version') != VERSION:
             raise errors.UserError(
                 f'{self.folder / STATE}: is of version {state.get("version")}, this package reads '
@@ -98,12 +111,6 @@ class Durable:
         self.store.load_state_dict(state['snapshots'])
         if self.buffer is not None:
             self.buffer.from_state(state['buffer'])
-        if self.chief:
-            self.journal.cut_back(state['journal'])
-            # Lines of other stages, the ordinary control's for one, stay.
-            self.metrics.cut_back(state['metrics'], keep=lambda line: 'stage' in line)
-            self._collect_garbage()
-        return RunState(**state['run']), state['seconds']
 
     def _collect_garbage(self):
         self.store.collect_garbage()

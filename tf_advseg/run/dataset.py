@@ -1,14 +1,14 @@
 """From "here are my images" to records, splits and a hold-out, all written into the run."""
 import contextlib
 import dataclasses
+import os
 import pathlib
 import shutil
-import tarfile
-import zipfile
 
 import gin
 from absl import logging
 
+from tf_advseg.core import archives
 from tf_advseg.core import configuration
 from tf_advseg.core import errors
 from tf_advseg.core import files
@@ -21,8 +21,6 @@ from tf_advseg.data.records import record_set as record_sets
 from tf_advseg.data.records import record_writing
 from tf_advseg.run import semi_supervised
 from tf_advseg.training import stages
-
-ARCHIVES = ('.tar', '.tar.gz', '.tgz', '.tar.xz', '.zip')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +64,8 @@ def find_data(path, what='the data set', flag='--data_dir'):
     Raises:
       UserError: there is nothing.
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise errors.UserError(f'{path!r} is no path; give {what} with {flag}=PATH')
     candidates = [pathlib.Path(path).expanduser(),
                   configuration.gin_root().parent / path]
     for candidate in candidates:
@@ -75,29 +75,18 @@ def find_data(path, what='the data set', flag='--data_dir'):
 
 
 def unpacked(archive, folder):
-    """Unpacks an archive below `folder`; entries that would leave it are refused.
+    """Unpacks an archive below `folder`; see `archives.unpack`.
 
     Returns:
       The folder that holds the contents (the archive's only top folder, if there is one).
 
     Raises:
-      UserError: the archive is damaged or unsafe.
+      UserError: the archive is damaged or unsafe, or the disk is full.
     """
     with files.atomic_folder(folder) as temporary:
-        try:
-            if str(archive).endswith('.zip'):
-                with zipfile.ZipFile(archive) as file:
-                    file.extractall(temporary)
-            else:
-                with tarfile.open(archive) as file:
-                    _extract_tar(file, temporary)
-        except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
-            raise errors.UserError(
-                f'{archive}: cannot be unpacked ({error}); is it whole?') from error
+        archives.unpack(archive, temporary)
     # Beside the data archivers put what is no part of them.
-    entries = [entry for entry in folder.iterdir()
-               if not entry.name.startswith('.') and entry.name not in base.JUNK]
-    return entries[0] if len(entries) == 1 and entries[0].is_dir() else folder
+    return archives.top_folder(folder, base.JUNK)
 
 
 def without_scratch(text, archive, scratch):
@@ -121,19 +110,6 @@ def named_as(archive, scratch):
         if archive is None:
             raise
         raise errors.UserError(without_scratch(str(error), archive, scratch)) from error
-
-
-def _extract_tar(file, folder):
-    if hasattr(tarfile, 'data_filter'):
-        file.extractall(folder, filter='data')
-        return
-    # Old patch releases of Python 3.9-3.11 have no filters.
-    for member in file.getmembers():
-        target = (folder / member.name).resolve()
-        if folder.resolve() not in [target, *target.parents] or not (
-                member.isfile() or member.isdir()):
-            raise tarfile.TarError(f'the entry {member.name} would be written outside')
-        file.extract(member, folder)
 
 
 def prepare(reader_name, source, output, options=None, show=True, hint='--source'):
@@ -176,9 +152,9 @@ def _prepare(reader_name, source, output, options, show, hint, scratch):
                                    f'"{reader_name}": give {hint}=PATH')
         source = find_data(source, flag=hint)
         is_archive = source.is_file()
-        if is_archive and not str(source).endswith(ARCHIVES):
+        if is_archive and not str(source).endswith(archives.ENDINGS):
             raise errors.UserError(f'{source}: neither a folder nor an archive '
-                                   f'({", ".join(ARCHIVES)})')
+                                   f'({", ".join(archives.ENDINGS)})')
     try:
         if is_archive:
             with files.disk_errors(output):

@@ -5,6 +5,7 @@ import os
 import pathlib
 
 import gin
+import tensorflow as tf
 
 from tf_advseg.core import configuration
 from tf_advseg.core import errors
@@ -60,13 +61,35 @@ def describe(network, with_gin=True, **given):
 
 
 def build(description, **changes):
-    """Builds what `describe` described, with some arguments changed."""
+    """Builds what `describe` described, with some arguments changed.
+
+    Raises:
+      UserError: no network can be built of these arguments, which come from gin or model.json.
+    """
     errors.require_one_of('network', description['network'], NETWORKS)
     arguments = {**description['arguments'], **changes}
-    segmentor = NETWORKS[description['network']](**arguments)
+    builder = NETWORKS[description['network']]
+    try:
+        segmentor = builder(**arguments)
+    except tf.errors.ResourceExhaustedError:  # too large for this machine, said elsewhere
+        raise
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError,
+            tf.errors.OpError) as error:
+        raise errors.UserError(
+            f'network {description["network"]} cannot be built with '
+            f'{_own_arguments(builder, arguments)}: {type(error).__name__}: '
+            f'{errors.first_line(error)}') from error
     # Past Keras' __setattr__, which would make it a part of every checkpoint.
     object.__setattr__(segmentor, _BUILT_FROM, {**description, 'arguments': arguments})
     return segmentor
+
+
+def _own_arguments(builder, arguments):
+    """'hidden = 'x', ...' of the arguments that are not a builder's defaults."""
+    known = {name: parameter.default
+             for name, parameter in inspect.signature(builder).parameters.items()}
+    return ', '.join(f'{name} = {str(value)[:60]}' for name, value in arguments.items()
+                     if repr(known.get(name)) != repr(value)) or 'its defaults'
 
 
 def twin(segmentor):
@@ -231,8 +254,8 @@ def load(path, which=None, **changes):
     if content['model'] is None:
         raise errors.UserError(f'{folder}: holds the weights of a network that is not of this '
                                'package; build it in Python and restore weights/ there')
-    segmentor = build(content['model'], **changes)
-    spec = specs.DatasetSpec.from_json(content['dataset'])
+    spec = specs.DatasetSpec.from_json(content['dataset'], folder / DESCRIPTION)
+    segmentor = _built(folder, content['model'], changes)
     if spec.num_classes != segmentor.num_classes:
         raise errors.UserError(f'{folder / DESCRIPTION}: says {segmentor.num_classes} classes for '
                                f'the network and {spec.num_classes} for its data set '
@@ -244,6 +267,14 @@ def load(path, which=None, **changes):
                                'was made')
     _restore(folder, segmentor)
     return segmentor, spec, content
+
+
+def _built(folder, description, changes):
+    """`build` of what model.json of a folder describes; UserError for arguments that are none."""
+    try:
+        return build(description, **changes)
+    except errors.UserError as error:
+        raise errors.UserError(f'{folder / DESCRIPTION}: {error}') from error
 
 
 def _restore(folder, segmentor):

@@ -189,10 +189,12 @@ def require_unseen(checkpoint, data):
                         'is not to see', checkpoint)
     for run in known:
         content = files.read_json(run / 'split.json')
-        if content.get('dataset') != data.spec.name:
+        with files.as_written(run / 'split.json'):
+            other = content.get('dataset') != data.spec.name
+            train = content.get('splits', {}).get('train', [])
+            seen = withheld.intersection(train)
+        if other:
             continue
-        train = content.get('splits', {}).get('train', [])
-        seen = withheld.intersection(train)
         if seen:
             raise errors.UserError(
                 f'{checkpoint}: labels would leak: {run} was trained on {len(seen)} labelled '
@@ -213,7 +215,7 @@ def _lineage(checkpoint):
             return
         known.append(run)
         yield run
-        found = configuration.bindings((run / 'config.gin').read_text(encoding='utf-8'))
+        found = configuration.bindings(configuration.read(run / 'config.gin'))
         checkpoint = next((value for name, value in found.items()
                            if name.endswith('experiment.checkpoint')), None)
         try:

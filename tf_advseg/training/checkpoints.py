@@ -59,6 +59,9 @@ def read_state(folder, **trackables):
     try:  # another shape is a ValueError of the reading itself
         status = tf.train.Checkpoint(**trackables).read(_prefix(folder))
         status.assert_existing_objects_matched()
+    except tf.errors.OpError as error:
+        reason = files.disk_reason(error) or f'damaged ({_first_line(error)})'
+        raise errors.UserError(f'{folder}: {reason}') from error
     except (AssertionError, ValueError) as error:
         raise errors.UserError(f'{folder}: does not fit this network ({_first_line(error)}); was '
                                'it made with other settings?') from error

@@ -331,10 +331,13 @@ def _resume(folder, state, metrics, chief, memory, average, description):
             files.write_json(folder / STATE, {'step': 0, 'state': None, 'seconds': 0.0})
         return 0, 0.0
     found = files.read_json(folder / STATE)
-    memory.update(found.get('memory', {}))
-    if found['state'] is not None:
-        checkpoints.read_state(folder / found['state'], **state)
+    with files.as_written(folder / STATE):
+        step, seconds = int(found['step']), float(found.get('seconds', 0.0))
+        kept, there = found.get('memory', {}), found['state'] and folder / found['state']
+        memory.update(kept)
+    if there:
+        checkpoints.read_state(there, **state)
     if chief:
         metrics.drop(lambda line: (line.get('stage') == description
-                                   and line.get('step', 0) > found['step']))
-    return found['step'], found.get('seconds', 0.0)
+                                   and line.get('step', 0) > step))
+    return step, seconds

@@ -35,11 +35,13 @@ def run_stage(stages_folder, name, settings, work, chief=True):
     identity = settings_hash(settings)
     if marker.exists():
         done = files.read_json(marker)
-        if done['settings_hash'] != identity:
-            changed = _changed(done['settings'], settings)
+        with files.as_written(marker):
+            same, result = done['settings_hash'] == identity, done['result']
+            changed = [] if same else _changed(done['settings'], settings)
+        if not same:
             raise errors.UserError(f'{folder}: was done with other settings '
                                    f'({", ".join(changed)}); use another --workdir')
-        return done['result']
+        return result
     folder.mkdir(parents=True, exist_ok=True)
     result = work(folder)
     if chief:

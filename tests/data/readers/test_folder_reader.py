@@ -192,6 +192,16 @@ BROKEN = {
     'list repeats': (lambda f: _list(f, 'p2\np2\n'), 'splits/val.txt: lists "p2" twice'),
     'bad classes.json': (lambda f: (f / 'classes.json').write_text('{"a": 1}'),
                          'classes.json: expected a list of class names'),
+    'classes.json of numbers': (lambda f: (f / 'classes.json').write_text('[1, null, 3, 4]'),
+                                'classes.json: expected a list of class names'),
+    'classes.json of other colours': (
+        lambda f: (f / 'classes.json').write_text('{"names": ["a", "b"], "palette": [[0, 0, 0]]}'),
+        'classes.json: 1 colours for 2 classes'),
+    'classes.json of no colours': (
+        lambda f: (f / 'classes.json').write_text('{"names": ["a"], "palette": [[null]]}'),
+        'classes.json: names, colours or ids of another kind than expected'),
+    'classes.txt with a name twice': (lambda f: (f / 'classes.txt').write_text('a\nb\na\n'),
+                                      'classes.txt: class name "a" is given twice'),
     'empty classes.txt': (lambda f: (f / 'classes.txt').write_text('\n'),
                           'classes.txt: no class name in it'),
 }
@@ -251,7 +261,13 @@ def test_texts_of_windows_editors_are_read(own_folder):
     ({'fractions': {'train': 'half'}}, 'expected a number for each part'),
     ({'fractions': {}}, 'expected a number for each part'),
     ({'class_names': 'abc'}, "class_names is 'abc', expected a list"),
-    ({'num_classes': 'four'}, "num_classes is 'four', expected a whole number")])
+    ({'fractions': {'train': float('nan')}}, 'expected a number for each part'),
+    ({'num_classes': 'four'}, "num_classes is 'four', expected a whole number"),
+    ({'num_classes': 10 ** 30}, 'expected a whole number from 1 to 255'),
+    ({'ignore_label': 10 ** 30}, 'ignore_label is 1000'),
+    ({'label_values': [[1], [2]]}, 'label_values is [[1], [2]], expected different whole'),
+    ({'palette': 'abcd'}, 'names, colours or ids of another kind than expected'),
+    ({'palette': [[0, 0, float('inf')]] * 4}, 'colours or ids of another kind')])
 def test_options_of_another_kind_are_named_in_one_line(own_folder, options, words):
     with pytest.raises(UserError) as error:
         make_reader('folder', own_folder, **{'num_classes': 4, **options})

@@ -18,6 +18,7 @@ from tf_advseg.data.readers.label_values import LabelValues
 from tf_advseg.data.spec import DatasetSpec, IGNORE_LABEL, default_palette
 
 PARTS = ('images', 'labels')
+_FAR = 1 << 16  # beyond any value of a label
 _DEPTH = 3  # levels below a folder in which the one that holds PARTS is looked for
 FRACTIONS = {'train': 0.6, 'val': 0.2, 'test': 0.2}
 
@@ -66,8 +67,7 @@ class FolderReader(base.FileReader):
         if class_names is not None and not isinstance(class_names, (list, tuple)):
             raise UserError(f'folder: class_names is {class_names!r}, expected a list such as '
                             "['sky', 'ground']")
-        if num_classes is not None and not isinstance(num_classes, int):
-            raise UserError(f'folder: num_classes is {num_classes!r}, expected a whole number')
+        require_count(num_classes)
         if class_names is None:
             class_names, file_palette = self._class_files()
             palette = palette or file_palette
@@ -155,16 +155,17 @@ class FolderReader(base.FileReader):
             content = files.read_json(path)
             names = content.get('names') if isinstance(content, dict) else content
             palette = content.get('palette') if isinstance(content, dict) else None
-            if not isinstance(names, list) or not names:
+            if not isinstance(names, list) or not names or not all(
+                    isinstance(name, str) for name in names):
                 raise UserError(f'{path}: expected a list of class names, or '
                                 + json.dumps({'names': ['...'], 'palette': [[0, 0, 0]]}))
-            return names, palette
+            return _fit(path, names, palette)
         path = self._source / 'classes.txt'
         if path.exists():
             names = lists.read_lines(path)
             if not names:
                 raise UserError(f'{path}: no class name in it; expected one a line')
-            return names, None
+            return _fit(path, names, None)
         return None, None
 
     def _count_classes(self):
@@ -179,6 +180,15 @@ class FolderReader(base.FileReader):
         if remark:
             logging.warning('%s: %d classes%s', self._source, number, remark)
         return number
+
+
+def _fit(path, names, palette):
+    """The names and colours of a class file; UserError, which names it, for what are none."""
+    try:
+        made = DatasetSpec('', names, palette or default_palette(len(names)))
+    except UserError as error:
+        raise UserError(f'{path}: {error.message.partition(": ")[2]}') from None
+    return list(made.class_names), palette and [list(colour) for colour in made.palette]
 
 
 def find_root(source):
@@ -207,13 +217,23 @@ def find_root(source):
     return source
 
 
+def require_count(num_classes):
+    """UserError for a number of classes that is none; None is no number, and may be given."""
+    if num_classes is not None and not (
+            isinstance(num_classes, int) and 1 <= num_classes <= IGNORE_LABEL):
+        raise UserError(f'folder: num_classes is {num_classes!r}, expected a whole number from 1 '
+                        f'to {IGNORE_LABEL}')
+
+
 def values_of(ignore_label, label_values):
     """The `LabelValues` of the reader's options; UserError for what is none."""
     if label_values is not None and not isinstance(label_values, (list, tuple)):
         raise UserError(f'folder: label_values is {label_values!r}, expected the value of each '
                         'class, as [0,255]')
-    if isinstance(ignore_label, bool) or not isinstance(ignore_label, int):
-        raise UserError(f'folder: ignore_label is {ignore_label!r}, expected a whole number')
+    if isinstance(ignore_label, bool) or not isinstance(ignore_label, int) or not (
+            -_FAR < ignore_label < _FAR):
+        raise UserError(f'folder: ignore_label is {ignore_label!r}, expected a whole number, as '
+                        'a label has them')
     return LabelValues(ignore_label, None if label_values is None else tuple(label_values))
 
 

@@ -25,8 +25,9 @@ class LabelValues:
 
     def __post_init__(self):
         values = self.values
-        if values is not None and (not values or len(set(values)) != len(values) or not all(
-                isinstance(value, int) and 0 <= value <= 255 for value in values)):
+        if values is not None and not (
+                values and all(isinstance(value, int) and 0 <= value <= 255 for value in values)
+                and len(set(values)) == len(values)):
             raise UserError(f'folder: label_values is {list(values)!r}, expected different whole '
                             'numbers from 0 to 255, one a class, as [0,255]')
 

@@ -167,6 +167,7 @@ class LooseReader(base.FileReader):
                 names, palette = self._layout.reader._class_files(self)
             except UserError:
                 names = None
+        folder.require_count(options.get('num_classes'))
         if names is None:
             count = options.get('num_classes') or len(
                 options.get('label_values') or ()) or self._count()

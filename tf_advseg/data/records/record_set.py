@@ -76,11 +76,8 @@ class RecordSet:
         if self.manifest.get('kind') != KIND:
             raise UserError(f'{self.folder}: not a folder of records; make them with '
                             'prepare_data')
-        version = self.manifest['identity']['format']
-        if version != record_format.FORMAT_VERSION:
-            raise UserError(f'{self.folder}: records of format {version}, this package reads '
-                            f'{record_format.FORMAT_VERSION}; make them anew')
-        self.spec = DatasetSpec.from_json(self.manifest['identity']['spec'])
+        with files.as_written(self.folder / files.MANIFEST):
+            self.spec = self._read_identity()
         self.splits = splits_lib.read_split(self.folder / 'splits.json')
         self._read_index()
         self.damaged = []
@@ -94,19 +91,40 @@ class RecordSet:
         self._read = self.read
         weakref.finalize(self, self._readers.clear)
 
+    def _read_identity(self):
+        """The DatasetSpec in the manifest, whose other parts are looked at, too."""
+        identity = self.manifest['identity']
+        version = identity['format']
+        if version != record_format.FORMAT_VERSION:
+            raise UserError(f'{self.folder}: records of format {version}, this package reads '
+                            f'{record_format.FORMAT_VERSION}; make them anew')
+        dict(identity['reader'])
+        for shard in self.manifest['shards']:
+            self.folder / (shard + '.json')
+        return DatasetSpec.from_json(identity['spec'], self.folder / files.MANIFEST)
+
     def _read_index(self):
         """Per image: place, size and class counts, in arrays (small for any data set)."""
         self.ids, places, sizes, counts, self._indices = [], [], [], [], []
         for number, shard in enumerate(self.manifest['shards']):
-            index = files.read_json(self.folder / (shard + '.json'))
-            self._indices.append([tuple(entry) for entry in index['index']])
-            self.ids += index['ids']
-            places += [(number, i) for i in range(len(index['ids']))]
-            sizes += index['sizes']
-            counts += index['class_counts']
+            path = self.folder / (shard + '.json')
+            index = files.read_json(path)
+            with files.as_written(path):
+                its = [(int(offset), int(length), int(crc))
+                       for offset, length, crc in index['index']]
+                ids = [str(image_id) for image_id in index['ids']]
+                if not len(its) == len(ids) == len(index['sizes']) == len(index['class_counts']):
+                    raise ValueError('lists of different lengths')
+                sizes.append(np.array(index['sizes'], np.int32).reshape(len(ids), 2))
+                counts.append(np.array(index['class_counts'], np.int64).reshape(
+                    len(ids), self.spec.num_classes))
+            self._indices.append(its)
+            self.ids += ids
+            places += [(number, i) for i in range(len(ids))]
         self._places = np.array(places, np.int64).reshape(-1, 2)
-        self._sizes = np.array(sizes, np.int32).reshape(-1, 2)
-        self._counts = np.array(counts, np.int64).reshape(-1, self.spec.num_classes)
+        self._sizes = np.concatenate(sizes or [np.zeros([0, 2], np.int32)])
+        self._counts = np.concatenate(
+            counts or [np.zeros([0, self.spec.num_classes], np.int64)])
         self._position = {image_id: i for i, image_id in enumerate(self.ids)}
 
     def _leave_out_damaged(self):
@@ -257,8 +275,10 @@ def find_damaged(folder, shards):
     position = 0
     for shard in shards:
         index = files.read_json(folder / (shard + '.json'))
-        with IndexedRecordReader(folder / (shard + '.tfrecord'), index['index']) as reader:
-            for number, image_id in enumerate(index['ids']):
+        with files.as_written(folder / (shard + '.json')):
+            ids, places = list(index['ids']), [tuple(map(int, place)) for place in index['index']]
+        with IndexedRecordReader(folder / (shard + '.tfrecord'), places) as reader:
+            for number, image_id in enumerate(ids):
                 try:
                     reader.read(number)
                 except UserError:

@@ -151,10 +151,12 @@ def _is_there(output, identity):
     if not (output / files.MANIFEST).is_file():
         raise UserError(f'{output}: exists and is no folder of records; choose another output')
     manifest = files.read_json(output / files.MANIFEST)
-    if manifest.get('kind') != KIND:
+    if not isinstance(manifest, dict) or manifest.get('kind') != KIND:
         raise UserError(f'{output}: exists and is no folder of records; choose another output')
+    with files.as_written(output / files.MANIFEST):
+        there = dict(manifest['identity'])
     for name, words in _SAME.items():
-        if name in identity and manifest['identity'].get(name) != identity[name]:
+        if name in identity and there.get(name) != identity[name]:
             raise UserError(f'{output}: holds records made with another {words}; choose another '
                             'output or remove this folder')
     return True
@@ -205,7 +207,8 @@ def _is_finished(folder, name, plan):
         index = files.read_json(index_path)
     except UserError:
         return False
-    return index.get('plan') == plan and index.get('sha256') == files.sha256(path)
+    return (isinstance(index, dict) and index.get('plan') == plan
+            and index.get('sha256') == files.sha256(path))
 
 
 def _write_shard(read, ids, folder, name, plan, pool, bar):

@@ -81,13 +81,17 @@ def of_run(workdir):
     if not path.is_file():
         raise errors.UserError(f'{run.path}: LoAd has not begun there (no lookahead/state.json)')
     state = files.read_json(path)
-    controller = state['controller']
     events = journals.Journal.read(run.journal_path)
-    labels = {label for e in events if e['event'] == 'aggregate' for label in e['slots']}
-    if not controller['propagations']:
+    with files.as_written(run.journal_path):
+        labels = {label for e in events if e['event'] == 'aggregate' for label in e['slots']}
+        epochs = sum(e['epochs'] for e in events if e['event'] == 'retrain')
+    with files.as_written(path):
+        propagations = int(state['controller']['propagations'])
+        cycles = max(1, int(state['controller']['cycles']))
+        seconds = {name: float(value) for name, value in state['seconds'].items()}
+    if not propagations:
         raise errors.UserError(f'{run.path}: no propagation has been made there yet')
-    return Costs(state['seconds'], controller['propagations'], max(1, controller['cycles']),
-                 sum(e['epochs'] for e in events if e['event'] == 'retrain'), len(labels))
+    return Costs(seconds, propagations, cycles, epochs, len(labels))
 
 
 def ratios(workdir):
@@ -96,9 +100,11 @@ def ratios(workdir):
     results = run.path / 'results.json'
     if not results.is_file():
         return []
-    return load_report.wall_time_sentences(
-        files.read_json(results)['seconds'], journals.Journal.read(run.journal_path),
-        journals.Journal.read(run.metrics_path))
+    with files.as_written(results):
+        seconds = {name: float(value) for name, value in
+                   files.read_json(results)['seconds'].items()}
+    return load_report.wall_time_sentences(seconds, journals.Journal.read(run.journal_path),
+                                           journals.Journal.read(run.metrics_path))
 
 
 def argument(name):

@@ -3,6 +3,7 @@ import contextlib
 import pathlib
 import tempfile
 
+from tf_advseg.core import archives
 from tf_advseg.core import errors
 from tf_advseg.core import files
 from tf_advseg.core.random_streams import RandomStreams
@@ -91,9 +92,9 @@ def _opened(data_dir, reader):
     if path.is_dir():
         yield path, str
         return
-    if not str(path).endswith(datasets.ARCHIVES):
+    if not str(path).endswith(archives.ENDINGS):
         raise errors.UserError(f'{path}: neither a folder nor an archive '
-                               f'({", ".join(datasets.ARCHIVES)})')
+                               f'({", ".join(archives.ENDINGS)})')
     with tempfile.TemporaryDirectory(prefix='tf_advseg-') as scratch:
         place = pathlib.Path(scratch) / 'data'
         with datasets.named_as(path, place):

@@ -28,7 +28,7 @@ def reader_options(texts):
             raise errors.UserError(f'--option={text}: {name} is given twice')
         try:
             options[name] = ast.literal_eval(value.strip())
-        except (ValueError, SyntaxError, TypeError):
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             options[name] = _TRUTH.get(value.strip().lower(), value.strip())
     return options
 

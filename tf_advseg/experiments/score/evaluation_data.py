@@ -35,7 +35,7 @@ def _settings(run):
     """A run's gin bindings by their names without modules; {} for no run."""
     if run is None:
         return {}
-    text = (run / 'config.gin').read_text(encoding='utf-8')
+    text = configuration.read(run / 'config.gin')
     return {'.'.join(name.split('.')[-2:]): value
             for name, value in configuration.bindings(text).items()}
 

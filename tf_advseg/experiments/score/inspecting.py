@@ -94,7 +94,8 @@ class Inspection:
             yield
         except errors.UserError as error:
             self.damaged.append(str(error))
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
+        except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError,
+                OSError) as error:  # of a name or a time that no system has
             self.damaged.append(f'{path}: does not hold what it should '
                                 f'({type(error).__name__}: {error})')
 
@@ -107,7 +108,7 @@ class Inspection:
                    f'start{"s" if starts > 1 else ""}')
             yield f'command: {" ".join(content["argv"])}'
         with self._collecting(self.run.config_path):
-            configuration.bindings(self.run.config_path.read_text(encoding='utf-8'))
+            configuration.read(self.run.config_path)
 
     def _stages(self):
         for folder in sorted(path for path in self.run.stages.glob('*') if path.is_dir()):

@@ -29,8 +29,10 @@ def measured(results):
     models = {name: {split: tabled_measures.measured(scores) for split, scores in found.items()}
               for name, found in results['models'].items()
               if not (results.get('starts_random') and name == 'Stage 1')}
-    return {'subject': results.get('subject') or list(models)[-1],
-            'dataset': results.get('dataset'), 'models': models}
+    subject, dataset = results.get('subject') or list(models)[-1], results.get('dataset')
+    if not isinstance(subject, str) or not isinstance(dataset, (str, type(None))):
+        raise TypeError(f'subject {subject!r} of data set {dataset!r}')
+    return {'subject': subject, 'dataset': dataset, 'models': models}
 
 
 def parse(texts):
@@ -94,7 +96,8 @@ def _run(name, path):
         raise errors.UserError(f'{path}: not a finished run (no {RESULTS}); start its command '
                                'again, or leave it out')
     results = files.read_json(path / RESULTS)
-    return name, results['seed'], measured(results)
+    with files.as_written(path / RESULTS):
+        return name, int(results['seed']), measured(results)
 
 
 def _kept(path):
@@ -107,9 +110,12 @@ def _kept(path):
     for number, line in enumerate(path.read_text('utf-8', 'replace').splitlines(), 1):
         try:
             kept = json.loads(line)
-            found.append((kept['cell'], kept['seed'],
-                          {key: kept[key] for key in ('subject', 'dataset', 'models')}))
-        except (ValueError, KeyError, TypeError):
+            run = {key: kept[key] for key in ('subject', 'dataset', 'models')}
+            for each in run['models'].values():
+                for scores in each.values():
+                    tabled_measures.require_numbers(scores)
+            found.append((str(kept['cell']), int(kept['seed']), run))
+        except (ValueError, LookupError, TypeError, AttributeError, OverflowError):
             raise errors.UserError(f'{path}: line {number} is no run; expected a run directory or '
                                    'a file that `sweep --keep` wrote') from None
     return found
@@ -147,7 +153,7 @@ def configurations_note(paths):
     Args:
       paths: run directories.
     """
-    texts = {path: (path / 'config.gin').read_text(encoding='utf-8')
+    texts = {path: configuration.read(path / 'config.gin')
              for path in map(pathlib.Path, paths) if (path / 'config.gin').is_file()}
     found = {}
     for path, text in texts.items():
@@ -189,7 +195,7 @@ def pairing_notes(groups):
 
 def _differing(first, second):
     """Names of the settings in which two runs differ, seed and places of data left out."""
-    texts = [(run / 'config.gin').read_text(encoding='utf-8') for run in (first, second)
+    texts = [configuration.read(run / 'config.gin') for run in (first, second)
              if (run / 'config.gin').is_file()]
     return [] if len(texts) < 2 else [
         short_name(line.partition(':')[0])

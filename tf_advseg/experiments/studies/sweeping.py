@@ -69,11 +69,16 @@ class Cell:
         """
         if not all((self.folder / name).is_file() for name in (RESULTS, REPORT)):
             return False
-        if set(self.columns) <= set(files.read_json(self.folder / RESULTS)['models']):
-            return True
+        results = files.read_json(self.folder / RESULTS)
+        with files.as_written(self.folder / RESULTS):
+            if set(self.columns) <= set(results['models']):
+                return True
         # LoAd's control takes as many propagations as LoAd took; after none there is none.
         state = self.folder / 'lookahead' / 'state.json'
-        return state.is_file() and not files.read_json(state)['controller']['propagations']
+        if not state.is_file():
+            return False
+        with files.as_written(state):
+            return not files.read_json(state)['controller']['propagations']
 
 
 def _split_values(text, separator=','):
@@ -241,7 +246,7 @@ def check(cells, gin_files, gin_params, data_dir=None, checkpoint=None):
         configuration.parse([*cell.gin_files, *gin_files], bindings)
         text, path = configuration.config_text(), cell.folder / 'config.gin'
         if path.is_file():
-            changed = configuration.differences(path.read_text(encoding='utf-8'), text,
+            changed = configuration.differences(configuration.read(path), text,
                                                 training.MAY_CHANGE)
             if changed:
                 raise errors.UserError(f'{cell.folder}: was made with another configuration: '
@@ -384,5 +389,6 @@ def collect(cells):
     for cell in cells:
         runs = found.setdefault(cell.name, {})
         if cell.done:
-            runs[cell.seed] = finished_runs.measured(files.read_json(cell.folder / RESULTS))
+            with files.as_written(cell.folder / RESULTS):
+                runs[cell.seed] = finished_runs.measured(files.read_json(cell.folder / RESULTS))
     return found

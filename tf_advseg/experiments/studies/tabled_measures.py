@@ -1,8 +1,10 @@
 """What a sweep can table of a model: one number of its scores in results.json."""
+import numbers
 from typing import Callable, NamedTuple
 
 from tf_advseg.core import errors
 
+MOST = 1e30  # no figure of a model is larger
 TRIMAP_BAND = 5  # pixels; of the bands that a run measures the nearest
 
 
@@ -64,7 +66,15 @@ MEASURES = {
 def measured(scores):
     """{name: number} of `MEASURES` that a split's scores in results.json have."""
     found = {name: measure.of(scores) for name, measure in MEASURES.items()}
-    return {name: value for name, value in found.items() if value is not None}
+    return require_numbers({name: value for name, value in found.items() if value is not None})
+
+
+def require_numbers(scores):
+    """Scores {name: number}, unchanged; TypeError where one is no number, or no score's."""
+    for name, value in scores.items():
+        if isinstance(value, bool) or not isinstance(value, numbers.Real) or abs(value) > MOST:
+            raise TypeError(f'{name} is {value!r}')
+    return scores
 
 
 def parse_measures(texts):

@@ -196,5 +196,6 @@ def _keep_operative_config(context):
     """Writes operative_config.gin unless an earlier start, which ran more stages, said more."""
     path = context.run.operative_config_path
     if context.chief and (not path.exists() or len(configuration.bindings(
-            configuration.operative_text())) >= len(configuration.bindings(path.read_text()))):
+            configuration.operative_text())) >= len(configuration.bindings(
+                configuration.read(path)))):
         context.run.write_operative_config()

@@ -226,7 +226,9 @@ def _variables(folder):
 
 def _other_parts(path, data):
     """Names of the parts of the data that hold other images, or in another order."""
-    there = files.read_json(path / 'split.json').get('splits', {})
+    content = files.read_json(path / 'split.json')
+    with files.as_written(path / 'split.json'):
+        there = dict(content.get('splits', {}))
     own = {'train': data.train, 'holdout': data.holdout, 'val_without_holdout': data.rest,
            'test': data.test}
     return [name for name, ids in own.items() if there.get(name) != list(ids)]
@@ -241,7 +243,7 @@ def _records_of(path, done, marker):
     known = done.get('result', {}).get(RECORDS)
     if known:
         return known
-    found = configuration.bindings((path / 'config.gin').read_text(encoding='utf-8'))
+    found = configuration.bindings(configuration.read(path / 'config.gin'))
     given = [value for name, value in found.items() if name.endswith('experiment.data_dir')]
     for folder in (*(pathlib.Path(value) for value in given if value), path / 'records'):
         manifest = folder / files.MANIFEST

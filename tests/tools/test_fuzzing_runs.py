@@ -1,0 +1,82 @@
+"""Damaged runs, records and results through the tools that read them.
+
+What holds of each: `tests/helpers/fuzzing.py`. More of the same with --slow.
+"""
+import fuzzing
+import mutations
+import numpy as np
+import pytest
+from hypothesis import strategies as some
+from PIL import Image
+
+
+def numbers(default, slow):
+    """How many inputs a test tries: by default, and in the slow suite."""
+    return pytest.mark.parametrize('number', [
+        default, pytest.param(slow, marks=pytest.mark.slow)])
+
+
+def changed(content, change):
+    """Bytes of a file after a change: of JSON and JSON lines also by what they say."""
+    how, what = change
+    if how == 'bytes' or not content.startswith(b'{'):
+        return mutations.damaged(content, what if how == 'bytes' else [
+            mutations.Damage('text', 0.5, what[0][0] % 4096)])
+    try:
+        return mutations.spoilt(content, what).encode()
+    except ValueError:  # a journal: one of its lines
+        lines = content.splitlines(keepends=True)
+        place = what[0][0] % len(lines)
+        lines[place] = mutations.spoilt(lines[place], what).encode() + b'\n'
+        return b''.join(lines)
+
+
+CHANGES = some.one_of(some.tuples(some.just('bytes'), mutations.damages()),
+                      some.tuples(some.just('json'), mutations.spoils()),
+                      some.tuples(some.just('json'), mutations.spoils()))
+
+
+@pytest.fixture(scope='module')
+def picture(tmp_path_factory):
+    """A small image for predict."""
+    path = tmp_path_factory.mktemp('picture') / 'p.png'
+    Image.fromarray(np.random.default_rng(1).integers(0, 256, (40, 49, 3)).astype(
+        np.uint8)).save(path)
+    return path
+
+
+def files_of(run, *endings):
+    """Names of a run's files with these endings."""
+    return [path.relative_to(run).parts for path in sorted(run.rglob('*'))
+            if path.is_file() and path.name.endswith(endings)]
+
+
+def words_of(tool, copy, output, picture):
+    """What a tool is called with that reads a run, or its records."""
+    return {'inspect_run': (f'--workdir={copy}',),
+            'sweep': (f'--runs=a={copy}',),
+            'doctor': (f'--data_dir={copy / "records"}',),
+            'evaluate': (f'--checkpoint={copy}', f'--data_dir={copy / "records"}',
+                         f'--output={output}.json'),
+            'predict': (f'--checkpoint={copy}', f'--input={picture}', f'--output={output}'),
+            'import_checkpoint': (f'--source={copy}', f'--output={output}')}[tool]
+
+
+@numbers(6, 100)
+def test_runs(call, made_run, picture, number, record_property):
+    parts = files_of(made_run.path, '.json', '.jsonl', '.gin', '.index', '00001', '.tfrecord')
+    tools = some.sampled_from(('inspect_run', 'inspect_run', 'sweep', 'doctor', 'predict',
+                               'evaluate', 'import_checkpoint'))
+
+    def trial(example):
+        parts, change, tool = example
+        copy, path = fuzzing.lay(made_run.path, lambda content: changed(content, change), *parts)
+        output = copy.parent / 'out'
+        fuzzing.try_tool(call, copy, [path.name, str(copy)],
+                         output.with_suffix('.json') if tool == 'evaluate' else output, tool,
+                         *words_of(tool, copy, output, picture))
+
+    strategy = some.tuples(some.sampled_from(parts), CHANGES, tools)
+    tried = fuzzing.campaign(strategy, number, trial)
+    record_property(fuzzing.PROPERTY, tried)
+    assert tried == number
