@@ -117,6 +117,4 @@ def test_any_archive_is_unpacked_or_refused(tmp_path, number, record_property):
             assert f'it.{kind}: ' in str(error)
 
     with pytest.warns(UserWarning):  # of the writer: names that are there twice
-        tried = fuzzing.campaign(mutations.archives(DATA), number, trial)
-    record_property(fuzzing.PROPERTY, tried)
-    assert tried == number
+        fuzzing.campaign(mutations.archives(DATA), number, trial, record_property)

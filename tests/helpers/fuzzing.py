@@ -31,16 +31,14 @@ class TooLong(BaseException):
     """A tool that has not ended in CPU_SECONDS; no `except Exception` takes it."""
 
 
-def campaign(strategy, number, body):
+def campaign(strategy, number, body, record_property):
     """Calls body(example) for `number` examples of a strategy; the same ones each time.
 
     Args:
       strategy: of hypothesis.
       number: how many examples.
       body: function of an example, which asserts.
-
-    Returns:
-      How many were tried.
+      record_property: pytest's fixture, which is told how many were tried.
 
     Raises:
       AssertionError: some fell; says of each kind of failure the first example.
@@ -64,9 +62,10 @@ def campaign(strategy, number, body):
                 traceback.format_exception(type(error), error, error.__traceback__))[-3000:]))
 
     run()
+    record_property(PROPERTY, len(tried))
+    assert len(tried) == number
     assert not fell, f'{len(tried)} tried, fell:\n' + '\n'.join(
         f'--- {kind}\n{example}\n{trace}' for kind, (example, trace) in fell.items())
-    return len(tried)
 
 
 def lay(folder, change=None, *parts):

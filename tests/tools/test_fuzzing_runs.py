@@ -77,6 +77,19 @@ def test_runs(call, made_run, picture, number, record_property):
                          *words_of(tool, copy, output, picture))
 
     strategy = some.tuples(some.sampled_from(parts), CHANGES, tools)
-    tried = fuzzing.campaign(strategy, number, trial)
-    record_property(fuzzing.PROPERTY, tried)
-    assert tried == number
+    fuzzing.campaign(strategy, number, trial, record_property)
+
+
+@numbers(2, 30)
+def test_pictures_that_are_predicted(call, made_run, picture, number, record_property):
+    model = made_run.path / 'checkpoints' / 'best'
+
+    def trial(change):
+        copy, path = fuzzing.lay(picture.parent, lambda content: (
+            change if isinstance(change, bytes) else mutations.damaged(content, change)), 'p.png')
+        output = copy.parent / 'out'
+        fuzzing.try_tool(call, copy, [path.name], output, 'predict', f'--checkpoint={model}',
+                         f'--input={path}', f'--output={output}')
+
+    strategy = some.one_of(mutations.damages(), mutations.pictures())
+    fuzzing.campaign(strategy, number, trial, record_property)

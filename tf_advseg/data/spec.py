@@ -70,8 +70,8 @@ class DatasetSpec:
         try:
             self._as_tuples()
         except (TypeError, ValueError, OverflowError) as error:
-            raise UserError(f'data set {self.name}: names, colours or ids of another kind than '
-                            f'expected ({error})') from None
+            raise UserError(f'data set {self.name}: class_names, palette or ids of another kind '
+                            f'than expected ({error})') from None
         self._check_classes()
         self._check_numbers()
 

@@ -199,7 +199,7 @@ BROKEN = {
         'classes.json: 1 colours for 2 classes'),
     'classes.json of no colours': (
         lambda f: (f / 'classes.json').write_text('{"names": ["a"], "palette": [[null]]}'),
-        'classes.json: names, colours or ids of another kind than expected'),
+        'classes.json: class_names, palette or ids of another kind than expected'),
     'classes.txt with a name twice': (lambda f: (f / 'classes.txt').write_text('a\nb\na\n'),
                                       'classes.txt: class name "a" is given twice'),
     'empty classes.txt': (lambda f: (f / 'classes.txt').write_text('\n'),
@@ -266,8 +266,8 @@ def test_texts_of_windows_editors_are_read(own_folder):
     ({'num_classes': 10 ** 30}, 'expected a whole number from 1 to 255'),
     ({'ignore_label': 10 ** 30}, 'ignore_label is 1000'),
     ({'label_values': [[1], [2]]}, 'label_values is [[1], [2]], expected different whole'),
-    ({'palette': 'abcd'}, 'names, colours or ids of another kind than expected'),
-    ({'palette': [[0, 0, float('inf')]] * 4}, 'colours or ids of another kind')])
+    ({'palette': 'abcd'}, 'class_names, palette or ids of another kind than expected'),
+    ({'palette': [[0, 0, float('inf')]] * 4}, 'palette or ids of another kind')])
 def test_options_of_another_kind_are_named_in_one_line(own_folder, options, words):
     with pytest.raises(UserError) as error:
         make_reader('folder', own_folder, **{'num_classes': 4, **options})

@@ -146,7 +146,8 @@ def other_options(made, name, options):
     known = inspect.signature(reader_class(name).__init__).parameters
     found = {}
     for option, value in options.items():
-        was = made['options'].get(option, known[option].default if option in known else None)
+        default = known[option].default if option in known else None
+        was = made.get('options', {}).get(option, default)
         if files.to_json(was) != files.to_json(value):
             found[option] = value, was
     return found
@@ -166,6 +167,11 @@ def require_options(name, options):
         if option not in known:
             raise UserError(f'reader "{name}" has no option "{option}"; it has '
                             f'{", ".join(known) or "none"}.{suggest(option, list(known))}')
+        try:  # records say what they were made with
+            files.to_json(value)
+        except (TypeError, ValueError):
+            raise UserError(f'reader "{name}": {option} is {value!r}, expected numbers, texts, or '
+                            'lists or dicts of them') from None
         if isinstance(known[option], bool) and not isinstance(value, bool):
             raise UserError(f'reader "{name}": {option} is {value!r}, expected true or false')
         if option == 'seed' and (isinstance(value, bool) or value is not None and not (

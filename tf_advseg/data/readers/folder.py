@@ -82,7 +82,7 @@ class FolderReader(base.FileReader):
                             f'there are {len(class_names)} classes; give one a class')
         self.spec = DatasetSpec(
             name=dataset_name or base.folder_name(self._source), class_names=tuple(class_names),
-            palette=tuple(palette or default_palette(len(class_names))))
+            palette=palette or default_palette(len(class_names)))
 
     def splits(self):
         """See `Reader.splits`."""

@@ -174,7 +174,7 @@ class LooseReader(base.FileReader):
             names, palette = [f'class_{i}' for i in range(int(count))], None
         return DatasetSpec(name=options.get('dataset_name') or base.folder_name(root),
                            class_names=tuple(names),
-                           palette=tuple(palette or default_palette(len(names))))
+                           palette=palette or default_palette(len(names)))
 
     def _count(self):
         """Highest id in all labels that can be read, plus one."""

@@ -98,9 +98,10 @@ class RecordSet:
         if version != record_format.FORMAT_VERSION:
             raise UserError(f'{self.folder}: records of format {version}, this package reads '
                             f'{record_format.FORMAT_VERSION}; make them anew')
-        dict(identity['reader'])
-        for shard in self.manifest['shards']:
-            self.folder / (shard + '.json')
+        options = identity['reader'].get('options', {})
+        if not isinstance(options, dict) or not all(
+                isinstance(shard, str) for shard in self.manifest['shards']):
+            raise TypeError('the reader\'s options, or the names of shards')
         return DatasetSpec.from_json(identity['spec'], self.folder / files.MANIFEST)
 
     def _read_index(self):

@@ -258,7 +258,8 @@ def _entry(output, path, names):
 def _entries(state):
     """What earlier calls wrote down of images, in their order."""
     entries = journal.Journal.read(state) if state.is_file() else ()
-    return [entry for entry in entries if entry.get('files') and entry.get('picture')]
+    return [entry for entry in entries if entry.get('files') and entry.get('picture')
+            and isinstance(entry['files'], dict) and isinstance(entry['picture'], list)]
 
 
 def _done(entries, settings):
