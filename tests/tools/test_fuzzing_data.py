@@ -61,7 +61,7 @@ def test_pictures_and_labels(call, own, number, record_property):
         parts, change, tool = example
         copy, path = fuzzing.lay(own, lambda content: (
             change if isinstance(change, bytes) else mutations.damaged(content, change)), *parts)
-        either_tool(call, copy, [path.name], tool)
+        either_tool(call, copy, [f'{path.stem}.'], tool)  # the pair's other half has its name
 
     fuzzing.campaign(some.tuples(parts, change, TOOLS), number, trial, record_property)
 
@@ -79,7 +79,7 @@ def test_lists_and_class_files(call, own, number, record_property):
         copy, path = fuzzing.lay(own, lambda content: (
             change if isinstance(change, bytes) else mutations.damaged(
                 content or classes.encode(), change)), *parts)
-        either_tool(call, copy, [path.name, 'labels/', 'images/'], tool)
+        either_tool(call, copy, [path.name, 'labels/', 'images/', 'split'], tool)
 
     fuzzing.campaign(some.tuples(parts, change, TOOLS), number, trial, record_property)
 

@@ -45,15 +45,24 @@ def picture(tmp_path_factory):
     return path
 
 
-def files_of(run, *endings):
-    """Names of a run's files with these endings."""
-    return [path.relative_to(run).parts for path in sorted(run.rglob('*'))
-            if path.is_file() and path.name.endswith(endings)]
+# What each tool reads of a run: where the files lie that are spoilt for it.
+READ = {'inspect_run': '**/*', 'sweep': 'results.json', 'doctor': 'records/*',
+        'evaluate': 'records/*', 'predict': 'checkpoints/best/**/*', 'benchmark': '**/*.json*',
+        'import_checkpoint': 'checkpoints/best/**/*'}
+
+
+def places(run):
+    """Strategy: (tool, parts of the path of a file that it reads)."""
+    return some.sampled_from(sorted(READ)).flatmap(lambda tool: some.tuples(
+        some.just(tool), some.sampled_from([
+            path.relative_to(run).parts for path in sorted(run.glob(READ[tool]))
+            if path.is_file() and path.name != '.lock'])))
 
 
 def words_of(tool, copy, output, picture):
     """What a tool is called with that reads a run, or its records."""
     return {'inspect_run': (f'--workdir={copy}',),
+            'benchmark': ('load', f'--workdir={copy}'),
             'sweep': (f'--runs=a={copy}',),
             'doctor': (f'--data_dir={copy / "records"}',),
             'evaluate': (f'--checkpoint={copy}', f'--data_dir={copy / "records"}',
@@ -64,19 +73,15 @@ def words_of(tool, copy, output, picture):
 
 @numbers(6, 100)
 def test_runs(call, made_run, picture, number, record_property):
-    parts = files_of(made_run.path, '.json', '.jsonl', '.gin', '.index', '00001', '.tfrecord')
-    tools = some.sampled_from(('inspect_run', 'inspect_run', 'sweep', 'doctor', 'predict',
-                               'evaluate', 'import_checkpoint'))
-
     def trial(example):
-        parts, change, tool = example
+        (tool, parts), change = example
         copy, path = fuzzing.lay(made_run.path, lambda content: changed(content, change), *parts)
         output = copy.parent / 'out'
         fuzzing.try_tool(call, copy, [path.name, str(copy)],
                          output.with_suffix('.json') if tool == 'evaluate' else output, tool,
                          *words_of(tool, copy, output, picture))
 
-    strategy = some.tuples(some.sampled_from(parts), CHANGES, tools)
+    strategy = some.tuples(places(made_run.path), CHANGES)
     fuzzing.campaign(strategy, number, trial, record_property)
 
 

@@ -7,8 +7,10 @@ import inspect
 import fuzzing
 import mutations
 import pytest
+import whole_run
 from hypothesis import strategies as some
 
+from tf_advseg.core import configuration
 from tf_advseg.data.readers import reader_class
 from tf_advseg.run import networks
 
@@ -22,10 +24,11 @@ dataset.options = {'num_train': 3, 'num_val': 2, 'num_test': 2}
 # Values as they are typed: what JSON knows, and what only Python does.
 VALUES = some.one_of(
     some.sampled_from(mutations.VALUES).map(repr),
-    some.sampled_from(('()', '(1, 2)', "b'x'", 'x', '@x', '%x', '1e400', '{[]: 1}', '-0.0', '{1}',
+    some.sampled_from(('()', '(1, 2)', "b'x'", 'x', '@x', '%x', '1e400', '-1e300', 'nan', '{[]: 1}', '-0.0', '{1}',
                        "'a' 'b'", '0x', '[', '"', '1_000', '"\\N{DASH}"', '((((((((((', '1' * 400)),
-    # No counts that are right and take for ever.
-    some.floats().map(repr), some.integers(-9, 9).map(repr), some.text(max_size=8))
+    # No numbers that are right and take for ever.
+    some.floats(-2, 2).map(repr), some.integers(-9, 9).map(repr), some.text(max_size=8))
+SECOND = ('adversarial_stage', 'segmentor_optimizer')  # what has no effect on Stage 1
 SMALL = {'farabet': 'hidden = 4', 'deeplab_mobilenet_v2': 'depth_multiplier = 0.25'}
 
 
@@ -94,3 +97,24 @@ def test_options_of_readers(call, own_folder, number, record_property):
               for name in inspect.signature(reader_class(reader).__init__).parameters
               if name not in ('self', 'source')]
     fuzzing.campaign(some.tuples(some.sampled_from(places), VALUES), number, trial, record_property)
+
+
+@numbers(2, 40)
+def test_bindings_of_a_training(call, folder, number, record_property):
+    import tf_advseg.experiments.train.training  # noqa: F401  its settings
+    (folder / 'small.gin').write_text(
+        "experiment.method = 'cross_entropy'\nstage_one.epochs = 1\n"
+        + '\n'.join(line for line in whole_run.scenes() if not line.startswith(SECOND)) + '\n')
+
+    def trial(example):
+        name, value = example
+        copy, path = fuzzing.lay(folder, None, 'small.gin')
+        fuzzing.try_tool(call, copy, [name.rsplit('.', 1)[-1]], None, 'train',
+                         f'--gin_file={path}', f'--gin_param={name} = {value}', '--dry_run',
+                         f'--workdir={copy.parent / "run"}')
+
+    # Of the parts that every method has.
+    names = sorted(name for name in configuration._parameter_names() if name.startswith(
+        ('experiment.', 'dataset.', 'stage_one.', 'semi_supervised.', 'segmentor_optimizer.',
+         'augmentation.', 'farabet.', 'make_reader.')))
+    fuzzing.campaign(some.tuples(some.sampled_from(names), VALUES), number, trial, record_property)

@@ -57,6 +57,26 @@ def test_runs_of_several_cells_are_named_by_patterns(tmp_path, call, capsys):
         finished_runs.collect(finished_runs.parse([f'a={tmp_path}/shuffled_seed*']))
 
 
+@pytest.mark.parametrize('change', [
+    {'models': []}, {'models': {'LoAd': []}}, {'models': {'LoAd': {'test': {'miou': 'high'}}}},
+    {'models': {'LoAd': {'test': {'miou': 1e308}}}}, {'models': {}, 'subject': None},
+    {'seed': None}, {'seed': []}, {'subject': 3}, {'dataset': ['shapes']}])
+def test_results_of_another_form_are_named(tmp_path, call, change):
+    files.write_json(tmp_path / 'results.json', {
+        'dataset': 'shapes', 'subject': 'LoAd', 'seed': 0,
+        'models': {'LoAd': {'test': {'miou': 0.5}}}, **change})
+    with pytest.raises(UserError, match='results.json: does not hold what it should'):
+        call('sweep', f'--runs={tmp_path}')
+
+
+@pytest.mark.parametrize('line', ['[]', '{"cell": "a", "seed": 0, "subject": "b", "dataset": "c", '
+                                  '"models": {"b": {"test": {"miou": "high"}}}}'])
+def test_kept_runs_of_another_form_are_named(tmp_path, call, line):
+    (tmp_path / 'kept.jsonl').write_text(line + '\n')
+    with pytest.raises(UserError, match='kept.jsonl: line 1 is no run'):
+        call('sweep', f'--runs={tmp_path}/kept.jsonl')
+
+
 def test_runs_take_no_flag_of_a_training(tmp_path, call):
     cell, = sweeping.make_cells(tmp_path, [], [0])
     make_done(cell, {'Stage 1': 0.5, 'Luc': 0.6})

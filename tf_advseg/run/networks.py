@@ -71,14 +71,14 @@ def build(description, **changes):
     builder = NETWORKS[description['network']]
     try:
         segmentor = builder(**arguments)
-    except tf.errors.ResourceExhaustedError:  # too large for this machine, said elsewhere
-        raise
-    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError,
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, MemoryError,
             tf.errors.OpError) as error:
+        why = ('out of memory' if isinstance(
+            error, (MemoryError, tf.errors.ResourceExhaustedError))
+            else f'{type(error).__name__}: {errors.first_line(error)}')
         raise errors.UserError(
             f'network {description["network"]} cannot be built with '
-            f'{_own_arguments(builder, arguments)}: {type(error).__name__}: '
-            f'{errors.first_line(error)}') from error
+            f'{_own_arguments(builder, arguments)}: {why}') from error
     # Past Keras' __setattr__, which would make it a part of every checkpoint.
     object.__setattr__(segmentor, _BUILT_FROM, {**description, 'arguments': arguments})
     return segmentor

@@ -53,6 +53,31 @@ def test_round_trip(reader, folder):
     np.testing.assert_allclose(records.average_class_counts(records.ids), mean)
 
 
+@pytest.mark.parametrize('change', [
+    {'identity': []}, {'identity': {'format': 1}}, {'shards': [1]}, {'shards': None},
+    {'identity': {'format': 1, 'spec': {'name': 'a'}, 'reader': {}}},
+    {'identity': {'format': 1, 'spec': None, 'reader': {'options': []}}}])
+def test_a_manifest_of_another_form_is_named(folder, change):
+    manifest = files.read_json(folder / 'manifest.json')
+    files.write_json(folder / 'manifest.json', {**manifest, **change})
+    with pytest.raises(UserError) as caught:
+        RecordSet(folder, verify=False)
+    assert str(folder / 'manifest.json') in str(caught.value)
+
+
+@pytest.mark.parametrize('change', [
+    {'ids': ['a']}, {'index': [[0, 1]]}, {'sizes': None}, {'class_counts': [[0]] * 4},
+    {'index': [['x', 1, 2]] * 4}])
+def test_an_index_of_another_form_is_named(folder, change):
+    path = next(folder.glob('pictures-00000-*.json'))
+    path.write_text(files.to_json({**files.read_json(path), **change}))
+    manifest = {key: value for key, value in files.read_json(folder / 'manifest.json').items()
+                if key != 'files'}
+    files.write_manifest(folder, **manifest)  # so that it is the index that is looked at
+    with pytest.raises(UserError, match=f'{path.name}: does not hold what it should'):
+        RecordSet(folder)
+
+
 def test_data_set_gives_any_order_with_repeats(reader, folder):
     records = RecordSet(folder)
     order = ['p7', 'p0', 'p7', 'p9', 'p3']
