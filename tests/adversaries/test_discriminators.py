@@ -94,7 +94,9 @@ def test_the_paper_network_is_mobilenet_with_our_momentum():
 @pytest.mark.parametrize('arguments, word', [
     (dict(name='mobilnet', channels=3), 'mobilenet'), (dict(channels=None), 'channels'),
     (dict(channels=3, size=31), 'at least 32'), (dict(channels=3, dropout=1.0), 'dropout'),
-    (dict(name='vgg16', channels=3, alpha=0.5), 'alpha'), (dict(channels=3, alpha=0.0), 'alpha')])
+    (dict(name='vgg16', channels=3, alpha=0.5), 'alpha'), (dict(channels=3, alpha=0.0), 'alpha'),
+    (dict(channels=3, alpha=''), 'alpha'), (dict(channels=3, dropout=None), 'dropout'),
+    (dict(channels=3, size='x'), 'size'), (dict(channels=3, size=(32, 32, 3)), 'size')])
 def test_bad_arguments_are_one_clear_line(arguments, word):
     with pytest.raises(UserError, match=word) as raised:
         build_discriminator(**arguments)

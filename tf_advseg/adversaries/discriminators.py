@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_advseg.adversaries import patch_discriminator
+from tf_advseg.core import arguments
 from tf_advseg.core.errors import UserError, require_one_of
 from tf_advseg.models import precision
 from tf_advseg.models.layers import StatelessDropout
@@ -126,6 +127,35 @@ def _initialise(model, seed, hidden):
         kernel.assign(draw(seed=int(state[0] & 0x7fffffff))(kernel.shape, dtype=kernel.dtype))
 
 
+def _points(size):
+    """(height, width) of a discriminator's input; UserError for what is no size."""
+    points = (size, size) if isinstance(size, int) else size
+    arguments.require('build_discriminator', isinstance(points, (list, tuple)) and len(points) == 2
+                      and all(map(arguments.is_count, points)), 'size', size,
+                      'a number of pixels, or (height, width)')
+    return tuple(points)
+
+
+def _require_rates(name, alpha, dropout, batch_norm_momentum):
+    """UserError for a rate that is out of range, or that the discriminator has not."""
+    for argument, value in (('alpha', alpha), ('dropout', dropout),
+                            ('batch_norm_momentum', batch_norm_momentum)):
+        arguments.require_number('build_discriminator', argument, value)
+    if not 0.0 <= dropout < 1.0 or not 0.0 <= batch_norm_momentum < 1.0:
+        raise UserError(f'discriminator dropout {dropout}, batch_norm_momentum '
+                        f'{batch_norm_momentum}: both must be in [0, 1)')
+    if not alpha > 0.0 or (name == 'vgg16' and alpha != 1.0):
+        raise UserError(f'discriminator {name} with alpha {alpha}: '
+                        + ('vgg16 has no width multiplier, leave alpha at 1' if name == 'vgg16'
+                           else 'the width multiplier must be above 0'))
+    if name != 'mobilenet' and batch_norm_momentum != 0.9:
+        raise UserError(f'build_discriminator.batch_norm_momentum = {batch_norm_momentum} has no '
+                        f'effect with name = {name!r}, which has no batch norm; leave it out')
+    if name == 'patch' and dropout not in (0.0, 0.01):
+        raise UserError(f"build_discriminator.dropout = {dropout} has no effect with name = "
+                        "'patch', which has none; leave it out")
+
+
 @gin.configurable
 def build_discriminator(name='mobilenet', channels=None, size=224, alpha=1.0, dropout=0.01,
                         batch_norm_momentum=0.9, seed=0, spectral_norm=False):
@@ -157,26 +187,14 @@ def build_discriminator(name='mobilenet', channels=None, size=224, alpha=1.0, dr
     if not channels or channels < 1:
         raise UserError(f'discriminator with {channels} input channels: give 3 x classes for kind '
                         '"product", the number of classes for kind "map"')
-    points = (size, size) if isinstance(size, int) else tuple(size)
+    points = _points(size)
     if min(points) < _SMALLEST[name]:
         raise UserError(f'discriminator {name} of size {size}: it needs at least '
                         f'{_SMALLEST[name]} (the paper uses 224)')
-    if not 0.0 <= dropout < 1.0 or not 0.0 <= batch_norm_momentum < 1.0:
-        raise UserError(f'discriminator dropout {dropout}, batch_norm_momentum '
-                        f'{batch_norm_momentum}: both must be in [0, 1)')
-    if not alpha > 0.0 or (name == 'vgg16' and alpha != 1.0):
-        raise UserError(f'discriminator {name} with alpha {alpha}: '
-                        + ('vgg16 has no width multiplier, leave alpha at 1' if name == 'vgg16'
-                           else 'the width multiplier must be above 0'))
+    _require_rates(name, alpha, dropout, batch_norm_momentum)
     if spectral_norm and name != 'patch':
         raise UserError(f'build_discriminator.spectral_norm = True with name = {name!r}: only '
                         "'patch' has it")
-    if name != 'mobilenet' and batch_norm_momentum != 0.9:
-        raise UserError(f'build_discriminator.batch_norm_momentum = {batch_norm_momentum} has no '
-                        f'effect with name = {name!r}, which has no batch norm; leave it out')
-    if name == 'patch' and dropout not in (0.0, 0.01):
-        raise UserError(f"build_discriminator.dropout = {dropout} has no effect with name = "
-                        "'patch', which has none; leave it out")
     with precision.precision().keras_layers():
         if name == 'patch':
             model = patch_discriminator.PatchDiscriminator(

@@ -1,6 +1,7 @@
 """Checks of what a network's builder was given: one line that names builder and argument."""
 import math
 import numbers
+import os
 
 from tf_advseg.core.errors import UserError
 
@@ -43,6 +44,12 @@ def require_number(where, argument, value, least=None, above=None, most=None, wh
         text = ' '.join(['a whole number' if whole else 'a number', ' and '.join(bounds)]).strip()
         raise UserError(f'{where}.{argument} = {value!r}: expected {text}'
                         + (f' ({hint})' if hint else ''))
+
+
+def require_path(where, argument, value):
+    """Raises UserError unless `value` is None or can be the path of a file or folder."""
+    if value is not None and not isinstance(value, (str, os.PathLike)):
+        raise UserError(f"{where}.{argument} = {value!r}: expected a path in quotes, as 'runs/a'")
 
 
 def _is_finite(value):

@@ -1,7 +1,6 @@
 """From "here are my images" to records, splits and a hold-out, all written into the run."""
 import contextlib
 import dataclasses
-import os
 import pathlib
 import shutil
 
@@ -9,6 +8,7 @@ import gin
 from absl import logging
 
 from tf_advseg.core import archives
+from tf_advseg.core import arguments
 from tf_advseg.core import configuration
 from tf_advseg.core import errors
 from tf_advseg.core import files
@@ -64,8 +64,6 @@ def find_data(path, what='the data set', flag='--data_dir'):
     Raises:
       UserError: there is nothing.
     """
-    if not isinstance(path, (str, os.PathLike)):
-        raise errors.UserError(f'{path!r} is no path; give {what} with {flag}=PATH')
     candidates = [pathlib.Path(path).expanduser(),
                   configuration.gin_root().parent / path]
     for candidate in candidates:
@@ -211,6 +209,7 @@ def dataset(workdir, data_dir=None, reader='folder', options=None, holdout_fract
     Raises:
       UserError: bad data or settings.
     """
+    arguments.require_path('dataset', 'data_dir', data_dir)
     settings = semi_supervised.semi_supervised()  # out of range: an error before a conversion
     workdir = pathlib.Path(workdir)
     folder = pathlib.Path(data_dir) if data_dir else None

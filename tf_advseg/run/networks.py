@@ -229,6 +229,7 @@ def read_description(folder):
         raise errors.UserError(f'{path}: a part is missing ("model", with "network" and '
                                '"arguments", or "dataset"); copy the whole folder anew from where '
                                'it was made')
+    specs.DatasetSpec.from_json(content['dataset'], path)  # sound for whoever takes it
     return content
 
 
@@ -255,7 +256,7 @@ def load(path, which=None, **changes):
         raise errors.UserError(f'{folder}: holds the weights of a network that is not of this '
                                'package; build it in Python and restore weights/ there')
     spec = specs.DatasetSpec.from_json(content['dataset'], folder / DESCRIPTION)
-    segmentor = _built(folder, content['model'], changes)
+    segmentor = build_kept(folder, content['model'], **changes)
     if spec.num_classes != segmentor.num_classes:
         raise errors.UserError(f'{folder / DESCRIPTION}: says {segmentor.num_classes} classes for '
                                f'the network and {spec.num_classes} for its data set '
@@ -269,8 +270,8 @@ def load(path, which=None, **changes):
     return segmentor, spec, content
 
 
-def _built(folder, description, changes):
-    """`build` of what model.json of a folder describes; UserError for arguments that are none."""
+def build_kept(folder, description, **changes):
+    """`build` of what model.json of a folder describes, which its errors name."""
     try:
         return build(description, **changes)
     except errors.UserError as error:

@@ -97,7 +97,8 @@ def import_checkpoint(source, output, model=None, num_classes=None, output_strid
     description = _description(entry, own, num_classes, output_stride)
     if made_of is not None:  # shared by all: nothing that gin says here may be in it
         description = networks.describe(entry.network, False, **entry.arguments())
-    segmentor = networks.build(description)
+    segmentor = (networks.build(description) if own is None
+                 else networks.build_kept(own, description))
     report = networks.read_weights(source, segmentor, backbone_only=backbone_only)
     if entry is not None and segmentor.num_classes == entry.num_classes and not backbone_only:
         _require_whole(entry, source, report)

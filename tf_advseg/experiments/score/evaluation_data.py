@@ -4,6 +4,7 @@ import dataclasses
 import pathlib
 import tempfile
 
+from tf_advseg.core import arguments
 from tf_advseg.core import configuration
 from tf_advseg.core import errors
 from tf_advseg.core import files
@@ -70,6 +71,7 @@ def open_records(data_dir=None, reader=None, run=None, damaged='refuse'):
             data_dir = settings.get('dataset.data_dir') or settings.get('experiment.data_dir')
             if data_dir is None:
                 raise errors.UserError(f'{run}: has no records of its own; add --data_dir')
+            arguments.require_path(f'{run / "config.gin"}: dataset', 'data_dir', data_dir)
     data_dir = datasets.find_data(data_dir)
     if (data_dir / files.MANIFEST).is_file():
         records = record_sets.RecordSet(data_dir, verify=False, damaged=damaged)

@@ -74,6 +74,9 @@ def experiment(workdir, strategy, dry_run=False, seed=0, method='load', control=
     if recipe.trains:
         stage_optimizers.check()
     arguments.require_flag('experiment', 'control', control)
+    for argument, path in (('data_dir', data_dir), ('checkpoint', checkpoint),
+                           ('control_from', control_from)):
+        arguments.require_path('experiment', argument, path)
     arguments.require_number('experiment', 'seed', seed, least=0, whole=True)
     crop_size = arguments.as_pair('experiment', crop_size)
     if crop_size is None:
