@@ -109,7 +109,8 @@ def test_bindings_of_a_training(call, folder, number, record_property):
     def trial(example):
         name, value = example
         copy, path = fuzzing.lay(folder, None, 'small.gin')
-        fuzzing.try_tool(call, copy, [name.rsplit('.', 1)[-1]], None, 'train',
+        words = name.rsplit('.', 1)[-1]
+        fuzzing.try_tool(call, copy, [words, words.split('_')[-1]], None, 'train',
                          f'--gin_file={path}', f'--gin_param={name} = {value}', '--dry_run',
                          f'--workdir={copy.parent / "run"}')
 

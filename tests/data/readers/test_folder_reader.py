@@ -256,6 +256,7 @@ def test_texts_of_windows_editors_are_read(own_folder):
 @pytest.mark.parametrize('options, words', [
     ({'seed': 'abc'}, "seed is 'abc', expected a whole number"),
     ({'seed': -1}, 'seed is -1, expected a whole number of at least 0'),
+    ({'seed': None}, 'seed is None, expected a whole number'),
     ({'seed': True}, 'seed is True, expected a whole number'),
     ({'fractions': 0.5}, 'split fractions are 0.5, expected a number for each part'),
     ({'fractions': {'train': 'half'}}, 'expected a number for each part'),

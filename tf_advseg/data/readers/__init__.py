@@ -174,8 +174,9 @@ def require_options(name, options):
                             'lists or dicts of them') from None
         if isinstance(known[option], bool) and not isinstance(value, bool):
             raise UserError(f'reader "{name}": {option} is {value!r}, expected true or false')
-        if option == 'seed' and (isinstance(value, bool) or value is not None and not (
-                isinstance(value, numbers.Integral) and value >= 0)):
+        if option == 'seed' and (isinstance(value, bool) or not (
+                value is None and known[option] is None
+                or isinstance(value, numbers.Integral) and value >= 0)):
             raise UserError(f'reader "{name}": seed is {value!r}, expected a whole number of at '
                             'least 0')
     return cls
