@@ -10,34 +10,12 @@ import re
 import shutil
 import uuid
 
+from tf_advseg.core.disk_advice import ADVICE, WORDS
 from tf_advseg.core.errors import UserError
 
 TEMPORARY = '.tmp-'
 MANIFEST = 'manifest.json'
 _LEFT = re.compile(re.escape(TEMPORARY) + r'(.*)-\d+-[0-9a-f]{8}', re.DOTALL)
-
-_ADVICE = {
-    errno.ENOSPC: 'the disk is full; free some space and start again',
-    errno.EDQUOT: 'the disk quota is used up; free some space and start again',
-    errno.EFBIG: 'the file is larger than the system allows',
-    errno.EACCES: 'permission denied; change the permissions or choose another place',
-    errno.EPERM: 'operation not permitted; choose another place',
-    errno.EROFS: 'the file system is read-only; choose another place',
-    errno.ENOTDIR: 'a part of this path is a file, not a folder',
-    errno.EEXIST: 'something of that name is in the way; remove it or choose another place',
-    errno.EBUSY: 'in use by the system (a mount point?); choose another place',
-    errno.ENAMETOOLONG: 'a name or the whole path is longer than the file system allows; choose '
-                        'shorter ones',
-    errno.ELOOP: 'symbolic links that lead in a ring; mend them or choose another place',
-    errno.EIO: 'the disk does not read or write it; look after the disk or choose another place',
-    errno.ESTALE: 'the network file system has lost it; mount it again',
-    errno.EMFILE: 'too many open files; raise the limit (`ulimit -n`)',
-    errno.ENFILE: 'too many open files on this machine; close other programs',
-}
-# Those that TensorFlow hands on in its messages, by the words that the system has for them.
-_WORDS = {os.strerror(number).lower(): number for number in (
-    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.ENAMETOOLONG,
-    errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE)}
 
 
 def disk_reason(error):
@@ -46,11 +24,11 @@ def disk_reason(error):
     TensorFlow's errors count, too, and are recognised without importing it.
     """
     if isinstance(error, OSError):
-        return _ADVICE.get(error.errno)
+        return ADVICE.get(error.errno)
     if any(kind.__name__ == 'OpError' and kind.__module__.startswith('tensorflow.')
            for kind in type(error).__mro__):
         text = ' '.join(str(error).lower().split())
-        return next((_ADVICE[number] for words, number in _WORDS.items() if words in text), None)
+        return next((ADVICE[number] for words, number in WORDS.items() if words in text), None)
     return None
 
 
@@ -62,7 +40,7 @@ def disk_errors(path):
       path: the file named where the error itself names none.
 
     Raises:
-      UserError: for the errors of `_ADVICE`, of Python's or of TensorFlow's making; any other
+      UserError: for the errors of `ADVICE`, of Python's or of TensorFlow's making; any other
         passes unchanged.
     """
     try:
@@ -298,16 +276,10 @@ def read_json(path):
 
 @contextlib.contextmanager
 def as_written(path):
-    """A block that takes apart what a file of this package holds, as it was written.
+    """A block that takes apart what a file of this package holds; UserError for another form.
 
-    Damage, another program, or an editor may have left JSON of another form. Only the taking apart
-    belongs into the block: a mistake of ours there would be called the file's.
-
-    Args:
-      path: the file, for the message.
-
-    Raises:
-      UserError: names are missing, values are of another kind, numbers are too large.
+    Damage or an editor may have left it. Only the taking apart belongs into the block: a mistake
+    of ours there would be called the file's.
     """
     try:
         yield
