@@ -9,7 +9,8 @@ VERSION = re.search(r"^__version__ = '([^']+)'",
                     (HERE / 'tf_advseg' / '__init__.py').read_text(encoding='utf-8'), re.M)[1]
 README = HERE / 'README.md'
 TOOLS = ('train', 'evaluate', 'predict', 'prepare_data', 'inspect_run', 'benchmark', 'sweep',
-         'demo', 'import_checkpoint', 'export', 'doctor', 'confidence', 'gpu_check', 'browse')
+         'demo', 'import_checkpoint', 'export', 'doctor', 'confidence', 'gpu_check', 'browse',
+         'reproduce')
 
 setup(
     name='tf_advseg',

@@ -11,7 +11,8 @@ import zipfile
 import pytest
 
 TOOLS = ('train', 'evaluate', 'predict', 'prepare_data', 'inspect_run', 'benchmark', 'sweep',
-         'demo', 'import_checkpoint', 'export', 'doctor', 'confidence', 'gpu_check', 'browse')
+         'demo', 'import_checkpoint', 'export', 'doctor', 'confidence', 'gpu_check', 'browse',
+         'reproduce')
 
 
 def call(command, cwd):

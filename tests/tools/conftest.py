@@ -19,24 +19,43 @@ CONFIG = (f'experiment.crop_size = {SIDE}', "dataset.reader = 'shapes'",
           f'dataset.options = {OPTIONS!r}', 'dataset.holdout_fraction = 0.5')
 
 
+def load_tool(name):
+    """The module of a tool, loaded anew: its own defaults of common flags are set when it is.
+
+    Tools are programs of their own: two of them may have a flag of one name, so those of others go.
+    """
+    sys.modules.pop(f'tools.{name}', None)
+    tools = [flag for module, found in flags.FLAGS.flags_by_module_dict().items()
+             if module.startswith('tools.') for flag in found]
+    for flag in {*command_line.COMMON_FLAGS, *(flag.name for flag in tools)}:
+        if flag in flags.FLAGS:
+            delattr(flags.FLAGS, flag)
+    return importlib.import_module(f'tools.{name}')
+
+
 @pytest.fixture
 def call():
     """Function (tool's name, words...) -> runs its main() here, flags parsed as by the tool."""
     def run(name, *words):
-        # Loaded anew: a tool's own defaults of common flags are set when it is loaded.
-        sys.modules.pop(f'tools.{name}', None)
-        # Tools are programs of their own: two of them may have a flag of one name.
-        tools = [flag for module, found in flags.FLAGS.flags_by_module_dict().items()
-                 if module.startswith('tools.') for flag in found]
-        for flag in {*command_line.COMMON_FLAGS, *(flag.name for flag in tools)}:
-            if flag in flags.FLAGS:
-                delattr(flags.FLAGS, flag)
-        module = importlib.import_module(f'tools.{name}')
+        module = load_tool(name)
         with flagsaver.flagsaver():
             rest = flags.FLAGS([name, *map(str, words)])
             return module.main(rest)
 
     yield run
+    flags.FLAGS.unparse_flags()
+
+
+@pytest.fixture
+def parse_words():
+    """Function (tool's name, words...) -> (its flags as a dict, words that are no flags)."""
+    def parse(name, *words):
+        load_tool(name)
+        with flagsaver.flagsaver():
+            rest = flags.FLAGS([name, *map(str, words)])
+            return dict(flags.FLAGS.flag_values_dict()), rest[1:]
+
+    yield parse
     flags.FLAGS.unparse_flags()
 
 

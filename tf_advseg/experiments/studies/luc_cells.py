@@ -52,6 +52,17 @@ class Cell:
         end = f'{self.discriminator}_{self.encoding}' if self.discriminator else 'baseline'
         return f'papers/luc/voc_dilated8_{end}.gin'
 
+    @property
+    def settings(self):
+        """((gin name, value as gin text), ...): what makes the cell."""
+        start = ('segmentor_optimizer.learning_rate', f'{self.slr:g}')
+        if not self.discriminator:
+            return start, ('adversarial_stage.only_control', 'True')
+        return (start, ('build_fov_discriminator.name', repr(self.discriminator)),
+                ('label_maps.kind', repr(self.encoding)),
+                ('discriminator_optimizer.learning_rate', f'{self.alr:g}'),
+                ('luc.adversarial_weight', f'{self.weight:g}'))
+
     def text(self):
         """What stands in the file."""
         what = (f'{self.discriminator} on the encoding {self.encoding}' if self.discriminator else
@@ -65,14 +76,8 @@ class Cell:
                  '# (the paper\'s numbers, on val; mBF on val_sbd).',
                  f'# Differs from the paper: see gin/{BASE}; how mBF is measured, too.',
                  '# Written by tf_advseg/experiments/studies/luc_cells.py: change it there.', '',
-                 f"include '{BASE}'", '', f'segmentor_optimizer.learning_rate = {self.slr:g}']
-        if self.discriminator:
-            lines += [f"build_fov_discriminator.name = '{self.discriminator}'",
-                      f"label_maps.kind = '{self.encoding}'",
-                      f'discriminator_optimizer.learning_rate = {self.alr:g}',
-                      f'luc.adversarial_weight = {self.weight:g}']
-        else:
-            lines.append('adversarial_stage.only_control = True')
+                 f"include '{BASE}'", '']
+        lines += [f'{name} = {value}' for name, value in self.settings]
         return '\n'.join(lines) + '\n'
 
 

@@ -1,0 +1,230 @@
+"""tools/reproduce.py: every command is one its tool takes; what it gives is found again."""
+import fnmatch
+import itertools
+import json
+import pathlib
+import re
+import sys
+
+import pytest
+
+from tf_advseg.core import configuration
+from tf_advseg.core.errors import UserError
+from tf_advseg.experiments import recipe_registry as recipes
+from tf_advseg.experiments.studies import papers
+from tf_advseg.experiments.studies import reproducing
+from tf_advseg.experiments.studies import sweeping
+from tf_advseg.experiments.studies.papers import entry as entries
+from tf_advseg.experiments.studies.papers import needs
+from tf_advseg.experiments.train import training
+
+WORK = '/work folder'
+EVERYTHING = {(kind, name): f'/{kind}/{name}' for kind, found in needs.NEEDS.items()
+              for name in found}
+WAYS = [(f'{paper.name}-{entry.kind}{entry.number}-{name}', way)
+        for paper in papers.PAPERS.values() for entry in paper.entries
+        for name, way in entry.ways().items()]
+COMMANDS = sorted({tuple(words) for _, way in WAYS for words in
+                   reproducing.commands(way, reproducing.Place(WORK, EVERYTHING))})
+
+
+def cells_of(values):
+    """The cells of a sweep's flags; of a run of `train` the one that it is."""
+    folder = pathlib.Path(values['workdir'])
+    if 'seeds' not in values:
+        return [sweeping.Cell((), values['seed'], folder)]
+    seeds = sweeping.parse_seeds(values['seeds'])
+    if values['cell']:
+        return sweeping.named_cells(folder, list(map(sweeping.parse_cell, values['cell'])), seeds)
+    return sweeping.make_cells(folder, list(map(sweeping.parse_axis, values['grid'])), seeds)
+
+
+def checked(values):
+    """`cells_of`, with what each makes, once gin has taken every setting."""
+    return sweeping.check(cells_of(values), values['gin_file'], values['gin_param'],
+                          values['data_dir'], values['checkpoint'])
+
+
+@pytest.mark.parametrize('words', COMMANDS, ids=[
+    f'{number}-{words[0]}' for number, words in enumerate(COMMANDS)])
+def test_a_tool_takes_the_command(words, parse_words):
+    """Its flags exist; every gin file does, and every setting is known and has an effect."""
+    values, rest = parse_words(*words)
+    assert rest == []
+    if words[0] not in ('train', 'sweep'):
+        assert values['output'] or values['checkpoint']
+        return
+    assert values['gin_file'] and values['workdir'].startswith(WORK)
+    for cell in checked(values):
+        configuration.parse(values['gin_file'], [
+            *(sweeping.of_seed(text, cell.seed) for text in values['gin_param']), *cell.bindings])
+        method = configuration.bound('experiment.method') or 'load'
+        assert training._idle_settings(recipes.find(method)) == {}
+
+
+def made_by(values, tool):
+    """{folder: columns of its results}: what a command writes, below the work folder."""
+    if tool in ('train', 'sweep'):
+        return {str(cell.folder): {*cell.columns, entries.STAGE1} for cell in checked(values)}
+    return {values['output']: set()} if values['output'] else {}
+
+
+@pytest.mark.parametrize('name, way', WAYS, ids=[name for name, _ in WAYS])
+def test_what_is_read_was_made_before(name, way, parse_words):
+    """Starting weights, rows and figures are those of runs that the way's own commands make."""
+    del name
+    place, made, swept = reproducing.Place(WORK, EVERYTHING), {}, set()
+    for words in reproducing.commands(way, place):
+        values, _ = parse_words(*words)
+        read = [values[flag] for flag in ('checkpoint', 'data_dir', 'source', 'input', 'compare')
+                if values.get(flag)]
+        for path in itertools.chain(*([one] if isinstance(one, str) else one for one in read)):
+            if path.startswith(WORK) and not path.endswith('voc_test_images'):
+                path = path.replace('{seed}', '0')
+                assert any(path == folder or path.startswith(f'{folder}/') for folder in made), path
+        if words[0] == 'sweep':
+            swept.add(values['workdir'])
+        made.update(made_by(values, words[0]))
+    for label, sources in way.rows:
+        for source in filter(None, sources):
+            folders = fnmatch.filter(made, f'{WORK}/{source.runs}')
+            assert folders, (label, source)
+            for folder in folders:
+                assert source.column.replace(' + SWA', '') in made[folder], (label, source)
+    for pattern in way.files:
+        folder = f'{WORK}/{pattern}'.rsplit('/', 1)[0]
+        folder = folder[:-len('/figures')] if folder.endswith('/figures') else folder
+        assert fnmatch.filter([*made, *swept], folder), pattern
+
+
+def entry_of(commands, **more):
+    """A made-up table of two columns with a way on the paper's data and one here."""
+    ours = entries.Way(commands, (('control', (entries.Source('run*', entries.CONTROL),)),
+                                  ('extra', (entries.Source('run*', 'Luc'), None))),
+                       files=('run*/figures/panel.png',))
+    return entries.Entry('table', '1', 'a table', ('mIoU', 'IoU, sky'), ('miou', 'iou/sky'),
+                         (('control', (50.0, None)), ('other', (61.25, 7))),
+                         entries.Way(('train --data_dir=<data:ade20k>',)), ours, **more)
+
+
+# A stand-in for a tool: fails where no file 'mended' is, else notes its words and writes results.
+STAND_IN = '''
+import json, pathlib, sys
+words = dict(word[2:].split("=", 1) for word in sys.argv[1:])
+folder = pathlib.Path(words["workdir"])
+with open(folder.parent / "calls", "a") as file:
+    file.write(folder.name + "\\\\n")
+if words.get("data_dir") == "broken" and not (folder.parent / "mended").exists():
+    raise SystemExit(3)
+(folder / "figures").mkdir(parents=True)
+(folder / "figures" / "panel.png").touch()
+score = float(words["score"])
+scores = {"miou": score, "class_iou": {"sky": score / 2}}
+(folder / "results.json").write_text(json.dumps({"models": {
+    "control (CE)": {"test": scores}, "Luc": {"test": {"miou": 0.9}}}}))
+'''
+
+
+@pytest.fixture
+def stand_in(tmp_path, monkeypatch):
+    script = tmp_path / 'stand_in.py'
+    script.write_text(STAND_IN.replace('\\\\n', '\\n'))
+    monkeypatch.setattr(reproducing, '_program', lambda tool: [sys.executable, str(script)])
+    return tmp_path / 'work'
+
+
+def test_commands_run_in_order_and_ours_stand_beside_the_papers(stand_in):
+    entry = entry_of(('train --workdir=<work>/run0 --score=0.5',
+                      'train --workdir=<work>/run1 --score=0.6'))
+    place = reproducing.Place(str(stand_in))
+    said = []
+    reproducing.run(entry.here, place, said.append)
+    assert (stand_in / 'calls').read_text().split() == ['run0', 'run1']
+    assert len(said) == 2 and said[1].startswith('[2/2] python tools/train.py')
+    texts = reproducing.comparison(entry, 'here', entry.here, place).texts()
+    assert texts == [
+        ['', 'mIoU', 'IoU, sky'],
+        ["control (the paper's)", '50.00', '–'],
+        ['control (here)', '55.00 ± 7.07 (2 runs)', '27.50 ± 3.54 (2 runs)'],
+        ["other (the paper's)", '61.25', '7'],
+        ['extra (here)', '90.00 ± 0.00 (2 runs)', '–']]
+    assert reproducing.made_files(entry.here, place) == [
+        str(stand_in / f'run{number}' / 'figures' / 'panel.png') for number in (0, 1)]
+
+
+def test_a_failure_ends_it_and_the_same_call_goes_on(stand_in):
+    way = entry_of(('train --workdir=<work>/run0 --score=0.5 --data_dir=broken',
+                    'train --workdir=<work>/run1 --score=0.6')).here
+    place = reproducing.Place(str(stand_in))
+    with pytest.raises(UserError, match='command 1 of 2 .train. ended with exit code 3'):
+        reproducing.run(way, place, str)
+    assert (stand_in / 'calls').read_text().split() == ['run0']
+    (stand_in / 'mended').touch()
+    reproducing.run(way, place, str)
+    assert (stand_in / 'calls').read_text().split() == ['run0', 'run0', 'run1']
+
+
+def test_nothing_runs_where_something_is_missing(stand_in):
+    way = entry_of(('train --workdir=<work>/run0 --score=0.5',)).paper
+    with pytest.raises(UserError, match='not at hand: ade20k') as caught:
+        reproducing.run(way, reproducing.Place(str(stand_in)))
+    assert '\n' not in str(caught.value) and not stand_in.exists()
+
+
+def test_the_way_is_the_papers_where_its_data_are_at_hand(tmp_path):
+    entry = entry_of(('train --data_dir=<data:shapes>',), why='so it is')
+    assert reproducing.choose(entry)[0] == 'here'
+    name, way, place = reproducing.choose(entry, data_dir=f'ade20k={tmp_path}')
+    assert name == 'paper' and place.of('data', 'ade20k') == str(tmp_path)
+    assert reproducing.commands(way, place) == [['train', f'--data_dir={tmp_path}']]
+    assert reproducing.choose(entry, 'paper')[0] == 'paper'
+    for arguments, text in (((None, str(tmp_path)), 'for which'),
+                            (('paper', str(tmp_path / 'none')), 'no such file'),
+                            ((None, f'ade20k={tmp_path / "none"}'), 'no such file')):
+        with pytest.raises(UserError, match=text) as caught:
+            reproducing.choose(entry, *arguments)
+        assert '\n' not in str(caught.value)
+
+
+def test_missing_data_is_said_and_what_would_be_run(call, capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv('TF_ADVSEG_SHARED', str(tmp_path))
+    call('reproduce', '--paper=luc', '--table=2', '--on=paper', f'--workdir={tmp_path}')
+    output = capsys.readouterr().out
+    assert re.search(r'needs PASCAL VOC 2012 with SBD: MISSING: --data_dir', output)
+    assert '--data_dir=PASCAL_VOC_2012_SBD' in output and '72.04' not in output
+    assert output.count("(the paper's)") == 13 and output.count('--cell="') == 13
+    with pytest.raises(UserError, match='not at hand: pascal_voc_2012_sbd'):
+        call('reproduce', '--paper=luc', '--table=2', '--on=paper', '--run',
+             f'--workdir={tmp_path / "new"}')
+    assert not (tmp_path / 'new').exists()
+
+
+def test_the_list_names_all(call, capsys):
+    call('reproduce', '--list')
+    output = capsys.readouterr().out
+    for paper in papers.PAPERS.values():
+        for entry in paper.entries:
+            assert f'--paper={paper.name} --{entry.kind}={entry.number}  ' in output
+    call('reproduce', '--list', '--paper=luc')
+    assert '--paper=hung' not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('words, text', [
+    ((), '--list'), (('--paper=luc',), '--list'), (('--table=1',), '--list'),
+    (('--paper=luc', '--table=1', '--figure=1'), '--list'),
+    (('--paper=luc', '--figure=1', '--run'), 'a drawing'),
+    (('--paper=luc', '--table=1', '--on=here'), 'no such way')])
+def test_a_question_that_has_no_answer_is_one_line(call, words, text):
+    with pytest.raises(UserError, match=text) as caught:
+        call('reproduce', *words)
+    assert '\n' not in str(caught.value)
+
+
+def test_a_table_is_made_from_finished_runs_alone(call, capsys, tmp_path):
+    folder = tmp_path / 'luc_farabet' / 'as_given' / 'seed0'
+    folder.mkdir(parents=True)
+    (folder / 'results.json').write_text(json.dumps({'models': {'Luc': {'test': {'miou': 0.5}}}}))
+    call('reproduce', '--paper=luc', '--table=1', f'--workdir={tmp_path}')
+    rows = {line.split('  ')[0].strip(): line for line in capsys.readouterr().out.splitlines()}
+    assert rows['Adversarial (here)'].endswith('50.00 (1 run)')
+    assert "54.3" in rows["Adversarial (the paper's)"]

@@ -1,0 +1,292 @@
+"""Tables and figures of the papers: what they need, what is run, ours beside the printed."""
+import dataclasses
+import os
+import pathlib
+import shlex
+import statistics
+import subprocess
+import sys
+from typing import Mapping
+
+from tf_advseg.core import configuration
+from tf_advseg.core import errors
+from tf_advseg.core import files
+from tf_advseg.experiments.studies import finished_runs
+from tf_advseg.experiments.studies import tabled_measures
+from tf_advseg.experiments.studies.papers import entry as entries
+from tf_advseg.experiments.studies.papers import needs
+from tf_advseg.reporting import tables
+
+WAYS = {'paper': "on the paper's data", 'here': 'in its place'}
+_OURS = {'paper': WAYS['paper'], 'here': "on what stands in the place of the paper's data"}
+_FLAGS = {'data': 'data_dir', 'weights': 'checkpoint'}
+_CLASS = 'iou/'
+_WIDE = 6  # more columns than these stand as rows
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where things are on this machine.
+
+    Attributes:
+      work: folder of all runs.
+      given: {(kind, name): path}: what the user has.
+    """
+    work: str
+    given: Mapping = dataclasses.field(default_factory=dict)
+
+    def of(self, kind, name):
+        """The path of a data set or of weights; None where it is not at hand."""
+        if (kind, name) in self.given:
+            return self.given[kind, name]
+        need = needs.NEEDS[kind][name]
+        found = (folder / need.shared for folder in _shared_folders()) if need.shared else ()
+        return next((str(path) for path in found if path.is_file()), None)
+
+    def missing(self, way):
+        """[(kind, name)]: what a `Way` needs and is not at hand."""
+        return [(kind, name) for kind, name in way.needs()
+                if not needs.NEEDS[kind][name].generated and self.of(kind, name) is None]
+
+
+def _shared_folders():
+    """Where third-party files may lie: a folder `shared` beside the clone, as the recipes say."""
+    told = os.environ.get('TF_ADVSEG_SHARED')
+    beside = (pathlib.Path('../shared'), configuration.gin_root().parent.parent / 'shared')
+    return [pathlib.Path(os.path.abspath(folder)) for folder in ((told,) if told else beside)]
+
+
+def paths(kind, text, names=()):
+    """{(kind, name): path} of --data_dir and --checkpoint.
+
+    Args:
+      kind: 'data' or 'weights'.
+      text: a path, or NAME=PATH,NAME=PATH; None is nothing.
+      names: of what is needed; a bare path is that of the only one.
+
+    Raises:
+      UserError: no file or folder is there, or nobody knows what it is.
+    """
+    if text is None:
+        return {}
+    flag, known = _FLAGS[kind], needs.NEEDS[kind]
+    pairs = [part.partition('=') for part in text.split(',')]
+    if all(equals and name in known for name, equals, _ in pairs):
+        found = {name: path for name, _, path in pairs}
+    elif len(names) == 1:
+        found = {names[0]: text}
+    else:
+        wanted = f'this needs {", ".join(names)}' if names else 'name what it is'
+        example = ','.join(f'{name}=PATH' for name in names or list(known)[:1])
+        raise errors.UserError(f'--{flag}={text}: {wanted}; write --{flag}={example}')
+    for name, path in found.items():
+        if not path.startswith('zoo:') and not pathlib.Path(path).expanduser().exists():
+            raise errors.UserError(f'--{flag}={path}: there is no such file or folder ({name})')
+    return {(kind, name): path if path.startswith('zoo:')
+            else str(pathlib.Path(path).expanduser().absolute()) for name, path in found.items()}
+
+
+def choose(entry, on=None, data_dir=None, checkpoint=None, work='runs/reproduce'):
+    """(name of the way, `Way`, `Place`); (None, None, Place) of an entry that cannot be made.
+
+    Without `on` it is the paper's data where all is at hand, else what stands in its place.
+
+    Args:
+      entry: `papers.entry.Entry`.
+      on: 'paper', 'here' or None.
+      data_dir, checkpoint, work: of the flags.
+
+    Raises:
+      UserError: there is no such way; a path that is not there, or for which of two data sets.
+    """
+    ways = entry.ways()
+    work = str(pathlib.Path(work).expanduser().absolute())
+    if on is not None and on not in ways:
+        raise errors.UserError(f'--on={on}: {entry.why or "there is no such way"}')
+    if not ways:
+        return None, None, Place(work)
+    texts = {'data': data_dir, 'weights': checkpoint}
+    candidates = {on: ways[on]} if on else ways
+    for kind, text in texts.items():
+        if text is not None and '=' not in text and len(candidates) > 1:
+            asked = [_names(way, kind) for way in candidates.values()]
+            if asked[0] != asked[1]:
+                said = ' or '.join(f'--on={name} ({", ".join(names) or "none"})'
+                                   for name, names in zip(candidates, asked))
+                raise errors.UserError(f'--{_FLAGS[kind]}={text}: for which? Add {said}')
+    places = {name: Place(work, {key: path for kind, text in texts.items()
+                                 for key, path in paths(kind, text, _names(way, kind)).items()})
+              for name, way in candidates.items()}
+    ready = [name for name, way in candidates.items() if not places[name].missing(way)]
+    name = ready[0] if ready else list(candidates)[-1]
+    return name, candidates[name], places[name]
+
+
+def _names(way, kind):
+    return [name for found, name in way.needs() if found == kind]
+
+
+def commands(way, place):
+    """[[tool, word, ...]] with paths; what is not at hand stands in capitals."""
+    def filled(word):
+        word = word.replace(entries.WORK, place.work)
+        return entries.PLACE.sub(lambda match: place.of(*match.groups())
+                                 or match.group(2).upper(), word)
+    return [[filled(word) for word in words] for words in way.words()]
+
+
+def shown(words):
+    """A command as one types it."""
+    return ' '.join(map(_quoted, ('python', f'tools/{words[0]}.py', *words[1:])))
+
+
+def _quoted(word):
+    """A word for a shell, its value in double quotes where it has quotes or spaces."""
+    flag, equals, value = word.partition('=')
+    if shlex.quote(word) == word or not equals or set('"$`\\!') & set(value):
+        return shlex.quote(word)
+    return f'{flag}="{value}"'
+
+
+def run(way, place, say=print):
+    """Runs a way's commands one after another; each goes on where it was stopped.
+
+    Raises:
+      UserError: something is missing, or a command failed: those after it are not begun.
+    """
+    missing = place.missing(way)
+    if missing:
+        raise errors.UserError('not at hand: ' + '; '.join(
+            f'{name} (--{_FLAGS[kind]}; {needs.NEEDS[kind][name].get})' for kind, name in missing))
+    todo = commands(way, place)
+    pathlib.Path(place.work).mkdir(parents=True, exist_ok=True)
+    for number, words in enumerate(todo, 1):
+        say(f'[{number}/{len(todo)}] {shown(words)}')
+        code = subprocess.run([*_program(words[0]), *words[1:]], check=False).returncode
+        if code:
+            raise errors.UserError(f'command {number} of {len(todo)} ({words[0]}) ended with exit '
+                                   f'code {code}; what it said stands above. The same command '
+                                   'goes on there')
+
+
+def _program(tool):
+    """The words that start a tool, from a checkout or an installed package."""
+    script = configuration.gin_root().parent / 'tools' / f'{tool}.py'
+    return ([sys.executable, str(script)] if script.is_file()
+            else [sys.executable, '-m', f'tf_advseg.tools.{tool}'])
+
+
+def need_text(kind, name, place):
+    """'Stanford Background: at hand, PATH'."""
+    need, path = needs.NEEDS[kind][name], place.of(kind, name)
+    state = ('generated' if need.generated else f'at hand, {path}' if path else
+             f'MISSING: --{_FLAGS[kind]}={name}=PATH ({need.get})')
+    return f'{need.title}: {state}'
+
+
+def way_text(way, place, indent='    '):
+    """Lines on what a way needs, runs and takes."""
+    lines = [f'needs {need_text(kind, name, place)}' for kind, name in way.needs()]
+    lines += [shown(words) for words in commands(way, place)]
+    lines.append(f'time: {way.time.text} ({way.time.file})' if way.time else 'time: not measured')
+    lines += [f'gives {pathlib.PurePath(place.work, pattern)}' for pattern in way.files]
+    lines += [f'note: {way.note}'] if way.note else []
+    return [indent + line for line in lines]
+
+
+def listing(papers, place):
+    """Every entry of the papers, with all ways, as text."""
+    lines = []
+    for paper in papers:
+        lines += [paper.title, '']
+        for entry in paper.entries:
+            lines.append(f'--paper={paper.name} --{entry.kind}={entry.number}  {entry.title}')
+            for name, way in entry.ways().items():
+                lines += [f'  {WAYS[name]}:', *way_text(way, place)]
+            lines += [f'  {entry.why}'] if entry.why else []
+            lines.append('')
+    return '\n'.join(lines).rstrip()
+
+
+def entry_text(entry, name, way, place):
+    """An entry with the way that was chosen."""
+    lines = [f'{entry.kind} {entry.number}: {entry.title}']
+    if way is None:
+        return '\n'.join([*lines, entry.why])
+    lines += [f'{WAYS[name]}:', *way_text(way, place)]
+    others = [other for other in entry.ways() if other != name]
+    lines += [f'(--on={other}: {WAYS[other]})' for other in others]
+    lines += [entry.why] if entry.why else []
+    return '\n'.join(lines)
+
+
+def comparison(entry, name, way, place):
+    """`tables.Table`: the paper's numbers, marked so, and ours; None where there are neither.
+
+    Ours are means over runs with their standard deviation, in percent.
+    """
+    columns = entry.columns
+    ours = dict(way.rows) if way is not None else {}
+    labels = list(dict.fromkeys([*(label for label, _ in entry.numbers), *ours]))
+    if not labels or not columns:
+        return None
+    digits = max([len(repr(value).split('.')[1]) for _, values in entry.numbers
+                  for value in values if isinstance(value, float)], default=0)
+    rows, printed = [], dict(entry.numbers)
+    for label in labels:
+        if label in printed:
+            rows.append((f"{label} (the paper's)", *(_printed(value, digits)
+                                                     for value in printed[label])))
+        if label in ours:
+            sources = ours[label] * (len(columns) if len(ours[label]) == 1 else 1)
+            rows.append((f'{label} (here)', *(
+                _summary(_values(source, measure, place.work))
+                for source, measure in zip(sources, entry.measures))))
+    title = f'{entry.kind} {entry.number}, percent' + (f'; ours {_OURS[name]}' if ours else '')
+    header = ('', *columns)
+    if len(columns) > _WIDE:
+        header, *rows = zip(header, *rows)
+    return tables.plain_table(header, rows, title)
+
+
+def _printed(value, digits):
+    if value is None:
+        return tables.MISSING
+    return str(value) if isinstance(value, int) else f'{value:.{digits}f}'
+
+
+def _values(source, measure, work):
+    """Numbers of all finished runs of a `Source`, in the measure's unit."""
+    if source is None or not measure:
+        return []
+    found = []
+    for folder in sorted(pathlib.Path(work).glob(source.runs)):
+        if (folder / finished_runs.RESULTS).is_file():
+            models = files.read_json(folder / finished_runs.RESULTS)['models']
+            value = _measured(models.get(source.column, {}).get(source.split, {}), measure)
+            found += [] if value is None else [value]
+    return found
+
+
+def _measured(scores, measure):
+    if measure.startswith(_CLASS):
+        value = (scores.get('class_iou') or {}).get(measure[len(_CLASS):])
+        return None if value is None else 100.0 * value
+    known = tabled_measures.MEASURES[measure]
+    value = known.of(scores)
+    return None if value is None else known.scale * value
+
+
+def _summary(values):
+    """'66.55 ± 0.78 (3 runs)'."""
+    if not values:
+        return tables.MISSING
+    if len(values) == 1:
+        return f'{values[0]:.2f} (1 run)'
+    return f'{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f} ({len(values)} runs)'
+
+
+def made_files(way, place):
+    """Paths of a figure's files that are there."""
+    return [str(path) for pattern in way.files
+            for path in sorted(pathlib.Path(place.work).glob(pattern))]

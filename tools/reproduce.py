@@ -1,0 +1,71 @@
+"""Lists, and makes, the tables and figures of the papers.
+
+--list names all of them with commands, data, time, and what stands in the place of data that is
+not at hand. --paper with --table or --figure prints one, with our numbers beside the paper's; --run
+runs its commands first. Stopped, the same command goes on. --data_dir and --checkpoint say where
+data and weights lie, as PATH or NAME=PATH; else they are looked for in a folder ../shared.
+
+Example:
+  python tools/reproduce.py --paper=luc --table=1
+"""
+import pathlib
+import sys
+
+if not __package__:  # started as a script from a checkout, from any directory
+    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+from tf_advseg.core import command_line  # noqa: E402  before absl: it says what is missing
+
+from absl import flags  # noqa: E402
+
+command_line.define_common_flags('data_dir', 'checkpoint', workdir='runs/reproduce')
+flags.DEFINE_bool('list', False, 'Name every table and figure; with --paper those of one.')
+flags.DEFINE_string('paper', None, 'load, luc, durall, hung, zhu or el_gan.')
+flags.DEFINE_string('table', None, 'Number of a table; S2 is of the supplement.')
+flags.DEFINE_string('figure', None, 'Number of a figure.')
+flags.DEFINE_enum('on', None, ('paper', 'here'), "The paper's data, or what stands in its place. "
+                  "(default: the paper's where all is at hand)")
+flags.DEFINE_bool('run', False, 'Run the commands, one after another.')
+
+FLAGS = flags.FLAGS
+
+
+def main(argv):
+    """Flags, the entry, its commands, its numbers."""
+    del argv
+    from tf_advseg.core.errors import UserError
+    from tf_advseg.experiments.studies import papers
+    from tf_advseg.experiments.studies import reproducing
+    from tf_advseg.reporting import tables
+    if FLAGS.list:
+        chosen = [papers.find_paper(FLAGS.paper)] if FLAGS.paper else papers.PAPERS.values()
+        given = {**reproducing.paths('data', FLAGS.data_dir),
+                 **reproducing.paths('weights', FLAGS.checkpoint)}
+        print(reproducing.listing(chosen, reproducing.Place(FLAGS.workdir, given)))
+        return
+    if not FLAGS.paper or bool(FLAGS.table) == bool(FLAGS.figure):
+        raise UserError('which one? Add --paper=NAME with --table=NUMBER or --figure=NUMBER, or '
+                        'see --list')
+    kind = 'table' if FLAGS.table else 'figure'
+    entry = papers.find(FLAGS.paper, kind, FLAGS.table or FLAGS.figure)
+    name, way, place = reproducing.choose(entry, FLAGS.on, FLAGS.data_dir, FLAGS.checkpoint,
+                                          FLAGS.workdir)
+    print(reproducing.entry_text(entry, name, way, place), flush=True)
+    if FLAGS.run:
+        if way is None:
+            raise UserError(f'{FLAGS.paper}, {kind} {entry.number}: {entry.why}')
+        reproducing.run(way, place, lambda line: print(f'\n{line}', flush=True))
+    table = reproducing.comparison(entry, name, way, place)
+    if table is not None:
+        print(f'\n{tables.to_text(table)}')
+    for path in reproducing.made_files(way, place) if way is not None else ():
+        print(f'made: {path}')
+
+
+def run():
+    """Console script."""
+    command_line.run(main, resumes=True)
+
+
+if __name__ == '__main__':
+    run()
