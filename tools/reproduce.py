@@ -25,6 +25,7 @@ flags.DEFINE_string('table', None, 'Number of a table; S2 is of the supplement.'
 flags.DEFINE_string('figure', None, 'Number of a figure.')
 flags.DEFINE_enum('on', None, ('paper', 'here'), "The paper's data, or what stands in its place. "
                   "(default: the paper's where all is at hand)")
+flags.DEFINE_string('chart', None, "PNG of the numbers, ours and the paper's.")
 flags.DEFINE_bool('run', False, 'Run the commands, one after another.')
 
 FLAGS = flags.FLAGS
@@ -33,9 +34,11 @@ FLAGS = flags.FLAGS
 def main(argv):
     """Flags, the entry, its commands, its numbers."""
     del argv
+    from tf_advseg.core import files
     from tf_advseg.core.errors import UserError
     from tf_advseg.experiments.studies import papers
     from tf_advseg.experiments.studies import reproducing
+    from tf_advseg.reporting import curves
     from tf_advseg.reporting import tables
     if FLAGS.list:
         chosen = [papers.find_paper(FLAGS.paper)] if FLAGS.paper else papers.PAPERS.values()
@@ -46,6 +49,8 @@ def main(argv):
     if not FLAGS.paper or bool(FLAGS.table) == bool(FLAGS.figure):
         raise UserError('which one? Add --paper=NAME with --table=NUMBER or --figure=NUMBER, or '
                         'see --list')
+    if FLAGS.chart and not FLAGS.chart.lower().endswith('.png'):
+        raise UserError(f'--chart={FLAGS.chart}: expected a PNG file, as chart.png')
     kind = 'table' if FLAGS.table else 'figure'
     entry = papers.find(FLAGS.paper, kind, FLAGS.table or FLAGS.figure)
     name, way, place = reproducing.choose(entry, FLAGS.on, FLAGS.data_dir, FLAGS.checkpoint,
@@ -58,6 +63,10 @@ def main(argv):
     table = reproducing.comparison(entry, name, way, place)
     if table is not None:
         print(f'\n{tables.to_text(table)}')
+    if FLAGS.chart:
+        with files.atomic_file(FLAGS.chart) as file:
+            file.write(curves.encode(reproducing.chart(entry, name, way, place)))
+        print(f'made: {FLAGS.chart}')
     for path in reproducing.made_files(way, place) if way is not None else ():
         print(f'made: {path}')
 

@@ -24,6 +24,7 @@ EVERYTHING = {(kind, name): f'/{kind}/{name}' for kind, found in needs.NEEDS.ite
 WAYS = [(f'{paper.name}-{entry.kind}{entry.number}-{name}', way)
         for paper in papers.PAPERS.values() for entry in paper.entries
         for name, way in entry.ways().items()]
+_MADE = {}  # the same command stands in many ways
 COMMANDS = sorted({tuple(words) for _, way in WAYS for words in
                    reproducing.commands(way, reproducing.Place(WORK, EVERYTHING))})
 
@@ -84,7 +85,9 @@ def test_what_is_read_was_made_before(name, way, parse_words):
                 assert any(path == folder or path.startswith(f'{folder}/') for folder in made), path
         if words[0] == 'sweep':
             swept.add(values['workdir'])
-        made.update(made_by(values, words[0]))
+        if tuple(words) not in _MADE:
+            _MADE[tuple(words)] = made_by(values, words[0])
+        made.update(_MADE[tuple(words)])
     for label, sources in way.rows:
         for source in filter(None, sources):
             folders = fnmatch.filter(made, f'{WORK}/{source.runs}')
@@ -228,3 +231,16 @@ def test_a_table_is_made_from_finished_runs_alone(call, capsys, tmp_path):
     rows = {line.split('  ')[0].strip(): line for line in capsys.readouterr().out.splitlines()}
     assert rows['Adversarial (here)'].endswith('50.00 (1 run)')
     assert "54.3" in rows["Adversarial (the paper's)"]
+
+
+def test_a_chart_is_drawn_of_what_there_is(call, tmp_path):
+    for words, text in ((('--paper=luc', '--table=S3'), 'take the table'),
+                        (('--paper=durall', '--figure=8'), 'no number to draw yet')):
+        with pytest.raises(UserError, match=text):
+            call('reproduce', *words, f'--workdir={tmp_path}', f'--chart={tmp_path / "a.png"}')
+    with pytest.raises(UserError, match='expected a PNG'):
+        call('reproduce', '--paper=luc', '--table=1', '--chart=a.svg')
+    assert not list(tmp_path.iterdir())
+    call('reproduce', '--paper=luc', '--table=1', f'--workdir={tmp_path}',
+         f'--chart={tmp_path / "a.png"}')
+    assert (tmp_path / 'a.png').read_bytes().startswith(b'\x89PNG')

@@ -15,6 +15,7 @@ from tf_advseg.experiments.studies import finished_runs
 from tf_advseg.experiments.studies import tabled_measures
 from tf_advseg.experiments.studies.papers import entry as entries
 from tf_advseg.experiments.studies.papers import needs
+from tf_advseg.reporting import printed_numbers
 from tf_advseg.reporting import tables
 
 WAYS = {'paper': "on the paper's data", 'here': 'in its place'}
@@ -220,33 +221,66 @@ def entry_text(entry, name, way, place):
     return '\n'.join(lines)
 
 
+def collect(entry, way, place):
+    """The paper's numbers and ours.
+
+    Returns:
+      {label: (a number of each column or None where none is printed, a list of our runs' numbers of
+      each column or None where the way has no such row)}, percent. Labels that are ours alone come
+      last.
+    """
+    printed, ours = dict(entry.numbers), {}
+    for label, sources in way.rows if way is not None else ():
+        sources = sources * (len(entry.columns) if len(sources) == 1 else 1)
+        ours[label] = [_values(source, measure, place.work)
+                       for source, measure in zip(sources, entry.measures)]
+    return {label: (printed.get(label), ours.get(label)) for label in {**printed, **ours}}
+
+
 def comparison(entry, name, way, place):
     """`tables.Table`: the paper's numbers, marked so, and ours; None where there are neither.
 
     Ours are means over runs with their standard deviation, in percent.
     """
-    columns = entry.columns
-    ours = dict(way.rows) if way is not None else {}
-    labels = list(dict.fromkeys([*(label for label, _ in entry.numbers), *ours]))
-    if not labels or not columns:
+    found, columns = collect(entry, way, place), entry.columns
+    if not found or not columns:
         return None
     digits = max([len(repr(value).split('.')[1]) for _, values in entry.numbers
                   for value in values if isinstance(value, float)], default=0)
-    rows, printed = [], dict(entry.numbers)
-    for label in labels:
-        if label in printed:
+    rows = []
+    for label, (printed, ours) in found.items():
+        if printed is not None:
             rows.append((f"{label} (the paper's)", *(_printed(value, digits)
-                                                     for value in printed[label])))
-        if label in ours:
-            sources = ours[label] * (len(columns) if len(ours[label]) == 1 else 1)
-            rows.append((f'{label} (here)', *(
-                _summary(_values(source, measure, place.work))
-                for source, measure in zip(sources, entry.measures))))
-    title = f'{entry.kind} {entry.number}, percent' + (f'; ours {_OURS[name]}' if ours else '')
+                                                     for value in printed)))
+        if ours is not None:
+            rows.append((f'{label} (here)', *map(_summary, ours)))
+    title = f'{entry.kind} {entry.number}, percent' + (
+        f'; ours {_OURS[name]}' if name is not None and way.rows else '')
     header = ('', *columns)
     if len(columns) > _WIDE:
         header, *rows = zip(header, *rows)
     return tables.plain_table(header, rows, title)
+
+
+def chart(entry, name, way, place):
+    """matplotlib Figure: ours and the paper's, a panel a column.
+
+    Raises:
+      UserError: too many columns, or no number to draw.
+    """
+    if len(entry.columns) > _WIDE:
+        raise errors.UserError(f'--chart: {entry.kind} {entry.number} has {len(entry.columns)} '
+                               'columns, which no chart shows; take the table')
+    found = collect(entry, way, place)
+    parts = [(title, [(label, printed and printed[column], ours[column] if ours else [])
+                      for label, (printed, ours) in found.items()])
+             for column, title in enumerate(entry.columns)]
+    parts = [(title, rows) for title, rows in parts
+             if any(value is not None or values for _, value, values in rows)]
+    if not parts:
+        raise errors.UserError(f'--chart: {entry.kind} {entry.number} has no number to draw yet; '
+                               'add --run')
+    return printed_numbers.figure(parts, _OURS.get(name, ''))
 
 
 def _printed(value, digits):
