@@ -4,7 +4,9 @@ import itertools
 import json
 import pathlib
 import re
+import subprocess
 import sys
+import time
 
 import pytest
 
@@ -165,6 +167,39 @@ def test_a_failure_ends_it_and_the_same_call_goes_on(stand_in):
     (stand_in / 'mended').touch()
     reproducing.run(way, place, str)
     assert (stand_in / 'calls').read_text().split() == ['run0', 'run0', 'run1']
+
+
+# A tool that notes its end, and a program that runs it and takes SIGTERM as Ctrl-C.
+SLEEPER = '''
+import pathlib, signal, sys, time
+def end(*_):
+    pathlib.Path("ended").touch()
+    raise SystemExit(143)
+signal.signal(signal.SIGTERM, end)
+pathlib.Path("begun").touch()
+time.sleep(120)
+'''
+CALLER = '''
+import signal, sys
+from tf_advseg.experiments.studies import reproducing
+def interrupt(*_):
+    raise KeyboardInterrupt
+signal.signal(signal.SIGTERM, interrupt)
+reproducing._PATIENCE = 0.1
+reproducing._call([sys.executable, "sleeper.py"])
+'''
+
+
+def test_an_interrupt_ends_the_tool_too(tmp_path):
+    (tmp_path / 'sleeper.py').write_text(SLEEPER)
+    (tmp_path / 'caller.py').write_text(CALLER)
+    caller = subprocess.Popen([sys.executable, 'caller.py'], cwd=tmp_path, stderr=subprocess.PIPE)
+    until = time.monotonic() + 60
+    while not (tmp_path / 'begun').exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    caller.terminate()
+    assert b'KeyboardInterrupt' in caller.communicate(timeout=60)[1]
+    assert (tmp_path / 'ended').exists()
 
 
 def test_nothing_runs_where_something_is_missing(stand_in):

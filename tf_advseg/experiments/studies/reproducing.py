@@ -22,6 +22,7 @@ WAYS = {'paper': "on the paper's data", 'here': 'in its place'}
 _OURS = {'paper': WAYS['paper'], 'here': "on what stands in the place of the paper's data"}
 _FLAGS = {'data': 'data_dir', 'weights': 'checkpoint'}
 _CLASS = 'iou/'
+_PATIENCE = 3  # seconds that an interrupted tool has before it is told to end
 _WIDE = 6  # more columns than these stand as rows
 
 
@@ -163,11 +164,28 @@ def run(way, place, say=print):
     pathlib.Path(place.work).mkdir(parents=True, exist_ok=True)
     for number, words in enumerate(todo, 1):
         say(f'[{number}/{len(todo)}] {shown(words)}')
-        code = subprocess.run([*_program(words[0]), *words[1:]], check=False).returncode
+        code = _call([*_program(words[0]), *words[1:]])
         if code:
             raise errors.UserError(f'command {number} of {len(todo)} ({words[0]}) ended with exit '
                                    f'code {code}; what it said stands above. The same command '
                                    'goes on there')
+
+
+def _call(words):
+    """Exit code of a process; an interrupt ends it, too, and what it has started itself.
+
+    subprocess.run would kill a sweep, whose own run would then go on alone.
+    """
+    with subprocess.Popen(words) as process:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            try:
+                process.wait(_PATIENCE)  # Ctrl-C in a terminal has reached it as well
+            except subprocess.TimeoutExpired:
+                process.terminate()
+                process.wait()
+            raise
 
 
 def _program(tool):
