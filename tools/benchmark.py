@@ -1,10 +1,8 @@
 """Measures what things cost and are worth; docs/tools_and_settings.md says more of each.
 
-load, load_memory       LoAd by parts, of a run or measured; its memory at the paper's VOC size
-cues, screen            what discriminators can win on; whether LoAd's point anywhere
-step, networks, lr_range   a step by settings; each network; Stage 1's loss by learning rate
-growth                  memory and files of a run while it goes on
-input, inference, runtimes   what feeds a step; TF1 graphs; every form of a network
+load, load_memory, cues, screen   LoAd by parts; its memory at VOC's size; its discriminators
+step, networks, growth  a step by settings; each network; memory and files of a run
+lr_range, input, inference, runtimes   Stage 1's loss by rate; input; TF1 graphs; exports
 Example:  python tools/benchmark.py load --gin_file=gin/demo_smallest.gin
 """
 import pathlib
@@ -31,12 +29,10 @@ flags.DEFINE_integer('images', None, 'Training images: load_memory (1464), cues 
 flags.DEFINE_integer('steps', 4, 'load_memory: steps of each network.', lower_bound=1)
 flags.DEFINE_integer('real_maps', 32, 'load_memory: maps of a slot that are drawn, not random.',
                      lower_bound=0)
-flags.DEFINE_multi_string('kind', [], 'step: a kind of step, as cross-entropy; default: all.')
-flags.DEFINE_multi_string('network', [], 'networks: one by name; default: all.')
+flags.DEFINE_multi_string('kind', [], 'step, networks: a kind of step, a network; default: all.')
 flags.DEFINE_list('policy', ['float32'], 'networks: what training computes in.')
 flags.DEFINE_multi_string('design', [], 'screen: a design by name; default: all.')
-flags.DEFINE_integer('repeats', 20, 'inference, runtimes, input, networks: runs of each.',
-                     lower_bound=1)
+flags.DEFINE_integer('repeats', 20, 'inference, runtimes, input, networks: runs.', lower_bound=1)
 
 FLAGS = flags.FLAGS
 
@@ -140,7 +136,7 @@ def _networks():
         raise errors.UserError(f'--input_size={FLAGS.input_size}: networks are given square images;'
                                ' give one side, as 321')
     print(tables.to_text(network_benchmark.measure(
-        FLAGS.network, FLAGS.policy, height, repeats=FLAGS.repeats)))
+        FLAGS.kind, FLAGS.policy, height, repeats=FLAGS.repeats)))
 
 
 def _growth():

@@ -104,7 +104,9 @@ class Precision:
             yield
         finally:
             if kept.name != self.policy:
-                mixed.set_global_policy(kept)
+                # None is Keras' own default, which follows floatx; a policy of that name does not.
+                default = kept.name == tf.keras.backend.floatx()
+                mixed.set_global_policy(None if default else kept)
 
     def require_mixed(self, network):
         """Raises UserError for a network that would compute in float32 whatever the policy.
