@@ -1,8 +1,7 @@
 """Measures what things cost and are worth; docs/tools_and_settings.md says more of each.
 
 load, load_memory, cues, screen   LoAd by parts; its memory at VOC's size; its discriminators
-step, networks, growth  a step by settings; each network; memory and files of a run
-lr_range, input, inference, runtimes   Stage 1's loss by rate; input; TF1 graphs; exports
+step, networks, growth, lr_range, input, inference, runtimes   training; its input; exports
 Example:  python tools/benchmark.py load --gin_file=gin/demo_smallest.gin
 """
 import pathlib
