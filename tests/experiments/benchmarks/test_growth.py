@@ -1,6 +1,7 @@
 """What grows while a run goes on."""
 import os
 import sys
+import time
 
 import pytest
 
@@ -9,36 +10,47 @@ from tf_advseg.experiments.benchmarks import growth
 from tf_advseg.reporting import curves
 from tf_advseg.reporting import tables
 
-# A stand-in for a run: writes a line of a journal, and holds 60 MiB more for its second half.
+# A stand-in for a run: a line of a journal a step, and 60 MiB more from step 20 on. It takes a step
+# only when one is asked for, so that between two steps somebody looks, however slow the machine.
 RUN = """
 import pathlib, sys, time
 folder = pathlib.Path(sys.argv[1])
 folder.mkdir()
 held = []
-for step in range(40):
+for step in range(int(sys.argv[3])):
+    while not (folder / f"step{step}").exists():
+        time.sleep(0.001)
+    if step == 20:
+        held.append(b"x" * 60 * 2 ** 20)
     with open(folder / "metrics.jsonl", "a") as file:
         file.write("x" * 999 + chr(10))
-    if step == 20:
-        held.append(bytearray(60 * 2 ** 20))
-    time.sleep(0.05)
 sys.exit(int(sys.argv[2]))
 """
 
 
-def test_a_run_is_looked_at_to_its_end(tmp_path):
-    samples = growth.watch([sys.executable, '-c', RUN, str(tmp_path / 'run'), '0'],
-                           tmp_path / 'run', every=0.02)
+def test_a_run_is_looked_at_to_its_end(tmp_path, monkeypatch):
+    folder, slept = tmp_path / 'run', time.sleep
+
+    def ask_for_a_step(seconds):
+        path = folder / 'metrics.jsonl'
+        if folder.exists():
+            (folder / f'step{path.stat().st_size // 1000 if path.exists() else 0}').touch()
+        slept(seconds)
+    monkeypatch.setattr(growth.time, 'sleep', ask_for_a_step)
+    samples = growth.watch([sys.executable, '-c', RUN, str(folder), '0', '40'], folder, every=0.01)
     times = [sample.seconds for sample in samples]
-    assert times == sorted(times) and len(samples) > len(growth.SHARES)
-    first, last = (growth.at_shares(samples, lambda sample: sample.memory)[i] for i in (1, -1))
-    assert last - first > 50
-    lines = growth.at_shares(samples, lambda sample: sample.disk.get('metrics.jsonl', 0.0))
-    assert lines == sorted(lines) and lines[0] < lines[-1] <= 40
+    assert times == sorted(times) and len(samples) >= 20
+    lines = [sample.disk.get('metrics.jsonl', 0.0) for sample in samples]
+    assert lines == sorted(lines) and lines[-1] >= 38
+    assert max(b - a for a, b in zip(lines, lines[1:])) <= 2  # one step asked for, one under way
+    before, after = (max(sample.memory for sample, count in zip(samples, lines) if wanted(count))
+                     for wanted in (lambda count: count < 15, lambda count: count > 25))
+    assert after - before > 50
 
 
 def test_a_run_that_fails_is_one_line(tmp_path):
     with pytest.raises(UserError, match='exit code 3; .*run.log has what it said'):
-        growth.watch([sys.executable, '-c', RUN, str(tmp_path / 'run'), '3'], tmp_path / 'run',
+        growth.watch([sys.executable, '-c', RUN, str(tmp_path / 'run'), '3', '0'], tmp_path / 'run',
                      every=0.05)
 
 
