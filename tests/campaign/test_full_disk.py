@@ -2,7 +2,7 @@
 import campaign
 import pytest
 
-FEW = {'prepare_data': 4, 'import_checkpoint': 2}
+FEW = {'prepare_data': 4}
 MANY = {'load': 3, 'luc': 4, 'zhu': 5, 'prepare_data': 12, 'sweep': 3, 'import_checkpoint': 8,
         'export': 5, 'predict': 10}
 SEED = 5

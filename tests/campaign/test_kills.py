@@ -5,7 +5,7 @@ tests/lookahead/test_kill.py kills LoAd at chosen points of its cycles.
 import campaign
 import pytest
 
-FEW = {'prepare_data': 8, 'import_checkpoint': 4, 'predict': 3}
+FEW = {'prepare_data': 10, 'import_checkpoint': 4}
 MANY = {'load': 8, 'luc': 12, 'zhu': 12, 'prepare_data': 24, 'sweep': 10,
         'import_checkpoint': 16, 'export': 12, 'predict': 16}
 SEED = 21
