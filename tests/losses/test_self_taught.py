@@ -88,6 +88,20 @@ def test_a_share_takes_the_surest_points_of_each_image(share):
         np.testing.assert_array_equal(np.flatnonzero(mine), np.sort(order[:wanted]))
 
 
+@pytest.mark.parametrize('share', [0.0, 0.3, 0.7, 1.0])
+def test_a_share_of_classes_takes_the_surest_points_of_each_class(share):
+    selected = self_taught.selected_share_of_classes(LOGITS, VALID, share).numpy()
+    named, certainty = LOGITS.argmax(-1), PROBABILITIES.max(-1)
+    for mine, classes, sure, valid in zip(selected, named, certainty, VALID):
+        assert not np.any(mine & ~valid)
+        for one in np.unique(classes):
+            of_it = valid & (classes == one)
+            wanted = int(np.round(share * of_it.sum()))
+            assert mine[of_it].sum() == wanted
+            rest = sure[of_it & ~mine]
+            assert not wanted or not rest.size or sure[of_it & mine].min() >= rest.max() - 1e-5
+
+
 def test_a_share_takes_points_that_are_as_sure_too():
     logits = np.zeros([1, 2, 3, 2], np.float32)
     logits[0, 0, :, 0] = [5, 1, 1]
@@ -97,7 +111,8 @@ def test_a_share_takes_points_that_are_as_sure_too():
 
 @pytest.mark.parametrize('select', [
     lambda logits: self_taught.selected_by_softmax(logits, VALID, 0.5),
-    lambda logits: self_taught.selected_share(logits, VALID, 0.5)])
+    lambda logits: self_taught.selected_share(logits, VALID, 0.5),
+    lambda logits: self_taught.selected_share_of_classes(logits, VALID, 0.5)])
 def test_selections_by_softmax_are_constant_too(select):
     logits = tf.constant(LOGITS)
     with tf.GradientTape() as tape:

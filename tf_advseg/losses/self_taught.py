@@ -72,6 +72,36 @@ def selected_share(logits, valid, share):
     return selected_surest(logits, valid, tf.cast(tf.round(share * points), tf.int32))
 
 
+def selected_share_of_classes(logits, valid, share):
+    """The same share of each image's points of each predicted class, the surest of them.
+
+    One threshold for all classes selects hardly any point of those that a network is seldom sure of;
+    this is the class-balanced self-training of Zou et al. (ECCV 2018), here within each image.
+
+    Args:
+      logits: float [B, h, w, C].
+      valid: bool [B, h, w].
+      share: float in [0, 1]; of n valid points of a class round(share n) are selected.
+
+    Returns:
+      bool [B, h, w], constant for the gradient.
+    """
+    classes = tf.shape(logits)[-1]
+    # Points that do not count are of a class of their own, behind the others.
+    named = tf.where(valid, tf.argmax(logits, -1, tf.int32), classes)
+    shape, flat = tf.shape(named), tf.reshape(named, [tf.shape(named)[0], -1])
+    certainty = tf.reshape(_certainty(logits), tf.shape(flat))
+    order = tf.argsort(2.0 * tf.cast(flat, tf.float32) - certainty, stable=True)
+    ordered = tf.gather(flat, order, batch_dims=1)
+    counts_ = tf.reduce_sum(tf.one_hot(flat, classes + 1), 1)  # [B, C + 1]
+    first = tf.gather(tf.cumsum(counts_, axis=1, exclusive=True), ordered, batch_dims=1)
+    wanted = tf.gather(tf.round(share * counts_), ordered, batch_dims=1)
+    place = tf.cast(tf.range(tf.shape(flat)[1]), tf.float32) - first
+    chosen = tf.logical_and(place < wanted, ordered < classes)
+    back = tf.argsort(order, stable=True)
+    return tf.stop_gradient(tf.reshape(tf.gather(chosen, back, batch_dims=1), shape))
+
+
 def selected_surest(logits, valid, wanted):
     """So many of each image's valid points, those whose largest probability is largest.
 

@@ -289,6 +289,8 @@ def test_the_first_step_makes_the_teacher_the_student():
     {'selection': 'all'}, {'threshold': 0.5, 'normaliser': 'selected'},
     {'selection': 'all', 'cutmix': 0.0, 'classmix': 0.7},
     {'selection': 'share', 'share': 0.4, 'reduction': 'sum', 'weight': 1e-3, 'l2_weight': 0.0},
+    {'selection': 'share_of_classes', 'share': 0.4, 'reduction': 'sum', 'weight': 1e-3,
+     'l2_weight': 0.0},
     {'selection': 'softmax+discriminator', 'threshold': 0.45, 'discriminator_threshold': 0.5,
      'discriminator_fakes': 'teacher'},
     {'selection': 'as_many_by_softmax', 'discriminator_threshold': 0.5},

@@ -151,6 +151,8 @@ class Consistency(hung.Hung):
             chosen = self_taught.selected_by_softmax(points, chosen, given.threshold)
         if given.selection == 'share':
             chosen = self_taught.selected_share(points, chosen, given.share)
+        if given.selection == 'share_of_classes':
+            chosen = self_taught.selected_share_of_classes(points, chosen, given.share)
         if given.selection == 'random':
             replica = tf.distribute.get_replica_context().replica_id_in_sync_group
             chosen = self_taught.selected_at_random(

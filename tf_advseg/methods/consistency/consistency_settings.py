@@ -11,12 +11,13 @@ from tf_advseg.data.augmentation import cutmix as cutmix_lib
 from tf_advseg.methods import step_parts
 from tf_advseg.methods.hung import hung_settings
 
-SELECTIONS = ('all', 'softmax', 'share', 'random', 'discriminator', 'softmax+discriminator',
-              'as_many_by_softmax')
+SELECTIONS = ('all', 'softmax', 'share', 'share_of_classes', 'random', 'discriminator',
+              'softmax+discriminator', 'as_many_by_softmax')
 FAKES = ('labelled', 'all', 'teacher')
 NORMALISERS = ('all', 'selected')
 # What a setting needs to have an effect: a selection that names it.
-_OF_SELECTION = {'threshold': ('softmax', 'softmax+discriminator'), 'share': ('share', 'random'),
+_OF_SELECTION = {'threshold': ('softmax', 'softmax+discriminator'),
+                 'share': ('share', 'share_of_classes', 'random'),
                  'discriminator_threshold': ('discriminator', 'softmax+discriminator',
                                              'as_many_by_softmax')}
 
@@ -27,13 +28,14 @@ class Settings:
 
     Attributes:
       selection: which points of the teacher's prediction are learnt from: 'all', those whose
-        largest probability is above `threshold` ('softmax'), the surest `share` of each image,
+        largest probability is above `threshold` ('softmax'), the surest `share` of each image, or
+        of each class in it ('share_of_classes'),
         those that a discriminator (Hung et al.'s, trained beside) takes for a truth
         ('discriminator'), or those that both softmax and discriminator select. Two are to compare
         with: 'random' draws a `share` of the points; 'as_many_by_softmax' takes the surest ones, in
         each image as many as the discriminator would.
       threshold: of the largest probability.
-      share: of an image's points; of 'random' the probability of each.
+      share: of an image's points, or of each class's; of 'random' the probability of each.
       discriminator_threshold: T of Hung et al.'s eq. 5.
       soft_targets: the teacher's probabilities are the target; False: its class.
       weight: of the term, once it has risen.
@@ -196,6 +198,8 @@ class Settings:
             'all': 'at all points',
             'softmax': f'where it is sure by more than {self.threshold:g}',
             'share': f'at the surest {100 * self.share:g} % of an image\'s points',
+            'share_of_classes': f'at the surest {100 * self.share:g} % of an image\'s points of each '
+                                'class',
             'random': f'at {100 * self.share:g} % of the points, drawn',
             'as_many_by_softmax': 'at the surest points, as many as a discriminator takes for a '
                                   f'truth by more than {self.discriminator_threshold:g}',
