@@ -1,13 +1,14 @@
 """The papers' own tables and figures: what makes each of them here, and the numbers printed."""
 from tf_advseg.core.errors import UserError, require_one_of
-from tf_advseg.experiments.studies.papers import durall
-from tf_advseg.experiments.studies.papers import el_gan
-from tf_advseg.experiments.studies.papers import hung
-from tf_advseg.experiments.studies.papers import load
-from tf_advseg.experiments.studies.papers import luc
-from tf_advseg.experiments.studies.papers import zhu
+from tf_advseg.experiments.studies.papers import durall_paper
+from tf_advseg.experiments.studies.papers import el_gan_paper
+from tf_advseg.experiments.studies.papers import hung_paper
+from tf_advseg.experiments.studies.papers import load_paper
+from tf_advseg.experiments.studies.papers import luc_paper
+from tf_advseg.experiments.studies.papers import zhu_paper
 
-PAPERS = {module.PAPER.name: module.PAPER for module in (load, luc, durall, hung, zhu, el_gan)}
+PAPERS = {module.PAPER.name: module.PAPER for module in (
+    load_paper, luc_paper, durall_paper, hung_paper, zhu_paper, el_gan_paper)}
 
 
 def find_paper(name):
