@@ -3,8 +3,6 @@
 Up to expanded_conv_16 (320 channels at depth multiplier 1); the 1x1 layer of 1280 channels of the
 classifier is not part of it. Past the output stride, strides turn into atrous rates.
 """
-import tensorflow as tf
-
 from tf_advseg.models import layers
 
 NORM = layers.Norm(epsilon=1e-3, momentum=0.997)

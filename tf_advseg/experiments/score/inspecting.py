@@ -1,6 +1,5 @@
 """A run directory as text, running or finished: what tools/inspect_run.py prints. No TensorFlow."""
 import contextlib
-import pathlib
 import time
 
 from tf_advseg.core import configuration
