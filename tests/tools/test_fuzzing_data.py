@@ -63,7 +63,8 @@ def test_pictures_and_labels(call, own, number, record_property):
             change if isinstance(change, bytes) else mutations.damaged(content, change)), *parts)
         either_tool(call, copy, [f'{path.stem}.'], tool)  # the pair's other half has its name
 
-    fuzzing.campaign(some.tuples(parts, change, TOOLS), number, trial, record_property)
+    tried = fuzzing.campaign(some.tuples(parts, change, TOOLS), number, trial, record_property)
+    assert tried == number
 
 
 @numbers(4, 60)
@@ -81,7 +82,8 @@ def test_lists_and_class_files(call, own, number, record_property):
                 content or classes.encode(), change)), *parts)
         either_tool(call, copy, [path.name, 'labels/', 'images/', 'split'], tool)
 
-    fuzzing.campaign(some.tuples(parts, change, TOOLS), number, trial, record_property)
+    tried = fuzzing.campaign(some.tuples(parts, change, TOOLS), number, trial, record_property)
+    assert tried == number
 
 
 @numbers(4, 60)
@@ -96,4 +98,6 @@ def test_archives(call, own, number, record_property):
         archive.write_bytes(content)
         either_tool(call, archive, [archive.name], example[1])
 
-    fuzzing.campaign(some.tuples(mutations.archives(data), TOOLS), number, trial, record_property)
+    tried = fuzzing.campaign(some.tuples(mutations.archives(data), TOOLS), number, trial,
+                             record_property)
+    assert tried == number

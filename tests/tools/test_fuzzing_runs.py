@@ -82,7 +82,8 @@ def test_runs(call, made_run, picture, number, record_property):
                          *words_of(tool, copy, output, picture))
 
     strategy = some.tuples(places(made_run.path), CHANGES)
-    fuzzing.campaign(strategy, number, trial, record_property)
+    tried = fuzzing.campaign(strategy, number, trial, record_property)
+    assert tried == number
 
 
 @numbers(2, 30)
@@ -97,4 +98,5 @@ def test_pictures_that_are_predicted(call, made_run, picture, number, record_pro
                          f'--input={path}', f'--output={output}')
 
     strategy = some.one_of(mutations.damages(), mutations.pictures())
-    fuzzing.campaign(strategy, number, trial, record_property)
+    tried = fuzzing.campaign(strategy, number, trial, record_property)
+    assert tried == number

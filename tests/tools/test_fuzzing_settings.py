@@ -58,7 +58,8 @@ def test_gin_files(call, folder, number, record_property):
                          'import_checkpoint', f'--gin_file={path}', '--source=nowhere',
                          f'--output={output}')
 
-    fuzzing.campaign(mutations.damages(), number, trial, record_property)
+    tried = fuzzing.campaign(mutations.damages(), number, trial, record_property)
+    assert tried == number
 
 
 @numbers(4, 60)
@@ -76,7 +77,9 @@ def test_bindings_of_networks(call, folder, number, record_property):
 
     places = [(network, name) for network in SMALL
               for name in inspect.signature(networks.NETWORKS[network]).parameters]
-    fuzzing.campaign(some.tuples(some.sampled_from(places), VALUES), number, trial, record_property)
+    tried = fuzzing.campaign(some.tuples(some.sampled_from(places), VALUES), number, trial,
+                             record_property)
+    assert tried == number
 
 
 @numbers(6, 60)
@@ -96,7 +99,9 @@ def test_options_of_readers(call, own_folder, number, record_property):
     places = [(reader, name) for reader in ('shapes', 'folder', 'pictures')
               for name in inspect.signature(reader_class(reader).__init__).parameters
               if name not in ('self', 'source')]
-    fuzzing.campaign(some.tuples(some.sampled_from(places), VALUES), number, trial, record_property)
+    tried = fuzzing.campaign(some.tuples(some.sampled_from(places), VALUES), number, trial,
+                             record_property)
+    assert tried == number
 
 
 @numbers(2, 40)
@@ -118,4 +123,6 @@ def test_bindings_of_a_training(call, folder, number, record_property):
     names = sorted(name for name in configuration._parameter_names() if name.startswith(
         ('experiment.', 'dataset.', 'stage_one.', 'semi_supervised.', 'segmentor_optimizer.',
          'augmentation.', 'farabet.', 'make_reader.')))
-    fuzzing.campaign(some.tuples(some.sampled_from(names), VALUES), number, trial, record_property)
+    tried = fuzzing.campaign(some.tuples(some.sampled_from(names), VALUES), number, trial,
+                             record_property)
+    assert tried == number

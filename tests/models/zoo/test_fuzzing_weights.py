@@ -96,7 +96,8 @@ def test_damaged_weights(sound, kinds, number, record_property):
              lambda content: mutations.damaged(content, damage), source)
 
     strategy = some.tuples(some.sampled_from(kinds), mutations.damages())
-    fuzzing.campaign(strategy, number, trial, record_property)
+    tried = fuzzing.campaign(strategy, number, trial, record_property)
+    assert tried == number
 
 
 @pytest.mark.parametrize('number', [4, pytest.param(40, marks=pytest.mark.slow)])
@@ -108,4 +109,6 @@ def test_odd_archives_of_weights(sound, number, record_property):
     def trial(example):
         read(network, archive.parent, archive.name, lambda _: example[0], archive)
 
-    fuzzing.campaign(mutations.archives(data, ('tar', 'tar.gz')), number, trial, record_property)
+    tried = fuzzing.campaign(mutations.archives(data, ('tar', 'tar.gz')), number, trial,
+                             record_property)
+    assert tried == number
