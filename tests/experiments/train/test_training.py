@@ -89,3 +89,13 @@ def test_settings_that_nothing_read_are_named_at_the_end(tmp_path, caplog):
     assert line == ('settings that had no effect on this run: deeplab_xception.output_stride, '
                     'step_decay.factor')
     configuration.parse([], [])
+
+
+def test_what_weights_have_seen_is_asked_of_where_they_were_found(folders, tmp_path, monkeypatch):
+    """A path may be relative to the checkout: as given it may lead nowhere from here."""
+    asked = []
+    monkeypatch.setattr(networks, 'find_weights', lambda path: folders[0.25])
+    monkeypatch.setattr(training.semi_supervised, 'require_unseen',
+                        lambda path, data: asked.append(path))
+    start(tmp_path / 'run', 'runs/elsewhere', dry_run=True)
+    assert asked == [folders[0.25]]

@@ -71,27 +71,16 @@ def experiment(workdir, strategy, dry_run=False, seed=0, method='load', control=
     """
     recipe = recipes.find(method)
     _require_effect(recipe)
-    if recipe.trains:
-        stage_optimizers.check()
-    arguments.require_flag('experiment', 'control', control)
     for argument, path in (('data_dir', data_dir), ('checkpoint', checkpoint),
                            ('control_from', control_from)):
         arguments.require_path('experiment', argument, path)
-    arguments.require_number('experiment', 'seed', seed, least=0, whole=True)
-    crop_size = arguments.as_pair('experiment', crop_size)
-    if crop_size is None:
-        raise errors.UserError('experiment.crop_size = None: expected pixels, or (height, width)')
-    if backbone_only and not checkpoint:
-        raise errors.UserError('experiment.backbone_only takes the backbone of a checkpoint, and '
-                               'none was given; add --checkpoint=PATH')
-    if checkpoint:  # before the data, whose conversion may take minutes
-        networks.find_weights(checkpoint)
+    crop_size, found = _checked(recipe, control, seed, crop_size, checkpoint, backbone_only)
     with contextlib.ExitStack() as stack:
         # Neither leaves anything behind, nor a configuration that another run is held to.
         if dry_run or instead:
             workdir = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory())) / 'run'
         run, data = stack.enter_context(opened(workdir, strategy, data_dir, seed))
-        semi_supervised.require_unseen(checkpoint, data)
+        semi_supervised.require_unseen(found, data)
         with strategy.scope():
             description = networks.describe(network, num_classes=data.spec.num_classes,
                                             crop_size=crop_size, seed=seed)
@@ -115,6 +104,27 @@ def experiment(workdir, strategy, dry_run=False, seed=0, method='load', control=
         if not resumed:  # what was done before read its settings then
             _warn_of_unread(network)
         return results
+
+
+def _checked(recipe, control, seed, crop_size, checkpoint, backbone_only):
+    """UserError for a setting of `experiment` that is out of range.
+
+    Weights are looked for here: before the data, whose conversion may take minutes.
+
+    Returns:
+      ((h, w) of the crop; where the weights of `checkpoint` are, or None).
+    """
+    if recipe.trains:
+        stage_optimizers.check()
+    arguments.require_flag('experiment', 'control', control)
+    arguments.require_number('experiment', 'seed', seed, least=0, whole=True)
+    crop_size = arguments.as_pair('experiment', crop_size)
+    if crop_size is None:
+        raise errors.UserError('experiment.crop_size = None: expected pixels, or (height, width)')
+    if backbone_only and not checkpoint:
+        raise errors.UserError('experiment.backbone_only takes the backbone of a checkpoint, and '
+                               'none was given; add --checkpoint=PATH')
+    return crop_size, networks.find_weights(checkpoint) if checkpoint else None
 
 
 def _warn_of_unread(network):
