@@ -102,6 +102,18 @@ def test_a_share_of_classes_takes_the_surest_points_of_each_class(share):
             assert not wanted or not rest.size or sure[of_it & mine].min() >= rest.max() - 1e-5
 
 
+@pytest.mark.parametrize('share', [0.0, 0.3, 0.7, 1.0])
+def test_a_share_takes_the_points_that_the_discriminator_is_most_convinced_by(share):
+    """By its order alone: however sure it is that all of them are false."""
+    for shift in (0.0, -60.0):
+        selected = self_taught.selected_share_by_discriminator(JUDGED + shift, VALID, share).numpy()
+        for mine, judged, valid in zip(selected, JUDGED, VALID):
+            wanted = int(np.round(share * valid.sum()))
+            assert mine.sum() == wanted and not np.any(mine & ~valid)
+            rest = judged[valid & ~mine]
+            assert not wanted or not rest.size or judged[mine].min() > rest.max()
+
+
 def test_a_share_takes_points_that_are_as_sure_too():
     logits = np.zeros([1, 2, 3, 2], np.float32)
     logits[0, 0, :, 0] = [5, 1, 1]

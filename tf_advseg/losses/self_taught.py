@@ -68,8 +68,30 @@ def selected_share(logits, valid, share):
     Returns:
       bool [B, h, w], constant for the gradient.
     """
+    return selected_surest(logits, valid, _share_of_points(valid, share))
+
+
+def selected_share_by_discriminator(judged, valid, share):
+    """The share of each image's valid points that the discriminator is most convinced by.
+
+    A threshold asks how high the discriminator's confidence is, which falls to nothing where it wins;
+    this asks for its order of the points alone.
+
+    Args:
+      judged: float [B, h, w], the discriminator's logits.
+      valid, share: see `selected_share`.
+
+    Returns:
+      bool [B, h, w], constant for the gradient.
+    """
+    judged = tf.stop_gradient(tf.cast(judged, tf.float32))
+    return _highest(judged, valid, _share_of_points(valid, share))
+
+
+def _share_of_points(valid, share):
+    """int32 [B]: of each image's n valid points round(share n)."""
     points = tf.reduce_sum(tf.cast(valid, tf.float32), [1, 2])
-    return selected_surest(logits, valid, tf.cast(tf.round(share * points), tf.int32))
+    return tf.cast(tf.round(share * points), tf.int32)
 
 
 def selected_share_of_classes(logits, valid, share):
@@ -113,12 +135,16 @@ def selected_surest(logits, valid, wanted):
     Returns:
       bool [B, h, w], constant for the gradient.
     """
-    certainty = tf.where(valid, _certainty(logits), -1.0)
-    flat = tf.reshape(certainty, [tf.shape(certainty)[0], -1])
-    ordered = tf.sort(flat, direction='DESCENDING')
+    return _highest(_certainty(logits), valid, wanted)
+
+
+def _highest(scores, valid, wanted):
+    """`selected_surest` by any scores, float32 [B, h, w]."""
+    scores = tf.where(valid, scores, -math.inf)
+    ordered = tf.sort(tf.reshape(scores, [tf.shape(scores)[0], -1]), direction='DESCENDING')
     last = tf.gather(ordered, tf.maximum(wanted - 1, 0), batch_dims=1)
-    least = tf.where(wanted > 0, last, 2.0)[:, None, None]  # 2: above every probability
-    return tf.logical_and(certainty >= least, valid)
+    found = tf.logical_and(scores >= last[:, None, None], valid)
+    return tf.logical_and(found, (wanted > 0)[:, None, None])
 
 
 def selected_at_random(valid, share, seed):

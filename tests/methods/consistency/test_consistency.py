@@ -176,6 +176,22 @@ def test_points_drawn_are_a_share_and_others_at_each_step():
     assert abs(one.numpy().sum() / points.sum() - 0.3) < 0.06  # 5 standard deviations
 
 
+@pytest.mark.parametrize('selection', ['discriminator', 'softmax+discriminator'])
+def test_the_discriminators_most_convincing_share(selection):
+    batch = make_batch()
+    points = batch['plain_valid'][:, ::2, ::2]
+    logits, chosen = taught(build(selection=selection, threshold=0.4, discriminator_share=0.3)
+                            if '+' in selection else
+                            build(selection=selection, discriminator_share=0.3), batch)
+    judge = build(selection='discriminator', discriminator_share=0.3)
+    _, by_disc = taught(judge, batch)
+    counts = by_disc.numpy().sum((1, 2))
+    np.testing.assert_array_equal(counts, np.round(0.3 * points.sum((1, 2))))
+    sure = softmax(logits.numpy()).max(-1) > (0.4 if '+' in selection else 0)
+    np.testing.assert_array_equal(chosen, by_disc.numpy() & sure)
+    assert chosen.numpy().any()
+
+
 def test_as_many_by_softmax_as_the_discriminator_takes():
     batch = make_batch()
     (_, by_disc), (logits, by_softmax) = (
@@ -294,6 +310,7 @@ def test_the_first_step_makes_the_teacher_the_student():
     {'selection': 'softmax+discriminator', 'threshold': 0.45, 'discriminator_threshold': 0.5,
      'discriminator_fakes': 'teacher'},
     {'selection': 'as_many_by_softmax', 'discriminator_threshold': 0.5},
+    {'selection': 'discriminator', 'discriminator_share': 0.4},
     {'selection': 'discriminator', 'discriminator_threshold': 0.5, 'adversarial_weight': 0.1,
      'unlabelled_adversarial_weight': 0.05, 'discriminator_fakes': 'all'}])
 def test_two_replicas_are_one_device(two_replicas, settings):
@@ -357,7 +374,11 @@ def test_the_weight_rises_from_the_start():
     ({'unlabelled_batch_size': 0}, '^consistency.unlabelled_batch_size'),
     ({'cutmix': 0.0, 'cutmix_most': 0.3}, 'has no effect'),
     ({'reduction': 'sum', 'normaliser': 'selected'}, 'normaliser.*has no effect'),
-    ({'selection': 'random', 'threshold': 0.5}, 'has no effect')])
+    ({'selection': 'random', 'threshold': 0.5}, 'has no effect'),
+    ({'discriminator_share': 0.5}, 'discriminator_share.*has no effect'),
+    ({'selection': 'discriminator', 'discriminator_share': 1.5}, 'discriminator_share'),
+    ({'selection': 'discriminator', 'discriminator_share': 0.5, 'discriminator_threshold': 0.3},
+     'has no effect')])
 def test_out_of_range_is_one_line(given, words):
     with pytest.raises(UserError, match=words) as caught:
         consistency_settings.consistency(**given)

@@ -146,7 +146,7 @@ class Consistency(hung.Hung):
         if logits is None:
             logits = self._teachers_logits(plain)
         points = hung.on_grid(logits, tf.shape(valid)[1:3], self.map_stride)
-        chosen = hung.points_of(valid, points)
+        chosen = every = hung.points_of(valid, points)
         if 'softmax' in given.selection.split('+'):
             chosen = self_taught.selected_by_softmax(points, chosen, given.threshold)
         if given.selection == 'share':
@@ -158,14 +158,20 @@ class Consistency(hung.Hung):
             chosen = self_taught.selected_at_random(
                 chosen, given.share, tf.random.experimental.stateless_fold_in(seed, 3 + replica))
         if given.by_discriminator:
-            judged = self.discriminator(self._maps_of(plain, valid, logits), training=False)
-            found = self_taught.selected_by_discriminator(judged, chosen,
-                                                          given.discriminator_threshold)
+            found = self._taken_for_truth(plain, every, valid, logits)
             if given.selection == 'as_many_by_softmax':
-                found = self_taught.selected_surest(
-                    points, chosen, self_taught.counts(found))
-            chosen = found
+                found = self_taught.selected_surest(points, every, self_taught.counts(found))
+            chosen = tf.logical_and(chosen, found)
         return logits, tf.stop_gradient(chosen)
+
+    def _taken_for_truth(self, plain, points, valid, logits):
+        """bool [n, h', w']: the points at which the discriminator believes the teacher."""
+        given = self.consistency
+        judged = self.discriminator(self._maps_of(plain, valid, logits), training=False)
+        if given.discriminator_share is not None:
+            return self_taught.selected_share_by_discriminator(judged, points,
+                                                               given.discriminator_share)
+        return self_taught.selected_by_discriminator(judged, points, given.discriminator_threshold)
 
     def _teachers_logits(self, plain):
         return tf.stop_gradient(segmentors.apply(self.teacher.network, plain, training=False))

@@ -19,7 +19,9 @@ NORMALISERS = ('all', 'selected')
 _OF_SELECTION = {'threshold': ('softmax', 'softmax+discriminator'),
                  'share': ('share', 'share_of_classes', 'random'),
                  'discriminator_threshold': ('discriminator', 'softmax+discriminator',
-                                             'as_many_by_softmax')}
+                                             'as_many_by_softmax'),
+                 'discriminator_share': ('discriminator', 'softmax+discriminator',
+                                         'as_many_by_softmax')}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +39,8 @@ class Settings:
       threshold: of the largest probability.
       share: of an image's points, or of each class's; of 'random' the probability of each.
       discriminator_threshold: T of Hung et al.'s eq. 5.
+      discriminator_share: in the place of a threshold: of an image's points the share that the
+        discriminator is most convinced by. None for the threshold.
       soft_targets: the teacher's probabilities are the target; False: its class.
       weight: of the term, once it has risen.
       ramp_up: steps over which the weight rises, see `losses.two_views.ramp_up`; below 1 a share
@@ -68,6 +72,7 @@ class Settings:
     threshold: float = 0.9
     share: float = 0.7
     discriminator_threshold: float = 0.2
+    discriminator_share: Optional[float] = None
     soft_targets: bool = False
     weight: float = 1.0
     ramp_up: float = 0.1
@@ -104,6 +109,9 @@ class Settings:
                                      least=1, whole=True)
         for name in ('threshold', 'share', 'discriminator_threshold'):
             arguments.require_number(where, name, getattr(self, name), least=0, most=1)
+        if self.discriminator_share is not None:
+            arguments.require_number(where, 'discriminator_share', self.discriminator_share,
+                                     least=0, most=1)
         for name in ('cutmix', 'classmix'):
             arguments.require_number(where, name, getattr(self, name), least=0, most=1)
         arguments.require_number(where, 'cutmix_most', self.cutmix_most,
@@ -126,6 +134,11 @@ class Settings:
                 raise errors.UserError(
                     f'{where}.{name} = {getattr(self, name)!r} has no effect with {where}.selection'
                     f' = {self.selection!r}; leave it out, or select by {selections[0]!r}')
+        if self.discriminator_share is not None and self.discriminator_threshold != defaults[
+                'discriminator_threshold']:
+            raise errors.UserError(
+                f'{where}.discriminator_threshold = {self.discriminator_threshold!r} has no effect '
+                f'with {where}.discriminator_share = {self.discriminator_share!r}; leave one out')
         if not self.cutmix and self.cutmix_most != defaults['cutmix_most']:
             raise errors.UserError(f'{where}.cutmix_most = {self.cutmix_most!r} has no effect with '
                                    f'{where}.cutmix = 0; leave it out')
@@ -183,9 +196,10 @@ class Settings:
 
     @property
     def identity(self):
-        """dict, JSON-able; ClassMix came later, so that a run begun before it goes on without."""
+        """dict, JSON-able; without what came later and is not in use: older runs go on."""
+        later = {'classmix': 0.0, 'discriminator_share': None}
         return {name: value for name, value in dataclasses.asdict(self).items()
-                if name != 'classmix' or value}
+                if name not in later or value != later[name]}
 
     def in_steps(self, name, steps):
         """`ramp_up` or `start` in steps of a stage that has so many."""
@@ -194,6 +208,10 @@ class Settings:
 
     def about(self):
         """A sentence or two for a reader, without the last stop."""
+        convinced = f'takes it for a truth by more than {self.discriminator_threshold:g}'
+        if self.discriminator_share is not None:
+            convinced = ('is most convinced by it: at '
+                         f'{100 * self.discriminator_share:g} % of an image\'s points')
         chosen = {
             'all': 'at all points',
             'softmax': f'where it is sure by more than {self.threshold:g}',
@@ -201,13 +219,11 @@ class Settings:
             'share_of_classes': f'at the surest {100 * self.share:g} % of an image\'s points of each '
                                 'class',
             'random': f'at {100 * self.share:g} % of the points, drawn',
-            'as_many_by_softmax': 'at the surest points, as many as a discriminator takes for a '
-                                  f'truth by more than {self.discriminator_threshold:g}',
-            'discriminator': 'where a discriminator takes it for a truth by more than '
-                             f'{self.discriminator_threshold:g}',
-            'softmax+discriminator':
-                f'where it is sure by more than {self.threshold:g} and a discriminator takes it '
-                f'for a truth by more than {self.discriminator_threshold:g}'}[self.selection]
+            'as_many_by_softmax': 'at its surest points, as many as those where a discriminator '
+                                  + convinced,
+            'discriminator': f'where a discriminator {convinced}',
+            'softmax+discriminator': f'where it is sure by more than {self.threshold:g} and a '
+                                     f'discriminator {convinced}'}[self.selection]
         views = 'in their strong view'
         if self.cutmix:
             views += ', cut and mixed'
