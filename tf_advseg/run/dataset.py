@@ -19,6 +19,7 @@ from tf_advseg.data.readers import base
 from tf_advseg.data.readers import layouts
 from tf_advseg.data.records import record_set as record_sets
 from tf_advseg.data.records import record_writing
+from tf_advseg.run import folds
 from tf_advseg.run import semi_supervised
 from tf_advseg.training import stages
 
@@ -38,6 +39,7 @@ class ExperimentData:
         [] where there are none.
       unlabelled_records: the RecordSet they are in: `records`, or that of a folder of images
         (`semi_supervised.semi_supervised`); None where there are none.
+      fold: {'count', 'number'} of the fold that is tested on, see `folds.Settings`; None without.
     """
     records: object
     train: list
@@ -47,6 +49,7 @@ class ExperimentData:
     left_out: dict = dataclasses.field(default_factory=dict)
     unlabelled: list = dataclasses.field(default_factory=list)
     unlabelled_records: object = None
+    fold: object = None
 
     @property
     def spec(self):
@@ -186,7 +189,8 @@ def dataset(workdir, data_dir=None, reader='folder', options=None, holdout_fract
             test_split='test', damaged='refuse', chief_writes=True, run_seed=0):
     """Opens the data of an experiment; converts it into `workdir`/records if it is raw.
 
-    Which of the training images are labelled is `semi_supervised.semi_supervised`'s to say.
+    Which of the training images are labelled is `semi_supervised.semi_supervised`'s to say, and
+    whether the splits are drawn anew, as folds, `folds.folds`'s.
 
     Args:
       workdir: the run directory; split.json is written there.
@@ -210,6 +214,7 @@ def dataset(workdir, data_dir=None, reader='folder', options=None, holdout_fract
       UserError: bad data or settings.
     """
     arguments.require_path('dataset', 'data_dir', data_dir)
+    fold_settings = folds.folds()
     settings = semi_supervised.semi_supervised()  # out of range: an error before a conversion
     workdir = pathlib.Path(workdir)
     folder = pathlib.Path(data_dir) if data_dir else None
@@ -220,6 +225,7 @@ def dataset(workdir, data_dir=None, reader='folder', options=None, holdout_fract
         records = record_sets.RecordSet(workdir / 'records', verify=False, damaged=damaged)
     else:
         records = prepare(reader, data_dir, workdir / 'records', options, hint='--data_dir')
+    records = folds.redrawn(records, (train_split, val_split, test_split), fold_settings, run_seed)
     val = records.split(val_split)
     presence = records.class_presence(val) if holdout_stratified else None
     holdout, rest = (list(val), []) if holdout_fraction == 1 else splits.hold_out(
@@ -230,7 +236,8 @@ def dataset(workdir, data_dir=None, reader='folder', options=None, holdout_fract
     data = ExperimentData(records, train, holdout, rest, records.split(test_split), {
         'train': records.left_out_of(train_split), 'val': records.left_out_of(val_split),
         'test': records.left_out_of(test_split)}, unlabelled,
-        (elsewhere or records) if unlabelled else None)
+        (elsewhere or records) if unlabelled else None,
+        fold_settings.told(run_seed))
     if chief_writes:
         _warn_of_overlaps(data)
         if elsewhere is not None:
@@ -240,6 +247,7 @@ def dataset(workdir, data_dir=None, reader='folder', options=None, holdout_fract
             **({semi_supervised.PART: unlabelled} if settings.in_use else {})},
             dataset=records.spec.name, holdout_seed=holdout_seed,
             holdout_stratified=holdout_stratified,
+            **({'fold': data.fold} if data.fold else {}),
             **semi_supervised.split_fields(settings, run_seed))
     return data
 

@@ -129,6 +129,11 @@ def _description(name, cls, options):
     return {'reader': cls.__name__, 'sha256': _DIGESTS[cls.__module__], 'options': options}
 
 
+def copies(name):
+    """((id, id), ...): the images that a reader's data set holds twice; () for other readers."""
+    return reader_class(name).copies if name in _READERS else ()
+
+
 def other_options(made, name, options):
     """Options that records were not made with, though they are asked for.
 

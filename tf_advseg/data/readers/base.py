@@ -40,8 +40,10 @@ class Reader(abc.ABC):
       description: dict of what made this reader (its name and options; of one's own reader its
         class, its file's SHA-256 and options); part of what makes two sets of records the same.
         `make_reader` fills it in.
+      copies: pairs of ids that show one scene: a draw of folds keeps them together.
     """
     description = {}
+    copies = ()
 
     @abc.abstractmethod
     def splits(self):

@@ -51,6 +51,8 @@ class StanfordBackgroundReader(base.FileReader):
     options that contradict.
     """
 
+    copies = DUPLICATES
+
     def __init__(self, source, seed=0, sizes=None, split='load', fold=None):
         self.spec = SPEC
         source = base.require_folder(source, 'the official folder iccv09Data')
