@@ -95,7 +95,6 @@ def _table_runs(measures):
     from tf_advseg.core import files
     from tf_advseg.core.errors import UserError
     from tf_advseg.experiments.studies import finished_runs
-    from tf_advseg.experiments.studies import sweep_table
     from tf_advseg.reporting import curves
     from tf_advseg.reporting import tables
     given = [f'--{name}' for name in _OF_TRAINING if FLAGS[name].present]
@@ -112,7 +111,7 @@ def _table_runs(measures):
             print(note)
     for note in finished_runs.pairing_notes(groups):
         print(note)
-    found, chart = sweep_table.of_measures(collected, FLAGS.against, measures)
+    found, chart = _found(collected, measures)
     print('\n\n'.join(tables.to_text(table) for _, table in found))
     if FLAGS.chart and chart is None:
         raise UserError('--chart: nothing to draw, as no difference has an interval; give two runs '
@@ -122,13 +121,21 @@ def _table_runs(measures):
             file.write(curves.encode(chart))
 
 
+def _found(collected, measures):
+    """([(name, table)], chart or None) of the measures, and of mIoU pooled over folds."""
+    from tf_advseg.experiments.studies import pooled_folds
+    from tf_advseg.experiments.studies import sweep_table
+    found, chart = sweep_table.of_measures(collected, FLAGS.against, measures)
+    pooled = pooled_folds.table(collected, FLAGS.against) if 'miou' in measures else None
+    return found + ([('_pooled', pooled)] if pooled else []), chart
+
+
 def _write_tables(collected, measures):
     """Prints a sweep's tables and writes them beside its runs, with a chart of the differences."""
     from tf_advseg.core import files
-    from tf_advseg.experiments.studies import sweep_table
     from tf_advseg.reporting import curves
     from tf_advseg.reporting import tables
-    found, chart = sweep_table.of_measures(collected, FLAGS.against, measures)
+    found, chart = _found(collected, measures)
     workdir = pathlib.Path(FLAGS.workdir)
     for name, table in found:
         print(tables.to_text(table))

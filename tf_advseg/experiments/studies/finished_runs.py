@@ -3,10 +3,13 @@ import json
 import pathlib
 import re
 
+import numpy as np
+
 from tf_advseg.core import configuration
 from tf_advseg.core import errors
 from tf_advseg.core import files
 from tf_advseg.core import walking
+from tf_advseg.evaluation import metrics
 from tf_advseg.experiments.studies import tabled_measures
 
 RESULTS, SPLIT = 'results.json', 'split.json'
@@ -24,7 +27,8 @@ def measured(results):
 
     Returns:
       {'subject': the method's column, 'dataset': its name, 'models': {column: {split: {measure:
-      number}}}}.
+      number}}}}; of a run that is tested on a fold (`run.folds`) also 'fold', as results have it, and
+      'confusion' {column: {'matrix', 'absent'}} of the test images, which are pooled over folds.
     """
     models = {name: {split: tabled_measures.measured(scores) for split, scores in found.items()}
               for name, found in results['models'].items()
@@ -32,7 +36,26 @@ def measured(results):
     subject, dataset = results.get('subject') or list(models)[-1], results.get('dataset')
     if not isinstance(subject, str) or not isinstance(dataset, (str, type(None))):
         raise TypeError(f'subject {subject!r} of data set {dataset!r}')
-    return {'subject': subject, 'dataset': dataset, 'models': models}
+    found = {'subject': subject, 'dataset': dataset, 'models': models}
+    if results.get('fold'):
+        found |= _of_fold(results['fold'], {
+            name: {'matrix': scores['test']['confusion_matrix'],
+                   'absent': scores['test']['absent']}
+            for name, scores in results['models'].items() if name in models and 'test' in scores})
+    return found
+
+
+def _of_fold(fold, confusion):
+    """What a run on a fold adds to what is tabled; TypeError or ValueError where it is none."""
+    count, number = (int(fold[key]) for key in ('count', 'number'))
+    if not 0 <= number < count:
+        raise ValueError(f'fold {number} of {count}')
+    for each in confusion.values():
+        try:
+            metrics.mean_iou(np.asarray(each['matrix'], np.int64), each['absent'])
+        except errors.UserError as error:
+            raise ValueError(str(error)) from error
+    return {'fold': {'count': count, 'number': number}, 'confusion': confusion}
 
 
 def parse(texts):
@@ -111,6 +134,8 @@ def _kept(path):
         try:
             kept = json.loads(line)
             run = {key: kept[key] for key in ('subject', 'dataset', 'models')}
+            if 'fold' in kept:
+                run |= _of_fold(kept['fold'], kept['confusion'])
             for each in run['models'].values():
                 for scores in each.values():
                     tabled_measures.require_numbers(scores)

@@ -1,4 +1,5 @@
 """What the runs of a sweep found, as tables: spread over seeds, gains with intervals over runs."""
+import collections
 import statistics
 
 from tf_advseg.core import errors
@@ -47,11 +48,17 @@ def _values(runs, split, model, measure):
             if measure in run['models'].get(model, {}).get(split, {})}
 
 
-def _paired(values, others, measure):
+def _paired(values, others, measure, runs):
     """paired.Difference over the seeds that both have, in the measure's unit."""
     scale = MEASURES[measure].scale
-    return paired.difference([(scale * values[seed], scale * others[seed])
-                              for seed in values if seed in others])
+    pairs = {seed: (scale * values[seed], scale * others[seed])
+             for seed in values if seed in others}
+    if not all(runs[seed].get('fold') for seed in pairs):
+        return paired.difference(pairs.values())
+    folds = collections.defaultdict(list)
+    for seed, pair in pairs.items():
+        folds[runs[seed]['fold']['number']].append(pair)
+    return paired.difference([tuple(map(statistics.fmean, zip(*fold))) for fold in folds.values()])
 
 
 def _absent(collected):
@@ -91,12 +98,37 @@ def _steps(measure):
     return 'points' if MEASURES[measure].unit == 'percent' else MEASURES[measure].unit
 
 
-def compared(collected, references=(), measure='miou'):
-    """A method's models against others of the same run, and of other cells' runs.
+def asked(collected, references=()):
+    """What is compared with what: a method's models with others of their run and of other cells'.
 
-    Pairs are of one run, or of two runs of one seed. A method's own models stand against the others
-    of their run, averaged weights against averaged ones, and against the same models of other
-    cells; a cell of another method is compared by that method's own plain model.
+    A method's own models stand against the others of their run, averaged weights against averaged
+    ones, and against the same models of other cells; a cell of another method is compared by that
+    method's own plain model.
+
+    Args:
+      collected, references: see `compared`.
+
+    Returns:
+      [(cell, model, the cell of what is subtracted, the model that is subtracted)].
+
+    Raises:
+      UserError: a reference is no cell.
+    """
+    for name in references:
+        errors.require_one_of('against', name, collected)
+    own = [(name, model, name, other) for name in collected
+           for model, other in _compared(*_models({name: collected[name]}))]
+    return own + [(name, model, reference, other)
+                  for reference in references or list(collected)[:1]
+                  for name in collected if name not in references and name != reference
+                  for model, other in _counterparts(collected, name, reference)]
+
+
+def compared(collected, references=(), measure='miou'):
+    """Differences of a method's models from others of the same run, and of other cells' runs.
+
+    Pairs are of one run, or of two runs of one seed (`asked`). Runs of one fold (`run.folds`) count
+    as one, by their mean: they share their test images.
 
     Args:
       collected: see `finished_runs.measured`.
@@ -110,18 +142,12 @@ def compared(collected, references=(), measure='miou'):
     Raises:
       UserError: a reference is no cell.
     """
-    for name in references:
-        errors.require_one_of('against', name, collected)
-    asked = [(name, model, name, other) for name in collected
-             for model, other in _compared(*_models({name: collected[name]}))]
-    asked += [(name, model, reference, other)
-              for reference in references or list(collected)[:1]
-              for name in collected if name not in references and name != reference
-              for model, other in _counterparts(collected, name, reference)]
     found = [(name, model, other if name == reference else f'{reference}: {other}', split,
               _paired(_values(collected[name], split, model, measure),
-                      _values(collected[reference], split, other, measure), measure))
-             for name, model, reference, other in asked for split in SPLITS]
+                      _values(collected[reference], split, other, measure), measure,
+                     collected[name]))
+             for name, model, reference, other in asked(collected, references)
+             for split in SPLITS]
     return [row for row in found if row[-1].count]
 
 
