@@ -26,6 +26,7 @@ command_line.define_common_flags('gin_file', 'gin_param', 'workdir', 'data_dir',
 flags.DEFINE_multi_string('grid', [], 'Axis of the grid, NAME=VALUE,VALUE,...; repeatable.')
 flags.DEFINE_multi_string('cell', [], 'A cell in place of a grid\'s, as "NAME: FILE.gin; BINDING"; '
                           'repeatable.')
+flags.DEFINE_string('cells', None, 'File with a --cell a line; what follows # is for readers.')
 flags.DEFINE_list('seeds', ['0'], 'Seeds of every cell, as 0,1,2.')
 flags.DEFINE_multi_string('runs', [], 'Train nothing, table these finished runs, as PATH or '
                           'NAME=PATTERN for those of one cell; repeatable.')
@@ -40,7 +41,7 @@ flags.DEFINE_list('measures', ['miou'], 'What is tabled: miou, pixel_accuracy, '
 
 FLAGS = flags.FLAGS
 _OF_TRAINING = ('gin_file', 'gin_param', 'workdir', 'data_dir', 'checkpoint', 'strategy',
-                'dry_run', 'grid', 'cell', 'seeds')
+                'dry_run', 'grid', 'cell', 'cells', 'seeds')
 
 
 def main(argv):
@@ -62,9 +63,10 @@ def main(argv):
         raise UserError(f'a sweep needs a configuration and a folder: add {missing}')
     seeds = sweeping.parse_seeds(FLAGS.seeds)
     axes = [sweeping.parse_axis(text) for text in FLAGS.grid]
-    named = [sweeping.parse_cell(text) for text in FLAGS.cell]
+    named = [*(sweeping.read_cells(FLAGS.cells) if FLAGS.cells else ()),
+             *map(sweeping.parse_cell, FLAGS.cell)]
     if axes and named:
-        raise UserError('--grid with --cell: give one of the two')
+        raise UserError('--grid with --cell or --cells: give one of the two')
     cells = (sweeping.named_cells(FLAGS.workdir, named, seeds) if named
              else sweeping.make_cells(FLAGS.workdir, axes, seeds))
     for name in FLAGS.against:

@@ -44,6 +44,11 @@ def test_what_is_the_methods_does_not(method, binding):
     assert key_of(method) == key_of(method, binding)
 
 
+def test_settings_of_averaging_count_where_there_is_any():
+    off = 'swa.enabled = False'
+    assert key_of('durall', off) == key_of('durall', off, 'swa.every = 7', 'swa.start = 0.5')
+
+
 # Five methods with one pixel loss: mean cross-entropy at the images' size, without decay.
 ONE_LOSS = {'luc': ('luc.upsample_logits = True', 'alternation.every = 1',
                     "build_fov_discriminator.name = 'small_fov_light'"),

@@ -161,6 +161,30 @@ def parse_cell(text):
             gin_files)
 
 
+def read_cells(path):
+    """`parse_cell` of every line of a file; a line that begins with # and empty ones are none.
+
+    Raises:
+      UserError: no such file, no cell in it, or a line that is none.
+    """
+    found = []
+    try:
+        text = configuration.find_gin_file(path).read_text('utf-8')
+    except (OSError, UnicodeDecodeError) as error:
+        raise errors.UserError(f'{path}: cannot be read as text ({error})') from error
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip() or line.lstrip().startswith('#'):
+            continue
+        try:
+            found.append(parse_cell(line.strip()))
+        except errors.UserError as error:
+            raise errors.UserError(f'{path}: line {number}: {error}') from None
+    if not found:
+        raise errors.UserError(f'{path}: no cell in it; expected lines such as '
+                               '"Luc: methods/luc.gin; luc.adversarial_weight=1.0"')
+    return found
+
+
 def named_cells(workdir, named, seeds):
     """Cells that are no products of axes: each `parse_cell` with every seed.
 

@@ -21,6 +21,7 @@ from tf_advseg.experiments import recipe_registry as recipes
 from tf_advseg.experiments.train import stage_one
 from tf_advseg.run import dataset as datasets
 from tf_advseg.run import networks
+from tf_advseg.training import averaging
 from tf_advseg.training import checkpoints
 from tf_advseg.training import loop
 from tf_advseg.training import stages
@@ -72,6 +73,8 @@ def key(text, recipe):
     known = recipes.load_all().values()
     left_out = {*_NOT_OF_THE_CONTROL, *(name for other in known for name in other.method_only),
                 *(other.name for other in known if other.trains)}
+    if not averaging.swa().enabled:  # its other settings are then nobody's
+        left_out.add('swa')
     bindings = {name: repr(value) for name, value in configuration.bindings(text).items()
                 if not left_out.intersection(selectors(name))}
     loss = dataclasses.asdict(recipe.pixel_loss(_NoData()))

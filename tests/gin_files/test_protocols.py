@@ -1,0 +1,84 @@
+"""The protocols: their arms parse, share one control, and run from one start."""
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from tf_advseg.core.errors import UserError
+from tf_advseg.experiments.studies import sweeping
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+PROTOCOLS = {'shapes': 'shapes', 'stanford_background': 'stanford_background',
+             'cmp_facades': 'stanford_background'}
+# What shows every arm in seconds.
+TINY = ("dataset.options={'num_train': 16, 'num_val': 4, 'num_test': 3, 'size': (33, 33), "
+        "'smallest': (32, 32)}", 'experiment.crop_size=33', 'semi_supervised.fraction=0.5',
+        'deeplab_mobilenet_v2.depth_multiplier=0.25', 'adversarial_stage.batch_size=2',
+        'adversarial_stage.evaluate_every_epochs=0')
+STEPS = {'adversarial_stage.steps', 'lookahead.budget_steps', 'hung.semi_start', 'swa.every'}
+
+
+def cells_of(name):
+    return ROOT / 'gin' / 'protocols' / f'{name}.cells'
+
+
+@pytest.mark.parametrize('protocol', PROTOCOLS)
+def test_all_arms_share_one_control(protocol, tmp_path):
+    named = sweeping.read_cells(cells_of(PROTOCOLS[protocol]))
+    cells = sweeping.check(sweeping.named_cells(tmp_path, named, [0]),
+                           [f'gin/protocols/{protocol}.gin'], [])
+    methods = [cell for cell in cells if len(cell.columns) > 1]
+    assert [cell.control_from for cell in methods] == [None] + [methods[0].folder] * (
+        len(methods) - 1)
+    assert {'Luc', 'EL-GAN', 'Durall', 'Hung', 'Consistency', 'Zhu', 'LoAd'} == {
+        cell.columns[0] for cell in methods}
+
+
+def test_a_file_of_cells_is_read_line_by_line(tmp_path):
+    path = tmp_path / 'x.cells'
+    path.write_text('# about\n\n a: methods/luc.gin; luc.reduction="sum"\nb:\n')
+    assert sweeping.read_cells(path) == [
+        ('a', (('luc.reduction', '"sum"'),), ('methods/luc.gin',)), ('b', (), ())]
+
+
+@pytest.mark.parametrize('content, message', [
+    (b'# none\n', 'no cell in it'), (b'a: x=1\nb\n', 'line 2.*expected NAME'),
+    (b'\xff\xfe\x00', 'cannot be read as text')])
+def test_a_file_without_cells_is_refused(tmp_path, content, message):
+    path = tmp_path / 'x.cells'
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        sweeping.read_cells(path)
+
+
+@pytest.mark.slow
+def test_every_arm_runs_from_one_start(tmp_path):
+    lines = []
+    for name, bindings, gin_files in sweeping.read_cells(cells_of('shapes')):
+        settings = [f'{key}={2 if key in STEPS else value}' for key, value in bindings]
+        if 'zhu' in ''.join(gin_files):
+            settings.append('reconstruction_stage.epochs=1')
+        if 'load' in ''.join(gin_files):
+            settings += ['lookahead.min_epochs=1', 'lookahead.max_epochs=1']
+        lines.append(f'{name}: {"; ".join([*gin_files, *settings])}')
+    cells = tmp_path / 'tiny.cells'
+    cells.write_text('\n'.join(lines))
+
+    def sweep(workdir, *words):
+        done = subprocess.run(
+            [sys.executable, str(ROOT / 'tools' / 'sweep.py'), '--seeds=1',
+             '--gin_file=gin/protocols/shapes.gin', f'--workdir={tmp_path / workdir}',
+             *(f'--gin_param={text}' for text in TINY), *words],
+            capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    sweep('starts', '--cell=start: adversarial_stage.only_control=True; adversarial_stage.steps=2')
+    sweep('arms', f'--cells={cells}', '--gin_param=adversarial_stage.steps=2',
+          f'--checkpoint={tmp_path}/starts/start/seed{{seed}}/checkpoints/control')
+    results = [json.loads(path.read_text()) for path in tmp_path.glob('arms/*/seed1/results.json')]
+    assert len(results) == len(lines)
+    taken = [found.get('control_from') for found in results if found['subject'] != 'control (CE)']
+    assert len([source for source in taken if source]) == len(taken) - 1
