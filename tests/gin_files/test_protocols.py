@@ -16,7 +16,7 @@ PROTOCOLS = {'shapes': 'shapes', 'stanford_background': 'stanford_background',
 TINY = ("dataset.options={'num_train': 16, 'num_val': 4, 'num_test': 3, 'size': (33, 33), "
         "'smallest': (32, 32)}", 'experiment.crop_size=33', 'semi_supervised.fraction=0.5',
         'deeplab_mobilenet_v2.depth_multiplier=0.25', 'adversarial_stage.batch_size=2',
-        'adversarial_stage.evaluate_every_epochs=0')
+        'adversarial_stage.evaluate_every_epochs=0', 'adversarial_stage.steps=2')
 STEPS = {'adversarial_stage.steps', 'lookahead.budget_steps', 'hung.semi_start', 'swa.every'}
 
 
@@ -55,16 +55,8 @@ def test_a_file_without_cells_is_refused(tmp_path, content, message):
 
 @pytest.mark.slow
 def test_every_arm_runs_from_one_start(tmp_path):
-    lines = []
-    for name, bindings, gin_files in sweeping.read_cells(cells_of('shapes')):
-        settings = [f'{key}={2 if key in STEPS else value}' for key, value in bindings]
-        if 'zhu' in ''.join(gin_files):
-            settings.append('reconstruction_stage.epochs=1')
-        if 'load' in ''.join(gin_files):
-            settings += ['lookahead.min_epochs=1', 'lookahead.max_epochs=1']
-        lines.append(f'{name}: {"; ".join([*gin_files, *settings])}')
-    cells = tmp_path / 'tiny.cells'
-    cells.write_text('\n'.join(lines))
+    for file in ('shapes_start', 'shapes'):
+        (tmp_path / f'{file}.cells').write_text(tiny(file))
 
     def sweep(workdir, *words):
         done = subprocess.run(
@@ -73,12 +65,24 @@ def test_every_arm_runs_from_one_start(tmp_path):
              *(f'--gin_param={text}' for text in TINY), *words],
             capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
 
-    sweep('starts', '--cell=start: adversarial_stage.only_control=True; adversarial_stage.steps=2')
-    sweep('arms', f'--cells={cells}', '--gin_param=adversarial_stage.steps=2',
+    sweep('starts', f'--cells={tmp_path}/shapes_start.cells')
+    sweep('arms', f'--cells={tmp_path}/shapes.cells',
           f'--checkpoint={tmp_path}/starts/start/seed{{seed}}/checkpoints/control')
     results = [json.loads(path.read_text()) for path in tmp_path.glob('arms/*/seed1/results.json')]
-    assert len(results) == len(lines)
+    assert len(results) == len(sweeping.read_cells(cells_of('shapes')))
     taken = [found.get('control_from') for found in results if found['subject'] != 'control (CE)']
     assert len([source for source in taken if source]) == len(taken) - 1
+
+
+def tiny(name):
+    """The text of a file of cells, each of which takes two steps."""
+    lines = []
+    for cell, bindings, gin_files in sweeping.read_cells(cells_of(name)):
+        settings = [f'{key}={2 if key in STEPS else value}' for key, value in bindings]
+        if 'zhu' in ''.join(gin_files):
+            settings.append('reconstruction_stage.epochs=1')
+        if 'load' in ''.join(gin_files):
+            settings += ['lookahead.min_epochs=1', 'lookahead.max_epochs=1']
+        lines.append(f'{cell}: {"; ".join([*gin_files, *settings])}')
+    return '\n'.join(lines)
