@@ -32,6 +32,8 @@ flags.DEFINE_multi_string('runs', [], 'Train nothing, table these finished runs,
                           'NAME=PATTERN for those of one cell; repeatable.')
 flags.DEFINE_string('keep', None, 'With --runs: write what can be tabled of them into this file, '
                     'which --runs takes.')
+flags.DEFINE_multi_string('update', [], 'Train nothing, make the tables of this Markdown document '
+                          'anew (docs/runs_and_reports.md); repeatable.')
 flags.DEFINE_list('against', [], 'Cells that the others are compared with. (default: the first)')
 flags.DEFINE_string('chart', None, 'PNG of the differences with their intervals. (default: '
                     "sweep.png in a sweep's folder)")
@@ -53,6 +55,11 @@ def main(argv):
     measures = tabled_measures.parse_measures(FLAGS.measures)
     if FLAGS.chart and not FLAGS.chart.lower().endswith('.png'):
         raise UserError(f'--chart={FLAGS.chart}: expected a PNG file, as chart.png')
+    if FLAGS.update:
+        from tf_advseg.experiments.studies import document_tables
+        for path in FLAGS.update:
+            print(path, 'updated' if document_tables.update(path) else 'is up to date')
+        return
     if FLAGS.runs:
         _table_runs(measures)
         return

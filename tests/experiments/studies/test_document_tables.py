@@ -1,0 +1,68 @@
+"""Tables in documents: made of kept runs, left alone where they are up to date, and ours are."""
+import json
+import pathlib
+
+import pytest
+
+from tf_advseg.core.errors import UserError
+from tf_advseg.experiments.studies import document_tables
+
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+OURS = sorted(path for path in ROOT.joinpath('docs').rglob('*.md')
+              if any(line.startswith('<!-- table:') for line in path.read_text('utf-8').splitlines()))
+
+
+@pytest.fixture
+def kept(tmp_path):
+    path = tmp_path / 'kept.jsonl'
+    lines = []
+    for cell, gain in (('a', 0.02), ('b', 0.05)):
+        for seed in range(3):
+            miou = {'control (CE)': 0.5, 'Luc, teacher': 0.1, 'Luc': 0.5 + gain + 0.01 * seed}
+            lines.append({'cell': cell, 'seed': seed, 'subject': 'Luc', 'dataset': 'shapes',
+                          'models': {model: {'test': {'miou': value, 'components': 10 * value}}
+                                     for model, value in miou.items()}})
+    path.write_text(''.join(json.dumps(line) + '\n' for line in lines))
+    return path
+
+
+def test_a_table_of_differences_takes_the_place_of_the_old(kept, tmp_path):
+    document = tmp_path / 'page.md'
+    document.write_text(f'# Page\n\n<!-- table: --runs={kept} --against=a '
+                        '--measures=miou,components -->\nold\n<!-- end of table -->\nmore\n')
+    assert document_tables.update(document)
+    lines = document.read_text().splitlines()
+    assert lines[:2] == ['# Page', ''] and lines[-2:] == ['<!-- end of table -->', 'more']
+    header, _, *rows = ([cell.strip() for cell in line.strip('|').split('|')]
+                        for line in lines[3:-2])
+    assert header == ['arm', 'less', 'runs', 'mIoU, points', 'SD', 'runs for ±0.5',
+                      'spurious and missed components, regions an image']
+    assert [(row[0], row[1]) for row in rows] == [
+        ('a', 'control (CE)'), ('b', 'control (CE)'), ('b', 'a: Luc')]
+    assert rows[0][2:4] == ['3', '+3.00 [+0.52, +5.48]'] and rows[0][4] == '1.00'
+    assert rows[2][3] == '+3.00 [+3.00, +3.00]' and rows[2][6] == '+0.30 [+0.30, +0.30]'
+    assert not document_tables.update(document)  # up to date
+
+
+@pytest.mark.parametrize('content, message', [
+    ('# Page\n', 'expected "<!-- table:'), ('<!-- table: --runs=x -->\n', 'expected "<!-- table:'),
+    ('<!-- table: --against=x -->\n<!-- end of table -->\n', 'required'),
+    ('<!-- table: --runs=x.jsonl -->\n<!-- end of table -->\n', 'nothing is called'),
+    ('<!-- table: --rums=x -->\n<!-- end of table -->\n', 'not understood'),
+    ('<!-- table: --runs="x -->\n<!-- end of table -->\n', 'not understood')])
+def test_what_is_no_table_is_named(tmp_path, content, message):
+    document = tmp_path / 'page.md'
+    document.write_text(content)
+    with pytest.raises(UserError, match=message):
+        document_tables.update(document)
+    assert document.read_text() == content
+
+
+@pytest.mark.parametrize('path', OURS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_the_tables_of_our_pages_are_up_to_date(path):
+    """Else: python tools/sweep.py --update=…"""
+    assert document_tables.updated(path) == path.read_text('utf-8')
+
+
+def test_some_of_our_pages_have_tables():
+    assert OURS

@@ -1,0 +1,155 @@
+"""Tables in Markdown documents that are made from kept runs, so that no number is typed.
+
+A document holds what to table, and the table behind it:
+
+    <!-- table: --runs=docs/numbers/few_labels/cells_shapes.jsonl --measures=miou,components -->
+    ...
+    <!-- end of table -->
+
+`tools/sweep.py --update=DOCUMENT` makes the tables anew.
+"""
+import argparse
+import pathlib
+import re
+import shlex
+
+from tf_advseg.core import configuration
+from tf_advseg.core import errors
+from tf_advseg.core import files
+from tf_advseg.experiments.studies import finished_runs
+from tf_advseg.experiments.studies import pooled_folds
+from tf_advseg.experiments.studies import sweep_table
+from tf_advseg.experiments.studies import tabled_measures
+from tf_advseg.experiments.train import run_results
+from tf_advseg.reporting import paired
+from tf_advseg.reporting import tables
+
+_END = '<!-- end of table -->'
+_PLACE = re.compile(r'<!-- table: (?P<words>[^\n]*?) -->\n(?P<old>.*?)' + re.escape(_END), re.DOTALL)
+_BEGUN = re.compile(r'<!-- table:')
+
+
+class _Parser(argparse.ArgumentParser):
+    """One that raises where argparse would end the program."""
+
+    def error(self, message):
+        raise ValueError(message)
+
+
+def _parser():
+    parser = _Parser(prog='table', add_help=False, allow_abbrev=False)
+    parser.add_argument('--runs', action='append', required=True)
+    parser.add_argument('--against', default='')
+    parser.add_argument('--measures', default='miou')
+    return parser
+
+
+def updated(path):
+    """A document's text with its tables made anew.
+
+    Args:
+      path: of a Markdown file. Paths in it are from the checkout's root.
+
+    Returns:
+      The text; equal to the file's where its tables are up to date.
+
+    Raises:
+      UserError: no such file, no table or one without an end in it, or one that cannot be made.
+    """
+    path = pathlib.Path(path)
+    try:
+        text = path.read_text('utf-8')
+    except (OSError, UnicodeDecodeError) as error:
+        raise errors.UserError(f'{path}: cannot be read as text ({error})') from error
+    places = list(_PLACE.finditer(text))
+    if not places or len(places) != len(_BEGUN.findall(text)):
+        raise errors.UserError(f'{path}: expected "<!-- table: --runs=FILE … -->" and '
+                               f'"{_END}", each on a line of its own, around each table')
+
+    def made(place):
+        try:
+            table = _table(place['words'])
+        except errors.UserError as error:
+            raise errors.UserError(f'{path}: table: {place["words"]}: {error}') from error
+        return f'<!-- table: {place["words"]} -->\n{table}\n{_END}'
+
+    return _PLACE.sub(made, text)
+
+
+def update(path):
+    """Makes a document's tables anew; see `updated`.
+
+    Returns:
+      Whether the file was changed.
+    """
+    text = updated(path)
+    if text == pathlib.Path(path).read_text('utf-8'):
+        return False
+    with files.atomic_file(path, 'w') as file:
+        file.write(text)
+    return True
+
+
+def _table(words):
+    """Markdown of a table, from the words of its comment."""
+    try:
+        given = _parser().parse_args(shlex.split(words))
+    except ValueError as error:
+        raise errors.UserError(f'not understood ({error}); expected --runs=FILE --against=CELL,… '
+                               '--measures=miou,…') from None
+    root = configuration.gin_root().parent
+    runs = [str(root / text) if '=' not in text else
+            f'{text.partition("=")[0]}={root / text.partition("=")[2]}' for text in given.runs]
+    collected = finished_runs.collect(finished_runs.parse(runs))
+    return markdown(collected, tuple(filter(None, given.against.split(','))),
+                    tabled_measures.parse_measures(given.measures.split(',')))
+
+
+def markdown(collected, references, measures):
+    """Differences on test images as a Markdown table, a row a comparison.
+
+    Compared are each cell's method with its control, and cells with the references. Of the first
+    measure it has the standard deviation, too, and how many runs ±0.5 would take; where runs are on
+    folds, mIoU pooled over these.
+
+    Args:
+      collected, references: see `sweep_table.compared`.
+      measures: names of `tabled_measures.MEASURES`.
+    """
+    found = {}
+    for measure in measures:
+        for cell, model, less, split, difference in sweep_table.compared(
+                collected, references, measure):
+            if split == 'test' and (less == run_results.CONTROL or ': ' in less):
+                found.setdefault((cell, model, less), {})[measure] = difference
+    pooled = pooled_folds.table(collected, references) if 'miou' in measures else None
+    by_row = {(row[0], row[1], row[3]): row[-1] for row in (pooled.texts()[1:] if pooled else ())}
+    header = ['arm', 'less', 'runs']
+    for measure in measures:
+        about = tabled_measures.MEASURES[measure]
+        unit = 'points' if about.unit == 'percent' else about.unit
+        header.append(f'{about.title}, {unit}')
+        if measure == measures[0]:
+            header += ['SD', f'runs for ±{sweep_table.WANTED}']
+    header += ['mIoU pooled over folds'] if pooled else []
+    rows = []
+    for (cell, model, less), differences in found.items():
+        first = next(iter(differences.values()))
+        row = [cell, less, str(first.count)]
+        for measure in measures:
+            each = differences.get(measure)
+            row.append(tables.MISSING if each is None else str(each))
+            if measure == measures[0]:
+                row += _precision(each)
+        rows.append(row + ([by_row.get((cell, model, less), tables.MISSING)] if pooled else []))
+    return '\n'.join(f'| {" | ".join(row)} |'
+                     for row in (header, ['---'] * len(header), *rows))
+
+
+def _precision(difference):
+    """[standard deviation, how many runs make the interval ±0.5]."""
+    if difference is None or difference.half_width is None:
+        return [tables.MISSING] * 2
+    needed = paired.runs_for(difference.deviation, sweep_table.WANTED)
+    return [f'{difference.deviation:.2f}',
+            f'> {paired.MOST_RUNS}' if needed is None else str(needed)]
