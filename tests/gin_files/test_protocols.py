@@ -17,7 +17,8 @@ TINY = ("dataset.options={'num_train': 16, 'num_val': 4, 'num_test': 3, 'size': 
         "'smallest': (32, 32)}", 'experiment.crop_size=33', 'semi_supervised.fraction=0.5',
         'deeplab_mobilenet_v2.depth_multiplier=0.25', 'adversarial_stage.batch_size=2',
         'adversarial_stage.evaluate_every_epochs=0', 'adversarial_stage.steps=2')
-STEPS = {'adversarial_stage.steps', 'lookahead.budget_steps', 'hung.semi_start', 'swa.every'}
+STEPS = {'adversarial_stage.steps': 2, 'lookahead.budget_steps': 2, 'hung.semi_start': 1,
+         'lookahead.propagation_steps': 1, 'swa.every': 1, 'swa.start': 0.5}
 
 
 def cells_of(name):
@@ -79,7 +80,7 @@ def tiny(name):
     """The text of a file of cells, each of which takes two steps."""
     lines = []
     for cell, bindings, gin_files in sweeping.read_cells(cells_of(name)):
-        settings = [f'{key}={2 if key in STEPS else value}' for key, value in bindings]
+        settings = [f'{key}={STEPS.get(key, value)}' for key, value in bindings]
         if 'zhu' in ''.join(gin_files):
             settings.append('reconstruction_stage.epochs=1')
         if 'load' in ''.join(gin_files):

@@ -4,6 +4,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import whole_run
 
 from tf_advseg.core import files
@@ -14,6 +15,7 @@ from tf_advseg.experiments.train import method_stage
 from tf_advseg.experiments.train import run_results
 from tf_advseg.experiments.train import stage_training
 from tf_advseg.models import farabet
+from tf_advseg.run import hyperparameters
 from tf_advseg.run import networks
 from tf_advseg.training import checkpoints, loop
 
@@ -202,6 +204,12 @@ def test_two_replicas_give_the_same_run(made, tmp_path, two_replicas, weights):
             np.testing.assert_allclose(a, b, atol=2e-5)
     assert found['models']['Luc']['test']['miou'] == pytest.approx(
         results['models']['Luc']['test']['miou'], abs=1e-2)  # a pixel or two that tie
+    board = tmp_path / 'run' / 'tensorboard' / hyperparameters.FOLDER
+    scores = [tf.make_ndarray(value.tensor)
+              for path in board.iterdir() for record in tf.data.TFRecordDataset(str(path))
+              for value in tf.compat.v1.Event.FromString(record.numpy()).summary.value
+              if value.tag == 'miou/test/Luc']
+    np.testing.assert_allclose(scores, [found['models']['Luc']['test']['miou']], rtol=1e-6)
 
 
 @pytest.mark.slow
