@@ -1,8 +1,8 @@
 """What grows while a run goes on: its memory and its files, sampled from outside.
 
 `benchmark growth` starts `train` as a user would and looks at the process and the run directory
-once a second. After what is compiled and cached once, memory is to stay flat; files grow by lines of
-the journal and by TensorBoard's numbers, and by nothing else for each step.
+once a second. After what is compiled and cached once, memory is to stay flat; files grow by lines
+of the journal and by TensorBoard's numbers, and by nothing else for each step.
 """
 import dataclasses
 import os
