@@ -1,7 +1,7 @@
 """Measures what things cost and are worth; docs/tools_and_settings.md says more of each.
 
 load, load_memory, cues, screen   LoAd by parts; its memory at VOC's size; its discriminators
-step, networks, growth, lr_range, input, inference, runtimes   training; its input; exports
+step, networks, growth, images, lr_range, input, inference, runtimes   training, input, exports
 Example:  python tools/benchmark.py load --gin_file=gin/demo_smallest.gin
 """
 import pathlib
@@ -16,15 +16,15 @@ from tf_advseg.core import runtime  # noqa: E402
 
 from absl import flags  # noqa: E402
 
-KINDS = ('load', 'load_memory', 'cues', 'screen', 'step', 'networks', 'growth', 'lr_range',
-         'inference', 'runtimes', 'input')
+KINDS = ('load', 'load_memory', 'cues', 'screen', 'step', 'networks', 'growth', 'images',
+         'lr_range', 'inference', 'runtimes', 'input')
 VOC = ('models/deeplabv3_mobilenet_v2.gin', 'methods/load.gin')
 
 command_line.define_common_flags('gin_file', 'gin_param', 'workdir', 'output', 'strategy', 'model',
                                  'output_stride', input_size='513')
 flags.DEFINE_integer('cycles', 1, 'load: cycles measured.', lower_bound=1)
-flags.DEFINE_integer('images', None, 'Training images: load_memory (1464), cues (48), screen '
-                     '(all).', lower_bound=8)
+flags.DEFINE_integer('images', None, 'Images: load_memory (1464), cues (48), screen (all), images '
+                     '(20000).', lower_bound=8)
 flags.DEFINE_integer('steps', 4, 'load_memory: steps of each network.', lower_bound=1)
 flags.DEFINE_integer('real_maps', 32, 'load_memory: maps of a slot that are drawn, not random.',
                      lower_bound=0)
@@ -55,9 +55,9 @@ def main(argv):
         from tf_advseg.reporting import tables
         print(tables.to_text(step_benchmark.measure(kinds=step_benchmark.chosen(FLAGS.kind))))
         return
-    if kind in ('inference', 'runtimes', 'networks', 'growth'):
+    if kind in ('inference', 'runtimes', 'networks', 'growth', 'images'):
         {'inference': _inference, 'runtimes': _runtimes, 'networks': _networks,
-         'growth': _growth}[kind]()
+         'growth': _growth, 'images': _images}[kind]()
         return
     runtime.configure(deterministic=True)
     if kind in ('input', 'cues', 'screen', 'lr_range'):
@@ -146,8 +146,8 @@ def _growth():
     from tf_advseg.reporting import curves
     from tf_advseg.reporting import tables
     if not FLAGS.gin_file or not FLAGS.workdir:
-        raise errors.UserError('growth: add --gin_file=CONFIGURATION and --workdir=FOLDER, as train '
-                               'takes them')
+        raise errors.UserError('growth: add --gin_file=CONFIGURATION and --workdir=FOLDER, as '
+                               'train takes them')
     pathlib.Path(FLAGS.workdir).parent.mkdir(parents=True, exist_ok=True)
     samples = growth.watch([*sweeping.train_command(),
                             *(f'--gin_file={name}' for name in FLAGS.gin_file),
@@ -157,6 +157,16 @@ def _growth():
     if FLAGS.output:
         with files.atomic_file(FLAGS.output) as file:
             file.write(curves.encode(growth.chart(samples)))
+
+
+def _images():
+    from tf_advseg.experiments.benchmarks import many_images
+    from tf_advseg.reporting import tables
+    most = FLAGS.images or 20000
+    with tempfile.TemporaryDirectory(prefix='tf_advseg-') as scratch:
+        found = {count: many_images.measure(FLAGS.workdir or scratch, count, FLAGS.gin_file,
+                                            FLAGS.gin_param) for count in (most // 10, most)}
+    print(tables.to_text(many_images.table(found)))
 
 
 def _inference():

@@ -16,3 +16,13 @@ def test_what_was_kept_is_read_in_the_order_of_the_cycles(tmp_path):
 
 def test_nothing_kept_is_nothing(tmp_path):
     assert cycle_masks.read(tmp_path) == {} and cycle_masks.panel(None, tmp_path) is None
+
+
+def test_of_many_cycles_few_are_kept_the_first_and_the_last_among_them(tmp_path):
+    mask = np.zeros((2, 2), np.uint8)
+    for cycle in range(200):
+        first = {} if cycle else {'g0': [mask]}
+        cycle_masks.keep(tmp_path, cycle, {**first, f'e{cycle}': [mask]})
+    found = list(cycle_masks.read(tmp_path))
+    assert found[:2] == ['g0', 'e0'] and found[-1] == 'e199'
+    assert cycle_masks.MOST_COLUMNS < len(found) <= 66

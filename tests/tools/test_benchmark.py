@@ -97,6 +97,7 @@ def test_mistakes_are_one_line(call, own_folder, run_copy):
                         ([], 'name what to measure: load, '),
                         (['load'], 'nothing to measure'),
                         (['lr_range'], 'lr_range: add --gin_file=CONFIGURATION'),
+                        (['images', '--images=99'], 'images: 9 images make no data set'),
                         (['load', f'--workdir={own_folder}'], 'not a run directory'),
                         (['load', f'--workdir={run_copy}'], 'state.json: does not hold what it'),
                         (['load', '--gin_file=nix.gin'], 'nix.gin: no such gin file')):

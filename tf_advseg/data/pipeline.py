@@ -28,6 +28,8 @@ from tf_advseg.data.records import record_format
 from tf_advseg.data.records.record_set import CALLS, data_errors, dataset_options
 from tf_advseg.data.spec import IGNORE_LABEL
 
+BYTES_OF_A_PIXEL = 4  # of `evaluation_arrays`: three channels and the label
+
 
 def epoch_order(ids, streams, epoch, stream='data'):
     """The ids in the order of an epoch: a permutation that depends on (seed, stream, epoch)."""
@@ -200,7 +202,7 @@ def evaluation_arrays(records, ids, crop_size, multiple=16):
     """Images and labels decoded once, for evaluations that come again and again.
 
     All are padded to one size: the largest of `padded_sizes` (of `multiple`), the crop where no
-    image is larger. 4 * N * h * w bytes.
+    image is larger. `BYTES_OF_A_PIXEL` * N * h * w bytes.
 
     Returns:
       (images uint8 [N, h, w, 3], labels uint8 [N, h, w], sizes int32 [N, 2]) as NumPy.

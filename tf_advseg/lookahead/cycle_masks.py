@@ -1,7 +1,7 @@
 """What a few hold-out images look like through all cycles: LoAd's Figs 6 and 7.
 
-A cycle's models are overwritten by the next ones, so their class maps are kept: those of g0, of
-every cycle's ending and of every new peak.
+A cycle's models are overwritten by the next ones, so their class maps are kept: those of g0, of a
+cycle's ending and of its new peak. Of many cycles those of some are kept.
 """
 import io
 
@@ -15,7 +15,7 @@ MOST_COLUMNS = 10
 
 
 def keep(folder, cycle, columns):
-    """Writes the class maps of one cycle.
+    """Writes the class maps of one cycle, the last so far; drops those of some before it.
 
     Args:
       folder: the run's lookahead/ folder.
@@ -28,10 +28,13 @@ def keep(folder, cycle, columns):
                                     for place, mask in enumerate(masks)})
     with files.atomic_file(folder / FOLDER / f'{cycle:04d}.npz') as file:
         file.write(content.getvalue())
+    paths = {int(path.stem): path for path in (folder / FOLDER).glob('[0-9]*.npz')}
+    for number in shown_images.passed_over(paths, cycle):
+        paths[number].unlink()
 
 
 def read(folder):
-    """{label: [uint8 [h, w]]} of all cycles in their order; {} where nothing was kept."""
+    """{label: [uint8 [h, w]]} of the cycles in their order; {} where nothing was kept."""
     found = {}
     for path in sorted((folder / FOLDER).glob('[0-9]*.npz')):
         with np.load(path) as kept:

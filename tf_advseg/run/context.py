@@ -1,4 +1,5 @@
 """What every part of an experiment needs: run directory, data, strategy, random streams."""
+import collections
 import dataclasses
 import pathlib
 import tempfile
@@ -13,6 +14,10 @@ from tf_advseg.evaluation import evaluator
 from tf_advseg.evaluation import metrics as figures
 from tf_advseg.models import segmentor as segmentors
 from tf_advseg.training import strategy as strategies
+
+
+# Bytes of a decoded hold-out that is kept in memory from one evaluation to the next.
+MOST_CACHED = 2 ** 29
 
 
 @dataclasses.dataclass
@@ -70,10 +75,14 @@ class Context:
     def holdout_counts(self, segmentor, batch_size=8):
         """int64 [C, C] of the hold-out: the counts of `counts`, made fast for many evaluations.
 
-        Where all its images are padded to one size, as where none is larger than the crop, they
-        are decoded and padded once; else each evaluation reads them again.
+        Where all its images are padded to one size, as where none is larger than the crop, and
+        take no more than `MOST_CACHED` bytes, they are decoded and padded once; else each
+        evaluation reads them again.
         """
-        if len(np.unique(self._padded(segmentor, self.data.holdout), axis=0)) > 1:
+        sizes = self._padded(segmentor, self.data.holdout)
+        if (len(np.unique(sizes, axis=0)) > 1
+                or pipeline.BYTES_OF_A_PIXEL * sizes.prod(axis=1, dtype=np.int64).sum()
+                > MOST_CACHED):
             return self.counts(segmentor, self.data.holdout)
         return self._holdout_evaluator(segmentor, batch_size).run()
 
@@ -212,6 +221,7 @@ class Board:
         self._writer = tf.summary.create_file_writer(tensorflow_paths.plain_folder(folder))
         self._panel, self._trackers = panel, trackers
         self._part = pathlib.Path(folder).name
+        self._images = collections.Counter()
 
     def scalars(self, step, values):
         """Writes a dict of numbers at a step."""
@@ -222,7 +232,13 @@ class Board:
             self._trackers.scalars(self._part, step, values)
 
     def image(self, name, step, array):
-        """Writes an image, uint8 [H, W, 3], at a step."""
+        """Writes an image, uint8 [H, W, 3], at a step; of many of one name ever fewer.
+
+        TensorBoard shows ten of a name. An image is as large as thousands of scalars.
+        """
+        number, self._images[name] = self._images[name], self._images[name] + 1
+        if number % 2 ** max(0, number.bit_length() - 4):  # 16, then 8 in each doubling
+            return
         with self._writer.as_default():
             tf.summary.image(name, array[None], step=step)
         if self._trackers is not None:

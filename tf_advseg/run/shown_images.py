@@ -5,6 +5,7 @@ from tf_advseg.evaluation import prediction
 from tf_advseg.reporting import panels
 
 ROWS = 4
+MOST_MOMENTS = 64  # of which class maps are kept; figures show ten at most
 
 
 def spread(ids, most=ROWS):
@@ -26,6 +27,27 @@ def load(context, ids):
 def masks(context, segmentor, images):
     """The class maps that a network gives of (image, label) pairs: uint8 [h, w] each."""
     return [prediction.predict(segmentor, image, context.crop_size) for image, _ in images]
+
+
+def passed_over(moments, latest, most=MOST_MOMENTS):
+    """The moments whose class maps are not needed any more, so that a long run keeps few.
+
+    What is kept lies evenly over the run: moments of a stride that doubles whenever there would be
+    more than `most`, and the latest. It depends on `latest` alone, so a run that was stopped and
+    resumed keeps what one that was not keeps.
+
+    Args:
+      moments: numbers, from 0, of those of which there are maps.
+      latest: the last one's number.
+      most: how many are kept, and the latest beside them.
+
+    Returns:
+      list of moments, never 0 or `latest`.
+    """
+    stride = 1
+    while latest // stride >= most:
+        stride *= 2
+    return [moment for moment in moments if moment % stride and moment != latest]
 
 
 def mask_grid(context, images, columns, captions):

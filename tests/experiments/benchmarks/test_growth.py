@@ -60,9 +60,21 @@ def test_the_table_says_what_grew_since_half_of_the_time():
                for second in range(1, 101)]
     text = tables.to_text(growth.table(samples))
     rows = {line.split(',')[0]: line.split() for line in text.splitlines() if ',' in line}
-    assert rows['memory'][-1] == '1.500' and rows['control'][-1] == '1.000'
-    assert float(rows['metrics.jsonl'][-1]) == pytest.approx(2.0, abs=0.06)
+    assert rows['memory'][-2:] == ['1.500', '150'] and rows['control'][-2:] == ['1.000', '7']
+    assert float(rows['metrics.jsonl'][-2]) == pytest.approx(2.0, abs=0.1)
     assert curves.encode(growth.chart(samples)).startswith(b'\x89PNG')
+
+
+def test_the_start_and_the_report_are_no_part_of_the_growth():
+    # Memory doubles before the first step and after the last one; between them it is flat.
+    samples = [growth.Sample(float(second), 200.0 if 30 <= second <= 70 else 100.0 * (
+        1 if second < 30 else 4), {'metrics.jsonl': float(min(max(second - 30, 0), 40))})
+        for second in range(100)]
+    steps = growth.training(samples)
+    assert (steps[0].seconds, steps[-1].seconds) == (31.0, 70.0)
+    text = tables.to_text(growth.table(samples))
+    memory = next(line.split() for line in text.splitlines() if line.startswith('memory'))
+    assert memory[-2:] == ['1.000', '400'] and memory[2:7] == ['200'] * 5
 
 
 def test_memory_of_this_process_and_of_none():

@@ -251,3 +251,17 @@ def test_settings_out_of_range_are_told_in_one_line(tmp_path, binding, text):
     with pytest.raises(UserError) as caught:
         start(tmp_path / 'run', binding)
     assert text in str(caught.value) and '\n' not in str(caught.value)
+
+
+def test_class_maps_of_few_evaluations_are_kept_the_first_and_the_last_among_them(
+        tmp_path, monkeypatch):
+    for name, found in (('load', []), ('test_ids', []), ('masks', [np.zeros((2, 2), np.uint8)])):
+        monkeypatch.setattr(stage_training.shown_images, name, lambda *_, found=found: found)
+    training = object.__new__(stage_training.StageTraining)
+    training._context = mock.Mock(chief=True)
+    training._stage, training._folder = mock.Mock(evaluate_every=7), tmp_path
+    for done in (*range(7, 7 * 300, 7), 7 * 300 - 3):  # the last one comes before its turn
+        training._keep_masks(done)
+    kept = sorted(int(path.stem) for path in (tmp_path / stage_training.MASKS).iterdir())
+    assert kept[0] == 7 and kept[-1] == 7 * 300 - 3 and 32 <= len(kept) <= 65
+    assert len({b - a for a, b in zip(kept[:-1], kept[1:-1])}) == 1

@@ -1,8 +1,8 @@
 """What grows while a run goes on: its memory and its files, sampled from outside.
 
-`benchmark growth` starts `train` as a user would and looks at the process and the run directory once
-a second. After what is compiled and cached once, memory is to stay flat; files grow by lines of the
-journal, and by nothing else for each step.
+`benchmark growth` starts `train` as a user would and looks at the process and the run directory
+once a second. After what is compiled and cached once, memory is to stay flat; files grow by lines
+of the journal and by TensorBoard's numbers, and by nothing else for each step.
 """
 import dataclasses
 import os
@@ -14,7 +14,7 @@ from tf_advseg.core import errors
 from tf_advseg.reporting import curves
 from tf_advseg.reporting import tables
 
-SHARES = (0.1, 0.25, 0.5, 0.75, 1.0)  # of the run's time, at which the table looks
+SHARES = (0.1, 0.25, 0.5, 0.75, 1.0)  # of the training's time, at which the table looks
 PARTS = ('journal.jsonl', 'metrics.jsonl', 'tensorboard', 'checkpoints', 'stages', 'lookahead',
          'control')
 
@@ -81,10 +81,10 @@ def resident(number):
 
 def _disk(workdir):
     """{part: kB on disk} of a run directory as far as it is there."""
-    return {part: _size(workdir / part) / 1e3 for part in PARTS if (workdir / part).exists()}
+    return {part: size(workdir / part) / 1e3 for part in PARTS if (workdir / part).exists()}
 
 
-def _size(path):
+def size(path):
     """Bytes of a file, or of all files of a folder; what vanishes meanwhile counts nothing."""
     if path.is_file():
         found = [path]
@@ -100,27 +100,40 @@ def _size(path):
     return total
 
 
+def training(samples):
+    """Those of the samples between which the run logs steps: its start and its report aside."""
+    lines = [sample.disk.get('metrics.jsonl', 0.0) for sample in samples]
+    grown = [place for place in range(1, len(lines)) if lines[place] > lines[place - 1]]
+    return samples[grown[0]:grown[-1] + 1] if len(grown) >= len(SHARES) else samples
+
+
 def at_shares(samples, value):
     """Medians of `value(sample)` around each of `SHARES` of the time, over a twentieth of it."""
-    last = samples[-1].seconds
+    first, last = samples[0].seconds, samples[-1].seconds
     found = []
     for share in SHARES:
         near = sorted(value(sample) for sample in samples
-                      if abs(sample.seconds - share * last) <= last / 20)
+                      if abs(sample.seconds - first - share * (last - first))
+                      <= (last - first) / 20)
         found.append(near[len(near) // 2] if near else value(samples[-1]))
     return found
 
 
 def table(samples):
-    """tables.Table: memory and each part on disk, at shares of the time, and the growth."""
-    rows = [('memory, MiB', *_row(at_shares(samples, lambda sample: sample.memory)))]
+    """tables.Table: memory and each part on disk, at shares of the training's time, the growth
+    since half of it, and what was reached at most or was left when the run had ended."""
+    steps = training(samples)
+    rows = [('memory, MiB', *_row(at_shares(steps, lambda sample: sample.memory)),
+             f'{max(sample.memory for sample in samples):.0f}')]
     for part in PARTS:
         if any(part in sample.disk for sample in samples):
             rows.append((f'{part}, kB', *_row(at_shares(
-                samples, lambda sample, part=part: sample.disk.get(part, 0.0)))))
-    header = ('', *(f'at {100 * share:.0f} %' for share in SHARES), 'last ÷ half')
-    return tables.plain_table(header, rows, f'one run, {samples[-1].seconds:.0f} s, '
-                                            f'{len(samples)} looks')
+                steps, lambda sample, part=part: sample.disk.get(part, 0.0))),
+                f'{samples[-1].disk.get(part, 0.0):.0f}'))
+    header = ('', *(f'at {100 * share:.0f} %' for share in SHARES), 'last ÷ half', 'end')
+    return tables.plain_table(header, rows, (
+        f'one run, {samples[-1].seconds:.0f} s, {steps[-1].seconds - steps[0].seconds:.0f} s of '
+        f'them steps, {len(samples)} looks; end: most memory, and what is left on disk'))
 
 
 def _row(values):
@@ -130,10 +143,13 @@ def _row(values):
 
 
 def chart(samples):
-    """matplotlib Figure: memory over the run's time."""
+    """matplotlib Figure: memory over the run's time, the time of the steps shaded."""
     figure, axes = curves.new_figure(8.0, 3.6)
     axes.plot([sample.seconds / 60 for sample in samples], [sample.memory for sample in samples],
               color='#2f6db5', linewidth=1.2)
+    steps = training(samples)
+    axes.axvspan(steps[0].seconds / 60, steps[-1].seconds / 60, color='#000000', alpha=0.05,
+                 linewidth=0)
     axes.set_ylim(bottom=0)
     axes.set_xlabel('minutes')
     axes.set_ylabel('resident memory (MiB)')

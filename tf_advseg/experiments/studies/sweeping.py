@@ -328,11 +328,16 @@ def _path_bindings(data_dir, checkpoint):
 
 
 def train_command():
-    """The words that start the training tool, from a checkout or an installed package."""
-    script = configuration.gin_root().parent / 'tools' / 'train.py'
+    """The words that start the training tool."""
+    return tool_command('train')
+
+
+def tool_command(name):
+    """The words that start a tool, from a checkout or an installed package."""
+    script = configuration.gin_root().parent / 'tools' / f'{name}.py'
     if script.is_file():
         return [sys.executable, str(script)]
-    return [sys.executable, '-m', 'tf_advseg.tools.train']
+    return [sys.executable, '-m', f'tf_advseg.tools.{name}']
 
 
 def cell_command(cell, gin_files, gin_params, data_dir=None, checkpoint=None, strategy=None,

@@ -20,7 +20,7 @@ from tf_advseg.run import shown_images
 from tf_advseg.training import alternation
 from tf_advseg.training import loop
 
-MASKS = 'masks'  # there: class maps of the panel's images, at each evaluation
+MASKS = 'masks'  # there: class maps of the panel's images, at some evaluations
 
 
 def stage_batches(context, stage, stream, first):
@@ -158,6 +158,12 @@ class StageTraining:
             folder.mkdir(exist_ok=True)
             with files.atomic_file(folder / f'{done:07d}.npz') as file:
                 np.savez_compressed(file, *masks)
+            # Numbers of evaluations: the last one may come before its turn.
+            paths = {-(-int(path.stem) // self._stage.evaluate_every) - 1: path
+                     for path in folder.glob('[0-9]*.npz')}
+            latest = -(-done // self._stage.evaluate_every) - 1
+            for number in shown_images.passed_over(paths, latest):
+                paths[number].unlink()
 
     def _save(self, folder, done, miou):
         context = self._context
