@@ -2,8 +2,9 @@
 
 Started again it skips what is done, goes on with what was stopped, and tries failed runs anew.
 Each cell is a run directory below --workdir; logs/ holds what the runs print. '{seed}' in
---checkpoint and --gin_param stands for the seed of each run. With --runs it trains nothing and tables finished
-runs; cells are compared with the first, or with those of --against, seed by seed.
+--checkpoint and --gin_param stands for the seed of each run. With --runs it trains nothing and
+tables finished runs, or draws the --curves of runs; cells are compared with the first, or with
+those of --against, seed by seed.
 
 Example:
   python tools/sweep.py --gin_file=gin/demo_smallest.gin --workdir=runs/sweep --seeds=0,1 \\

@@ -19,7 +19,8 @@ LUC, CONTROL = ((10, 0.5), (20, 0.625)), ((10, 0.5), (20, 0.5625))
 def luc(tmp_path):
     return make_run(tmp_path / 'luc', [
         *STAGE_ONE, *evaluated('control', CONTROL), *evaluated('luc', LUC),
-        *evaluated('luc', ((10, 0.9),), 'train'), *evaluated('luc', ((20, 0.8),), 'holdout_averaged'),
+        *evaluated('luc', ((10, 0.9),), 'train'),
+        *evaluated('luc', ((20, 0.8),), 'holdout_averaged'),
         {'event': 'stage', 'stage': 'luc', 'segmentor_step': 20, 'loss/ce': 0.3}])
 
 

@@ -133,7 +133,8 @@ def gather(groups):
                                'evaluated there; wait for the first evaluation')
     notes = [f'{path}: not drawn, it has {"Stage 1 alone" if run.stage_one else "no evaluation"} '
              'so far' for path, run in bare.items()]
-    return Gathered(found, gains, f'segmentor\'s steps {"after" if beyond else "of"} Stage 1', notes)
+    counted = f'segmentor\'s steps {"after" if beyond else "of"} Stage 1'
+    return Gathered(found, gains, counted, notes)
 
 
 def _has(run):
@@ -194,7 +195,8 @@ def table(found):
             f' ± {statistics.stdev(values):.2f}' if len(values) > 1 else '')
         rows.append((curve.name, len(curve.runs), step, text))
     return tables.plain_table(('curve', 'runs', 'at step', 'mIoU'), rows,
-                              'mIoU on the hold-out in percent: mean ± standard deviation over runs')
+                              'mIoU on the hold-out in percent: mean ± standard deviation over '
+                              'runs')
 
 
 def write(groups, path):
