@@ -37,7 +37,8 @@ def test_a_method_with_a_loop_of_its_own_has_its_control_in_a_folder(tmp_path):
 
 
 def test_what_is_no_number_is_passed_over_and_what_is_no_line_is_named(tmp_path):
-    odd = [(1, None), (2, 'high'), (3, float('nan')), (4, 7.0), (None, 0.5), (5, 0.5)]
+    odd = [(1, None), (2, 'high'), (3, float('nan')), (4, 7.0), (None, 0.5),
+           (1e300, 0.5), (5, 0.5)]
     run = make_run(tmp_path / 'run', evaluated('luc', odd))
     assert run_curves.read(run).method == ((5, 50.0),)
     for line in ('{"event": \n', '[]\n', '{"event": "evaluation", "split": "holdout", '

@@ -14,6 +14,7 @@ from tf_advseg.reporting import learning_curves
 from tf_advseg.reporting import tables
 
 METRICS, CONTROL = 'metrics.jsonl', 'control'
+_MOST_STEPS = 1e12  # no run takes more
 _SEED = re.compile(r'seed\d+')  # what a sweep calls the runs of a cell
 
 
@@ -60,7 +61,8 @@ def _add(found, path, own):
                 part, miou = 'stage_one', line['hold_out/miou']
             else:
                 continue
-            if curves.is_finite(step) and curves.is_finite(miou) and 0 <= miou <= 1:
+            if (curves.is_finite(step) and 0 <= step < _MOST_STEPS
+                    and curves.is_finite(miou) and 0 <= miou <= 1):
                 found[part][step] = 100.0 * miou
 
 

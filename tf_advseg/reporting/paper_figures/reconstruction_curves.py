@@ -208,8 +208,6 @@ def compared_curves(found):
         values = [value for each in drawn for value in each.values]
         if panel == PANELS[0] and min(values) > 0 and max(values) > 10 * min(values):
             axes.set_yscale('log')
-        elif panel == PANELS[2]:
-            axes.set_ylim(bottom=0)
     figure.legend(handles.values(), handles, loc='outside lower center', frameon=False, fontsize=9,
                   ncols=len(handles))
     return figure
