@@ -25,7 +25,8 @@ flags.DEFINE_string('table', None, 'Number of a table; S2 is of the supplement.'
 flags.DEFINE_string('figure', None, 'Number of a figure.')
 flags.DEFINE_enum('on', None, ('paper', 'here'), "The paper's data, or what stands in its place. "
                   "(default: the paper's where all is at hand)")
-flags.DEFINE_string('chart', None, "PNG of the numbers, ours and the paper's.")
+flags.DEFINE_string('chart', None, "PNG of the numbers, ours and the paper's, or of a figure of "
+                    'several runs. (default: below --workdir, of a figure alone)')
 flags.DEFINE_bool('run', False, 'Run the commands, one after another.')
 
 FLAGS = flags.FLAGS
@@ -34,11 +35,9 @@ FLAGS = flags.FLAGS
 def main(argv):
     """Flags, the entry, its commands, its numbers."""
     del argv
-    from tf_advseg.core import files
     from tf_advseg.core.errors import UserError
     from tf_advseg.experiments.studies import papers
     from tf_advseg.experiments.studies import reproducing
-    from tf_advseg.reporting import curves
     from tf_advseg.reporting import tables
     if FLAGS.list:
         chosen = [papers.find_paper(FLAGS.paper)] if FLAGS.paper else papers.PAPERS.values()
@@ -60,13 +59,13 @@ def main(argv):
         if way is None:
             raise UserError(f'{FLAGS.paper}, {kind} {entry.number}: {entry.why}')
         reproducing.run(way, place, lambda line: print(f'\n{line}', flush=True))
-    table = reproducing.comparison(entry, name, way, place)
-    if table is not None:
-        print(f'\n{tables.to_text(table)}')
-    if FLAGS.chart:
-        with files.atomic_file(FLAGS.chart) as file:
-            file.write(curves.encode(reproducing.chart(entry, name, way, place)))
-        print(f'made: {FLAGS.chart}')
+    for table in (reproducing.comparison(entry, name, way, place),
+                  reproducing.chart_table(way, place)):
+        if table is not None:
+            print(f'\n{tables.to_text(table)}')
+    path = reproducing.write_chart(entry, name, way, place, FLAGS.chart)
+    if path is not None:
+        print(f'made: {path}')
     for path in reproducing.made_files(way, place) if way is not None else ():
         print(f'made: {path}')
 

@@ -2,8 +2,9 @@
 
 Started again it skips what is done, goes on with what was stopped, and tries failed runs anew.
 Each cell is a run directory below --workdir; logs/ holds what the runs print. '{seed}' in
---checkpoint and --gin_param stands for the seed of each run. With --runs it trains nothing and tables finished
-runs; cells are compared with the first, or with those of --against, seed by seed.
+--checkpoint and --gin_param stands for the seed of each run. With --runs it trains nothing and
+tables finished runs, or draws the --curves of runs; cells are compared with the first, or with
+those of --against, seed by seed.
 
 Example:
   python tools/sweep.py --gin_file=gin/demo_smallest.gin --workdir=runs/sweep --seeds=0,1 \\
@@ -37,6 +38,9 @@ flags.DEFINE_multi_string('update', [], 'Train nothing, make the tables of this 
 flags.DEFINE_list('against', [], 'Cells that the others are compared with. (default: the first)')
 flags.DEFINE_string('chart', None, 'PNG of the differences with their intervals. (default: '
                     "sweep.png in a sweep's folder)")
+flags.DEFINE_string('curves', None, "PNG of the hold-out's mIoU over steps; with --runs of runs "
+                    "under way, too, and without tables. (default: curves.png in a sweep's "
+                    'folder)')
 flags.DEFINE_list('measures', ['miou'], 'What is tabled: miou, pixel_accuracy, '
                   'mean_class_accuracy, fwiou, miou_without_rare, boundary, boundary_std, '
                   'components, spurious, missed, trimap, improved.')
@@ -44,24 +48,34 @@ flags.DEFINE_list('measures', ['miou'], 'What is tabled: miou, pixel_accuracy, '
 FLAGS = flags.FLAGS
 _OF_TRAINING = ('gin_file', 'gin_param', 'workdir', 'data_dir', 'checkpoint', 'strategy',
                 'dry_run', 'grid', 'cell', 'cells', 'seeds')
+_OF_TABLES = ('keep', 'chart', 'against', 'measures')
 
 
 def main(argv):
     """Flags, the cells, their runs, the tables."""
     del argv
     from tf_advseg.core.errors import UserError, require_one_of
+    from tf_advseg.experiments.studies import finished_runs
+    from tf_advseg.experiments.studies import run_curves
     from tf_advseg.experiments.studies import sweeping
     from tf_advseg.experiments.studies import tabled_measures
     measures = tabled_measures.parse_measures(FLAGS.measures)
-    if FLAGS.chart and not FLAGS.chart.lower().endswith('.png'):
-        raise UserError(f'--chart={FLAGS.chart}: expected a PNG file, as chart.png')
+    for name in ('chart', 'curves'):
+        if FLAGS[name].value and not FLAGS[name].value.lower().endswith('.png'):
+            raise UserError(f'--{name}={FLAGS[name].value}: expected a PNG file, as {name}.png')
     if FLAGS.update:
         from tf_advseg.experiments.studies import document_tables
         for path in FLAGS.update:
             print(path, 'updated' if document_tables.update(path) else 'is up to date')
         return
     if FLAGS.runs:
-        _table_runs(measures)
+        _refuse(_OF_TRAINING, '--runs tables finished runs and trains nothing')
+        if FLAGS.curves:
+            _refuse(_OF_TABLES, '--runs with --curves draws runs and tables nothing')
+            print(run_curves.write(run_curves.cells(finished_runs.parse(FLAGS.runs)),
+                                   FLAGS.curves))
+        else:
+            _table_runs(measures)
         return
     if FLAGS.keep:
         raise UserError('--keep is for finished runs: give them by --runs')
@@ -94,9 +108,18 @@ def main(argv):
     _write_tables(sweeping.collect(cells), measures)
     for cell, line in failed:
         print(f'failed: {cell.folder}: {line}', file=sys.stderr)
+    run_curves.write_sweep(cells, FLAGS.curves, pathlib.Path(FLAGS.workdir) / 'curves.png')
     if failed:
         raise UserError(f'{len(failed)} of {len(cells)} runs failed; see {FLAGS.workdir}/logs, '
                         'then start the same command again')
+
+
+def _refuse(names, why):
+    """Raises UserError where flags of these names are given."""
+    from tf_advseg.core.errors import UserError
+    given = [f'--{name}' for name in names if FLAGS[name].present]
+    if given:
+        raise UserError(f'{why}: leave out {", ".join(given)}')
 
 
 def _table_runs(measures):
@@ -106,10 +129,6 @@ def _table_runs(measures):
     from tf_advseg.experiments.studies import finished_runs
     from tf_advseg.reporting import curves
     from tf_advseg.reporting import tables
-    given = [f'--{name}' for name in _OF_TRAINING if FLAGS[name].present]
-    if given:
-        raise UserError('--runs tables finished runs and trains nothing: leave out '
-                        f'{", ".join(given)}')
     groups = finished_runs.parse(FLAGS.runs)
     collected = finished_runs.collect(groups)
     if FLAGS.keep:

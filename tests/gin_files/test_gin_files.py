@@ -23,8 +23,8 @@ MODELS = [name for name in FILES if name.startswith('models/')]
 # What each network is trained with: slim's for residual networks, Yu & Koltun's, else the default.
 WEIGHT_DECAY = {
     'deeplab_residual': 1e-4, 'deeplab_v2_resnet101': 1e-4, 'deeplabv3_mobilenet_v2': 4e-5,
-    'deeplabv3plus_resnet101': 1e-4, 'deeplabv3plus_xception65': 4e-5, 'dilated8': 5e-4,
-    'farabet': 4e-5}
+    'deeplabv3_resnet101': 1e-4, 'deeplabv3plus_resnet101': 1e-4,
+    'deeplabv3plus_xception65': 4e-5, 'dilated8': 5e-4, 'farabet': 4e-5}
 EXPERIMENTS = [name for name in FILES if not name.startswith(('models/', 'datasets/', 'methods/'))]
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+from logged_runs import make_run
 import pytest
 
 from tf_advseg.core import configuration
@@ -96,6 +97,8 @@ def test_what_is_read_was_made_before(name, way, parse_words):
             assert folders, (label, source)
             for folder in folders:
                 assert source.column.replace(' + SWA', '') in made[folder], (label, source)
+    for pattern in way.chart.runs() if way.chart else ():
+        assert fnmatch.filter(made, f'{WORK}/{pattern}'), pattern
     for pattern in way.files:
         folder = f'{WORK}/{pattern}'.rsplit('/', 1)[0]
         folder = folder[:-len('/figures')] if folder.endswith('/figures') else folder
@@ -270,7 +273,7 @@ def test_a_table_is_made_from_finished_runs_alone(call, capsys, tmp_path):
 
 def test_a_chart_is_drawn_of_what_there_is(call, tmp_path):
     for words, text in ((('--paper=luc', '--table=S3'), 'take the table'),
-                        (('--paper=durall', '--figure=8'), 'no number to draw yet')):
+                        (('--paper=durall', '--figure=8'), 'nothing to draw yet')):
         with pytest.raises(UserError, match=text):
             call('reproduce', *words, f'--workdir={tmp_path}', f'--chart={tmp_path / "a.png"}')
     with pytest.raises(UserError, match='expected a PNG'):
@@ -279,3 +282,52 @@ def test_a_chart_is_drawn_of_what_there_is(call, tmp_path):
     call('reproduce', '--paper=luc', '--table=1', f'--workdir={tmp_path}',
          f'--chart={tmp_path / "a.png"}')
     assert (tmp_path / 'a.png').read_bytes().startswith(b'\x89PNG')
+
+
+def test_a_figure_of_several_runs_is_drawn_of_those_under_way(call, capsys, tmp_path):
+    lines = [{'event': 'stage', 'stage': 'zhu', 'segmentor_step': step, 'loss/ce': 0.5,
+              'loss/generator': 0.1} for step in range(10, 70, 10)]
+    words = ('reproduce', '--paper=zhu', '--figure=9', f'--workdir={tmp_path}')
+    make_run(tmp_path / 'zhu_stanford' / 'SegGAN' / 'seed0', lines)
+    call(*words)
+    out, path = capsys.readouterr().out, tmp_path / 'zhu_stanford_losses.png'
+    assert f'gives {path}' in out and f'made: {path}' in out
+    assert re.search(r'SegGAN +0.100 ± 0.000 +0.500 ± 0.000', out) and 'SegWGAN  ' not in out
+    drawn = path.read_bytes()
+    assert drawn.startswith(b'\x89PNG')
+    call(*words, f'--chart={tmp_path / "mine.png"}')
+    assert (tmp_path / 'mine.png').read_bytes() == drawn
+
+
+def test_a_chart_that_has_nothing_to_show_is_no_file(call, capsys, tmp_path):
+    for paper, number in (('zhu', 4), ('durall', 4), ('durall', 8)):
+        call('reproduce', f'--paper={paper}', f'--figure={number}', f'--workdir={tmp_path}')
+        assert 'gives ' in capsys.readouterr().out
+        with pytest.raises(UserError, match=f'figure {number} has nothing to draw yet'):
+            call('reproduce', f'--paper={paper}', f'--figure={number}', f'--workdir={tmp_path}',
+                 f'--chart={tmp_path / "a.png"}')
+    assert not list(tmp_path.iterdir())
+
+
+def test_settings_and_bars_are_drawn_of_finished_runs(call, tmp_path):
+    models = {name: {'test': {'miou': miou}} for name, miou in (
+        ('control (CE)', 0.5), ('control (CE) + SWA', 0.52), ('Durall', 0.51),
+        ('Durall + SWA', 0.53))}
+    for folder in ('durall_stanford_lambda/durall.adversarial_weight=0.01/seed0',
+                   'durall_stanford_start/swa.start=0.5/seed1', 'durall_resnet18/as_given/seed2'):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / 'results.json').write_text(json.dumps({'models': models}))
+    for number, file in ((4, 'durall_stanford_settings.png'), (8, 'durall_resnet18_bars.png')):
+        call('reproduce', '--paper=durall', f'--figure={number}', f'--workdir={tmp_path}')
+        assert (tmp_path / file).read_bytes().startswith(b'\x89PNG')
+    (tmp_path / folder / 'results.json').write_text('{"models": []}')
+    with pytest.raises(UserError, match='results.json: does not hold') as caught:
+        call('reproduce', '--paper=durall', '--figure=8', f'--workdir={tmp_path}')
+    assert '\n' not in str(caught.value)
+
+
+def test_what_the_other_way_lacks_is_said(call, capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv('TF_ADVSEG_SHARED', str(tmp_path))
+    call('reproduce', '--paper=durall', '--table=3', f'--workdir={tmp_path}')
+    assert "the paper's data; not at hand: segtrack_v2, resnet101_imagenet)" in (
+        capsys.readouterr().out)

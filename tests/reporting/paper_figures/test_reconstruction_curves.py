@@ -93,3 +93,45 @@ def test_of_two_evaluations_of_one_step_the_last_counts():
               'content/own': value} for split, step, value in
              (('holdout', 20, 1.0), ('holdout', 10, 2.0), ('train', 10, 3.0), ('holdout', 20, 4.0))]
     assert [line['content/own'] for line in reconstruction_curves.held_out(lines)] == [2.0, 4.0]
+
+
+def test_two_runs_side_by_side(make_redrawing):
+    """A colour a run, a panel a loss, one control; phase 1 may be another run's."""
+    lines = make_redrawing()
+    first = [line for line in lines if line['stage'] == 'gan']
+    second = [line for line in lines if line['stage'] != 'gan']
+    found = reconstruction_curves.compared({'SegGAN': (lines, lines), 'SegWGAN': (first, second),
+                                            'begun': ([], [])})
+    assert [(each.name, each.panel) for each in found] == [
+        *((name, panel) for name in ('SegGAN', 'SegWGAN') for panel in
+          reconstruction_curves.PANELS), ('control (CE)', reconstruction_curves.PANELS[2])]
+    figure = reconstruction_curves.compared_curves(found)
+    assert curves.encode(figure).startswith(b'\x89PNG')
+    assert [axes.get_title(loc='left') for axes in figure.axes] == list(
+        reconstruction_curves.PANELS)
+    assert [axes.get_yscale() for axes in figure.axes] == ['log', 'linear', 'linear']
+    drawn = [line for line in figure.axes[2].lines if line.get_linestyle() != 'None']
+    assert [line.get_linestyle() for line in drawn] == ['-', '-', '--']
+    assert len({line.get_color() for line in drawn}) == 3
+    assert drawn[2].get_ydata() == pytest.approx([0.9] * 10)
+    legend, = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ['SegGAN', 'SegWGAN', 'control (CE)']
+    assert legend.get_window_extent().y1 <= figure.axes[0].get_window_extent().y0
+    assert reconstruction_curves.compared({'begun': ([], [])}) == []
+    alone = reconstruction_curves.compared({'SegGAN': (first, [])})
+    assert len(reconstruction_curves.compared_curves(alone).axes) == 1
+
+
+def test_scatter_is_that_around_a_trend(make_redrawing):
+    """Noise of a known deviation upon a slope gives that deviation; a slope alone none."""
+    noise = np.random.default_rng(0).normal(0, 0.2, 4000)
+    slope = np.linspace(5.0, 1.0, 4000)
+    steps = list(range(4000))
+    of = reconstruction_curves.Compared
+    assert of('a', 'p', steps, list(slope + noise)).scatter == pytest.approx(0.2, rel=0.1)
+    assert of('a', 'p', steps, list(slope)).scatter < 1e-3
+    assert of('a', 'p', [1, 2], [1.0, 2.0]).scatter is None
+    table = reconstruction_curves.compared_table(reconstruction_curves.compared(
+        {'SegGAN': (make_redrawing(), make_redrawing())}))
+    assert table.texts()[1][3] == '0.800 ± 0.000' and table.texts()[2][1:] == [
+        '–', '–', '0.900 ± 0.000']

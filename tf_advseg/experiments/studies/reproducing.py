@@ -11,17 +11,16 @@ from typing import Mapping
 from tf_advseg.core import configuration
 from tf_advseg.core import errors
 from tf_advseg.core import files
-from tf_advseg.experiments.studies import finished_runs
-from tf_advseg.experiments.studies import tabled_measures
 from tf_advseg.experiments.studies.papers import entry as entries
+from tf_advseg.experiments.studies.papers import found_numbers
 from tf_advseg.experiments.studies.papers import needs
+from tf_advseg.reporting import curves
 from tf_advseg.reporting import printed_numbers
 from tf_advseg.reporting import tables
 
 WAYS = {'paper': "on the paper's data", 'here': 'in its place'}
 _OURS = {'paper': WAYS['paper'], 'here': "on what stands in the place of the paper's data"}
 _FLAGS = {'data': 'data_dir', 'weights': 'checkpoint'}
-_CLASS = 'iou/'
 _PATIENCE = 3  # seconds that an interrupted tool has before it is told to end
 _WIDE = 6  # more columns than these stand as rows
 
@@ -208,7 +207,8 @@ def way_text(way, place, indent='    '):
     lines = [f'needs {need_text(kind, name, place)}' for kind, name in way.needs()]
     lines += [shown(words) for words in commands(way, place)]
     lines.append(f'time: {way.time.text} ({way.time.file})' if way.time else 'time: not measured')
-    lines += [f'gives {pathlib.PurePath(place.work, pattern)}' for pattern in way.files]
+    given = (*way.files, *((way.chart.file,) if way.chart else ()))
+    lines += [f'gives {pathlib.PurePath(place.work, pattern)}' for pattern in given]
     lines += [f'note: {way.note}'] if way.note else []
     return [indent + line for line in lines]
 
@@ -233,8 +233,11 @@ def entry_text(entry, name, way, place):
     if way is None:
         return '\n'.join([*lines, entry.why])
     lines += [f'{WAYS[name]}:', *way_text(way, place)]
-    others = [other for other in entry.ways() if other != name]
-    lines += [f'(--on={other}: {WAYS[other]})' for other in others]
+    for other, its in entry.ways().items():
+        missing = ', '.join(missed for _, missed in place.missing(its))
+        if other != name:
+            lines.append(f'(--on={other}: {WAYS[other]}'
+                         + (f'; not at hand: {missing})' if missing else ')'))
     lines += [entry.why] if entry.why else []
     return '\n'.join(lines)
 
@@ -250,7 +253,7 @@ def collect(entry, way, place):
     printed, ours = dict(entry.numbers), {}
     for label, sources in way.rows if way is not None else ():
         sources = sources * (len(entry.columns) if len(sources) == 1 else 1)
-        ours[label] = [_values(source, measure, place.work)
+        ours[label] = [found_numbers.values(source, measure, place.work)
                        for source, measure in zip(sources, entry.measures)]
     return {label: (printed.get(label), ours.get(label)) for label in {**printed, **ours}}
 
@@ -281,14 +284,20 @@ def comparison(entry, name, way, place):
 
 
 def chart(entry, name, way, place):
-    """matplotlib Figure: ours and the paper's, a panel a column.
+    """matplotlib Figure: that of the way, else ours and the paper's numbers, a panel a column.
 
     Raises:
-      UserError: too many columns, or no number to draw.
+      UserError: too many columns, or nothing to draw.
     """
+    label = f'--chart: {entry.kind} {entry.number}'
+    if way is not None and way.chart is not None:
+        drawn = way.chart.figure(place.work)
+        if drawn is None:
+            raise errors.UserError(f'{label} has nothing to draw yet; add --run')
+        return drawn
     if len(entry.columns) > _WIDE:
-        raise errors.UserError(f'--chart: {entry.kind} {entry.number} has {len(entry.columns)} '
-                               'columns, which no chart shows; take the table')
+        raise errors.UserError(f'{label} has {len(entry.columns)} columns, which no chart shows; '
+                               'take the table')
     found = collect(entry, way, place)
     parts = [(title, [(label, printed and printed[column], ours[column] if ours else [])
                       for label, (printed, ours) in found.items()])
@@ -296,37 +305,42 @@ def chart(entry, name, way, place):
     parts = [(title, rows) for title, rows in parts
              if any(value is not None or values for _, value, values in rows)]
     if not parts:
-        raise errors.UserError(f'--chart: {entry.kind} {entry.number} has no number to draw yet; '
-                               'add --run')
+        raise errors.UserError(f'{label} has nothing to draw yet; add --run')
     return printed_numbers.figure(parts, _OURS.get(name, ''))
+
+
+def chart_table(way, place):
+    """tables.Table of what the way's chart shows of runs; None where there is none."""
+    return way.chart.table(place.work) if way is not None and way.chart is not None else None
+
+
+def write_chart(entry, name, way, place, path=None):
+    """Writes what `chart` draws as a PNG.
+
+    Args:
+      entry, name, way, place: see `chart`.
+      path: the file; None for that of a way which has a chart of its own, below the work folder,
+        and then nothing to draw is no error.
+
+    Returns:
+      The path; None where nothing was written.
+
+    Raises:
+      UserError: see `chart`; the file cannot be written.
+    """
+    if path is None and (way is None or way.chart is None or way.chart.figure(place.work) is None):
+        return None
+    drawn = chart(entry, name, way, place)
+    path = path or str(pathlib.Path(place.work, way.chart.file))
+    with files.atomic_file(path) as file:
+        file.write(curves.encode(drawn))
+    return path
 
 
 def _printed(value, digits):
     if value is None:
         return tables.MISSING
     return str(value) if isinstance(value, int) else f'{value:.{digits}f}'
-
-
-def _values(source, measure, work):
-    """Numbers of all finished runs of a `Source`, in the measure's unit."""
-    if source is None or not measure:
-        return []
-    found = []
-    for folder in sorted(pathlib.Path(work).glob(source.runs)):
-        if (folder / finished_runs.RESULTS).is_file():
-            models = files.read_json(folder / finished_runs.RESULTS)['models']
-            value = _measured(models.get(source.column, {}).get(source.split, {}), measure)
-            found += [] if value is None else [value]
-    return found
-
-
-def _measured(scores, measure):
-    if measure.startswith(_CLASS):
-        value = (scores.get('class_iou') or {}).get(measure[len(_CLASS):])
-        return None if value is None else 100.0 * value
-    known = tabled_measures.MEASURES[measure]
-    value = known.of(scores)
-    return None if value is None else known.scale * value
 
 
 def _summary(values):

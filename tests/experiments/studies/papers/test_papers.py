@@ -118,7 +118,7 @@ def test_an_entry_is_whole(paper, entry):
 @pytest.mark.parametrize('paper, entry, name, way', WAYS, ids=WAY_IDS)
 def test_a_way_is_whole(paper, entry, name, way):
     del paper, name
-    assert way.commands and (way.rows or way.files)
+    assert way.commands and (way.rows or way.files or way.chart)
     for kind, needed in way.needs():
         assert needed in needs.NEEDS[kind]
     left = entries.PLACE.sub('', ' '.join(way.commands)).replace(entries.WORK, '')

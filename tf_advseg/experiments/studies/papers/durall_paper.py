@@ -1,5 +1,6 @@
 """Durall, Pfreundt, Köthe, Keuper, 2019: the tables and figures, and what makes them here."""
 from tf_advseg.data import official_specs
+from tf_advseg.experiments.studies.papers import charts
 from tf_advseg.experiments.studies.papers.entry import (
     CONTROL, Entry, Paper, Source, Time, Way, drawing)
 
@@ -70,23 +71,52 @@ _EVERY, _EVERY_HERE = (10, 50, 100, 200), (3, 6, 12, 24)  # of 20,000 steps, of 
 _LAMBDAS, _STARTS = (0.001, 0.005, 0.01, 0.05, 0.1), (0.0, 0.25, 0.5, 0.75)
 
 
+def _axes(every):
+    """(name, gin's, label of the axis, values, whose runs, the paper's choice) of Fig. 4."""
+    return (('lambda', 'durall.adversarial_weight', 'λ', _LAMBDAS, 'Durall', 0.01),
+            ('start', 'swa.start', 'averaging starts at (share of the steps)', _STARTS, CONTROL,
+             0.0),
+            ('every', 'swa.every', 'n (steps from one averaging to the next)', every, CONTROL,
+             100 if 100 in every else None))
+
+
 def _figure_4(given, folder, seeds, every):
     """lambda, then where averaging starts, then how rarely; the last two train no discriminator."""
     alone = '--gin_param="adversarial_stage.only_control = True" '
-    axes = (('lambda', '', 'durall.adversarial_weight', _LAMBDAS),
-            ('start', alone, 'swa.start', _STARTS), ('every', alone, 'swa.every', every))
-    return tuple(_sweep(given, folder, seeds, name, f'{more}--grid={setting}='
-                        + ','.join(map(str, values))) for name, more, setting, values in axes)
+    return tuple(_sweep(given, folder, seeds, name,
+                        (alone if column == CONTROL else '') + f'--grid={setting}='
+                        + ','.join(map(str, values)))
+                 for name, setting, _, values, column, _ in _axes(every))
+
+
+def _figure_4_source(folder, axis, value, column):
+    """Runs at a value of one of `_axes`."""
+    name, setting, *_ = axis
+    return Source(f'{folder}_{name}/{setting}={value}/seed*', column)
 
 
 def _figure_4_rows(folder, every):
     """Every value without and with averaged weights; without is one model over the last two."""
-    axes = (('lambda', 'durall.adversarial_weight', _LAMBDAS, 'Durall'),
-            ('start', 'swa.start', _STARTS, CONTROL), ('every', 'swa.every', every, CONTROL))
     labels = {'lambda': 'lambda', 'start': 'CE, averaging starts at', 'every': 'CE, n'}
-    return tuple((f'{labels[name]} {value}', tuple(
-        Source(f'{folder}_{name}/{setting}={value}/seed*', column + mark) for mark in ('', SWA)))
-        for name, setting, values, column in axes for value in values)
+    return tuple((f'{labels[axis[0]]} {value}', tuple(
+        _figure_4_source(folder, axis, value, axis[4] + mark) for mark in ('', SWA)))
+        for axis in _axes(every) for value in axis[3])
+
+
+def _figure_4_chart(folder, every):
+    """mIoU over each of the three; what does not depend on a setting is level."""
+    panels = []
+    for axis in _axes(every):
+        name, _, label, values, column, choice = axis
+        drawn = (('CE + SWA', CONTROL + SWA),) if column == CONTROL else (
+            ('with discriminator', column), ('with discriminator + SWA', column + SWA))
+        level = (('CE', CONTROL), ('CE + SWA', CONTROL + SWA))[:2 if column != CONTROL else 1]
+        panels.append(charts.Setting(
+            label, tuple((line, tuple((value, _figure_4_source(folder, axis, value, model))
+                                      for value in values)) for line, model in drawn),
+            tuple((line, _figure_4_source(folder, axis, values[0], model))
+                  for line, model in level), choice, name == 'lambda'))
+    return charts.Settings(f'{folder}_settings.png', tuple(panels))
 
 
 _RESNETS = tuple(
@@ -95,6 +125,20 @@ _RESNETS = tuple(
 _RESNET_HERE = (f'sweep --gin_file={_GIN}/stanford_background_resnet18.gin '
                 '--data_dir=<data:stanford_background> --seeds=0,1,2 '
                 f'--workdir=<work>/durall_resnet18 {_MEASURES}',)
+
+
+def _bars(group, runs):
+    """Baseline and proposed of Fig. 8, on one network."""
+    return group, (('baseline', Source(runs, CONTROL)), ('proposed', Source(runs, f'Durall{SWA}')))
+
+
+def _bar_rows(groups):
+    return tuple((f'{group}, {label}', (source,)) for group, found in groups
+                 for label, source in found)
+
+
+_BARS = tuple(_bars(f'ResNet-{depth}', f'durall_voc_resnet{depth}') for depth in (18, 34))
+_BARS_HERE = (_bars('ResNet-18', 'durall_resnet18/as_given/seed*'),)
 
 PAPER = Paper('durall', 'Durall et al., Object Segmentation using Pixel-wise Adversarial Loss '
               '(2019)', (
@@ -124,14 +168,14 @@ PAPER = Paper('durall', 'Durall et al., Object Segmentation using Pixel-wise Adv
     Entry('figure', '4', 'VOC val, mIoU over lambda, the start of averaging and n',
           ('mIoU', 'mIoU, averaged weights'), ('miou', 'miou'), (),
           Way(_figure_4(_ON_VOC, 'durall_voc', '0', _EVERY),
-              _figure_4_rows('durall_voc', _EVERY),
-              note="the figure's points are not readable, so the ranges are ours; --chart draws "
-                   'ours'),
+              _figure_4_rows('durall_voc', _EVERY), chart=_figure_4_chart('durall_voc', _EVERY),
+              note="the figure's points are not readable, so the ranges are ours"),
           Way(_figure_4(_ON_STANFORD, 'durall_stanford', '0,1,2', _EVERY_HERE),
               _figure_4_rows('durall_stanford', _EVERY_HERE),
-                   time=Time('3 minutes for the control and 4 to 7 for a training with a '
-                             'discriminator; three seeds of thirteen settings', 'docs/results.md'),
-                   note=_SMALLER + '; --chart draws it')),
+              chart=_figure_4_chart('durall_stanford', _EVERY_HERE),
+              time=Time('3 minutes for the control and 4 to 7 for a training with a '
+                        'discriminator; three seeds of thirteen settings', 'docs/results.md'),
+              note=_SMALLER)),
     Entry('figure', '5', 'VOC, masks at several stages of training',
           paper=Way(_VOC, files=('durall_voc/pixel/seed0/figures/masks_over_time.png',)),
           here=Way(_STANFORD, files=('durall_stanford/pixel/seed0/figures/masks_over_time.png',),
@@ -147,13 +191,9 @@ PAPER = Paper('durall', 'Durall et al., Object Segmentation using Pixel-wise Adv
                    note=_SMALLER)),
     Entry('figure', '8', 'VOC, DeepLabv3 on ResNet-18 and ResNet-34 from nothing',
           ('mIoU',), ('miou',), (),
-          Way(_RESNETS, tuple(
-              (f'ResNet-{depth}, {label}', (Source(f'durall_voc_resnet{depth}', column),))
-              for depth in (18, 34)
-              for label, column in (('baseline', CONTROL), ('proposed', f'Durall{SWA}'))),
-              note="the bars' numbers are not readable; --chart draws ours"),
-          Way(_RESNET_HERE, tuple(
-              (f'ResNet-18, {label}', (Source('durall_resnet18/as_given/seed*', column),))
-              for label, column in (('baseline', CONTROL), ('proposed', f'Durall{SWA}'))),
+          Way(_RESNETS, _bar_rows(_BARS), chart=charts.Bars('durall_voc_resnets.png', _BARS),
+              note="the bars' numbers are not readable"),
+          Way(_RESNET_HERE, _bar_rows(_BARS_HERE),
+              chart=charts.Bars('durall_resnet18_bars.png', _BARS_HERE),
               note='Stanford Background, crops of 161 and 200 steps; ResNet-18 alone')),
 ))

@@ -55,12 +55,14 @@ class Way:
       commands: command lines, a tool's name first, in the order in which they run; with `PLACE`s.
       rows: ((label, (`Source` of each column, or of all)), ...); None is a number that no file has.
       files: patterns below the work folder: where the figure lies.
+      chart: of the module `charts`: what is drawn of several of the commands' runs; None for none.
       time: `Time`; None where nothing committed says it.
       note: what differs from the paper, and what the commands do not give.
     """
     commands: Tuple[str, ...]
     rows: Tuple = ()
     files: Tuple[str, ...] = ()
+    chart: object = None
     time: Optional[Time] = None
     note: str = ''
 

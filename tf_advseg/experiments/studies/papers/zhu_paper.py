@@ -1,5 +1,6 @@
 """Zhu, Zhang, Zhang, Xue, Wang, 2018: the tables and figures, and what makes them here."""
 from tf_advseg.data import official_specs
+from tf_advseg.experiments.studies.papers import charts
 from tf_advseg.experiments.studies.papers.entry import (
     CONTROL, Entry, Paper, Source, Time, Way, drawing)
 
@@ -57,31 +58,51 @@ _NETWORK = ('MobileNetV2 in the place of a backbone that is not printed, 200 ste
 _ON_VAL = "our rows are of val, as the test set's labels are on the server"
 _INSTANCES = tuple(f'evaluate --checkpoint=<work>/zhu_cityscapes/{form}/seed0 --split=val '
                    '--measures=instances' for form in ('SegGAN', 'SegWGAN'))
-_CURVES = ('gloss and segloss of one run a chart, in its report; TensorBoard shows both runs '
-           'together: tensorboard --logdir=WORKDIR')
+_CURVES = 'the paper does not say of which phase gloss is: both are drawn, of runs under way too'
 _THREE = ('class accuracy', 'pixel accuracy', 'mIoU')
 _THREE_OURS = ('mean_class_accuracy', 'pixel_accuracy', 'miou')
 _CITY_CLASSES = official_specs.SPECS['cityscapes'].class_names
 _VOC_CLASSES = official_specs.SPECS['pascal_voc_2012'].class_names[1:]  # background is not printed
 
 
+def _losses(name, own_phase_1):
+    """The two losses of both forms; phase 1 is of the same runs, or of runs for all seeds."""
+    return charts.Losses(f'zhu_{name}_losses.png', tuple(
+        (form, f'zhu_{name}/{form}/seed0' if own_phase_1 else f'zhu_{name}_{gan}',
+         f'zhu_{name}/{form}/seed0') for form, gan in (('SegGAN', 'gan'), ('SegWGAN', 'wgan'))))
+
+
 def _curves(number, name, title, commands, here):
     """A figure of the two losses over the training."""
     files = _files(name, 'report.html')
     if here:  # the paper's data are at hand
-        return Entry('figure', number, title,
-                     paper=Way(commands, files=files, time=_TIME, note=f'{_NETWORK}; {_CURVES}'))
-    return Entry('figure', number, title, paper=Way(commands, files=files, note=_CURVES),
-                 here=Way(_STANFORD, files=_files('stanford', 'report.html'), time=_TIME,
+        return Entry('figure', number, title, paper=Way(
+            commands, files=files, chart=_losses(name, False), time=_TIME,
+            note=f'{_NETWORK}; {_CURVES}'))
+    return Entry('figure', number, title,
+                 paper=Way(commands, files=files, chart=_losses(name, True), note=_CURVES),
+                 here=Way(_STANFORD, files=_files('stanford', 'report.html'),
+                          chart=_losses('stanford', False), time=_TIME,
                           note=f'Stanford Background; {_NETWORK}; {_CURVES}'))
+
+
+def _compare(name):
+    """DeepLabv3, SegGAN and SegWGAN side by side on the images that the first does worst and best.
+    """
+    runs = [f'<work>/zhu_{name}/{form}/seed0' for form in ('SegGAN', 'SegWGAN')]
+    return (f'evaluate --checkpoint={runs[0]}/checkpoints/control --compare={runs[0]} '
+            f'--compare={runs[1]} --split=test --output=<work>/zhu_{name}_predictions',)
 
 
 def _panels(number, title, name, commands):
     """A figure of predictions."""
-    return Entry('figure', number, title,
-                 paper=Way(commands, files=_files(name, 'figures/panel.png')),
-                 here=Way(_STANFORD, files=_files('stanford', 'figures/panel.png'), time=_TIME,
-                          note=f'Stanford Background; {_NETWORK}'))
+    def made(of, commands, **more):
+        return Way(commands + _compare(of), files=tuple(
+            f'zhu_{of}_predictions/{which}.png' for which in ('best', 'worst')), **more)
+
+    return Entry('figure', number, title, paper=made(name, commands),
+                 here=made('stanford', _STANFORD, time=_TIME,
+                           note=f'Stanford Background; {_NETWORK}'))
 
 
 PAPER = Paper('zhu', 'Zhu et al., A Novel Framework for Semantic Segmentation with Generative '
