@@ -136,12 +136,25 @@ def test_gin_names_what_it_needs():
     assert build_fc_discriminator(5, map_size=(40, 32), widths=NARROW).decides == 'image'
 
 
+def test_a_pointwise_one_sees_a_point_and_no_other():
+    maps = np.random.default_rng(3).random((1, 7, 9, 5)).astype(np.float32)
+    changed = maps.copy()
+    changed[0, 3, 4] = [0, 0, 1, 0, 0]
+    for pointwise in (True, False):
+        model = build(pointwise=pointwise) if pointwise else build(widths=(4,))
+        moved = np.argwhere((model(maps) != model(changed)).numpy()[0])
+        assert (moved.tolist() == [[3, 4]]) == pointwise
+    assert build(pointwise=True).arguments['pointwise']
+    assert 'pointwise' not in build().arguments  # what was saved before it came is the same
+
+
 @pytest.mark.parametrize('options, text', [
     (dict(kind='pixels'), 'Did you mean "pixel"'),
     (dict(initial_values='fan_inn'), 'Did you mean "fan_in"'),
     (dict(num_classes=0), 'num_classes'), (dict(num_classes=None), 'num_classes'),
     (dict(widths=()), 'widths'), (dict(widths=(3, 0)), 'widths'), (dict(widths=4), 'widths'),
-    (dict(kind='image'), 'map_size is None'),
+    (dict(kind='image'), 'map_size is None'), (dict(pointwise=1), 'pointwise'),
+    (dict(kind='image', map_size=(40, 32), pointwise=True), 'sees the whole map'),
     (dict(kind='image', map_size=(16, 15)), 'of at least 16; lower the method\'s map_stride')])
 def test_what_cannot_be_built_is_told_in_one_line(options, text):
     with pytest.raises(UserError) as caught:

@@ -11,6 +11,10 @@ align-corners bilinear, of the logits. With C = 21 classes it has 2,783,169 para
 **Not fully convolutional** (`kind = 'image'`, Table 6): "we replace the last convolution layer of
 the discriminator with a fully-connected layer that outputs a single neuron". A fully-connected
 layer knows one size of map alone.
+
+**Pointwise** (not in the paper): the same widths by 1x1 convolutions, at every point of the map. It
+sees how sure a prediction is and of what, and nothing of shapes: what an adversary brings beyond
+such a one comes from structure.
 """
 import gin
 import tensorflow as tf
@@ -40,7 +44,7 @@ class FullyConvolutional(tf.keras.Model):
     """Made by `build_fc_discriminator`.
 
     Args:
-      num_classes, kind, widths, initial_values, map_size, seed: see there.
+      num_classes, kind, widths, initial_values, map_size, seed, pointwise: see there.
 
     Attributes:
       channels, num_classes: C, of the maps it takes.
@@ -53,26 +57,28 @@ class FullyConvolutional(tf.keras.Model):
 
     needs_image = False
 
-    def __init__(self, num_classes, kind, widths, initial_values, map_size, seed,
+    def __init__(self, num_classes, kind, widths, initial_values, map_size, seed, pointwise=False,
                  name='fully_convolutional'):
         super().__init__(name=name)
         self.num_classes = self.channels = num_classes
         self.decides = kind
         self.map_size = map_size if kind == IMAGE else None
-        self.least_side = 2 ** (len(widths) + (kind == PIXEL))
+        self.least_side = 1 if pointwise else 2 ** (len(widths) + (kind == PIXEL))
         self.arguments = {'num_classes': num_classes, 'kind': kind, 'widths': list(widths),
                           'initial_values': initial_values,
-                          'map_size': None if self.map_size is None else list(self.map_size)}
+                          'map_size': None if self.map_size is None else list(self.map_size),
+                          **({'pointwise': True} if pointwise else {})}
+        size, place = (1, {}) if pointwise else (4, {'stride': 2, 'padding': layers.FIXED})
         self.convolutions, channels = [], num_classes
         for index, width in enumerate(widths, 1):
             self.convolutions.append(layers.Convolution(
-                f'{name}/conv{index}', channels, width, 4, stride=2, padding=layers.FIXED,
-                limit=_limit(initial_values, 16 * channels), seed=seed))
+                f'{name}/conv{index}', channels, width, size, **place,
+                limit=_limit(initial_values, size ** 2 * channels), seed=seed))
             channels = width
         if kind == PIXEL:
             self.last = layers.Convolution(
-                f'{name}/logits', channels, 1, 4, stride=2, padding=layers.FIXED,
-                limit=_limit(initial_values, 16 * channels), seed=seed)
+                f'{name}/logits', channels, 1, size, **place,
+                limit=_limit(initial_values, size ** 2 * channels), seed=seed)
         else:
             inputs = channels
             for side in map_size:
@@ -131,7 +137,7 @@ class FullyConvolutional(tf.keras.Model):
 
 @gin.configurable(denylist=['num_classes', 'map_size', 'seed'])
 def build_fc_discriminator(num_classes=None, kind=PIXEL, widths=WIDTHS, initial_values='fan_in',
-                           map_size=None, seed=0):
+                           map_size=None, seed=0, pointwise=False):
     """Builds a discriminator of Hung et al.; its variables exist on return.
 
     Args:
@@ -142,6 +148,8 @@ def build_fc_discriminator(num_classes=None, kind=PIXEL, widths=WIDTHS, initial_
         'he', of He et al.'s variance for LeakyReLU, 2.4 times as large.
       map_size: (h, w) of the maps, for kind 'image'.
       seed: int, the run's. Equal seeds give equal weights.
+      pointwise: 1x1 convolutions of stride 1 in the place of those of 4x4: a discriminator that
+        sees no neighbour of a point, to compare with. Of kind 'pixel' alone.
 
     Returns:
       `FullyConvolutional`: discriminator(maps, image=None, training=False) -> float32 logits. Build
@@ -157,10 +165,13 @@ def build_fc_discriminator(num_classes=None, kind=PIXEL, widths=WIDTHS, initial_
     arguments.require(where, isinstance(widths, (list, tuple)) and len(widths) >= 1
                       and all(map(arguments.is_count, widths)), 'widths', widths,
                       'integers of at least 1, such as (64, 128, 256, 512)')
+    arguments.require_flag(where, 'pointwise', pointwise)
     if kind == IMAGE:
+        arguments.require(where, not pointwise, 'pointwise', pointwise,
+                          "False: kind 'image' sees the whole map")
         least = 2 ** len(widths)
         arguments.require(where, map_size is not None and all(side >= least for side in map_size),
                           'map_size', map_size, f'(h, w) of at least {least}; lower '
                           'the method\'s map_stride, or take a larger crop')
     return FullyConvolutional(num_classes, kind, tuple(widths), initial_values,
-                              map_size and tuple(map_size), seed)
+                              map_size and tuple(map_size), seed, pointwise)

@@ -14,10 +14,10 @@ from tf_advseg.methods.hung import discriminator_folders
 from tf_advseg.run import networks
 
 
-def build(kind='pixel', num_classes=3, seed=4):
+def build(kind='pixel', num_classes=3, seed=4, pointwise=False):
     return fully_convolutional.build_fc_discriminator(
         num_classes=num_classes, kind=kind, widths=(4, 6), seed=seed, initial_values='he',
-        map_size=(17, 21) if kind == 'image' else None)
+        map_size=(17, 21) if kind == 'image' else None, pointwise=pointwise)
 
 
 @pytest.fixture
@@ -30,9 +30,10 @@ def saved(tmp_path):
     return folder
 
 
-@pytest.mark.parametrize('kind', fully_convolutional.KINDS)
-def test_what_was_saved_judges_the_same_whatever_gin_says(tmp_path, kind):
-    discriminator = build(kind)
+@pytest.mark.parametrize('kind, pointwise', [
+    *((kind, False) for kind in fully_convolutional.KINDS), ('pixel', True)])
+def test_what_was_saved_judges_the_same_whatever_gin_says(tmp_path, kind, pointwise):
+    discriminator = build(kind, pointwise=pointwise)
     discriminator_folders.save(tmp_path / 'd', discriminator,
                                discriminator_folders.describe(discriminator, 4))
     configuration.parse([], ['build_fc_discriminator.widths = (8, 8, 8)',

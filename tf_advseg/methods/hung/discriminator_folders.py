@@ -32,7 +32,7 @@ def describe(discriminator, map_stride, threshold=0.2, mask_predictions=True):
 
     Returns:
       JSON-able dict: 'kind', 'num_classes', 'widths', 'initial_values', 'map_size' ([h, w] or
-      None), 'map_stride', 'threshold', 'mask_predictions'.
+      None), 'map_stride', 'threshold', 'mask_predictions'; 'pointwise' where it is.
     """
     return {**discriminator.arguments, 'map_stride': int(map_stride), 'threshold': float(threshold),
             'mask_predictions': bool(mask_predictions)}
@@ -90,7 +90,8 @@ def load(folder, num_classes=None):
                                'the same data set')
     try:
         discriminator = fully_convolutional.build_fc_discriminator(
-            **{name: description[name] for name in _BUILT_FROM})
+            **{name: description[name] for name in _BUILT_FROM},
+            pointwise=description.get('pointwise', False))
     except errors.UserError as error:
         raise errors.UserError(f'{folder / DESCRIPTION}: damaged ({error})') from error
     if not (folder / WEIGHTS).is_dir():
