@@ -27,6 +27,11 @@ flags.DEFINE_multi_string('grid', [], 'Axis of the grid, NAME=VALUE,VALUE,...; r
 flags.DEFINE_multi_string('cell', [], 'A cell in place of a grid\'s, as "NAME: FILE.gin; BINDING"; '
                           'repeatable.')
 flags.DEFINE_list('seeds', ['0'], 'Seeds of every cell, as 0,1,2.')
+flags.DEFINE_enum('on', 'here', ('here', 'ray'), 'Runs go one after another here, or several at '
+                  'once on a Ray cluster.')
+flags.DEFINE_string('ray_address', 'auto', 'HOST:PORT of the cluster; local starts one here.')
+flags.DEFINE_float('cell_cpus', 1, 'With --on=ray: CPUs of each run.')
+flags.DEFINE_float('cell_gpus', 0, 'With --on=ray: GPUs of each run.')
 flags.DEFINE_multi_string('runs', [], 'Train nothing, table these finished runs, as PATH or '
                           'NAME=PATTERN for those of one cell; repeatable.')
 flags.DEFINE_string('keep', None, 'With --runs: write what can be tabled of them into this file, '
@@ -40,13 +45,15 @@ flags.DEFINE_list('measures', ['miou'], 'What is tabled: miou, pixel_accuracy, '
 
 FLAGS = flags.FLAGS
 _OF_TRAINING = ('gin_file', 'gin_param', 'workdir', 'data_dir', 'checkpoint', 'strategy',
-                'dry_run', 'grid', 'cell', 'seeds')
+                'dry_run', 'grid', 'cell', 'seeds', 'on', 'ray_address', 'cell_cpus', 'cell_gpus')
 
 
 def main(argv):
     """Flags, the cells, their runs, the tables."""
     del argv
     from tf_advseg.core.errors import UserError, require_one_of
+    from tf_advseg.experiments.studies import cell_runs
+    from tf_advseg.experiments.studies import ray_cells
     from tf_advseg.experiments.studies import sweeping
     from tf_advseg.experiments.studies import tabled_measures
     measures = tabled_measures.parse_measures(FLAGS.measures)
@@ -67,6 +74,7 @@ def main(argv):
         raise UserError('--grid with --cell: give one of the two')
     cells = (sweeping.named_cells(FLAGS.workdir, named, seeds) if named
              else sweeping.make_cells(FLAGS.workdir, axes, seeds))
+    on_ray = _ray_settings()
     for name in FLAGS.against:
         require_one_of('--against', name, list(dict.fromkeys(cell.name for cell in cells)))
     runtime.configure()
@@ -81,13 +89,31 @@ def main(argv):
         for cell in cells:
             print('done   ' if cell.done else 'to run ', shlex.join(command(cell)))
         return
-    failed = sweeping.run_cells(cells, FLAGS.workdir, command)
+    if on_ray:
+        failed = ray_cells.run_cells(cells, FLAGS.workdir, command, on_ray)
+    else:
+        failed = cell_runs.run_cells(cells, FLAGS.workdir, command)
     _write_tables(sweeping.collect(cells), measures)
     for cell, line in failed:
         print(f'failed: {cell.folder}: {line}', file=sys.stderr)
     if failed:
         raise UserError(f'{len(failed)} of {len(cells)} runs failed; see {FLAGS.workdir}/logs, '
                         'then start the same command again')
+
+
+def _ray_settings():
+    """Where --on=ray runs the cells; None where they run here."""
+    from tf_advseg.core.errors import UserError
+    from tf_advseg.experiments.studies import ray_cells
+    if FLAGS.on != 'ray':
+        given = [f'--{name}' for name in ('ray_address', 'cell_cpus', 'cell_gpus')
+                 if FLAGS[name].present]
+        if given:
+            raise UserError(f'{", ".join(given)}: for --on=ray alone; add it')
+        return None
+    settings = ray_cells.Settings(FLAGS.ray_address, FLAGS.cell_cpus, FLAGS.cell_gpus)
+    ray_cells.imported()  # said before every cell's configuration is looked at, which takes longer
+    return settings
 
 
 def _table_runs(measures):
