@@ -8,9 +8,11 @@ import threading
 import time
 import types
 
+import controlled_runs
 import pytest
 
 from tf_advseg.core import errors
+from tf_advseg.core import files
 from tf_advseg.experiments.studies import cell_runs
 from tf_advseg.experiments.studies import ray_cells
 from tf_advseg.experiments.studies import sweeping
@@ -61,23 +63,42 @@ def _starts(cells):
             else [] for cell in cells]
 
 
-def _until(true, seconds=60):
+def _until(true, seconds=300):
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, 'waited too long'
         time.sleep(0.05)
 
 
-@pytest.fixture
+@pytest.fixture(scope='module')
 def cluster():
-    """Two nodes of one CPU each."""
+    """A head that takes no cell and a node of one CPU; a test may add one and kill it."""
     pytest.importorskip('ray', reason='the extra ray is not installed')
     ray_cells.imported()
     from ray import cluster_utils
-    made = cluster_utils.Cluster(initialize_head=True, head_node_args={'num_cpus': 1})
-    made.second = made.add_node(num_cpus=1)
+    made = cluster_utils.Cluster(initialize_head=True, head_node_args={'num_cpus': 0})
+    made.add_node(num_cpus=1)
     yield made
     made.shutdown()
+
+
+@contextlib.contextmanager
+def _second_node(cluster, when=None, cpus=1):
+    """Another node; once `when` returns true it is killed and a third one takes its place."""
+    nodes = [cluster.add_node(num_cpus=cpus)]
+
+    def kill():
+        _until(when)
+        cluster.remove_node(nodes.pop(), allow_graceful=False)
+        nodes.append(cluster.add_node(num_cpus=cpus))
+
+    killer = threading.Thread(target=kill if when else lambda: None)
+    killer.start()
+    try:
+        yield
+    finally:
+        killer.join()
+        cluster.remove_node(nodes.pop())
 
 
 def test_numbers_and_addresses_are_checked():
@@ -85,6 +106,7 @@ def test_numbers_and_addresses_are_checked():
     for given, text in (({'cpus': 1.5}, '--cell_cpus=1.5: expected a whole number'),
                         ({'gpus': -1.0}, '--cell_gpus=-1'),
                         ({'gpus': float('nan')}, '--cell_gpus=nan'),
+                        ({'cpus': 0.0}, 'all cells would run at once'),
                         ({'address': 'ray://head:10001'}, 'start it on a node of the cluster')):
         with pytest.raises(errors.UserError, match=text):
             ray_cells.Settings(**given)
@@ -115,7 +137,7 @@ def test_a_cluster_that_does_not_answer_is_a_line_at_once(address, monkeypatch):
     ray = types.SimpleNamespace(init=lambda **_: pytest.fail('Ray would try for minutes'))
     monkeypatch.setenv('RAY_ADDRESS', address)
     for given in (address, 'auto'):
-        with pytest.raises(errors.UserError, match=f'--ray_address={given}: no cluster .*ray start'):
+        with pytest.raises(errors.UserError, match=f'={given}: no cluster .*ray start'):
             with ray_cells._connected(ray, given):
                 pass
 
@@ -221,22 +243,16 @@ def test_results_that_never_appear_here_are_a_failure(tmp_path, monkeypatch):
     assert 'not to be seen here' in ray_cells._outcome(_Ray(lambda cell: None), cell, cell)
 
 
+@pytest.mark.slow
 def test_a_node_is_killed_and_all_cells_end_as_in_one_process(stand_in, tmp_path, cluster):
     plain, command = stand_in('plain', 60)
     assert cell_runs.run_cells(plain, tmp_path / 'plain', command, show=False) == []
     cells, command = stand_in('ray', 60)
-
-    def kill():
-        _until(lambda: sum(map(bool, _starts(cells))) == 2)  # one on each node
-        cluster.remove_node(cluster.second, allow_graceful=False)
-
-    killer = threading.Thread(target=kill)
-    killer.start()
-    handler = signal.getsignal(signal.SIGTERM)
-    assert ray_cells.run_cells(cells, tmp_path / 'ray', command,
-                               ray_cells.Settings(cluster.address), show=False) == []
-    killer.join()
-    assert signal.getsignal(signal.SIGTERM) is handler
+    with _second_node(cluster, when=lambda: sum(map(bool, _starts(cells))) == 2):
+        handler = signal.getsignal(signal.SIGTERM)
+        assert ray_cells.run_cells(cells, tmp_path / 'ray', command,
+                                   ray_cells.Settings(cluster.address), show=False) == []
+        assert signal.getsignal(signal.SIGTERM) is handler  # not Ray's
     assert sorted(map(len, _starts(cells))) == [1, 1, 1, 2]  # one was begun again
     for one, other in zip(plain, cells):
         assert one.done and other.done
@@ -248,14 +264,52 @@ def test_a_node_is_killed_and_all_cells_end_as_in_one_process(stand_in, tmp_path
     assert found == expected and len(found['as given']) == 4
 
 
+@pytest.mark.slow
+def test_trainings_are_those_of_one_process_and_share_their_control(tmp_path, cluster, repository):
+    """The node of the first is killed while it trains; no other has the CPUs for it at first."""
+    gin_file = tmp_path / 'small.gin'
+    gin_file.write_text('\n'.join(controlled_runs.LUC))
+    axis = 'luc.adversarial_weight=1.0,2.0'
+    cells = sweeping.make_cells(tmp_path / 'ray', [sweeping.parse_axis(axis)], [3])
+
+    def sweep(name, *words):
+        done = subprocess.run(
+            [sys.executable, 'tools/sweep.py', '--gin_file=gin/methods/luc.gin',
+             f'--gin_file={gin_file}', f'--grid={axis}', '--seeds=3',
+             f'--workdir={tmp_path / name}', *words], cwd=repository, text=True, check=False,
+            capture_output=True)
+        assert done.returncode == 0, done.stderr
+        return {path.name: path.read_bytes() for path in (tmp_path / name).glob('*.csv')}
+
+    with _second_node(cluster, cpus=2, when=lambda: any(cells[0].folder.glob('stages/*'))):
+        tables = sweep('ray', '--on=ray', f'--ray_address={cluster.address}', '--cell_cpus=2')
+    assert tables == sweep('plain') and 'sweep.csv' in tables
+    starts = [len(files.read_json(cell.folder / 'environment.json')['earlier_starts'])
+              for cell in cells]
+    assert starts == [1, 0]
+    sources = []
+    for cell in cells:
+        other = tmp_path / 'plain' / cell.folder.relative_to(tmp_path / 'ray')
+        results, expected = (files.read_json(folder / 'results.json')
+                             for folder in (cell.folder, other))
+        assert results['models'] == expected['models']
+        sources.append(results.get('control_from'))
+        weights = [path.relative_to(other) for path in other.glob('checkpoints/**/*.data*')]
+        assert weights
+        for path in weights:
+            assert (cell.folder / path).read_bytes() == (other / path).read_bytes(), path
+    assert sources == [None, str(cells[0].folder)]
+
+
+@pytest.mark.slow
 def test_failures_and_mistakes_on_a_cluster(stand_in, tmp_path, cluster, monkeypatch):
-    def run(address=cluster.address, **given):
+    def run(**given):
         return ray_cells.run_cells(cells, tmp_path / 'ray', command,
-                                   ray_cells.Settings(address, **given), show=False)
+                                   ray_cells.Settings(cluster.address, **given), show=False)
 
     cells, command = stand_in('ray', '"broken" + 1', number=2)
     assert run(cpus=0.5) == [(cell, 'exit code 1: error: this one fails') for cell in cells]
-    with pytest.raises(errors.UserError, match='--cell_cpus=2 --cell_gpus=0: no node .* 2 CPUs, 0'):
+    with pytest.raises(errors.UserError, match='--cell_cpus=2 --cell_gpus=0: no node .*: 1 CPUs'):
         run(cpus=2)
     monkeypatch.setattr(ray_cells, '_marked', lambda logs: contextlib.nullcontext('/x/mark'))
     with pytest.raises(errors.UserError, match='node .*: /x is not what it is'):
@@ -266,7 +320,8 @@ def test_failures_and_mistakes_on_a_cluster(stand_in, tmp_path, cluster, monkeyp
 SWEEP = '''
 import sys
 from tf_advseg.core import command_line
-from tf_advseg.experiments.studies import ray_cells, sweeping
+from tf_advseg.experiments.studies import cell_runs, ray_cells, sweeping
+cell_runs.PATIENCE = 10 ** 6  # runs that are not told to end would keep it here
 folder, script, address = sys.argv[1:]
 def main(argv):
     ray_cells.run_cells(
@@ -279,19 +334,19 @@ command_line.run(main, resumes=True)
 '''
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_ends_the_runs_too(stand_in, tmp_path, cluster, repository, number):
     cells, _ = stand_in('sweep', 0, number=3)
     (tmp_path / 'sweep.py').write_text(SWEEP)
-    process = subprocess.Popen(
-        [sys.executable, str(tmp_path / 'sweep.py'), str(tmp_path / 'sweep'),
-         str(tmp_path / 'train.py'), cluster.address], text=True, stderr=subprocess.PIPE,
-        env={**os.environ, 'PYTHONPATH': str(repository)})
-    _until(lambda: sum((cell.folder / 'state').exists() for cell in cells) == 2)
-    process.send_signal(number)
-    began = time.monotonic()
-    _, said = process.communicate(timeout=60)
-    assert time.monotonic() - began < cell_runs.PATIENCE  # they have not been waited for in vain
+    with _second_node(cluster):
+        process = subprocess.Popen(
+            [sys.executable, str(tmp_path / 'sweep.py'), str(tmp_path / 'sweep'),
+             str(tmp_path / 'train.py'), cluster.address], text=True, stderr=subprocess.PIPE,
+            env={**os.environ, 'PYTHONPATH': str(repository)})
+        _until(lambda: sum((cell.folder / 'state').exists() for cell in cells) == 2)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=300)
     # Ray makes a plain interrupt of a SIGTERM that comes while it waits.
     assert process.returncode in (128 + number, 128 + signal.SIGINT)
     assert 'Ray: stopping 3 runs' in said

@@ -23,7 +23,7 @@ from tf_advseg.core import progress
 from tf_advseg.experiments.studies import cell_runs
 
 LOOK = 10.0  # seconds between two looks at the nodes while all runs go on
-ANSWER = 60.0  # seconds that a node has to say what it sees
+ANSWER = 120.0  # seconds that a node has to say what it sees
 SEEN = 90.0  # seconds until a file of another node is seen: NFS keeps old listings for 60
 # Variables that each node has its own values of; Ray sets those that name GPUs.
 _OF_THE_NODE = ('CUDA_VISIBLE_DEVICES', 'HIP_VISIBLE_DEVICES', 'ROCR_VISIBLE_DEVICES', 'HOSTNAME',
@@ -51,6 +51,9 @@ class Settings:
             if not 0 <= value < float('inf') or (value > 1 and value != int(value)):
                 raise errors.UserError(f'--{name}={value:g}: expected a whole number, or a part of '
                                        'one, as 0.5')
+        if not self.cpus and not self.gpus:
+            raise errors.UserError('--cell_cpus=0 --cell_gpus=0: all cells would run at once; give '
+                                   'one of them')
         if self.address.startswith('ray://'):
             raise errors.UserError(
                 f'--ray_address={self.address}: a sweep does not go through a Ray client, as all '
