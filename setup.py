@@ -66,6 +66,9 @@ setup(
         # Where `train --track` writes to. mlflow alone, without a server, needs the whole package.
         'wandb': ['wandb'],
         'mlflow': ['mlflow'],
+        # `sweep --on=ray`: cells on several machines or GPUs.
+        # pyarrow comes with keras-cv, and Ray loads it: 26 needs NumPy 2.
+        'ray': ['ray', 'pyarrow<26; python_version < "3.12"'],
         # ffmpeg, for films; it comes with its encoders.
         'video': ['imageio-ffmpeg'],
         # The last two are whom the measures are compared with.

@@ -29,6 +29,11 @@ flags.DEFINE_multi_string('cell', [], 'A cell in place of a grid\'s, as "NAME: F
                           'repeatable.')
 flags.DEFINE_string('cells', None, 'File with a --cell a line; what follows # is for readers.')
 flags.DEFINE_list('seeds', ['0'], 'Seeds of every cell, as 0,1,2.')
+flags.DEFINE_enum('on', 'here', ('here', 'ray'), 'Runs go one after another here, or several at '
+                  'once on a Ray cluster.')
+flags.DEFINE_string('ray_address', 'auto', 'HOST:PORT of the cluster; local starts one here.')
+flags.DEFINE_float('cell_cpus', 1, 'With --on=ray: CPUs of each run.')
+flags.DEFINE_float('cell_gpus', 0, 'With --on=ray: GPUs of each run.')
 flags.DEFINE_multi_string('runs', [], 'Train nothing, table these finished runs, as PATH or '
                           'NAME=PATTERN for those of one cell; repeatable.')
 flags.DEFINE_string('keep', None, 'With --runs: write what can be tabled of them into this file, '
@@ -47,36 +52,52 @@ flags.DEFINE_list('measures', ['miou'], 'What is tabled: miou, pixel_accuracy, '
 
 FLAGS = flags.FLAGS
 _OF_TRAINING = ('gin_file', 'gin_param', 'workdir', 'data_dir', 'checkpoint', 'strategy',
-                'dry_run', 'grid', 'cell', 'cells', 'seeds')
+                'dry_run', 'grid', 'cell', 'cells', 'seeds', 'on', 'ray_address', 'cell_cpus',
+                'cell_gpus')
 _OF_TABLES = ('keep', 'chart', 'against', 'measures')
 
 
 def main(argv):
-    """Flags, the cells, their runs, the tables."""
+    """Documents, finished runs, or a sweep."""
     del argv
-    from tf_advseg.core.errors import UserError, require_one_of
-    from tf_advseg.experiments.studies import finished_runs
-    from tf_advseg.experiments.studies import run_curves
-    from tf_advseg.experiments.studies import sweeping
+    from tf_advseg.core.errors import UserError
     from tf_advseg.experiments.studies import tabled_measures
     measures = tabled_measures.parse_measures(FLAGS.measures)
     for name in ('chart', 'curves'):
         if FLAGS[name].value and not FLAGS[name].value.lower().endswith('.png'):
             raise UserError(f'--{name}={FLAGS[name].value}: expected a PNG file, as {name}.png')
     if FLAGS.update:
-        from tf_advseg.experiments.studies import document_tables
-        for path in FLAGS.update:
-            print(path, 'updated' if document_tables.update(path) else 'is up to date')
-        return
-    if FLAGS.runs:
-        _refuse(_OF_TRAINING, '--runs tables finished runs and trains nothing')
-        if FLAGS.curves:
-            _refuse(_OF_TABLES, '--runs with --curves draws runs and tables nothing')
-            print(run_curves.write(run_curves.cells(finished_runs.parse(FLAGS.runs)),
-                                   FLAGS.curves))
-        else:
-            _table_runs(measures)
-        return
+        _update_documents()
+    elif FLAGS.runs:
+        _show_runs(measures)
+    else:
+        _sweep(measures)
+
+
+def _update_documents():
+    """--update: the tables of documents, made anew."""
+    from tf_advseg.experiments.studies import document_tables
+    _refuse((*_OF_TRAINING, *_OF_TABLES, 'runs', 'curves'), '--update makes tables of documents')
+    for path in FLAGS.update:
+        print(path, 'updated' if document_tables.update(path) else 'is up to date')
+
+
+def _show_runs(measures):
+    """--runs: the tables or the curves of finished runs."""
+    from tf_advseg.experiments.studies import finished_runs
+    from tf_advseg.experiments.studies import run_curves
+    _refuse(_OF_TRAINING, '--runs tables finished runs and trains nothing')
+    if FLAGS.curves:
+        _refuse(_OF_TABLES, '--runs with --curves draws runs and tables nothing')
+        print(run_curves.write(run_curves.cells(finished_runs.parse(FLAGS.runs)), FLAGS.curves))
+    else:
+        _table_runs(measures)
+
+
+def _cells():
+    """The cells that the flags ask for, their configurations looked at."""
+    from tf_advseg.core.errors import UserError, require_one_of
+    from tf_advseg.experiments.studies import sweeping
     if FLAGS.keep:
         raise UserError('--keep is for finished runs: give them by --runs')
     if not FLAGS.workdir or not FLAGS.gin_file:
@@ -93,8 +114,18 @@ def main(argv):
     for name in FLAGS.against:
         require_one_of('--against', name, list(dict.fromkeys(cell.name for cell in cells)))
     runtime.configure()
-    cells = sweeping.check(cells, FLAGS.gin_file, FLAGS.gin_param, FLAGS.data_dir,
-                           FLAGS.checkpoint)
+    return sweeping.check(cells, FLAGS.gin_file, FLAGS.gin_param, FLAGS.data_dir, FLAGS.checkpoint)
+
+
+def _sweep(measures):
+    """Runs the cells and tables them; with --dry_run prints their commands."""
+    from tf_advseg.core.errors import UserError
+    from tf_advseg.experiments.studies import cell_runs
+    from tf_advseg.experiments.studies import ray_cells
+    from tf_advseg.experiments.studies import run_curves
+    from tf_advseg.experiments.studies import sweeping
+    on_ray = _ray_settings()
+    cells = _cells()
 
     def command(cell):
         return sweeping.cell_command(cell, FLAGS.gin_file, FLAGS.gin_param, FLAGS.data_dir,
@@ -104,7 +135,10 @@ def main(argv):
         for cell in cells:
             print('done   ' if cell.done else 'to run ', shlex.join(command(cell)))
         return
-    failed = sweeping.run_cells(cells, FLAGS.workdir, command)
+    if on_ray:
+        failed = ray_cells.run_cells(cells, FLAGS.workdir, command, on_ray)
+    else:
+        failed = cell_runs.run_cells(cells, FLAGS.workdir, command)
     _write_tables(sweeping.collect(cells), measures)
     for cell, line in failed:
         print(f'failed: {cell.folder}: {line}', file=sys.stderr)
@@ -120,6 +154,21 @@ def _refuse(names, why):
     given = [f'--{name}' for name in names if FLAGS[name].present]
     if given:
         raise UserError(f'{why}: leave out {", ".join(given)}')
+
+
+def _ray_settings():
+    """Where --on=ray runs the cells; None where they run here."""
+    from tf_advseg.core.errors import UserError
+    from tf_advseg.experiments.studies import ray_cells
+    if FLAGS.on != 'ray':
+        given = [f'--{name}' for name in ('ray_address', 'cell_cpus', 'cell_gpus')
+                 if FLAGS[name].present]
+        if given:
+            raise UserError(f'{", ".join(given)}: for --on=ray alone; add it')
+        return None
+    settings = ray_cells.Settings(FLAGS.ray_address, FLAGS.cell_cpus, FLAGS.cell_gpus)
+    ray_cells.imported()  # said before every cell's configuration is looked at, which takes longer
+    return settings
 
 
 def _table_runs(measures):

@@ -11,6 +11,7 @@ import pytest
 
 from tf_advseg.core import configuration, files, run_directory
 from tf_advseg.core.errors import UserError
+from tf_advseg.experiments.studies import cell_runs
 from tf_advseg.experiments.studies import sweep_table
 from tf_advseg.experiments.studies import sweeping
 from tf_advseg.experiments.studies import tabled_measures
@@ -95,7 +96,7 @@ def test_a_crash_stops_no_other_run_and_done_ones_are_skipped(tmp_path, entries)
     def command(cell):
         return sweeping.cell_command(cell, ['x.gin'], [], 'data', prefix=prefix)
 
-    failed = sweeping.run_cells(cells, tmp_path / 'sweep', command, show=False)
+    failed = cell_runs.run_cells(cells, tmp_path / 'sweep', command, show=False)
     assert [cell.seed for cell, _ in failed] == [0, 1]
     assert all(line == 'exit code 1: error: this one fails' for _, line in failed)
     good = cells[2].folder.parent
@@ -104,7 +105,7 @@ def test_a_crash_stops_no_other_run_and_done_ones_are_skipped(tmp_path, entries)
         'gin_file': 'x.gin', 'gin_param': 'f.x = 2', 'seed': '0', 'data_dir': 'data',
         'workdir': str(cells[2].folder)}
     (cells[0].folder / 'mended').touch()
-    failed = sweeping.run_cells(cells, tmp_path / 'sweep', command, show=False)
+    failed = cell_runs.run_cells(cells, tmp_path / 'sweep', command, show=False)
     assert [cell.seed for cell, _ in failed] == [1]
     assert len(entries(good / 'calls')) == 2 and len(entries(cells[0].folder.parent / 'calls')) == 4
 
@@ -115,7 +116,7 @@ def test_a_run_killed_while_its_report_was_drawn_is_started_again(tmp_path, entr
     cell, = sweeping.make_cells(tmp_path / 'sweep', [('f.x', ("'killed while drawing'",))], [0])
 
     def run():
-        return sweeping.run_cells([cell], tmp_path / 'sweep', lambda cell: sweeping.cell_command(
+        return cell_runs.run_cells([cell], tmp_path / 'sweep', lambda cell: sweeping.cell_command(
             cell, ['x.gin'], [], prefix=[sys.executable, str(script)]), show=False)
 
     assert len(run()) == 1 and (cell.folder / 'results.json').exists() and not cell.done
@@ -133,18 +134,21 @@ def test_a_cell_that_another_process_trains_is_waited_for(tmp_path, entries, mon
     cells[0].folder.mkdir(parents=True)
     run = run_directory.RunDirectory(cells[0].folder)
     run._take_lock()
-    looks = []
+    looks, pause = [], cell_runs.time.sleep
 
     def sleep(seconds):  # the other's run ends while this one waits
+        if seconds != cell_runs.WAIT:  # between two looks at a process of this sweep's own
+            pause(seconds)
+            return
         looks.append(seconds)
         files.write_json(cells[0].folder / 'results.json', {'models': {}})
         (cells[0].folder / 'report.html').touch()
         run.close()
 
-    monkeypatch.setattr(sweeping.time, 'sleep', sleep)
-    assert sweeping.run_cells(cells, tmp_path / 'sweep', lambda cell: sweeping.cell_command(
+    monkeypatch.setattr(cell_runs.time, 'sleep', sleep)
+    assert cell_runs.run_cells(cells, tmp_path / 'sweep', lambda cell: sweeping.cell_command(
         cell, ['x.gin'], ['f.x = 1'], prefix=[sys.executable, str(script)]), show=False) == []
-    assert looks == [sweeping.WAIT]
+    assert looks == [cell_runs.WAIT]
     assert 'another process is training it' in capfd.readouterr().out
     assert [call['seed'] for call in entries(cells[0].folder.parent / 'calls')] == ['1']
 
@@ -268,6 +272,16 @@ def test_mistakes_are_told_before_anything_runs(call, tmp_path):
         with pytest.raises(UserError) as caught:
             call('sweep', *words)
         assert text in str(caught.value) and '\n' not in str(caught.value)
+    assert not (tmp_path / 's').exists()
+
+
+def test_without_ray_a_line_says_how_to_get_it(call, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'ray', None)
+    words = ['sweep', GIN, f'--workdir={tmp_path}/s']
+    with pytest.raises(UserError, match=r"no package ray here; python -m pip install 'ray'"):
+        call(*words, '--on=ray')
+    with pytest.raises(UserError, match='--cell_cpus, --cell_gpus: for --on=ray alone'):
+        call(*words, '--cell_gpus=1', '--cell_cpus=2')
     assert not (tmp_path / 's').exists()
 
 

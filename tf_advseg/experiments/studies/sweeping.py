@@ -1,30 +1,21 @@
-"""Grids of runs, one process each, resumable: what tools/sweep.py does."""
+"""Cells of a sweep: settings and seeds, their folders, commands and what they found."""
 import ast
 import dataclasses
 import inspect
 import itertools
 import pathlib
 import re
-import subprocess
 import sys
-import time
 
 import gin
 
 from tf_advseg.core import configuration
 from tf_advseg.core import errors
 from tf_advseg.core import files
-from tf_advseg.core import locks
-from tf_advseg.core import progress
 from tf_advseg.core import run_directory
 from tf_advseg.experiments.studies import finished_runs
 
 RESULTS, REPORT = finished_runs.RESULTS, 'report.html'
-WAIT = 2.0  # seconds between two looks at a cell that another process trains
-
-
-# What a run died of: our own line, or a traceback's end, behind which gin adds where it was called.
-_ERROR = re.compile(r'error: |[\w.]*(Error|Exception)\b')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -353,59 +344,6 @@ def cell_command(cell, gin_files, gin_params, data_dir=None, checkpoint=None, st
     given = (('data_dir', data_dir), ('checkpoint', of_seed(checkpoint, cell.seed)),
              ('strategy', strategy))
     return words + [f'--{name}={value}' for name, value in given if value is not None]
-
-
-def run_cells(cells, workdir, command, show=True):
-    """Runs what is not done, one process after another; a failure stops none of the others.
-
-    Args:
-      cells: list of `Cell`.
-      workdir: the sweep's folder; what the runs print goes to <workdir>/logs.
-      command: function(Cell) -> list of words.
-      show: whether to show progress.
-
-    Returns:
-      list of (Cell, the line of its output that says why) of the runs that failed.
-    """
-    logs = pathlib.Path(workdir) / 'logs'
-    with files.disk_errors(logs):
-        logs.mkdir(parents=True, exist_ok=True)
-    failed = []
-    waiting = [cell for cell in cells if not cell.done]
-    with progress.Progress(len(waiting), 'runs', enabled=show) as bar:
-        for cell in waiting:
-            cell.folder.parent.mkdir(parents=True, exist_ok=True)
-            _wait_for(cell)
-            if cell.done:
-                bar.update(1)
-                continue
-            path = logs / f'{cell.folder.parent.name}-seed{cell.seed}.log'
-            with files.disk_errors(path), open(path, 'ab') as log:
-                code = subprocess.run(command(cell), stdout=log, stderr=log,
-                                      stdin=subprocess.DEVNULL, check=False).returncode
-            waited = code and _wait_for(cell)  # the other may have started at the same moment
-            if (code and not waited) or not cell.done:
-                lines = path.read_text('utf-8', 'replace').strip().splitlines() or ['no output']
-                told = [line for line in lines if _ERROR.match(line)] or lines
-                failed.append((cell, f'exit code {code}: {told[-1]}'))
-            bar.update(1, failed=len(failed))
-    return failed
-
-
-def _wait_for(cell):
-    """Waits for another process that trains a cell, of a sweep beside this or of a killed one.
-
-    Returns:
-      Whether there was one.
-    """
-    lock = run_directory.RunDirectory(cell.folder).lock_path
-    number = locks.holder(lock)
-    if number is not None:
-        print(f'{cell.folder}: another process is training it{locks.who(number)}; waiting',
-              flush=True)
-    while locks.holder(lock) is not None:
-        time.sleep(WAIT)
-    return number is not None
 
 
 def collect(cells):
