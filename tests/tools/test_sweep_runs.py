@@ -1,5 +1,4 @@
 """tools/sweep.py --runs: finished runs tabled, cell by cell, and kept in one file."""
-import re
 
 from finished_cells import make_done
 from PIL import Image
@@ -163,23 +162,6 @@ def test_what_is_tabled_can_be_kept_in_one_file(tmp_path, call, capsys):
         call('sweep', f'--runs={kept}')
     with pytest.raises(UserError, match='--keep is for finished runs'):
         call('sweep', GIN, f'--workdir={tmp_path}/s', f'--keep={kept}')
-
-
-def test_the_docs_say_of_few_labels_what_the_command_prints(call, capsys):
-    root = configuration.gin_root().parent
-    folder = root / 'docs' / 'numbers' / 'few_labels'
-    if not folder.is_dir():
-        pytest.skip('an installed package has no docs/')
-    for name, data in (('cells_shapes', '| `shapes`'), ('cells_twentieth', '| Stanford')):
-        call('sweep', f'--runs={folder / name}.jsonl', '--measures=miou,components')
-        lines = [line for line in capsys.readouterr().out.splitlines()
-                 if line.startswith('softmax') and 'control (CE)' in line and ' test ' in line]
-        found = [re.search(r'[+-][\d.]+ \[.*?\]', line)[0] for line in lines]
-        assert len(found) == 2
-        for page in ('methods/consistency.md', 'numbers/few_labels/README.md'):
-            text = (root / 'docs' / page).read_text(encoding='utf-8')
-            said = ''.join(line for line in text.splitlines() if line.startswith(data))
-            assert all(interval in said for interval in found), (page, found)
 
 
 def test_the_docs_say_of_the_paired_cells_what_the_command_prints(call, capsys):
