@@ -39,7 +39,7 @@ class ExperimentData:
         [] where there are none.
       unlabelled_records: the RecordSet they are in: `records`, or that of a folder of images
         (`semi_supervised.semi_supervised`); None where there are none.
-      fold: {'count', 'number'} of the fold that is tested on, see `folds.Settings`; None without.
+      fold: which fold is tested on, see `folds.Settings.told`; None without.
     """
     records: object
     train: list

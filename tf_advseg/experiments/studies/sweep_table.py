@@ -48,17 +48,24 @@ def _values(runs, split, model, measure):
             if measure in run['models'].get(model, {}).get(split, {})}
 
 
-def _paired(values, others, measure, runs):
-    """paired.Difference over the seeds that both have, in the measure's unit."""
+def _paired(values, others, measure, runs, other_runs):
+    """paired.Difference over the seeds that both have on one fold, in the measure's unit."""
     scale = MEASURES[measure].scale
     pairs = {seed: (scale * values[seed], scale * others[seed])
-             for seed in values if seed in others}
+             for seed in values if seed in others
+             and runs[seed].get('fold') == other_runs[seed].get('fold')}
     if not all(runs[seed].get('fold') for seed in pairs):
         return paired.difference(pairs.values())
     folds = collections.defaultdict(list)
     for seed, pair in pairs.items():
         folds[runs[seed]['fold']['number']].append(pair)
     return paired.difference([tuple(map(statistics.fmean, zip(*fold))) for fold in folds.values()])
+
+
+def counted(collected):
+    """What differences are counted by: 'folds' where runs are on folds (`compared`), or 'runs'."""
+    return 'folds' if any(run.get('fold') for runs in collected.values()
+                          for run in runs.values()) else 'runs'
 
 
 def _absent(collected):
@@ -127,8 +134,10 @@ def asked(collected, references=()):
 def compared(collected, references=(), measure='miou'):
     """Differences of a method's models from others of the same run, and of other cells' runs.
 
-    Pairs are of one run, or of two runs of one seed (`asked`). Runs of one fold (`run.folds`) count
-    as one, by their mean: they share their test images.
+    Pairs are of one run, or of two runs of one seed (`asked`) on one fold, if on any. Runs of one
+    fold (`run.folds`) count as one, by their mean: they share their test images. The interval takes
+    folds as independent; they share training images, so it tends to be too narrow (Bengio and
+    Grandvalet, JMLR 2004).
 
     Args:
       collected: see `finished_runs.measured`.
@@ -145,21 +154,26 @@ def compared(collected, references=(), measure='miou'):
     found = [(name, model, other if name == reference else f'{reference}: {other}', split,
               _paired(_values(collected[name], split, model, measure),
                       _values(collected[reference], split, other, measure), measure,
-                     collected[name]))
+                      collected[name], collected[reference]))
              for name, model, reference, other in asked(collected, references)
              for split in SPLITS]
     return [row for row in found if row[-1].count]
 
 
-def differences(rows, measure='miou'):
-    """tables.Table of `compared`, with t-based 95 % intervals over runs; None without a row."""
+def differences(rows, measure='miou', over='runs'):
+    """tables.Table of `compared`, with t-based 95 % intervals; None without a row.
+
+    Args:
+      rows, measure: see `compared`.
+      over: from `counted`.
+    """
     if not rows:
         return None
     return tables.plain_table(
-        ['cell', 'model', 'less', 'split', 'runs', 'difference', 'SD', 'half-width',
-         f'runs for ±{WANTED}'], [(*names, *_told(found)) for *names, found in rows],
-        f'{MEASURES[measure].title}, differences in {_steps(measure)}: mean over runs [95 % '
-        'interval], their standard deviation, the interval\'s half-width, and how many such runs '
+        ['cell', 'model', 'less', 'split', over, 'difference', 'SD', 'half-width',
+         f'{over} for ±{WANTED}'], [(*names, *_told(found)) for *names, found in rows],
+        f'{MEASURES[measure].title}, differences in {_steps(measure)}: mean over {over} [95 % '
+        f'interval], their standard deviation, the interval\'s half-width, and how many such {over} '
         f'make it ±{WANTED}')
 
 
@@ -180,7 +194,7 @@ def of_measures(collected, references=(), measures=('miou',)):
         rows = compared(collected, references, measure)
         name = '' if measure == measures[0] else f'_{measure}'
         found += [(name, table(collected, measure)),
-                  (f'{name}_differences', differences(rows, measure))]
+                  (f'{name}_differences', differences(rows, measure, counted(collected)))]
         drawn = [(f'{model} - {less}' if cell == model else f'{cell}: {model} - {less}', each)
                  for cell, model, less, split, each in rows
                  if split == 'test' and each.half_width is not None]
