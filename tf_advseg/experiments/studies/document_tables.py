@@ -20,7 +20,6 @@ from tf_advseg.experiments.studies import finished_runs
 from tf_advseg.experiments.studies import pooled_folds
 from tf_advseg.experiments.studies import sweep_table
 from tf_advseg.experiments.studies import tabled_measures
-from tf_advseg.experiments.train import run_results
 from tf_advseg.reporting import paired
 from tf_advseg.reporting import tables
 
@@ -121,7 +120,7 @@ def markdown(collected, references, measures):
     for measure in measures:
         for cell, model, less, split, difference in sweep_table.compared(
                 collected, references, measure):
-            if split == 'test' and (less == run_results.CONTROL or ': ' in less):
+            if split == 'test' and (less == tabled_measures.CONTROL or ': ' in less):
                 found.setdefault((cell, model, less), {})[measure] = difference
     pooled = pooled_folds.compared(collected, references) if 'miou' in measures else []
     by_row = {(cell, model, less): str(each) for cell, model, _, less, _, each in pooled}

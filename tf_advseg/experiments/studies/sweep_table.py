@@ -3,6 +3,7 @@ import collections
 import statistics
 
 from tf_advseg.core import errors
+from tf_advseg.experiments.studies import tabled_measures
 from tf_advseg.experiments.studies.tabled_measures import MEASURES
 from tf_advseg.reporting import forest_plot
 from tf_advseg.reporting import like_with_like
@@ -110,7 +111,8 @@ def asked(collected, references=()):
 
     A method's own models stand against the others of their run, averaged weights against averaged
     ones, and against the same models of other cells; a cell of another method is compared by that
-    method's own plain model.
+    method's own plain model. A cell of the control alone, of more steps or all labels for one, is
+    compared with the control of the other cell's runs, where they have one.
 
     Args:
       collected, references: see `compared`.
@@ -216,6 +218,8 @@ def _told(found):
 
 def _counterparts(collected, name, reference):
     """[(model of a cell, model of the cell that it is compared with)]."""
-    own, theirs = (_models({one: collected[one]})[1] for one in (name, reference))
+    (_, own), (beside, theirs) = (_models({one: collected[one]}) for one in (name, reference))
+    if own and like_with_like.plain(own[0]) == tabled_measures.CONTROL:
+        theirs = [model for model in beside if model in own] or theirs
     both = [(model, model) for model in theirs if model in own]
     return both or ([(own[0], theirs[0])] if own and theirs else [])
