@@ -102,7 +102,7 @@ def test_an_arm_and_its_control_see_the_same_labelled_batches(name, tmp_path):
 
 
 def test_an_arm_whose_batch_norm_is_not_its_controls_is_refused(tmp_path):
-    with pytest.raises(UserError, match='of the control alone.*LoAd would train with False') as told:
+    with pytest.raises(UserError, match='the control alone.*LoAd would train with False') as told:
         arm_of(tmp_path, 'LoAd', lambda run: run.check(),
                'deeplab_mobilenet_v2.fine_tune_batch_norm=False')
     assert '\n' not in str(told.value)

@@ -175,8 +175,8 @@ def differences(rows, measure='miou', over='runs'):
         ['cell', 'model', 'less', 'split', over, 'difference', 'SD', 'half-width',
          f'{over} for ±{WANTED}'], [(*names, *_told(found)) for *names, found in rows],
         f'{MEASURES[measure].title}, differences in {_steps(measure)}: mean over {over} [95 % '
-        f'interval], their standard deviation, the interval\'s half-width, and how many such {over} '
-        f'make it ±{WANTED}')
+        f'interval], their standard deviation, the interval\'s half-width, and how many such '
+        f'{over} make it ±{WANTED}')
 
 
 def of_measures(collected, references=(), measures=('miou',)):
