@@ -82,9 +82,9 @@ def test_a_runs_data_is_of_its_fold_and_says_so(records, tmp_path):
 
 def test_a_draw_of_another_seed_says_so():
     """Else folds of two draws, which are other images, would be tabled together."""
-    assert folds.Settings(5, seed=2).told(8) == {'count': 5, 'number': 3, 'seed': 2}
-    assert folds.Settings(5).told(8) == {'count': 5, 'number': 3}
-    assert folds.Settings().told(8) is None
+    assert folds.Settings(5, seed=2).description(8) == {'count': 5, 'number': 3, 'seed': 2}
+    assert folds.Settings(5).description(8) == {'count': 5, 'number': 3}
+    assert folds.Settings().description(8) is None
 
 
 def test_a_start_of_another_fold_is_refused(records, tmp_path):

@@ -51,7 +51,7 @@ class Settings:
             return None
         return run_seed % self.count if self.number is None else self.number
 
-    def told(self, run_seed):
+    def description(self, run_seed):
         """{'count', 'number'} of a run of this seed, for split.json and results; None without.
 
         Of a draw of another seed than 0 'seed', too: folds of two draws are different images.

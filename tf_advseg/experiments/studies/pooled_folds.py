@@ -2,7 +2,7 @@
 
 The runs of a round, as many seeds in a row as there are folds (`run.folds`), test on every image
 once. Their pixels are counted together, so that a class that only a few images show has its IoU
-from all of them: the mean of five mIoUs of a fifth each would hang on those few.
+from all of them: the mean of five mIoUs of a fifth each would depend on those few.
 """
 import collections
 
