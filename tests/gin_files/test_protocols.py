@@ -100,6 +100,8 @@ def test_an_arm_and_its_control_see_the_same_labelled_batches(name, tmp_path):
         assert method == control and len(method) == 3 and method[0] != method[1]
         if run.recipe.arm_stage is not None:
             assert run.segmentor.fine_tune_batch_norm
+            built = run.recipe.build(run.context, run.segmentor, None)  # as `benchmark cues` does
+            assert built.segmentor is run.segmentor
 
     arm_of(tmp_path, name, compare)
 
