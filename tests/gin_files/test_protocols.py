@@ -4,10 +4,17 @@ import pathlib
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+import tensorflow as tf
 
+from tf_advseg.core import configuration
 from tf_advseg.core.errors import UserError
 from tf_advseg.experiments.studies import sweeping
+from tf_advseg.experiments.train import run_stages
+from tf_advseg.experiments.train import training
+from tf_advseg.methods.recipe import Arm
+from tf_advseg.training import alternation
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PROTOCOLS = {'shapes': 'shapes', 'stanford_background': 'stanford_background',
@@ -33,6 +40,8 @@ def test_all_arms_share_one_control(protocol, tmp_path):
     methods = [cell for cell in cells if len(cell.columns) > 1]
     assert [cell.control_from for cell in methods] == [None] + [methods[0].folder] * (
         len(methods) - 1)
+    alone = [cell for cell in cells if len(cell.columns) == 1]
+    assert len(alone) >= 4 and {cell.control_from for cell in alone} == {None}
     assert {'Luc', 'EL-GAN', 'Durall', 'Hung', 'Consistency', 'Zhu', 'LoAd'} == {
         cell.columns[0] for cell in methods}
 
@@ -52,6 +61,56 @@ def test_a_file_without_cells_is_refused(tmp_path, content, message):
     path.write_bytes(content)
     with pytest.raises(UserError, match=message):
         sweeping.read_cells(path)
+
+
+def arm_of(tmp_path, name, function, *bindings):
+    """Calls function(run_stages.Run) on an arm of the protocol on shapes that is put together.
+
+    Crop, batches and networks are the protocol's; of the scenes there are few.
+    """
+    (_, settings, gin_files), = [each for each in sweeping.read_cells(cells_of('shapes'))
+                                 if each[0] == name]
+    scenes = {'num_train': 64, 'num_val': 4, 'num_test': 3, 'size': (65, 65), 'smallest': (56, 56)}
+    configuration.parse([*gin_files, 'gin/protocols/shapes.gin'], [
+        f'dataset.options={scenes}', *(f'{key}={value}' for key, value in settings), *bindings])
+    training.experiment(tmp_path / 'run', tf.distribute.get_strategy(),
+                        instead=lambda *parts: function(run_stages.Run(*parts)))
+
+
+def labelled_rows(stage, steps=3):
+    """The labelled rows of a stage's batches of the segmentor, sorted: (id, image, label)."""
+    streams, found = stage.batch_streams(), []
+    own = next(name for name in (alternation.UNLABELLED, alternation.SEGMENTOR) if name in streams)
+    for batch in streams[own](0).take(steps):
+        batch = {name: value.numpy() for name, value in batch.items()}
+        rows = np.flatnonzero(batch.get('labeled', np.ones(len(batch['label']), bool)))
+        found.append(sorted((batch['image_id'][row], batch['image'][row].tobytes(),
+                             batch['label'][row].tobytes()) for row in rows))
+    return found
+
+
+@pytest.mark.parametrize('name', ['LoAd', 'Hung', *(
+    pytest.param(name, marks=pytest.mark.slow) for name, _, _ in sweeping.read_cells(
+        cells_of('shapes')) if name not in ('LoAd', 'Hung') and not name.startswith('CE'))])
+def test_an_arm_and_its_control_see_the_same_labelled_batches(name, tmp_path):
+    """And train batch norm alike: an arm with a loop of its own has settings of its own for it."""
+    def compare(run):
+        run.check()
+        method, control = (labelled_rows(run.stage(arm)) for arm in Arm)
+        assert method == control and len(method) == 3 and method[0] != method[1]
+        if run.recipe.arm_stage is not None:
+            assert run.segmentor.fine_tune_batch_norm
+            built = run.recipe.build(run.context, run.segmentor, None)  # as `benchmark cues` does
+            assert built.segmentor is run.segmentor
+
+    arm_of(tmp_path, name, compare)
+
+
+def test_an_arm_whose_batch_norm_is_not_its_controls_is_refused(tmp_path):
+    with pytest.raises(UserError, match='the control alone.*LoAd would train with False') as told:
+        arm_of(tmp_path, 'LoAd', lambda run: run.check(),
+               'deeplab_mobilenet_v2.fine_tune_batch_norm=False')
+    assert '\n' not in str(told.value)
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ from tf_advseg.core.errors import UserError
 from tf_advseg.data.readers import stanford_background
 from tf_advseg.run import dataset as datasets
 from tf_advseg.run import folds
+from tf_advseg.run import semi_supervised
 
 OPTIONS = {'num_train': 7, 'num_val': 4, 'num_test': 3, 'size': (49, 49), 'smallest': (40, 40)}
 NAMES = ('train', 'val', 'test')
@@ -77,6 +78,30 @@ def test_a_runs_data_is_of_its_fold_and_says_so(records, tmp_path):
     assert sorted(data.holdout + data.rest) == sorted(drawn.split('val'))
     assert data.fold == {'count': 5, 'number': 3}
     assert json.loads((tmp_path / 'split.json').read_text())['fold'] == data.fold
+
+
+def test_a_draw_of_another_seed_says_so():
+    """Else folds of two draws, which are other images, would be tabled together."""
+    assert folds.Settings(5, seed=2).description(8) == {'count': 5, 'number': 3, 'seed': 2}
+    assert folds.Settings(5).description(8) == {'count': 5, 'number': 3}
+    assert folds.Settings().description(8) is None
+
+
+def test_a_start_of_another_fold_is_refused(records, tmp_path):
+    """It was trained on images that are tested on here, though no label is withheld."""
+    found = {}
+    for seed in (0, 1, 5):
+        gin.clear_config()
+        gin.parse_config('folds.count = 5')
+        place = tmp_path / str(seed)
+        place.mkdir()
+        (place / 'config.gin').write_text('')
+        found[seed] = datasets.dataset(place, records.folder, run_seed=seed)
+    assert found[0].test == found[5].test != found[1].test
+    semi_supervised.require_unseen(tmp_path / '5', found[0])
+    with pytest.raises(UserError, match='labels would leak.*folds.count') as caught:
+        semi_supervised.require_unseen(tmp_path / '1', found[0])
+    assert '\n' not in str(caught.value)
 
 
 @pytest.mark.parametrize('settings, message', [

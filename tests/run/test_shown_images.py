@@ -6,10 +6,15 @@ from tf_advseg.run import shown_images
 
 
 def kept_of(latest, most, restarts=()):
-    """Moments kept after 0..latest; at each of `restarts` a run goes back to the moment before."""
-    kept, moments = set(), list(range(latest + 1))
-    for moment in restarts:
-        moments.insert(moments.index(moment) + 1, moment)
+    """Moments kept after 0..latest; at each of `restarts`, (moment, back), a run is killed.
+
+    It goes on `back` moments before, so that there are maps of moments which are still to come.
+    """
+    kept, moments, killed = set(), [], dict(restarts)
+    for moment in range(latest + 1):
+        moments.append(moment)
+        if moment in killed:
+            moments += range(max(0, moment - killed[moment]), moment + 1)
     for moment in moments:
         kept.add(moment)
         kept -= set(shown_images.passed_over(kept, moment, most))
@@ -27,5 +32,6 @@ def test_few_are_kept_and_they_lie_evenly(latest, most):
 
 @hypothesis.given(st.integers(1, 200), st.integers(2, 12), st.data())
 def test_a_run_that_was_resumed_keeps_what_another_keeps(latest, most, data):
-    restarts = data.draw(st.lists(st.integers(0, latest), max_size=4))
+    restarts = data.draw(st.lists(
+        st.tuples(st.integers(0, latest), st.integers(0, 40)), max_size=4))
     assert kept_of(latest, most, restarts) == kept_of(latest, most)

@@ -110,7 +110,8 @@ def _method(context, segmentor, losses, steps=None):
 def _build(context, segmentor, plan):
     """See `recipe.Recipe.build`; LoAd's own loop has no plan."""
     del plan
-    return _method(context, segmentor, load_method.load_settings())
+    return _method(context, segmentor, load_method.load_settings(),
+                   settings_lib.lookahead_settings().budget_steps)
 
 
 def _require_averaged(average, rules, steps):

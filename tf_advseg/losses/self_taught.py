@@ -74,8 +74,8 @@ def selected_share(logits, valid, share):
 def selected_share_by_discriminator(judged, valid, share):
     """The share of each image's valid points that the discriminator is most convinced by.
 
-    A threshold asks how high the discriminator's confidence is, which falls to nothing where it wins;
-    this asks for its order of the points alone.
+    A threshold asks how high the discriminator's confidence is, which falls to nothing where it
+    wins; this asks for its order of the points alone.
 
     Args:
       judged: float [B, h, w], the discriminator's logits.
@@ -97,8 +97,8 @@ def _share_of_points(valid, share):
 def selected_share_of_classes(logits, valid, share):
     """The same share of each image's points of each predicted class, the surest of them.
 
-    One threshold for all classes selects hardly any point of those that a network is seldom sure of;
-    this is the class-balanced self-training of Zou et al. (ECCV 2018), here within each image.
+    One threshold for all classes selects hardly any point of those that a network is seldom sure
+    of; this is the class-balanced self-training of Zou et al. (ECCV 2018), here within each image.
 
     Args:
       logits: float [B, h, w, C].

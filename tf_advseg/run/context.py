@@ -234,7 +234,8 @@ class Board:
     def image(self, name, step, array):
         """Writes an image, uint8 [H, W, 3], at a step; of many of one name ever fewer.
 
-        TensorBoard shows ten of a name. An image is as large as thousands of scalars.
+        TensorBoard shows ten of a name. An image is as large as thousands of scalars. Counted are
+        those of this process: a run that was stopped and resumed begins anew.
         """
         number, self._images[name] = self._images[name], self._images[name] + 1
         if number % 2 ** max(0, number.bit_length() - 4):  # 16, then 8 in each doubling

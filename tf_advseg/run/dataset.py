@@ -39,7 +39,7 @@ class ExperimentData:
         [] where there are none.
       unlabelled_records: the RecordSet they are in: `records`, or that of a folder of images
         (`semi_supervised.semi_supervised`); None where there are none.
-      fold: {'count', 'number'} of the fold that is tested on, see `folds.Settings`; None without.
+      fold: which fold is tested on, see `folds.Settings.description`; None without.
     """
     records: object
     train: list
@@ -237,7 +237,7 @@ def dataset(workdir, data_dir=None, reader='folder', options=None, holdout_fract
         'train': records.left_out_of(train_split), 'val': records.left_out_of(val_split),
         'test': records.left_out_of(test_split)}, unlabelled,
         (elsewhere or records) if unlabelled else None,
-        fold_settings.told(run_seed))
+        fold_settings.description(run_seed))
     if chief_writes:
         _warn_of_overlaps(data)
         if elsewhere is not None:

@@ -51,10 +51,15 @@ class Settings:
             return None
         return run_seed % self.count if self.number is None else self.number
 
-    def told(self, run_seed):
-        """{'count', 'number'} of a run of this seed, for split.json and results; None without."""
+    def description(self, run_seed):
+        """{'count', 'number'} of a run of this seed, for split.json and results; None without.
+
+        Of a draw of another seed than 0 'seed', too: folds of two draws are different images.
+        """
         number = self.of_run(run_seed)
-        return None if number is None else {'count': self.count, 'number': number}
+        if number is None:
+            return None
+        return {'count': self.count, 'number': number, **({'seed': self.seed} if self.seed else {})}
 
 
 folds = gin.external_configurable(Settings, name='folds', module='tf_advseg.run.folds')

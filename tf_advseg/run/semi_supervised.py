@@ -165,7 +165,10 @@ def copies(data):
 
 
 def require_unseen(checkpoint, data):
-    """Raises UserError where the starting weights have seen labels that the run withholds.
+    """Raises UserError where the starting weights have seen labels that the run is not to see.
+
+    These are labels that it withholds and, of a run on a fold (`run.folds`), those of val and test:
+    another fold's run was trained on them.
 
     Looked at are the run directory that the checkpoint lies in, and those that it started from in
     turn, as far as they are of a data set of the same name and still there. What weights from
@@ -179,7 +182,7 @@ def require_unseen(checkpoint, data):
       UserError: a run in that line trained on labels of images that are here unlabelled, in the
         hold-out, the rest of val or test, or in no part at all.
     """
-    if checkpoint is None or not semi_supervised().withholds_labels:
+    if checkpoint is None or not (semi_supervised().withholds_labels or data.fold):
         return
     withheld = set(data.records.ids) - set(data.train)
     known = list(_lineage(checkpoint))
@@ -199,9 +202,9 @@ def require_unseen(checkpoint, data):
             raise errors.UserError(
                 f'{checkpoint}: labels would leak: {run} was trained on {len(seen)} labelled '
                 f'images (of {len(train)}) whose labels this run is not to see '
-                '(semi_supervised.fraction or labelled_split); start from weights of other data '
-                'with a new head (experiment.backbone_only), or from a run with the same '
-                'semi_supervised settings and seed')
+                '(semi_supervised.fraction or labelled_split, or folds.count); start from weights '
+                'of other data with a new head (experiment.backbone_only), or from a run with the '
+                'same semi_supervised and folds settings and seed')
 
 
 def _lineage(checkpoint):

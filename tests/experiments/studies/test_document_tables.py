@@ -8,8 +8,8 @@ from tf_advseg.core.errors import UserError
 from tf_advseg.experiments.studies import document_tables
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
-OURS = sorted(path for path in ROOT.joinpath('docs').rglob('*.md')
-              if any(line.startswith('<!-- table:') for line in path.read_text('utf-8').splitlines()))
+OURS = sorted(path for path in ROOT.joinpath('docs').rglob('*.md') if any(
+    line.startswith('<!-- table:') for line in path.read_text('utf-8').splitlines()))
 
 
 @pytest.fixture

@@ -65,6 +65,25 @@ def test_a_cell_of_another_method_is_compared_by_its_own_model():
     assert 'not there yet' not in sweep_table.table(only).title
 
 
+@pytest.mark.parametrize('references', [(), ('longer',)])
+def test_a_control_of_more_steps_is_compared_with_the_methods_control(references):
+    """What a longer training gains is told over the control; with --against, methods over it."""
+    collected = collected_of({
+        'a': [{'Stage 1': 0.1, 'control (CE)': 0.20, 'Luc': 0.4},
+              {'Stage 1': 0.1, 'control (CE)': 0.25, 'Luc': 0.5}],
+        'longer': [{'Stage 1': 0.1, 'control (CE)': 0.23}, {'Stage 1': 0.1, 'control (CE)': 0.28}],
+        'averaged': [{'control (CE)': 0.20, 'control (CE) + SWA': 0.22},
+                     {'control (CE)': 0.25, 'control (CE) + SWA': 0.27}]})
+    rows = {(row[0], row[1], row[2]): row[5] for row in sweep_table.differences(
+        sweep_table.compared(collected, references)).texts()[1:] if row[3] == 'test'}
+    if references:
+        assert rows['a', 'Luc', 'longer: control (CE)'] == '+19.50 [-12.27, +51.27]'
+    else:
+        assert rows['longer', 'control (CE)', 'a: control (CE)'] == '+3.00 [+3.00, +3.00]'
+        assert rows['averaged', 'control (CE)', 'a: control (CE)'] == '+0.00 [+0.00, +0.00]'
+    assert rows['averaged', 'control (CE) + SWA', 'control (CE)'] == '+2.00 [+2.00, +2.00]'
+
+
 def test_class_and_pixel_accuracy_are_tabled_as_miou_is():
     """Zhu et al., Tables 5 and 6: three columns, each a measure of its own with its gains."""
     def results(shift):

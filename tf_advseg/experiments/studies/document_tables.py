@@ -20,12 +20,12 @@ from tf_advseg.experiments.studies import finished_runs
 from tf_advseg.experiments.studies import pooled_folds
 from tf_advseg.experiments.studies import sweep_table
 from tf_advseg.experiments.studies import tabled_measures
-from tf_advseg.experiments.train import run_results
 from tf_advseg.reporting import paired
 from tf_advseg.reporting import tables
 
 _END = '<!-- end of table -->'
-_PLACE = re.compile(r'<!-- table: (?P<words>[^\n]*?) -->\n(?P<old>.*?)' + re.escape(_END), re.DOTALL)
+_PLACE = re.compile(r'<!-- table: (?P<words>[^\n]*?) -->\n(?P<old>.*?)' + re.escape(_END),
+                    re.DOTALL)
 _BEGUN = re.compile(r'<!-- table:')
 
 
@@ -120,17 +120,18 @@ def markdown(collected, references, measures):
     for measure in measures:
         for cell, model, less, split, difference in sweep_table.compared(
                 collected, references, measure):
-            if split == 'test' and (less == run_results.CONTROL or ': ' in less):
+            if split == 'test' and (less == tabled_measures.CONTROL or ': ' in less):
                 found.setdefault((cell, model, less), {})[measure] = difference
-    pooled = pooled_folds.table(collected, references) if 'miou' in measures else None
-    by_row = {(row[0], row[1], row[3]): row[-1] for row in (pooled.texts()[1:] if pooled else ())}
-    header = ['arm', 'less', 'runs']
+    pooled = pooled_folds.compared(collected, references) if 'miou' in measures else []
+    by_row = {(cell, model, less): str(each) for cell, model, _, less, _, each in pooled}
+    over = sweep_table.counted(collected)
+    header = ['arm', 'less', over]
     for measure in measures:
         about = tabled_measures.MEASURES[measure]
         unit = 'points' if about.unit == 'percent' else about.unit
         header.append(f'{about.title}, {unit}')
         if measure == measures[0]:
-            header += ['SD', f'runs for ±{sweep_table.WANTED}']
+            header += ['SD', f'{over} for ±{sweep_table.WANTED}']
     header += ['mIoU pooled over folds'] if pooled else []
     rows = []
     for (cell, model, less), differences in found.items():

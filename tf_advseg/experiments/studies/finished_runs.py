@@ -27,8 +27,9 @@ def measured(results):
 
     Returns:
       {'subject': the method's column, 'dataset': its name, 'models': {column: {split: {measure:
-      number}}}}; of a run that is tested on a fold (`run.folds`) also 'fold', as results have it, and
-      'confusion' {column: {'matrix', 'absent'}} of the test images, which are pooled over folds.
+      number}}}}; of a run that is tested on a fold (`run.folds`) also 'fold', as results have it,
+      and 'confusion' {column: {'matrix', 'absent'}} of the test images, which are pooled over
+      folds.
     """
     models = {name: {split: tabled_measures.measured(scores) for split, scores in found.items()}
               for name, found in results['models'].items()
@@ -47,7 +48,7 @@ def measured(results):
 
 def _of_fold(fold, confusion):
     """What a run on a fold adds to what is tabled; TypeError or ValueError where it is none."""
-    count, number = (int(fold[key]) for key in ('count', 'number'))
+    count, number, seed = int(fold['count']), int(fold['number']), int(fold.get('seed', 0))
     if not 0 <= number < count:
         raise ValueError(f'fold {number} of {count}')
     for each in confusion.values():
@@ -55,7 +56,8 @@ def _of_fold(fold, confusion):
             metrics.mean_iou(np.asarray(each['matrix'], np.int64), each['absent'])
         except errors.UserError as error:
             raise ValueError(str(error)) from error
-    return {'fold': {'count': count, 'number': number}, 'confusion': confusion}
+    return {'fold': {'count': count, 'number': number, **({'seed': seed} if seed else {})},
+            'confusion': confusion}
 
 
 def parse(texts):
@@ -97,7 +99,8 @@ def collect(groups):
 
     Raises:
       UserError: a run is not finished, is of another method than the first of its cell or of
-        another data set than the first of all, or has the seed of another of its cell.
+        another data set, or another draw of folds, than the first of all, or has the seed of
+        another of its cell.
     """
     found, firsts = {}, {}
     for name, paths in groups.items():
@@ -147,8 +150,12 @@ def _kept(path):
 
 
 def _require_alike(path, cell, run, firsts):
-    """A cell has one method, a table one data set; `firsts` remembers the first of each."""
-    for key, kind in ((cell, (run['subject'], run['dataset'])), (None, run['dataset'])):
+    """A cell has one method, a table one data set, cut one way; `firsts` has the first of each."""
+    fold = run.get('fold')
+    cut = (f'cut into {fold["count"]} folds (folds.seed = {fold.get("seed", 0)})' if fold
+           else 'split as the data set comes')
+    for key, kind in ((('cell', cell), (run['subject'], run['dataset'])),
+                      ('data set', run['dataset']), ('cut', cut)):
         first_path, first = firsts.setdefault(key, (path, kind))
         if kind != first:
             this, other = (' on '.join(map(str, x)) if isinstance(x, tuple) else x

@@ -3,6 +3,7 @@ import collections
 import statistics
 
 from tf_advseg.core import errors
+from tf_advseg.experiments.studies import tabled_measures
 from tf_advseg.experiments.studies.tabled_measures import MEASURES
 from tf_advseg.reporting import forest_plot
 from tf_advseg.reporting import like_with_like
@@ -48,17 +49,24 @@ def _values(runs, split, model, measure):
             if measure in run['models'].get(model, {}).get(split, {})}
 
 
-def _paired(values, others, measure, runs):
-    """paired.Difference over the seeds that both have, in the measure's unit."""
+def _paired(values, others, measure, runs, other_runs):
+    """paired.Difference over the seeds that both have on one fold, in the measure's unit."""
     scale = MEASURES[measure].scale
     pairs = {seed: (scale * values[seed], scale * others[seed])
-             for seed in values if seed in others}
+             for seed in values if seed in others
+             and runs[seed].get('fold') == other_runs[seed].get('fold')}
     if not all(runs[seed].get('fold') for seed in pairs):
         return paired.difference(pairs.values())
     folds = collections.defaultdict(list)
     for seed, pair in pairs.items():
         folds[runs[seed]['fold']['number']].append(pair)
     return paired.difference([tuple(map(statistics.fmean, zip(*fold))) for fold in folds.values()])
+
+
+def counted(collected):
+    """What differences are counted by: 'folds' where runs are on folds (`compared`), or 'runs'."""
+    return 'folds' if any(run.get('fold') for runs in collected.values()
+                          for run in runs.values()) else 'runs'
 
 
 def _absent(collected):
@@ -103,7 +111,8 @@ def asked(collected, references=()):
 
     A method's own models stand against the others of their run, averaged weights against averaged
     ones, and against the same models of other cells; a cell of another method is compared by that
-    method's own plain model.
+    method's own plain model. A cell of the control alone, of more steps or all labels for one, is
+    compared with the control of the other cell's runs, where they have one.
 
     Args:
       collected, references: see `compared`.
@@ -127,8 +136,10 @@ def asked(collected, references=()):
 def compared(collected, references=(), measure='miou'):
     """Differences of a method's models from others of the same run, and of other cells' runs.
 
-    Pairs are of one run, or of two runs of one seed (`asked`). Runs of one fold (`run.folds`) count
-    as one, by their mean: they share their test images.
+    Pairs are of one run, or of two runs of one seed (`asked`) on one fold, if on any. Runs of one
+    fold (`run.folds`) count as one, by their mean: they share their test images. The interval takes
+    folds as independent; they share training images, so it tends to be too narrow (Bengio and
+    Grandvalet, JMLR 2004).
 
     Args:
       collected: see `finished_runs.measured`.
@@ -145,22 +156,27 @@ def compared(collected, references=(), measure='miou'):
     found = [(name, model, other if name == reference else f'{reference}: {other}', split,
               _paired(_values(collected[name], split, model, measure),
                       _values(collected[reference], split, other, measure), measure,
-                     collected[name]))
+                      collected[name], collected[reference]))
              for name, model, reference, other in asked(collected, references)
              for split in SPLITS]
     return [row for row in found if row[-1].count]
 
 
-def differences(rows, measure='miou'):
-    """tables.Table of `compared`, with t-based 95 % intervals over runs; None without a row."""
+def differences(rows, measure='miou', over='runs'):
+    """tables.Table of `compared`, with t-based 95 % intervals; None without a row.
+
+    Args:
+      rows, measure: see `compared`.
+      over: from `counted`.
+    """
     if not rows:
         return None
     return tables.plain_table(
-        ['cell', 'model', 'less', 'split', 'runs', 'difference', 'SD', 'half-width',
-         f'runs for ±{WANTED}'], [(*names, *_told(found)) for *names, found in rows],
-        f'{MEASURES[measure].title}, differences in {_steps(measure)}: mean over runs [95 % '
-        'interval], their standard deviation, the interval\'s half-width, and how many such runs '
-        f'make it ±{WANTED}')
+        ['cell', 'model', 'less', 'split', over, 'difference', 'SD', 'half-width',
+         f'{over} for ±{WANTED}'], [(*names, *_told(found)) for *names, found in rows],
+        f'{MEASURES[measure].title}, differences in {_steps(measure)}: mean over {over} [95 % '
+        f'interval], their standard deviation, the interval\'s half-width, and how many such '
+        f'{over} make it ±{WANTED}')
 
 
 def of_measures(collected, references=(), measures=('miou',)):
@@ -180,7 +196,7 @@ def of_measures(collected, references=(), measures=('miou',)):
         rows = compared(collected, references, measure)
         name = '' if measure == measures[0] else f'_{measure}'
         found += [(name, table(collected, measure)),
-                  (f'{name}_differences', differences(rows, measure))]
+                  (f'{name}_differences', differences(rows, measure, counted(collected)))]
         drawn = [(f'{model} - {less}' if cell == model else f'{cell}: {model} - {less}', each)
                  for cell, model, less, split, each in rows
                  if split == 'test' and each.half_width is not None]
@@ -202,6 +218,8 @@ def _told(found):
 
 def _counterparts(collected, name, reference):
     """[(model of a cell, model of the cell that it is compared with)]."""
-    own, theirs = (_models({one: collected[one]})[1] for one in (name, reference))
+    (_, own), (beside, theirs) = (_models({one: collected[one]}) for one in (name, reference))
+    if own and like_with_like.plain(own[0]) == tabled_measures.CONTROL:
+        theirs = [model for model in beside if model in own] or theirs
     both = [(model, model) for model in theirs if model in own]
     return both or ([(own[0], theirs[0])] if own and theirs else [])

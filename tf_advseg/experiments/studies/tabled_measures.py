@@ -5,6 +5,7 @@ from typing import Callable, NamedTuple
 from tf_advseg.core import errors
 
 MOST = 1e30  # no figure of a model is larger
+CONTROL = 'control (CE)'  # what results.json calls it
 TRIMAP_BAND = 5  # pixels; of the bands that a run measures the nearest
 
 
@@ -60,7 +61,7 @@ MEASURES = {
                       False),
     'trimap': Measure(f'mIoU within {TRIMAP_BAND} px of true boundaries', _trimap),
     'improved': Measure('images better than the control\'s',
-                        lambda scores: scores.get('improved', {}).get('control (CE)'))}
+                        lambda scores: scores.get('improved', {}).get(CONTROL))}
 
 
 def measured(scores):

@@ -69,8 +69,9 @@ def scores(context, segmentor, recipe, seconds, random=False):
       ({'models': {column: {split: summary}}, 'subject': the method's column, 'seconds': ...,
       'seed': ..., 'dataset': ..., 'method': ..., 'pictures': {split: number}, 'left_out': [ids of
       damaged images], 'pictures_left_out': {'train', 'val', 'test': number}, 'test_shares':
-      {'train', 'holdout': how many images of test are these, too}, 'starts_random': bool, 'fold': of
-      ExperimentData, where it has one}, a split without images left out, with what `semi_supervised.add_rare_classes` adds; `Shown`).
+      {'train', 'holdout': how many images of test are these, too}, 'starts_random': bool, 'fold':
+      of ExperimentData, where it has one}, a split without images left out, with what
+      `semi_supervised.add_rare_classes` adds; `Shown`).
     """
     data = context.data
     ids = {'holdout': data.holdout, 'val_without_holdout': data.rest, 'test': data.test}

@@ -112,6 +112,8 @@ class Run:
                 raise errors.UserError(
                     f'adversarial_stage.only_control = True: {self.recipe.own_control}, or leave '
                     'it out')
+            if self.recipe.control_steps() is not None:
+                self._require_batch_norm_of_the_control()
         run_report.paper_figures().shown()
         own = self.recipe.arm_stage is not None and self.recipe.control_steps() is None
         if self.control_from and own and Arm.CONTROL in self.arms():
@@ -120,6 +122,21 @@ class Run:
                 'leave it out')
         if self.control_from and not (self.context.run.stages / shared_control.STAGE).exists():
             shared_control.require(self.control_from)
+
+    def _require_batch_norm_of_the_control(self):
+        """UserError where a loop of its own would train batch norm otherwise than its control does.
+
+        The loop goes by the network's own setting, the ordinary control by `adversarial_stage`'s.
+        """
+        live = method_stage.adversarial_stage().fine_tune_batch_norm
+        own = self.segmentor.fine_tune_batch_norm
+        if live not in (None, own) and Arm.CONTROL in self.arms() and any(
+                'moving_mean' in v.name for v in self.segmentor.non_trainable_variables):
+            network = self.context.description['network']
+            raise errors.UserError(
+                f'adversarial_stage.fine_tune_batch_norm = {live} is of the control alone, and '
+                f'{self.recipe.title} would train with {own}: set {network}.fine_tune_batch_norm '
+                f'= {live} as well, or leave it out')
 
     def arms(self):
         """The arms of the run, in their order."""

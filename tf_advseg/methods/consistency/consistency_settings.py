@@ -216,8 +216,8 @@ class Settings:
             'all': 'at all points',
             'softmax': f'where it is sure by more than {self.threshold:g}',
             'share': f'at the surest {100 * self.share:g} % of an image\'s points',
-            'share_of_classes': f'at the surest {100 * self.share:g} % of an image\'s points of each '
-                                'class',
+            'share_of_classes': f'at the surest {100 * self.share:g} % of an image\'s points of '
+                                'each class',
             'random': f'at {100 * self.share:g} % of the points, drawn',
             'as_many_by_softmax': 'at its surest points, as many as those where a discriminator '
                                   + convinced,
