@@ -15,6 +15,7 @@ from tf_advseg.core.errors import UserError, nearest, suggest
 _PACKAGE = pathlib.Path(__file__).resolve().parents[1]
 _LOCATION = re.compile(r'\s*In (?:file "(?P<file>[^"]+)",|bindings string) line (?P<line>\d+)\s')
 _MACRO = 'gin.macro'
+_QUOTES = ' (text is written in quotes)'
 # What gin's parser, Python's tokenizer and its literals raise for text that is not gin.
 _UNPARSED = (SyntaxError, ValueError, TypeError, LookupError, AttributeError, RuntimeError,
              MemoryError, tokenize.TokenError)
@@ -216,7 +217,9 @@ def _reworded(place):
             else f'{error.filename or place}:{error.lineno}'
         text = error.msg
         if 'Failed to parse' in text:
-            text = text.split('\n    ')[-1] + ' (text is written in quotes)'
+            text = text.split('\n    ')[-1] + _QUOTES
+        elif text.startswith('Unable to parse value'):  # a path without quotes
+            text = text.rstrip('.') + _QUOTES
         raise UserError(f'{where}: cannot be parsed as gin: {text}') from error
     except tokenize.TokenError as error:
         raise UserError(f'{place}: cannot be parsed as gin: {error.args[0]}; a bracket or a '
