@@ -15,7 +15,6 @@ from tf_advseg.core.errors import UserError, nearest, suggest
 _PACKAGE = pathlib.Path(__file__).resolve().parents[1]
 _LOCATION = re.compile(r'\s*In (?:file "(?P<file>[^"]+)",|bindings string) line (?P<line>\d+)\s')
 _MACRO = 'gin.macro'
-_QUOTES = ' (text is written in quotes)'
 # What gin's parser, Python's tokenizer and its literals raise for text that is not gin.
 _UNPARSED = (SyntaxError, ValueError, TypeError, LookupError, AttributeError, RuntimeError,
              MemoryError, tokenize.TokenError)
@@ -216,10 +215,8 @@ def _reworded(place):
         where = place if error.lineno is None or place.startswith('--') \
             else f'{error.filename or place}:{error.lineno}'
         text = error.msg
-        if 'Failed to parse' in text:
-            text = text.split('\n    ')[-1] + _QUOTES
-        elif text.startswith('Unable to parse value'):  # a path without quotes
-            text = text.rstrip('.') + _QUOTES
+        if 'Failed to parse' in text or 'Unable to parse value' in text:  # a word; a path
+            text = text.split('\n    ')[-1].rstrip('.') + ' (text is written in quotes)'
         raise UserError(f'{where}: cannot be parsed as gin: {text}') from error
     except tokenize.TokenError as error:
         raise UserError(f'{place}: cannot be parsed as gin: {error.args[0]}; a bracket or a '
