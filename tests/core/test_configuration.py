@@ -117,6 +117,7 @@ MISTAKES = {
     'gadget.cycles = %nowhere': 'uses %nowhere, which no file sets',
     'gadget.cycles = [1,': 'is not closed',
     'gadget.cycles = text': "token 'text' (text is written in quotes)",
+    'gadget.cycles = /a/path': 'Unable to parse value (text is written in quotes)',
     'gadget cycles': 'cannot be parsed as gin',
     'gadget.cycles = {[]: 1}': "unhashable type: 'list'",
     'gadget.cycles = %gin.REQUIRED': 'not subsequently overridden',

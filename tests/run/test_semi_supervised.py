@@ -172,7 +172,8 @@ def test_copies_of_images_that_judge_are_counted(opened, records, tmp_path, capl
     ('seed = -1', "semi_supervised.seed = -1.*or None for the run's"),
     ('rare_below = 0.5', 'semi_supervised.rare_below'),
     ('labelled_split = 3', 'labelled_split = 3: expected the name'),
-    ("unlabelled_dir = 'nowhere/at/all'", 'nowhere/at/all: no such file.*unlabelled_dir')])
+    ("unlabelled_dir = 'nowhere/at/all'",
+     "nowhere/at/all: no such file.*--gin_param=\"semi_supervised.unlabelled_dir='PATH'\"")])
 def test_settings_out_of_range_are_told_in_a_line(opened, binding, words):
     with pytest.raises(UserError, match=words) as caught:
         opened('run', binding)

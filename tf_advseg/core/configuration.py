@@ -215,8 +215,8 @@ def _reworded(place):
         where = place if error.lineno is None or place.startswith('--') \
             else f'{error.filename or place}:{error.lineno}'
         text = error.msg
-        if 'Failed to parse' in text:
-            text = text.split('\n    ')[-1] + ' (text is written in quotes)'
+        if 'Failed to parse' in text or 'Unable to parse value' in text:  # a word; a path
+            text = text.split('\n    ')[-1].rstrip('.') + ' (text is written in quotes)'
         raise UserError(f'{where}: cannot be parsed as gin: {text}') from error
     except tokenize.TokenError as error:
         raise UserError(f'{place}: cannot be parsed as gin: {error.args[0]}; a bracket or a '

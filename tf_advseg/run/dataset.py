@@ -72,7 +72,8 @@ def find_data(path, what='the data set', flag='--data_dir'):
     for candidate in candidates:
         if candidate.exists():
             return candidate
-    raise errors.UserError(f'{path}: no such file or folder; give {what} with {flag}=PATH')
+    given = f'{flag}=PATH' if flag.startswith('--') else f'--gin_param="{flag}=\'PATH\'"'
+    raise errors.UserError(f'{path}: no such file or folder; give {what} with {given}')
 
 
 def unpacked(archive, folder):

@@ -37,6 +37,15 @@ def test_every_image_below_the_folder_and_nothing_else(folder):
         assert (label == 255).all() and label.dtype == np.uint8
 
 
+def test_labels_are_not_taken_for_images(folder):
+    for part in ('images', 'labels'):
+        (folder / part).mkdir()
+        Image.fromarray(draw_pair(8)[0]).save(folder / part / 'x.png')
+    with pytest.raises(UserError, match='a data set with labels.*give .*/found/images$'):
+        make_reader('pictures', folder)
+    assert make_reader('pictures', folder / 'images').splits() == {'unlabelled': ['x.png']}
+
+
 def test_linked_folders_are_searched(folder):
     (folder.parent / 'elsewhere').mkdir()
     Image.fromarray(draw_pair(7)[0]).save(folder.parent / 'elsewhere' / 'x.png')

@@ -17,6 +17,7 @@ from tf_advseg.experiments.score import predicting
 from tf_advseg.experiments.train import training
 from tf_advseg.methods import cue_audit
 from tf_advseg.methods.consistency import consistency_panels
+from tf_advseg.methods.consistency import consistency_recipe
 from tf_advseg.methods.hung import discriminator_folders
 from tf_advseg.run import networks
 from tf_advseg.training import loop
@@ -65,6 +66,20 @@ def test_a_run_scores_student_teacher_and_control(made, lines_of):
     page = (path / 'report.html').read_text()
     assert 'checkpoints/last/teacher' in page and 'were learnt from in the last' in page
     assert 'Training images: 4 with labels, 4 without.' in page
+
+
+@pytest.mark.parametrize('selected, words', [
+    (0.0, 'No point of an unlabelled image was learnt from'), (0.04, ' 0.04 % were learnt from'),
+    (61.4, ' 61 % were learnt from')])
+def test_the_report_says_where_nothing_was_learnt(selected, words):
+    lines = [{'stage': 'consistency', 'step': step, 'segmentor_step': step,
+              'consistency/selected': selected / 100, 'consistency/agreement': 0.5}
+             for step in range(1, 4)]
+    inputs = mock.Mock(masks={}, metrics=lines, stage='consistency')
+    with mock.patch.object(consistency_panels, 'curve'):
+        parts = consistency_recipe._report_parts(inputs)
+    assert words in parts[0].content
+    assert ('the student named' in parts[0].content) == (selected > 0)
 
 
 def test_the_panel_shows_unlabelled_images_and_what_is_learnt(made):

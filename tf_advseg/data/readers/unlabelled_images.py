@@ -4,6 +4,7 @@ import numpy as np
 from tf_advseg.core import walking
 from tf_advseg.core.errors import UserError
 from tf_advseg.data.readers import base
+from tf_advseg.data.readers import folder as folder_reader
 from tf_advseg.data.spec import DatasetSpec, IGNORE_LABEL, default_palette
 
 SPLIT = 'unlabelled'
@@ -21,11 +22,16 @@ class ImagesReader(base.Reader):
       dataset_name: the data set's name, the folder's by default.
 
     Raises:
-      UserError: no folder, or no image in it.
+      UserError: no folder, no image in it, or a labelled data set, whose label maps would count as
+        images.
     """
 
     def __init__(self, source, dataset_name=None):
         self._source = base.require_folder(source, 'a folder of images without labels')
+        if all((self._source / part).is_dir() for part in folder_reader.PARTS):
+            raise UserError(f'{self._source}: a data set with labels (it holds images/ and '
+                            'labels/); expected images alone, or the labels would be learnt from '
+                            f'as images; give {self._source / "images"}')
         self._ids = sorted(_images_below(self._source))
         if not self._ids:
             raise UserError(f'{self._source}: no image ({", ".join(base.IMAGES)}) in this folder '

@@ -123,10 +123,7 @@ def _report_parts(inputs):
         agreeing = shares * [line['consistency/agreement'] for line in last]
         selected = 100 * shares.mean()
         agreed = 100 * agreeing.sum() / max(shares.sum(), 1e-12)
-        parts.append(recipe.ReportPart('sentence', (
-            f'Of the points of unlabelled images {selected:.0f} % were learnt from in the last '
-            f'tenth of the training; at {agreed:.0f} % of these the student named the teacher\'s '
-            'class.')))
+        parts.append(recipe.ReportPart('sentence', _of_points(selected, agreed)))
         parts.append(recipe.ReportPart('figure', consistency_panels.curve(
             inputs.metrics, inputs.stage), 'What was learnt from unlabelled images: the share of '
             'their points that was selected, and the share of those where student and teacher '
@@ -134,6 +131,18 @@ def _report_parts(inputs):
     if consistency_settings.consistency().by_discriminator:
         parts += hung_recipe.report_parts(inputs)
     return parts
+
+
+def _of_points(selected, agreed):
+    """What the last tenth of the training learnt from; both in per cent of points."""
+    if not selected:
+        return ('No point of an unlabelled image was learnt from in the last tenth of the '
+                'training: the unlabelled images taught nothing there, and a difference to the '
+                "control is not theirs. Train longer, or choose by consistency.selection = "
+                "'share', which takes a share of each image however sure the teacher is.")
+    share = f'{selected:.0f}' if selected >= 1 else f'{selected:.2g}'
+    return (f'Of the points of unlabelled images {share} % were learnt from in the last tenth of '
+            f'the training; at {agreed:.0f} % of these the student named the teacher\'s class.')
 
 
 def _cost(context, segmentor, stage, forward):
