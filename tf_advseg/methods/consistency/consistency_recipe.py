@@ -137,9 +137,9 @@ def _of_points(selected, agreed):
     """What the last tenth of the training learnt from; both in per cent of points."""
     if not selected:
         return ('No point of an unlabelled image was learnt from in the last tenth of the '
-                'training: the unlabelled images taught nothing there, and a difference to the '
-                "control is not theirs. Train longer, or choose by consistency.selection = "
-                "'share', which takes a share of each image however sure the teacher is.")
+                'training: the unlabelled images taught nothing there. Train longer, lower the '
+                "threshold, or choose by a share (consistency.selection = 'share', or "
+                'consistency.discriminator_share), which takes points however sure the teacher is.')
     share = f'{selected:.0f}' if selected >= 1 else f'{selected:.2g}'
     return (f'Of the points of unlabelled images {share} % were learnt from in the last tenth of '
             f'the training; at {agreed:.0f} % of these the student named the teacher\'s class.')
