@@ -20,7 +20,6 @@ from tf_advseg.experiments.studies import finished_runs
 from tf_advseg.experiments.studies import pooled_folds
 from tf_advseg.experiments.studies import sweep_table
 from tf_advseg.experiments.studies import tabled_measures
-from tf_advseg.reporting import paired
 from tf_advseg.reporting import tables
 
 _END = '<!-- end of table -->'
@@ -141,16 +140,8 @@ def markdown(collected, references, measures):
             each = differences.get(measure)
             row.append(tables.MISSING if each is None else str(each))
             if measure == measures[0]:
-                row += _precision(each)
+                deviation, _, needed = sweep_table.precision(each)
+                row += [deviation, str(needed)]
         rows.append(row + ([by_row.get((cell, model, less), tables.MISSING)] if pooled else []))
     return '\n'.join(f'| {" | ".join(row)} |'
                      for row in (header, ['---'] * len(header), *rows))
-
-
-def _precision(difference):
-    """[standard deviation, how many runs make the interval ±0.5]."""
-    if difference is None or difference.half_width is None:
-        return [tables.MISSING] * 2
-    needed = paired.runs_for(difference.deviation, sweep_table.WANTED)
-    return [f'{difference.deviation:.2f}',
-            f'> {paired.MOST_RUNS}' if needed is None else str(needed)]

@@ -173,7 +173,8 @@ def differences(rows, measure='miou', over='runs'):
         return None
     return tables.plain_table(
         ['cell', 'model', 'less', 'split', over, 'difference', 'SD', 'half-width',
-         f'{over} for ±{WANTED}'], [(*names, *_told(found)) for *names, found in rows],
+         f'{over} for ±{WANTED}'],
+        [(*names, found.count, str(found), *precision(found)) for *names, found in rows],
         f'{MEASURES[measure].title}, differences in {_steps(measure)}: mean over {over} [95 % '
         f'interval], their standard deviation, the interval\'s half-width, and how many such '
         f'{over} make it ±{WANTED}')
@@ -207,12 +208,15 @@ def of_measures(collected, references=(), measures=('miou',)):
             forest_plot.forest(parts) if parts else None)
 
 
-def _told(found):
-    """Cells of a row about a paired.Difference."""
-    if found.half_width is None:
-        return (found.count, str(found), *[tables.MISSING] * 3)
+def precision(found):
+    """(standard deviation, half-width, how many runs make it ±WANTED) of a paired.Difference.
+
+    Texts, and the number as int where there is one; all missing for None or below two runs.
+    """
+    if found is None or found.half_width is None:
+        return (tables.MISSING,) * 3
     needed = paired.runs_for(found.deviation, WANTED)
-    return (found.count, str(found), f'{found.deviation:.2f}', f'{found.half_width:.2f}',
+    return (f'{found.deviation:.2f}', f'{found.half_width:.2f}',
             f'> {paired.MOST_RUNS}' if needed is None else needed)
 
 
