@@ -100,9 +100,11 @@ def _cells():
     from tf_advseg.experiments.studies import sweeping
     if FLAGS.keep:
         raise UserError('--keep is for finished runs: give them by --runs')
-    if not FLAGS.workdir or not FLAGS.gin_file:
-        missing = '--workdir=runs/NAME' if not FLAGS.workdir else '--gin_file=gin/...'
-        raise UserError(f'a sweep needs a configuration and a folder: add {missing}')
+    missing = [flag for flag, given in (('--gin_file=gin/...', FLAGS.gin_file),
+                                        ('--workdir=runs/NAME', FLAGS.workdir)) if not given]
+    if missing:
+        raise UserError('a sweep needs a configuration and a folder for its runs: add '
+                        f'{" and ".join(missing)}')
     seeds = sweeping.parse_seeds(FLAGS.seeds)
     axes = [sweeping.parse_axis(text) for text in FLAGS.grid]
     named = [*(sweeping.read_cells(FLAGS.cells) if FLAGS.cells else ()),
@@ -131,10 +133,14 @@ def _sweep(measures):
         return sweeping.cell_command(cell, FLAGS.gin_file, FLAGS.gin_param, FLAGS.data_dir,
                                      FLAGS.checkpoint, FLAGS.strategy)
 
+    missing = sum(not cell.done for cell in cells)
     if FLAGS.dry_run:
         for cell in cells:
             print('done   ' if cell.done else 'to run ', shlex.join(command(cell)))
+        print(f'{len(cells)} runs, {missing} to run; the first command with --dry_run guesses how '
+              'long one takes')
         return
+    print(f'{len(cells)} runs, {missing} to run; each prints into {FLAGS.workdir}/logs', flush=True)
     if on_ray:
         failed = ray_cells.run_cells(cells, FLAGS.workdir, command, on_ray)
     else:

@@ -63,3 +63,10 @@ def test_disabled_bar_on_a_terminal():
     with Progress(4, 'Stage 1', enabled=False, stream=stream) as progress:
         progress.update(4)
     assert stream.getvalue() == ''
+
+
+def test_a_line_is_said_where_something_is_shown(capsys):
+    for enabled in (True, False):
+        with Progress(2, 'runs', enabled=enabled, stream=io.StringIO()) as bar:
+            bar.say(f'shown: {enabled}')
+    assert capsys.readouterr().out == 'shown: True\n'

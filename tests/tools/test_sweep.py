@@ -230,7 +230,9 @@ def test_dry_run_lists_the_commands_and_runs_nothing(call, tmp_path, capsys):
     call('sweep', GIN, f'--workdir={tmp_path}/s', '--grid=lookahead.balance=0.5,1', '--seeds=0,1',
          '--dry_run')
     lines = capsys.readouterr().out.splitlines()
+    *lines, total = lines
     assert len(lines) == 4 and all(line.startswith('to run ') for line in lines)
+    assert total.startswith('4 runs, 4 to run; ')
     assert "'--gin_param=lookahead.balance = 0.5' --seed=0" in lines[0]
     assert 'train.py --gin_file=gin/demo_smallest.gin' in lines[0]
     assert not (tmp_path / 's').exists()
@@ -360,7 +362,7 @@ def test_cells_may_be_named_and_depend_on_the_seed(tmp_path, call, capsys):
              "--gin_param=dataset.options={'num_train': 8, 'seed': {seed}}", '--cell=LoAd:',
              "--cell=null: lookahead.null = 'shuffled'; experiment.control = False", '--dry_run']
     call('sweep', *words)
-    lines = capsys.readouterr().out.splitlines()
+    *lines, _ = capsys.readouterr().out.splitlines()
     assert [f"--gin_param=dataset.options={{'num_train': 8, 'seed': {seed}}}" in shlex.split(line)
             for line, seed in zip(lines, (1, 2, 1, 2))] == [True] * 4
     assert ['shuffled' in line for line in lines] == [False, False, True, True]

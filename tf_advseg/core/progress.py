@@ -55,6 +55,13 @@ class Progress:
         elif self._lines and self._clock() - self._last_line >= _LINE_SECONDS:
             self._print()
 
+    def say(self, text):
+        """Prints a line on stdout, past the bar; nothing where nothing is shown."""
+        if self._bar is not None:
+            self._bar.write(text, file=sys.stdout)
+        elif self._lines:
+            print(text, flush=True)
+
     def _print(self):
         """Writes one plain line."""
         self._last_line = self._clock()

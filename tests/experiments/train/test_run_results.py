@@ -73,3 +73,11 @@ def test_images_that_became_better_are_counted_like_with_like():
     assert run_results.improved(found, by_image, 'Durall + SWA') == {'control (CE) + SWA': 0.0}
     assert run_results.improved(np.full(4, np.nan), by_image, 'Durall') == {
         'Stage 1': None, 'control (CE)': None}
+
+
+def test_a_model_that_names_one_class_alone_is_told_of():
+    """Runs of such models score alike, so an interval over them would have no width."""
+    found = run_results.one_class_sentences({'models': {
+        'control (CE)': {'test': {'confusion_matrix': [[5, 0], [3, 0]]}},
+        'Luc': {'test': {'confusion_matrix': [[5, 0], [2, 1]]}}}})
+    assert len(found) == 1 and found[0].startswith('control (CE) names one class alone')

@@ -240,7 +240,10 @@ def _write_shard(read, ids, folder, name, plan, pool, bar):
 
 def _encode(read, image_id):
     """(record bytes, [height, width], pixels of each class) of one image."""
-    parts = read(image_id)
+    try:
+        parts = read(image_id)
+    except UserError as error:  # the first of perhaps many
+        raise UserError(f'{error}; tools/doctor.py names all such images at once') from error
     if parts.published and not record_format.decodes(parts.image, parts.size):
         parts = read(image_id, published=False)
     return record_format.encode(parts), list(parts.size), parts.class_counts

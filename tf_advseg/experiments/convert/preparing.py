@@ -1,6 +1,8 @@
 """Raw data into records, with a report of what is in them: what tools/prepare_data.py does."""
 import ast
 
+from absl import logging
+
 from tf_advseg.core import errors
 from tf_advseg.core import files
 from tf_advseg.data import readers
@@ -50,7 +52,22 @@ def prepare(reader, source, output, options=(), show=True):
       UserError: bad input; names the file. Nothing half-written stays behind.
     """
     readers.reader_class(reader)  # a typo fails before any work
-    return datasets.prepare(reader, source, output, reader_options(options), show)
+    records = datasets.prepare(reader, source, output, reader_options(options), show)
+    warn_of_unseen(records)
+    return records
+
+
+def warn_of_unseen(records):
+    """Logs the classes that no image of split 'train' shows, though other images do."""
+    if 'train' not in records.splits:
+        return
+    shown = {name: set().union(*records.class_presence(records.split(name)).values())
+             for name in records.splits}
+    missing = sorted(set().union(*shown.values()) - shown['train'])
+    if missing:
+        names = ', '.join(f'"{records.spec.class_names[number]}"' for number in missing)
+        logging.warning('%s: no image of split "train" shows %s, which other images do, so it '
+                        'cannot be learnt; choose another split', records.folder, names)
 
 
 def summary(records):

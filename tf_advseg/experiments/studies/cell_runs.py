@@ -34,6 +34,8 @@ def run_cells(cells, workdir, command, show=True):
     waiting = [cell for cell in cells if not cell.done]
     with progress.Progress(len(waiting), 'runs', enabled=show) as bar:
         for cell in waiting:
+            # A run may take an hour, in which the bar stands still.
+            bar.say(f'{cell.name}, seed {cell.seed}: {log_of(cell, logs)}')
             reason = run_cell(cell, command(cell), log_of(cell, logs))
             failed += [(cell, reason)] if reason else []
             bar.update(1, failed=len(failed))

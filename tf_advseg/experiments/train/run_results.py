@@ -214,7 +214,22 @@ def notes_on_training(results):
     if results.get('control_from'):
         notes.append(f'{CONTROL} was trained by {results["control_from"]} and taken over: the same '
                      'start, batches and settings.')
-    return notes + semi_supervised.label_sentences(results)
+    return notes + semi_supervised.label_sentences(results) + one_class_sentences(results)
+
+
+def one_class_sentences(results):
+    """[str]: a sentence on models that name one class everywhere; [] for none.
+
+    Such a model has learnt nothing yet, and runs of it score alike: an interval over them has no
+    width.
+    """
+    found = []
+    for column, scores in by_split(results, 'test').items():
+        named = np.flatnonzero(np.sum(scores.get('confusion_matrix', [[0, 0]]), axis=0))
+        if len(named) == 1:
+            found.append(f'{column} names one class alone, in all test images: it has learnt '
+                         'nothing yet. Train longer, or start from trained weights.')
+    return found
 
 
 def notes_on_test(results):

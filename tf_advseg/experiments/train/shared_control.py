@@ -77,13 +77,16 @@ def key(text, recipe):
         left_out.add('swa')
     bindings = {name: repr(value) for name, value in configuration.bindings(text).items()
                 if not left_out.intersection(selectors(name))}
-    loss = dataclasses.asdict(recipe.pixel_loss(_NoData()))
+    loss = dataclasses.asdict(recipe.pixel_loss(NoData()))
     steps = recipe.control_steps() or configuration.bound('adversarial_stage.steps')
     return files.to_json([bindings, loss, steps])
 
 
-class _NoData:
-    """A context without data: of one seed and configuration, class counts are the same."""
+class NoData:
+    """A context without data, to read a method's settings by.
+
+    Of one seed and configuration, class counts are the same, so they tell no two controls apart.
+    """
 
     @staticmethod
     def average_class_counts():

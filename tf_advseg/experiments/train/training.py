@@ -116,6 +116,7 @@ def _checked(recipe, control, seed, crop_size, checkpoint, backbone_only):
     """
     if recipe.trains:
         stage_optimizers.check()
+        recipe.pixel_loss(shared_control.NoData())  # its settings check themselves
     arguments.require_flag('experiment', 'control', control)
     arguments.require_number('experiment', 'seed', seed, least=0, whole=True)
     crop_size = arguments.as_pair('experiment', crop_size)
@@ -206,4 +207,6 @@ def print_summary(results, workdir):
         if run_results.by_split(results, split):
             print()
             print(tables.to_text(run_results.table(results, split)))
+    for sentence in run_results.one_class_sentences(results):
+        print(f'\n{sentence}')
     print(f'\nreport: {workdir}/report.html')
