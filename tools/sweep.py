@@ -48,7 +48,8 @@ flags.DEFINE_string('curves', None, "PNG of the hold-out's mIoU over steps; with
                     'folder)')
 flags.DEFINE_list('measures', ['miou'], 'What is tabled: miou, pixel_accuracy, '
                   'mean_class_accuracy, fwiou, miou_without_rare, boundary, boundary_std, '
-                  'components, spurious, missed, trimap, improved.')
+                  'components, spurious, missed, trimap, improved, '
+                  'discriminator_accuracy.')
 
 FLAGS = flags.FLAGS
 _OF_TRAINING = ('gin_file', 'gin_param', 'workdir', 'data_dir', 'checkpoint', 'strategy',

@@ -1,4 +1,7 @@
 """What a run's tables say of the images they were made from."""
+import json
+import types
+
 import numpy as np
 import pytest
 
@@ -81,3 +84,20 @@ def test_a_model_that_names_one_class_alone_is_told_of():
         'control (CE)': {'test': {'confusion_matrix': [[5, 0], [3, 0]]}},
         'Luc': {'test': {'confusion_matrix': [[5, 0], [2, 1]]}}}})
     assert len(found) == 1 and found[0].startswith('control (CE) names one class alone')
+
+
+@pytest.mark.parametrize('event, own', [({'event': 'stage', 'stage': 'luc', 'loss/disc': 0.5}, True),
+                                        ({'event': 'discriminator'}, True),
+                                        ({'event': 'stage', 'stage': 'other', 'loss/disc': 0.5},
+                                         False)])
+def test_the_discriminators_accuracy_is_that_of_the_last_tenth(tmp_path, event, own):
+    """Of the method's own stage, or of LoAd's retrainings."""
+    path = tmp_path / 'metrics.jsonl'
+    lines = [{**event, 'disc/acc_real': 0.5 if step < 18 else 0.75, 'disc/acc_fake': 0.25}
+             for step in range(20)] + [{'event': 'evaluation'}]
+    path.write_text(''.join(f'{json.dumps(line)}\n' for line in lines))
+    context = types.SimpleNamespace(run=types.SimpleNamespace(metrics_path=path))
+    found = run_results.of_discriminator(context, types.SimpleNamespace(name='luc'))
+    assert found == ({'discriminator_accuracy': {'real': 0.75, 'fake': 0.25}} if own else {})
+    path.unlink()
+    assert run_results.of_discriminator(context, types.SimpleNamespace(name='luc')) == {}

@@ -37,6 +37,9 @@ def measured(results):
     subject, dataset = results.get('subject') or list(models)[-1], results.get('dataset')
     if not isinstance(subject, str) or not isinstance(dataset, (str, type(None))):
         raise TypeError(f'subject {subject!r} of data set {dataset!r}')
+    known = results.get('discriminator_accuracy')
+    for scores in models.get(subject, {}).values() if known else ():
+        scores[tabled_measures.DISCRIMINATOR] = (known['real'] + known['fake']) / 2
     found = {'subject': subject, 'dataset': dataset, 'models': models}
     if results.get('fold'):
         found |= _of_fold(results['fold'], {

@@ -6,6 +6,7 @@ from tf_advseg.core import errors
 
 MOST = 1e30  # no figure of a model is larger
 CONTROL = 'control (CE)'  # what results.json calls it
+DISCRIMINATOR = 'discriminator_accuracy'
 TRIMAP_BAND = 5  # pixels; of the bands that a run measures the nearest
 
 
@@ -61,7 +62,10 @@ MEASURES = {
                       False),
     'trimap': Measure(f'mIoU within {TRIMAP_BAND} px of true boundaries', _trimap),
     'improved': Measure('images better than the control\'s',
-                        lambda scores: scores.get('improved', {}).get(CONTROL))}
+                        lambda scores: scores.get('improved', {}).get(CONTROL)),
+    # Of a run, not of a split: the same beside all scores of the method's model.
+    DISCRIMINATOR: Measure('discriminator\'s accuracy at the end of training',
+                           lambda scores: scores.get(DISCRIMINATOR), higher_is_better=False)}
 
 
 def measured(scores):

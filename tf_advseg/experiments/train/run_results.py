@@ -12,6 +12,7 @@ from tf_advseg.evaluation import prediction
 from tf_advseg.experiments.train import best_model
 from tf_advseg.reporting import like_with_like
 from tf_advseg.reporting import tables
+from tf_advseg.reporting.pages import adversarial_sentences
 from tf_advseg.run import networks
 from tf_advseg.run import semi_supervised
 from tf_advseg.run import shown_images
@@ -176,6 +177,18 @@ def table(results, split='test'):
     return tables.class_table(columns, start=START, control=control, subject=subject,
                               title=f'IoU in percent, {split}, '
                               f'{results["dataset"]}, seed {results["seed"]}{notes}')
+
+
+def of_discriminator(context, recipe):
+    """{'discriminator_accuracy': see `adversarial_sentences`}, of training; {} without one.
+
+    LoAd's is that on the maps that it keeps apart, of its last retrainings.
+    """
+    lines = read_lines(context.run.metrics_path)
+    found = adversarial_sentences.discriminator_accuracy(
+        adversarial_sentences.discriminator_lines(lines, recipe.name)
+        or [line for line in lines if line.get('event') == 'discriminator'])
+    return {'discriminator_accuracy': found} if found else {}
 
 
 def average_sentence(column, found):

@@ -70,7 +70,7 @@ class Run:
         results, shown = run_results.scores(context, self.segmentor, recipe, seconds, random_start)
         method, control = done.get(Arm.METHOD, {}), done.get(Arm.CONTROL, {})
         results.update(averaged=averages, control_from=control.get('taken_from'),
-                       about=method.get('about'),
+                       about=method.get('about'), **run_results.of_discriminator(context, recipe),
                        **({'early_stopping': stopped} if stopped else {}))
         _keep_results(context, results)
         hyperparameters.write(context, results)

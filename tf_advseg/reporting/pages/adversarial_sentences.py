@@ -135,16 +135,29 @@ def _discriminator_sentences(metrics, stage):
     if taken and len(lines) < FEWEST:
         sentences = ['There is no chart of the discriminator: of its '
                      f'{report.count(taken, "step")} the log has {len(lines)}.']
-    lines = [m for m in lines if all(curves.is_finite(m.get(f'disc/acc_{kind}'))
-                                     for kind in ('real', 'fake'))]
-    if not lines:
+    found = discriminator_accuracy(lines)
+    if found is None:
         return sentences
-    lines = lines[-max(1, len(lines) // 10):]
-    real, fake = (100.0 * sum(m[f'disc/acc_{kind}'] for m in lines) / len(lines)
-                  for kind in ('real', 'fake'))
     return [*sentences,
-            f'In the end the discriminator took {real:.0f} % of the truths and {fake:.0f} % of the '
-            'segmentor\'s maps for what they are; guessing makes the two add up to 100 %.']
+            f'In the end the discriminator took {100 * found["real"]:.0f} % of the truths and '
+            f'{100 * found["fake"]:.0f} % of the segmentor\'s maps for what they are; guessing '
+            'makes the two add up to 100 %.']
+
+
+def discriminator_accuracy(lines):
+    """Which shares of truths and of predictions a discriminator knew, in the last tenth of lines.
+
+    Args:
+      lines: [dict] with 'disc/acc_real' and 'disc/acc_fake' in 0..1; those without are left out.
+
+    Returns:
+      {'real', 'fake': mean share in 0..1}; None without a line.
+    """
+    names = {kind: f'disc/acc_{kind}' for kind in ('real', 'fake')}
+    lines = [m for m in lines if all(curves.is_finite(m.get(name)) for name in names.values())]
+    lines = lines[-max(1, len(lines) // 10):]
+    return {kind: sum(m[name] for m in lines) / len(lines)
+            for kind, name in names.items()} if lines else None
 
 
 def discriminator_lines(metrics, stage):
