@@ -28,7 +28,7 @@ flags.DEFINE_multi_string('grid', [], 'Axis of the grid, NAME=VALUE,VALUE,...; r
 flags.DEFINE_multi_string('cell', [], 'A cell in place of a grid\'s, as "NAME: FILE.gin; BINDING"; '
                           'repeatable.')
 flags.DEFINE_string('cells', None, 'File with a --cell a line; what follows # is for readers.')
-flags.DEFINE_list('seeds', ['0'], 'Seeds of every cell, as 0,1,2.')
+flags.DEFINE_list('seeds', ['0'], 'Seeds of every cell, as 0,1,2 or 0-9.')
 flags.DEFINE_enum('on', 'here', ('here', 'ray'), 'Runs go one after another here, or several at '
                   'once on a Ray cluster.')
 flags.DEFINE_string('ray_address', 'auto', 'HOST:PORT of the cluster; local starts one here.')

@@ -46,6 +46,15 @@ def test_all_arms_share_one_control(protocol, tmp_path):
         cell.columns[0] for cell in methods}
 
 
+def test_trials_share_the_control_of_the_protocol(tmp_path):
+    """Another weight of an adversarial term changes nothing of the control."""
+    named = [each for name in ('shapes', 'shapes_trials')
+             for each in sweeping.read_cells(cells_of(name)) if not each[0].startswith('CE')]
+    cells = sweeping.check(sweeping.named_cells(tmp_path, named, [100]),
+                           ['gin/protocols/shapes.gin'], [])
+    assert [cell.control_from for cell in cells] == [None] + [cells[0].folder] * (len(cells) - 1)
+
+
 def test_a_file_of_cells_is_read_line_by_line(tmp_path):
     path = tmp_path / 'x.cells'
     path.write_text('# about\n\n a: methods/luc.gin; luc.reduction="sum"\nb:\n')

@@ -26,8 +26,8 @@ def test_axes_keep_brackets_and_quotes_whole():
     for text in ('a.b', '=1', 'a=1,,2', 'a=1,1', 'a='):
         with pytest.raises(UserError, match='--grid'):
             sweeping.parse_axis(text)
-    assert sweeping.parse_seeds(['0', ' 12']) == [0, 12]
-    for texts in (['a'], ['-1'], ['1', '1'], []):
+    assert sweeping.parse_seeds(['0', ' 12', '3-5', '7 - 7']) == [0, 12, 3, 4, 5, 7]
+    for texts in (['a'], ['-1'], ['1-'], ['5-3'], ['1', '1'], ['1', '0-2'], []):
         with pytest.raises(UserError, match='--seeds'):
             sweeping.parse_seeds(texts)
 

@@ -118,14 +118,22 @@ def _as_gin(value):
 
 
 def parse_seeds(texts):
-    """Whole numbers from ['0', '1', ...].
+    """Whole numbers from ['0', '3-5', ...]: 0, 3, 4, 5.
 
     Raises:
       UserError: something else, or a seed twice.
     """
-    if not texts or not all(text.strip().isdigit() for text in texts):
-        raise errors.UserError(f'--seeds={",".join(texts)}: expected whole numbers, such as 0,1,2')
-    seeds = [int(text) for text in texts]
+    seeds = []
+    for text in texts:
+        first, dash, last = (part.strip() for part in text.partition('-'))
+        last = last if dash else first
+        if not (first.isdigit() and last.isdigit() and int(first) <= int(last)):
+            seeds = None
+            break
+        seeds += range(int(first), int(last) + 1)
+    if not seeds:
+        raise errors.UserError(f'--seeds={",".join(texts)}: expected whole numbers, such as 0,1,2 '
+                               'or 0-9')
     if len(set(seeds)) != len(seeds):
         raise errors.UserError(f'--seeds={",".join(texts)}: a seed is given twice')
     return seeds
