@@ -140,6 +140,8 @@ def test_every_arm_runs_from_one_start(tmp_path):
           f'--checkpoint={tmp_path}/starts/start/seed{{seed}}/checkpoints/control')
     results = [json.loads(path.read_text()) for path in tmp_path.glob('arms/*/seed1/results.json')]
     assert len(results) == len(sweeping.read_cells(cells_of('shapes')))
+    starts = [found['models']['Stage 1']['holdout']['confusion_matrix'] for found in results]
+    assert all(start == starts[0] for start in starts)  # of the arms of CE alone, too
     taken = [found.get('control_from') for found in results if found['subject'] != 'control (CE)']
     assert len([source for source in taken if source]) == len(taken) - 1
 
