@@ -163,6 +163,7 @@ def test_the_copy_says_where_it_is_from(other, source):
     done = files.read_json(stage / 'done.json')
     was = files.read_json(source / 'stages' / 'control' / 'done.json')
     assert done['result'] == {**was.pop('result'), 'taken_from': str(source)}
+    assert done.pop('result_hash') != was.pop('result_hash')
     assert {k: v for k, v in done.items() if k != 'result'} == was
     assert sorted(path.name for path in stage.iterdir()) == ['done.json', 'masks']
     assert take_over(other, source) == shared_control.Outcome(shared_control.OWN, str(source))

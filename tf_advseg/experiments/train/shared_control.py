@@ -6,7 +6,6 @@ is the same is not left to names: all that the stage depends on, the weights of 
 images of either split and what either's records were made of are compared.
 """
 import dataclasses
-import json
 import pathlib
 import shutil
 
@@ -275,9 +274,7 @@ def _copy(context, found, identity):
         with files.as_written(path / 'stages' / STAGE / stages.DONE):
             done['result']['taken_from'] = found.source
         # The start has another name here, its weights are the same.
-        done.update(settings_hash=stages.settings_hash(identity), settings=json.loads(
-            json.dumps(identity, default=str)))
-        files.write_json(folder / stages.DONE, done)
+        stages.write_done(folder / stages.DONE, identity, done['result'])
 
 
 def _copy_lines(source, target):
