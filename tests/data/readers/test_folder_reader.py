@@ -56,7 +56,6 @@ def test_linked_folders_are_splits_and_parts_of_them(tmp_path):
 
 
 def test_hard_links_are_files_as_others(tmp_path):
-    """Two splits that share an image, as people make them to save room; the archive of it, too."""
     folder = write_folder(tmp_path / 'own', ['train/a', 'train/b', 'val/c', 'test/d'])
     for part in ('images', 'labels'):
         os.link(folder / part / 'train' / 'a.png', folder / part / 'test' / 'again.png')
