@@ -1,4 +1,4 @@
-"""Fixtures every room's tests share.
+"""Fixtures that the tests of every package share.
 
 TensorFlow is given two logical CPUs before anything initialises it, so that the same
 session can test one device and a two-replica MirroredStrategy.

@@ -18,8 +18,8 @@ from tf_advseg.core import runtime  # noqa: E402
 from absl import flags  # noqa: E402
 
 command_line.define_common_flags('gin_param', 'seed', workdir='demo_run')
-flags.DEFINE_boolean('smallest', False, 'A first look, a minute or two: few images, short '
-                     'cycles. Checks the machine; its numbers mean nothing.')
+flags.DEFINE_boolean('smallest', False, 'A first look: few images, short cycles; it says first how '
+                     'long it takes here. Its numbers mean nothing.')
 
 FLAGS = flags.FLAGS
 

@@ -3,7 +3,7 @@
 Started again with the same command it goes on where it stopped. A gin file says what to run;
 flags override it. Without --workdir the run goes to runs/ and the name of the gin file.
 
-Example (scenes that it draws itself, a minute or two):
+Example (scenes that it draws itself; --dry_run says how long it takes here):
   python tools/train.py --gin_file=gin/demo_smallest.gin --workdir=runs/first
 """
 import pathlib

@@ -28,3 +28,9 @@ def test_many_full_disks(name, tmpfs, tmp_path, capsys):
     if tmpfs and not campaign.can_mount(tmp_path):
         pytest.skip('no tmpfs can be mounted here; refused writes stand for it')
     assert _campaign(name, MANY[name], tmp_path / 'full', tmpfs, capsys)
+
+
+def test_their_number_is_the_documented_one(repository):
+    few, many = sum(FEW.values()), sum(MANY.values())
+    assert f'(`tests/campaign/test_full_disk.py`) | {few} | {many}, and {many} more ' in (
+        repository / 'docs' / 'internals.md').read_text('utf-8')

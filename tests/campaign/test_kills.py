@@ -31,5 +31,8 @@ def test_many_kills(name, tmp_path, capsys):
     assert killed == MANY[name] and ends >= 1
 
 
-def test_there_are_a_hundred_in_the_slow_suite():
-    assert sum(MANY.values()) >= 100
+def test_there_are_a_hundred_in_the_slow_suite(repository):
+    few, many = sum(FEW.values()), sum(MANY.values())
+    assert many >= 100
+    assert f'(`tests/campaign/test_kills.py`) | {few} | {many} |' in (
+        repository / 'docs' / 'internals.md').read_text('utf-8')

@@ -117,4 +117,5 @@ def test_any_archive_is_unpacked_or_refused(tmp_path, number, record_property):
             assert f'it.{kind}: ' in str(error)
 
     with pytest.warns(UserWarning):  # of the writer: names that are there twice
-        fuzzing.campaign(mutations.archives(DATA), number, trial, record_property)
+        assert number == fuzzing.campaign(
+            mutations.archives(DATA), number, trial, record_property)

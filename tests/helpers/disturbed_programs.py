@@ -35,6 +35,19 @@ def journal(path):
             if line['event'] != 'resume']
 
 
+def weights_of(path):
+    """Digests of the numbers in a SavedModel's graph, where ours has its weights: as constants."""
+    from tensorflow.core.protobuf import saved_model_pb2
+    graph = saved_model_pb2.SavedModel.FromString(path.read_bytes()).meta_graphs[0].graph_def
+    nodes = [*graph.node, *(node for function in graph.library.function
+                            for node in function.node_def)]
+    tensors = [node.attr['value'].tensor for node in nodes if node.op == 'Const']
+    found = sorted(hashlib.sha256(tensor.SerializeToString(deterministic=True)).hexdigest()
+                   for tensor in tensors if not tensor.string_val)
+    assert sum(len(tensor.tensor_content) for tensor in tensors) > 1000, 'no weights in it'
+    return found
+
+
 class Program:
     """One program; below `work` it writes `out` alone."""
 
@@ -161,7 +174,8 @@ class Export(_OfModel):
     def end(self, work):
         # A SavedModel's graph names its functions by a counter, its fingerprint by chance.
         return {**dict.fromkeys(tree(work / 'out')),
-                **tree(work / 'out', ('saved_model.pb', 'fingerprint.pb', '.json'))}
+                **tree(work / 'out', ('saved_model.pb', 'fingerprint.pb', '.json')),
+                'weights': weights_of(work / 'out' / 'saved_model.pb')}
 
 
 class Predict(_OfModel):

@@ -227,6 +227,16 @@ def test_a_foreign_state_is_refused():
         Controller().load_state_dict({'version': 1, 'psi': 3})
 
 
+@pytest.mark.parametrize('name, value', [('psi', 'x'), ('mu', None), ('cycles', 1.5),
+                                         ('propagations', True), ('phase', 3), ('mu_best', [])])
+def test_a_state_of_other_values_is_refused(name, value):
+    """What stood in state.json would else end the run later, and not name the file."""
+    state = Controller().state_dict()
+    Controller().load_state_dict({**state, 'mu': 1})
+    with pytest.raises((ValueError, TypeError), match=name):
+        Controller().load_state_dict({**state, name: value})
+
+
 def test_the_comparisons_are_strict():
     """Lines 7 and 10 at equality: mu = mu^s - beta_l ends the cycle, mu = mu^s + beta_u is none."""
     controller = Controller(beta_u=0.25, beta_l=0.25)

@@ -2,12 +2,18 @@
 
 What holds of each: `tests/helpers/fuzzing.py`. More of the same with --slow.
 """
+import shutil
+from unittest import mock
+
 import fuzzing
 import mutations
 import numpy as np
 import pytest
+import whole_run
 from hypothesis import strategies as some
 from PIL import Image
+
+from tf_advseg.experiments.train import run_report
 
 
 def numbers(default, slow):
@@ -99,4 +105,51 @@ def test_pictures_that_are_predicted(call, made_run, picture, number, record_pro
 
     strategy = some.one_of(mutations.damages(), mutations.pictures())
     tried = fuzzing.campaign(strategy, number, trial, record_property)
+    assert tried == number
+
+
+@pytest.fixture(scope='module')
+def begun(tmp_path_factory):
+    """A run of Stage 1 alone that is done but for its report, and its gin file."""
+    import tensorflow as tf
+
+    from tf_advseg.core import configuration
+    from tf_advseg.experiments.train import training
+    folder = tmp_path_factory.mktemp('begun')
+    gin_file = folder / 'small.gin'
+    gin_file.write_text('\n'.join((
+        "experiment.method = 'cross_entropy'", 'stage_one.epochs = 1',
+        'stage_one.weighted_epochs = 0', *(line for line in whole_run.scenes()
+                                           if line.startswith(('dataset.', 'exp', 'farabet.'))))))
+    configuration.parse([str(gin_file)])
+    with mock.patch.object(run_report, 'write'):
+        training.experiment(folder / 'run', tf.distribute.get_strategy())
+    configuration.parse([], [])
+    return folder / 'run', gin_file
+
+
+@numbers(3, 40)
+def test_runs_that_go_on(call, begun, number, record_property):
+    """The run itself is the output: nothing outside it is written, and its line names a file."""
+    run, gin_file = begun
+
+    def trial(example):
+        parts, change = example
+        copy, path = fuzzing.lay(run, lambda content: changed(content, change), *parts)
+        scratch = fuzzing.scratch_of(copy)
+        try:
+            before = fuzzing.inventory(scratch, copy)
+            with mock.patch.object(run_report, 'write'):
+                code, lines = fuzzing.outcome(
+                    call, 'train', f'--gin_file={gin_file}', f'--workdir={copy}')
+            assert fuzzing.inventory(scratch, copy) == before
+            assert code in (0, 1) and len(lines) == code, lines
+            assert not code or path.name in lines[0] or str(copy) in lines[0], lines
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+    places = [path.relative_to(run).parts for path in sorted(run.rglob('*'))
+              if path.is_file() and path.name != '.lock' and 'tensorboard' not in path.parts]
+    tried = fuzzing.campaign(some.tuples(some.sampled_from(places), CHANGES), number, trial,
+                             record_property)
     assert tried == number

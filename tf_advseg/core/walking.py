@@ -35,7 +35,7 @@ def _walk(folder, above):
         path = folder / entry.name
         if entry.name.startswith('.'):
             continue
-        if not _is_folder(entry):
+        if not is_folder(entry):
             yield path
         elif _no_loop(path, entry, above):
             yield from _walk(path, above)
@@ -50,7 +50,8 @@ def _entries(folder):
                         'permissions or take it out') from error
 
 
-def _is_folder(entry):
+def is_folder(entry):
+    """Whether an entry of `os.scandir` is a folder, or a link to one; a ring of links is none."""
     try:
         return entry.is_dir()
     except OSError:  # links in a ring, or a name that is too long
@@ -117,7 +118,7 @@ def _matching(folder, parts, above):
         path = folder / entry.name
         if entry.name.startswith('.') and not first.startswith('.'):
             continue
-        below = _is_folder(entry)
+        below = is_folder(entry)
         if first == '**':
             if not others:
                 yield path

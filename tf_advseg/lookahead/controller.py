@@ -17,7 +17,7 @@ import dataclasses
 import math
 
 from tf_advseg.lookahead.outcomes import (NEAR_PEAK, CycleResult, RunResult, State, Step,
-                                          end_label, peak_label)
+                                          end_label, peak_label, restored)
 
 PEAK_COUNTINGS = ('printed', 'total', 'consecutive')
 START_CHOICES = ('best', 'current')
@@ -322,7 +322,7 @@ class Controller:
         """Takes over what `state_dict` gave. The constructor's arguments are not part of it.
 
         Raises:
-          ValueError: not a controller's state.
+          ValueError, TypeError: not a controller's state.
         """
         state = dict(state)
         names = {field.name for field in dataclasses.fields(State)}
@@ -330,7 +330,7 @@ class Controller:
             raise ValueError(f'not the state of a LoAd controller of version 1: {sorted(state)}')
         if state['phase'] not in ('new', 'between', 'cycle'):
             raise ValueError(f"a LoAd controller has no phase {state['phase']!r}")
-        self._state = State(**state)
+        self._state = restored(State, state)
 
     # -- within -------------------------------------------------------------------------------
 

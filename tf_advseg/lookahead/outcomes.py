@@ -11,6 +11,26 @@ NEAR_PEAK = 3
 """Propagations from a cycle's peak within which its ending may be nearly the same model."""
 
 
+def restored(kind, values):
+    """A dataclass of plain values from what JSON has kept of it.
+
+    Args:
+      kind: a dataclass whose fields have defaults; a default of None takes any value.
+      values: dict of the fields.
+
+    Raises:
+      TypeError: a value of another kind than its default, or a field that there is none of.
+    """
+    made, plain = kind(**values), kind()
+    for field in dataclasses.fields(kind):
+        value, default = getattr(made, field.name), getattr(plain, field.name)
+        kinds = (int, float) if isinstance(default, float) else type(default)
+        if default is not None and not (isinstance(value, kinds) and isinstance(
+                value, bool) == isinstance(default, bool)):
+            raise TypeError(f'{field.name} is {value!r}, expected as {default!r}')
+    return made
+
+
 def peak_label(peak_index):
     """The name of the i-th peak, 'g0' (the starting model), 'g1', ..."""
     return f'g{peak_index}'

@@ -9,9 +9,11 @@ import dataclasses
 
 from tf_advseg.core import errors
 from tf_advseg.core import files
+from tf_advseg.lookahead import outcomes
 
 STATE = 'state.json'
 VERSION = 2
+PHASES = ('start', 'aggregate', 'begin', 'retrain', 'cycle', 'end', 'finished')
 
 
 @dataclasses.dataclass
@@ -92,7 +94,9 @@ class Durable:
         state = files.read_json(self.folder / STATE)
         with files.as_written(self.folder / STATE):
             self._put_back(state)
-            run, seconds = RunState(**state['run']), dict(state['seconds'])
+            run, seconds = outcomes.restored(RunState, state['run']), dict(state['seconds'])
+            if run.phase not in PHASES:
+                raise ValueError(f'there is no phase {run.phase!r}')
             lengths = int(state['journal']), int(state['metrics'])
         if self.chief:
             self.journal.cut_back(lengths[0])

@@ -62,7 +62,8 @@ class Trackers:
           UserError: one is not installed, or cannot be started.
         """
         ids_path = self._folder / IDS
-        ids = files.read_json(ids_path) if ids_path.is_file() else {}
+        with files.as_written(ids_path):
+            ids = dict(files.read_json(ids_path)) if ids_path.is_file() else {}
         settings = hyperparameters.settings(configuration.config_text()) if self._names else {}
         for name in self._names:
             service = _SERVICES[name]

@@ -28,7 +28,7 @@ def run_stage(stages_folder, name, settings, work, chief=True):
       What `work` returned, now or earlier.
 
     Raises:
-      UserError: the stage was done with other settings.
+      UserError: the stage was done with other settings; its marker is damaged.
     """
     folder = stages_folder / name
     marker = folder / DONE
@@ -38,6 +38,8 @@ def run_stage(stages_folder, name, settings, work, chief=True):
         with files.as_written(marker):
             same, result = done['settings_hash'] == identity, done['result']
             changed = [] if same else _changed(done['settings'], settings)
+            if done.get('result_hash', settings_hash(result)) != settings_hash(result):
+                raise ValueError('its result is not the one that was written')
         if not same:
             raise errors.UserError(f'{folder}: was done with other settings '
                                    f'({", ".join(changed)}); use another --workdir')
@@ -45,10 +47,21 @@ def run_stage(stages_folder, name, settings, work, chief=True):
     folder.mkdir(parents=True, exist_ok=True)
     result = work(folder)
     if chief:
-        files.write_json(marker, {
-            'settings_hash': identity,
-            'settings': json.loads(json.dumps(settings, default=str)), 'result': result})
+        write_done(marker, settings, result)
     return result
+
+
+def write_done(marker, settings, result):
+    """Writes a done-marker, with hashes of what it says: everything after a stage reads its result.
+
+    Args:
+      marker: <stage's folder>/DONE.
+      settings, result: see `run_stage`.
+    """
+    files.write_json(marker, {
+        'settings_hash': settings_hash(settings),
+        'settings': json.loads(json.dumps(settings, default=str)),
+        'result_hash': settings_hash(json.loads(files.to_json(result))), 'result': result})
 
 
 def _changed(was, now):

@@ -3,6 +3,7 @@ import json
 import os
 import shutil
 import struct
+import tarfile
 import unicodedata
 import zlib
 
@@ -11,6 +12,7 @@ import pytest
 from PIL import Image
 
 from data_layouts import draw_pair, write_folder
+from tf_advseg.core import archives
 from tf_advseg.core.errors import UserError
 from tf_advseg.data.readers import make_reader
 
@@ -51,6 +53,22 @@ def test_linked_folders_are_splits_and_parts_of_them(tmp_path):
     assert make_reader('folder', folder, num_classes=4).splits() == {
         'train': ['train/a', 'train/more/c', 'train/more/d'], 'val': ['val/b'],
         'test': ['test/c', 'test/d']}
+
+
+def test_hard_links_are_files_as_others(tmp_path):
+    folder = write_folder(tmp_path / 'own', ['train/a', 'train/b', 'val/c', 'test/d'])
+    for part in ('images', 'labels'):
+        os.link(folder / part / 'train' / 'a.png', folder / part / 'test' / 'again.png')
+    with tarfile.open(tmp_path / 'own.tar', 'w') as tar:
+        tar.add(folder, 'own')
+        assert any(member.islnk() for member in tar.getmembers())
+    (tmp_path / 'unpacked').mkdir()
+    archives.unpack(tmp_path / 'own.tar', tmp_path / 'unpacked')
+    for source in (folder, tmp_path / 'unpacked'):
+        reader = make_reader('folder', source, num_classes=4)
+        assert reader.splits()['test'] == ['test/again', 'test/d']
+        for first, second in zip(reader.load('test/again'), reader.load('train/a')):
+            np.testing.assert_array_equal(first, second)
 
 
 def test_split_lists_choose_and_excuse_the_rest(own_folder):

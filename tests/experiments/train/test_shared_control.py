@@ -163,6 +163,7 @@ def test_the_copy_says_where_it_is_from(other, source):
     done = files.read_json(stage / 'done.json')
     was = files.read_json(source / 'stages' / 'control' / 'done.json')
     assert done['result'] == {**was.pop('result'), 'taken_from': str(source)}
+    assert done.pop('result_hash') != was.pop('result_hash')
     assert {k: v for k, v in done.items() if k != 'result'} == was
     assert sorted(path.name for path in stage.iterdir()) == ['done.json', 'masks']
     assert take_over(other, source) == shared_control.Outcome(shared_control.OWN, str(source))
@@ -244,7 +245,10 @@ OTHER_LANE = {'reference': '3.13.1', 'current': '3.10.4'}
     (lambda run: _damage(run, 'stage1'), 'its checksum is not the one in manifest.json'),
     (lambda run: _damage(run, 'control_averaged'), 'its checksum is not the one in manifest.json'),
     (lambda run: shutil.rmtree(run / 'checkpoints' / 'control_averaged'), 'model.json: no such'),
-    (lambda run: (run / 'metrics.jsonl').unlink(), 'metrics.jsonl: no such file')])
+    (lambda run: (run / 'metrics.jsonl').unlink(), 'metrics.jsonl: no such file'),
+    (lambda run: (run / 'stages' / 'control' / 'done.json').write_text('3'),
+     'done.json: does not hold what it should'),
+    (lambda run: _done(run, 'result', value=[]), 'done.json: does not hold what it should')])
 def test_another_control_is_refused_and_the_reason_told(other, source, spoil, reason):
     spoil(source)
     found = take_over(other, source)

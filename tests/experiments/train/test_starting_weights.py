@@ -1,5 +1,6 @@
 """What a run starts from where it is given nothing: the zoo's weights if they can be had."""
 import json
+import types
 
 import numpy as np
 import pytest
@@ -75,6 +76,14 @@ def test_a_run_begun_before_there_was_a_default_goes_on_without(published, tmp_p
     monkeypatch.setattr(fetching, 'fetch', lambda name: published[1])
     np.testing.assert_array_equal(start(tmp_path / 'run'), first)
     assert not (tmp_path / 'run' / 'start.json').exists()
+
+
+@pytest.mark.parametrize('content', ['3', '[]', '{}', '{"checkpoint": 3}'])
+def test_a_run_that_says_something_else_of_its_start_is_one_line(tmp_path, content):
+    (tmp_path / 'start.json').write_text(content)
+    context = types.SimpleNamespace(run=types.SimpleNamespace(path=tmp_path))
+    with pytest.raises(errors.UserError, match='start.json: does not hold what it should'):
+        starting_weights.read(context, None, None, NAME)
 
 
 def test_weights_that_were_asked_for_come_first(published, tmp_path, monkeypatch):

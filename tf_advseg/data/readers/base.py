@@ -141,7 +141,7 @@ def find_root(source, parts, what, depth=3, skip=()):
                 return folder
         level = [pathlib.Path(entry.path) for folder in level for entry in
                  sorted(os.scandir(folder), key=lambda entry: entry.name)
-                 if entry.is_dir() and not entry.name.startswith('.')
+                 if walking.is_folder(entry) and not entry.name.startswith('.')
                  and entry.name not in (*skip, *JUNK)
                  and os.access(entry.path, os.R_OK | os.X_OK)]
     raise UserError(f'{source}: no folder {" and ".join(parts)} in it or below; expected {what}')

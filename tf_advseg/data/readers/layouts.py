@@ -2,6 +2,7 @@
 import os
 import pathlib
 
+from tf_advseg.core import walking
 from tf_advseg.data.readers import base
 
 # name -> what has to be there, folders or patterns of files; the more telling ones come first.
@@ -34,5 +35,5 @@ def _folders(place):
         entries = sorted(os.scandir(place), key=lambda entry: entry.name)
     except OSError:
         return []
-    return [entry for entry in entries if entry.is_dir() and not entry.name.startswith('.')
-            and entry.name not in base.JUNK]
+    return [entry for entry in entries if walking.is_folder(entry)
+            and not entry.name.startswith('.') and entry.name not in base.JUNK]

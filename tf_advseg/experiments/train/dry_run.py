@@ -69,9 +69,11 @@ def _taken_over(stage, control_from, forward):
     """The Cost of a control that another run may have trained."""
     path = shared_control.require(control_from)
     marker = path / 'stages' / shared_control.STAGE / stages.DONE
-    changed = (shared_control.differences(files.read_json(marker).get('settings', {}),
-                                          stage.identity())
-               if marker.is_file() else ['it has no finished control'])
+    changed = ['it has no finished control']
+    if marker.is_file():
+        with files.as_written(marker):
+            was = dict(files.read_json(marker).get('settings', {}))
+        changed = shared_control.differences(was, stage.identity())
     if changed:
         cost = stage.cost(forward)
         return recipes.Cost(cost.stage, f'trained here, not taken over from {path}: '

@@ -355,4 +355,7 @@ def warn_of_frozen_statistics(segmentor):
 def _start(context):
     """What Stage 1 is recognised by; None where there was none."""
     marker = context.run.stages / stage_one.NAME / stages.DONE
-    return files.read_json(marker)['settings_hash'] if marker.is_file() else None
+    if not marker.is_file():
+        return None
+    with files.as_written(marker):
+        return files.read_json(marker)['settings_hash']

@@ -264,8 +264,9 @@ def notes_on_test(results):
 
 def read_environment(run):
     """environment.json for reading: of earlier starts only how many there were."""
-    found = files.read_json(run.environment_path)
-    found['earlier starts'] = len(found.pop('earlier_starts', []))
+    with files.as_written(run.environment_path):
+        found = dict(files.read_json(run.environment_path))
+        found['earlier starts'] = len(found.pop('earlier_starts', []))
     return found
 
 

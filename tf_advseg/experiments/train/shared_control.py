@@ -6,7 +6,6 @@ is the same is not left to names: all that the stage depends on, the weights of 
 images of either split and what either's records were made of are compared.
 """
 import dataclasses
-import json
 import pathlib
 import shutil
 
@@ -168,7 +167,8 @@ def _refusal(context, path, identity):
         return 'it has no finished control'
     if run_directory.lane_of(path) not in (None, run_directory.lane_of(context.run.path)):
         return 'it was trained with another TensorFlow (environment.json)'
-    done = files.read_json(marker)
+    with files.as_written(marker):
+        done = dict(files.read_json(marker))
     if not _same_start(path, context.run.path):
         return f'it starts from other weights (checkpoints/{stage_one.NAME})'
     other = _other_parts(path, context.data)
@@ -246,7 +246,8 @@ def _records_of(path, done, marker):
     A control of before this was written down was trained on the records that its configuration
     leads to, if these have not been made anew since.
     """
-    known = done.get('result', {}).get(RECORDS)
+    with files.as_written(marker):
+        known = done.get('result', {}).get(RECORDS)
     if known:
         return known
     found = configuration.bindings(configuration.read(path / 'config.gin'))
@@ -254,7 +255,9 @@ def _records_of(path, done, marker):
     for folder in (*(pathlib.Path(value) for value in given if value), path / 'records'):
         manifest = folder / files.MANIFEST
         if manifest.is_file() and manifest.stat().st_mtime <= marker.stat().st_mtime:
-            return stages.settings_hash(files.read_json(manifest).get('identity'))
+            with files.as_written(manifest):
+                identity = files.read_json(manifest).get('identity')
+            return stages.settings_hash(identity)
     return None
 
 
@@ -271,11 +274,10 @@ def _copy(context, found, identity):
             if not item.name.startswith(_LEFT_BEHIND):
                 (shutil.copytree if item.is_dir() else shutil.copy2)(item, folder / item.name)
         done = files.read_json(folder / stages.DONE)
-        done['result']['taken_from'] = found.source
+        with files.as_written(path / 'stages' / STAGE / stages.DONE):
+            done['result']['taken_from'] = found.source
         # The start has another name here, its weights are the same.
-        done.update(settings_hash=stages.settings_hash(identity), settings=json.loads(
-            json.dumps(identity, default=str)))
-        files.write_json(folder / stages.DONE, done)
+        stages.write_done(folder / stages.DONE, identity, done['result'])
 
 
 def _copy_lines(source, target):

@@ -45,7 +45,10 @@ def _default(context, segmentor, default, backbone_only):
     """`read` with the default alone, as the run began or, of a new run, as can be."""
     marker = context.run.path / START
     if marker.is_file():
-        began = files.read_json(marker).get('checkpoint')
+        with files.as_written(marker):
+            began = files.read_json(marker)['checkpoint']
+            if not isinstance(began, (str, type(None))):
+                raise TypeError(f'checkpoint is {began!r}')
     else:
         began = None if _older(context.run) else default
     if began is None:

@@ -145,7 +145,8 @@ def _download(address, path, entry):
         raise errors.UserError(f'{entry.name}: is not in the cache ({path}), and {OFFLINE} forbids '
                                'to download it; unset it, or put the file there')
     part, about = (path.with_name(path.name + end) for end in (PART, ABOUT))
-    known = files.read_json(about) if about.is_file() and part.is_file() else {}
+    with files.as_written(about):
+        known = dict(files.read_json(about)) if about.is_file() and part.is_file() else {}
     have = part.stat().st_size if known.get('address') == address and known.get('mark') else 0
     headers = {'Range': f'bytes={have}-', 'If-Range': known['mark']} if have else {}
     with _network(address, entry, path):
