@@ -11,7 +11,7 @@ import dataclasses
 import os
 import pathlib
 import types
-from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, Union, overload
 
 import numpy as np
 from PIL import Image
@@ -95,6 +95,12 @@ class Model:
       backend: what computes its predictions: 'tensorflow', 'tflite' or 'onnx'. The last two have
         the weights that `segmentor` had when it was loaded.
     """
+    segmentor: Any
+    names: Tuple[str, ...]
+    palette: np.ndarray
+    crop_size: Optional[Tuple[int, int]]
+    path: pathlib.Path
+    backend: str
 
     def __init__(self, segmentor, spec, content, path, backend='tensorflow'):
         from tf_advseg.experiments.score import evaluating
@@ -109,6 +115,23 @@ class Model:
 
     def __repr__(self):
         return f'<tf_advseg model {self.path}: {len(self.names)} classes>'
+
+    # For checkers. Of a path or an array only its value tells whether it is one image or many.
+    @overload
+    def predict(self, source: Image.Image, probabilities: bool = ..., scales: Sequence[float] = ...,
+                flip: bool = ...) -> Prediction: ...
+
+    @overload
+    def predict(self, source: Union[List[Any], Tuple[Any, ...]], probabilities: bool = ...,
+                scales: Sequence[float] = ..., flip: bool = ...) -> List[Prediction]: ...
+
+    @overload
+    def predict(self, source: Iterator[Any], probabilities: bool = ...,
+                scales: Sequence[float] = ..., flip: bool = ...) -> Iterator[Prediction]: ...
+
+    @overload
+    def predict(self, source: Union[PathLike, np.ndarray], probabilities: bool = ...,
+                scales: Sequence[float] = ..., flip: bool = ...) -> Any: ...
 
     def predict(self, source: Source, probabilities: bool = False, scales: Sequence[float] = (1.0,),
                 flip: bool = False
@@ -212,7 +235,8 @@ def load(path: PathLike, which: Optional[str] = None, backend: str = 'tensorflow
         raise errors.UserError(f'a model of {path!r}: expected the path of a run directory or a '
                                "model folder, or 'zoo:NAME'")
     path = importing.resolved(path, which)
-    return Model(*evaluating.load(path, which), path, backend)
+    segmentor, spec, content = evaluating.load(path, which)
+    return Model(segmentor, spec, content, path, backend)
 
 
 def _image(source):

@@ -78,6 +78,7 @@ def test_wheel_holds_gin_files_and_tools_under_the_package_s_name(wheel, source)
     assert {'ADD_YOUR_DATA.md', 'METRICS.md', 'report.html'} <= {path.name for path in data}
     for path in data:
         assert path.relative_to(source).as_posix() in names, 'not in package_data?'
+    assert 'tf_advseg/py.typed' in names
     assert {name.split('/')[0] for name in names if '.dist-info/' not in name} == {'tf_advseg'}
     assert not any(name.endswith('_gin/__init__.py') for name in names)
 

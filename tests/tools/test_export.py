@@ -77,7 +77,9 @@ def test_tflite_of_every_kind(call, deeplab_folder, tmp_path, capsys):
     output = tmp_path / 'out'
     call('export', f'--checkpoint={deeplab_folder[1]}', f'--output={output}', '--input_size=33x49',
          '--format=tflite_float32,tflite_float16,tflite_int8')
-    assert 'made-up images' in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert 'WARNING: model_int8.tflite has the ranges of made-up images' in printed
+    assert 'made-up images (--input names' in printed
     report = json.loads((output / 'export.json').read_text())
     sizes = {}
     # Eight bits are too few for the logits of a network that has learnt nothing: that is reported
@@ -166,6 +168,8 @@ def test_onnx_agrees_and_a_poor_int8_file_is_told_loudly(call, deeplab_folder, i
     call('export', f'--checkpoint={deeplab_folder[1]}', f'--output={output}', f'--input={images}',
          '--format=onnx,tflite_int8', '--debug_quantization')
     printed = capsys.readouterr().out
+    assert 'model_int8.tflite was calibrated with the images that it is compared on' in printed
+    assert 'ranges of made-up images' not in printed
     report = json.loads((output / 'export.json').read_text())['files']
     assert report['model.onnx']['agreement']['worst'] > 0.999
     assert report['model.onnx']['bytes'] == (output / 'model.onnx').stat().st_size
@@ -179,6 +183,18 @@ def test_onnx_agrees_and_a_poor_int8_file_is_told_loudly(call, deeplab_folder, i
     text = exporting.Exported(output, {'compared_on': 'x', 'files': {'f': {
         'bytes': 1, 'agreement': {'pictures': 2, 'pixels': 0.99, 'worst': 0.96}}}}).text()
     assert 'WARNING' not in text
+
+
+def test_calibration_with_other_images_is_no_reason_for_a_line(call, deeplab_folder, images,
+                                                               tmp_path, capsys):
+    output = tmp_path / 'out'
+    first, second = sorted(images.iterdir())
+    call('export', f'--checkpoint={deeplab_folder[1]}', f'--output={output}', f'--input={first}',
+         f'--calibration={second}', '--format=tflite_int8')
+    printed = capsys.readouterr().out
+    assert 'calibrated with' not in printed and 'ranges of made-up images' not in printed
+    report = json.loads((output / 'export.json').read_text())['files']
+    assert report['model_int8.tflite']['calibration'] == {'compared': False, 'made_up': False}
 
 
 def test_folders_whose_names_tensorflow_takes_for_patterns(call, made_run, tmp_path):

@@ -70,3 +70,12 @@ def test_what_are_no_steps_is_one_line(text):
 
 def test_two_numbers():
     assert profiling.parse('10, 20') == (10, 20)
+
+
+def test_a_real_profile_lies_where_tensorboard_looks(tmp_path):
+    folder = tmp_path / 'a run [1]' / 'tensorboard'
+    folder.parent.mkdir()
+    profile = profiling.Profile(2, 3, folder)
+    _steps(4, profile)
+    found = list(folder.glob('plugins/profile/*/*.xplane.pb'))
+    assert profile.done == 2 and len(found) == 1 and found[0].stat().st_size > 0

@@ -83,8 +83,8 @@ def test_the_weights_are_those_of_the_moment_at_every_size(segmentor, name):
 
 
 def test_tflite_converts_what_comes_often_and_gives_up_what_cannot_be(segmentor, monkeypatch):
-    made = backends.make(segmentor, 'tflite').network
-    sizes = []
+    chosen = backends.make(segmentor, 'tflite')
+    made, sizes = chosen.network, []
     real = tflite_export.logits
 
     def converts(network, size):
@@ -101,9 +101,11 @@ def test_tflite_converts_what_comes_often_and_gives_up_what_cannot_be(segmentor,
         np.testing.assert_allclose(made(image), segmentor(image, training=False), atol=1e-2)
 
     look(65, 6)  # the crop's: there already
+    assert not chosen.rest_text()
     for _ in range(3):
         look(81)
-    assert not sizes
+    assert not sizes and made.by_tensorflow == 3
+    assert chosen.rest_text().startswith('backend: TensorFlow computed 3 images')
     look(81)
     assert sizes == [(81, 81)]
     for _ in range(6):

@@ -119,6 +119,21 @@ def test_a_download_that_broke_off_goes_on(serve):
     assert server.asked == [None, f'bytes={have}-']
 
 
+@pytest.mark.parametrize('length', [True, False])
+def test_a_process_that_was_killed_behind_the_last_byte_goes_on(serve, monkeypatch, length):
+    def killed(*_):
+        raise KeyboardInterrupt
+    server = serve(length=length)
+    with monkeypatch.context() as patch:
+        patch.setattr(fetching, '_require_archive', killed)
+        with pytest.raises(KeyboardInterrupt):
+            fetching.fetch(NAME, server.address)
+    assert left('.part') and not left('.tar.gz')
+    assert fetching.fetch(NAME, server.address).read_bytes() == CONTENT
+    assert server.asked == [None, f'bytes={len(CONTENT)}-']  # the server answers 416
+    assert not left('.part')
+
+
 def test_a_file_that_has_changed_meanwhile_is_begun_anew(serve):
     server = serve(breaks_at=len(CONTENT) // 2)
     with pytest.raises(UserError):

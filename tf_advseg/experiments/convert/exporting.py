@@ -69,11 +69,28 @@ class Exported:
                     f' are {100 * ENOUGH:g} % of the pixels, {100 * ENOUGH_WORST:g} % of the worst '
                     'image): look at its maps, give --calibration more and typical images, or take '
                     'another format')
+            lines.extend(_calibration_lines(name, entry.get('calibration')))
             if self.debug and 'layers' in entry:
                 lines.append(_layers_text(entry['layers']))
         if any(entry.get('agreement') for entry in self.report['files'].values()):
             lines.append(f'compared on: {self.report["compared_on"]}')
         return '\n'.join(lines)
+
+
+def _calibration_lines(name, calibration):
+    """What an int8 file's agreement is worth, by the images that gave it its ranges.
+
+    Args:
+      name: of the file.
+      calibration: what its report says of them, or None.
+    """
+    if calibration is None or not calibration['compared']:
+        return []
+    if calibration['made_up']:
+        return [f'WARNING: {name} has the ranges of made-up images and will do poorly on real '
+                'ones: give --calibration or --input, a folder of images like those it will see']
+    return [f'{name} was calibrated with the images that it is compared on; on others it agrees '
+            'less (give --calibration other images than --input)']
 
 
 def require_formats(text):
@@ -117,6 +134,8 @@ def export(checkpoint, output, formats=('saved_model',), input_size=None, which=
     size = _input_size(segmentor, input_size, formats)
     compared, compared_on = _images(images, size)
     ranges = _images(calibration or images, size, tflite_export.CALIBRATION_IMAGES)[0]
+    seen = {'compared': calibration is None or str(calibration) == str(images),
+            'made_up': calibration is None and images is None}
     report = {'format': REPORT_FORMAT, 'version': 1, 'checkpoint': str(checkpoint),
               'which': networks.find(pathlib.Path(checkpoint).expanduser(),
                                      evaluating.which_folder(which)).name,
@@ -131,7 +150,8 @@ def export(checkpoint, output, formats=('saved_model',), input_size=None, which=
             elif name == 'onnx':
                 entry = _write_onnx(folder, segmentor, sizes, compared)
             else:
-                entry = _write_tflite(folder, segmentor, size, name.split('_')[1], compared, ranges)
+                entry = _write_tflite(folder, segmentor, size, name.split('_')[1], compared, ranges,
+                                      seen)
             report['files'].update(entry)
         files.write_json(folder / REPORT, report)
     return Exported(output, report, debug)
@@ -214,7 +234,7 @@ def _write_tf1(folder, segmentor):
     return {TF1_PREFIX: {'bytes': files.folder_bytes(prefix.parent)}}
 
 
-def _write_tflite(folder, segmentor, size, kind, images, calibration):
+def _write_tflite(folder, segmentor, size, kind, images, calibration, seen):
     layers = []
     content = tflite_export.convert(
         segmentor, size, kind, calibration[:tflite_export.CALIBRATION_IMAGES], layers)
@@ -227,7 +247,8 @@ def _write_tflite(folder, segmentor, size, kind, images, calibration):
             f'tflite_{kind}: TensorFlow Lite cannot run this network so: '
             f'{str(error).splitlines()[0]}; leave tflite_{kind} out of --format') from error
     return {path.name: {'bytes': len(content), 'agreement': found.to_json(), **(
-        {'layers': [dataclasses.asdict(layer) for layer in layers]} if layers else {})}}
+        {'layers': [dataclasses.asdict(layer) for layer in layers], 'calibration': seen}
+        if kind == 'int8' else {})}}
 
 
 def _layers_text(layers):

@@ -226,7 +226,8 @@ def evaluate(checkpoint, compare=(), which=None, data_dir=None, reader=None, spl
         # All of them before the first works: one that does not fit fails at once.
         predictors = {name: make_predictor(model, images, strategy, checkpoint, **passes)
                       for name, model, checkpoint in zip(names, models, checkpoints)}
-        computed = _compute_by(backend, predictors.values(), len(images.ids), show)
+        chosen = _compute_by(backend, predictors.values(), len(images.ids), show)
+        computed = chosen[-1].name
         passes['window'] = {name: list(predictor.window) for name, predictor in
                             predictors.items()} if passes['window'] else None
         scored = {name: score(predictor, images, measures, show, f'evaluating {name}')
@@ -239,6 +240,8 @@ def evaluate(checkpoint, compare=(), which=None, data_dir=None, reader=None, spl
                              for name, folder in zip(names, folders)}}
         if computed != backends.TENSORFLOW:
             results['backend'] = computed
+        for text in filter(None, (one.rest_text() for one in chosen if show)):
+            print(text, flush=True)
         if compare:
             results['comparisons'] = comparing.compare(scored, records.spec)
         if output is not None:
@@ -256,13 +259,15 @@ def _require_backend(backend, strategy):
 
 
 def _compute_by(backend, predictors, images, show):
-    """Lets all predictors compute by one backend; its name. 'auto' measures the first network."""
+    """Lets all predictors compute by one backend; what each got. 'auto' measures the first."""
+    made = []
     for predictor in predictors:
         chosen = backends.make(predictor.segmentor, backend, images)
         if backend == backends.AUTO and show:
             print(chosen.text(), flush=True)
         backend, predictor.segmentor = chosen.name, chosen.network
-    return backend
+        made.append(chosen)
+    return made
 
 
 def evaluate_model(model, checkpoint, data_dir=None, reader=None, split='test', measures=(),

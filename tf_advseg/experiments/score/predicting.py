@@ -147,8 +147,11 @@ def predict(segmentor, spec, crop_size, sources, output, show=True, confidence=F
         **passes, **({} if backend == backends.TENSORFLOW else {'backend': backend})}
                        ) if network else None
 
+    made = []
+
     def predictor(number):
         chosen = backends.make(segmentor, backend if number else backends.TENSORFLOW, number)
+        made.append(chosen)
         if chosen.name != backends.TENSORFLOW or backend == backends.AUTO:
             say(chosen.text())
         return map_predictor.MapPredictor(
@@ -156,7 +159,10 @@ def predict(segmentor, spec, crop_size, sources, output, show=True, confidence=F
             only_named=True, **passes)
 
     with output_folder.shared(output, writer.state):
-        return _predict_into(output, writer, images, names, settings, predictor, show)
+        outcome = _predict_into(output, writer, images, names, settings, predictor, show)
+    for text in filter(None, (chosen.rest_text() for chosen in made)):
+        say(text)
+    return outcome
 
 
 def _predict_into(output, writer, images, names, settings, make_predictor, show):

@@ -77,6 +77,8 @@ def predict(segmentor, spec, crop_size, film, output, backend=backends.TENSORFLO
             append(panels.overlay(frame, ids, spec.palette))
             count += 1
             bar.update(1)
+    if chosen.rest_text():
+        say(chosen.rest_text())
     return Outcome(output, count, time.perf_counter() - began)
 
 

@@ -62,8 +62,8 @@ class Settings:
         every image first; None for none. The hold-out's images are never resized.
       nesterov: of 'sgd' and 'momentum'; Hung et al. train their segmentor so.
       augmentation: a recipe by name (`data.augmentation.recipes`: 'flip', 'deeplab', 'hung', 'zhu',
-        each with '+photometric', '+blur' or not) in place of flip, the scales and the size range;
-        None for those.
+        each with any of '+photometric', '+blur', '+rotation' and '+balanced') in place of flip, the
+        scales and the size range; None for those.
       clip_norm, weight_decay: see `optimizers.make_optimizer`.
       patience: evaluations in a row without a higher hold-out mIoU after which Stage 1 ends; the
         best model by the hold-out is its result then, whether or not it ended early. Evaluations

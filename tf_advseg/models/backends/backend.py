@@ -28,6 +28,7 @@ class Backend:
       num_classes, logits_stride, output_stride, crop_size, name: the segmentor's. `crop_size` may
         be changed, as prediction at several scales does.
       normalisation: what `segmentor.padding_colour` looks at.
+      by_tensorflow: int, how many images TensorFlow has computed in the runtime's place so far.
 
     Raises:
       UserError: the runtime is not installed, or cannot hold the network.
@@ -50,6 +51,7 @@ class Backend:
         self.normalisation = getattr(segmentor, 'normalisation', None)
         self._lock = threading.Lock()  # the user's threads may predict side by side
         self._plain, self._given_up = {}, set()
+        self.by_tensorflow = 0
         # Building it now tells what is missing before the first image is read.
         self.prepare()
         self._prove()
@@ -96,6 +98,7 @@ class Backend:
                 return self.compute(image, crop_size)
             except errors.UserError:
                 self._given_up.add(key)
+        self.by_tensorflow += len(image)
         return self.plain_logits(image, crop_size)
 
     def plain_logits(self, image, crop_size):

@@ -34,6 +34,13 @@ class Chosen:
         left = ''.join(f'; {name}: {why}' for name, why in self.left_out.items())
         return f'backend: {self.name}' + (f' ({measured} an image{left})' if measured else left)
 
+    def rest_text(self):
+        """One line on what TensorFlow has computed in the backend's place; '' where nothing."""
+        count = getattr(self.network, 'by_tensorflow', 0)
+        return (f'backend: TensorFlow computed {count} images after all (scales and mirrored ones '
+                f'count), of sizes that came rarely or that {self.name} cannot take'
+                ) if count else ''
+
 
 def require(name):
     """The name of a backend; UserError for an unknown one."""
@@ -77,6 +84,8 @@ def _fastest(segmentor):
         except tf.errors.OpError as error:  # of a runtime that refuses the image
             left_out[name] = errors.first_line(error)
     seconds = timed(calls)
+    for name in made.keys() - {TENSORFLOW}:
+        made[name].by_tensorflow = 0  # these were no images of the user's
     best = min(seconds, key=seconds.get)
     return Chosen(made[best], best, seconds, left_out)
 

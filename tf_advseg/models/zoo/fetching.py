@@ -11,6 +11,7 @@ forbids downloads.
 import contextlib
 import datetime
 import gzip
+import http
 import http.client
 import os
 import pathlib
@@ -110,8 +111,8 @@ def fetch(name, address=None):
 
 
 def address_of(entry):
-    """Where an entry is downloaded from: the published address's bucket, over https, since the first
-    digest that comes is trusted."""
+    """Where an entry is downloaded from: the published address's bucket, over https, since the
+    first digest that comes is trusted."""
     return entry.address.replace('http://', 'https://storage.googleapis.com/', 1)
 
 
@@ -149,22 +150,35 @@ def _download(address, path, entry):
         known = dict(files.read_json(about)) if about.is_file() and part.is_file() else {}
     have = part.stat().st_size if known.get('address') == address and known.get('mark') else 0
     headers = {'Range': f'bytes={have}-', 'If-Range': known['mark']} if have else {}
-    with _network(address, entry, path):
-        answer = urllib.request.urlopen(urllib.request.Request(address, headers=headers),
-                                        timeout=TIMEOUT)
-    with answer:
-        have, total = _where(answer, have)
-        mark = answer.headers.get('ETag') or answer.headers.get('Last-Modified')
-        files.write_json(about, {'address': address, 'mark': mark, 'total': total})
-        _copy(answer, part, have, total, address, entry, path)
-    size = part.stat().st_size
-    if total is not None and size != total:
-        raise errors.UserError(f'{address}: the download broke off after {size} of {total} bytes; '
-                               'the same command goes on from there')
+    answer = _asked(address, headers, entry, path)
+    if answer is not None:
+        with answer:
+            have, total = _where(answer, have)
+            mark = answer.headers.get('ETag') or answer.headers.get('Last-Modified')
+            files.write_json(about, {'address': address, 'mark': mark, 'total': total})
+            _copy(answer, part, have, total, address, entry, path)
+        size = part.stat().st_size
+        if total is not None and size != total:
+            raise errors.UserError(f'{address}: the download broke off after {size} of {total} '
+                                   'bytes; the same command goes on from there')
     _require_archive(part, address, entry)
     os.replace(part, path)
     about.unlink()
     files.sync_folder(path.parent)
+
+
+def _asked(address, headers, entry, path):
+    """The server's answer; None where it has nothing behind the part that is here."""
+    with _network(address, entry, path):
+        try:
+            return urllib.request.urlopen(urllib.request.Request(address, headers=headers),
+                                          timeout=TIMEOUT)
+        except urllib.error.HTTPError as error:
+            # A process that was killed behind the last byte has left a part that is whole.
+            if not headers or error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+                raise
+            error.close()
+            return None
 
 
 @contextlib.contextmanager
