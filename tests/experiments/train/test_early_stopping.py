@@ -137,7 +137,7 @@ def test_without_a_stop_the_best_is_kept_and_said(tmp_path, scripted):
     scripted(MIOUS)
     result, _, _ = trained(tmp_path / 'run', 'stage_one.patience = 3')
     assert result['steps'] == 12 and result['early_stopping']['kept_step'] == 12
-    results = {'subject': 'Stage 1', 'early_stopping': result['early_stopping']}
+    results = {'models': {}, 'subject': 'Stage 1', 'early_stopping': result['early_stopping']}
     assert run_results.notes_on_training(results) == [
         'Stage 1 took all of its 12 steps (patience: 3 evaluations); kept is the best by the '
         'hold-out, of step 12.']
