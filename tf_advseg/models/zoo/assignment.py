@@ -115,12 +115,16 @@ def scope_of(name, scopes):
     """The longest of our official scopes that a name of a file lies in, or None.
 
     Args:
-      name: 'MobilenetV2/Conv/weights'; converters join several with ';', of which the first that
-        lies in a scope counts: others are those of equal constants, or of what was fused.
+      name: 'MobilenetV2/Conv/weights', or with the name that Keras layers have here, as our TFLite
+        files: 'deeplab/MobilenetV2/MobilenetV2_Conv/Conv2D'. Converters join several with ';', of
+        which the first that lies in a scope counts: others are those of equal constants, or of what
+        was fused.
       scopes: official scopes.
     """
+    layer_names = {scope.replace('/', '_'): scope for scope in scopes}
     for part in name.split(';'):
-        inside = [scope for scope in scopes if part.startswith(scope + '/')]
+        inside = [scope for scope in scopes if part.startswith(scope + '/')] or [
+            layer_names[folder] for folder in part.split('/')[:-1] if folder in layer_names]
         if inside:
             return max(inside, key=len)
     return None
@@ -188,7 +192,8 @@ def assign(path, segmentor, found, backbone_only=False):
     for text, head in found.conflicts:
         if not (head and backbone_only):
             raise UserError(f'{path}: {text}: its weights would give other maps here'
-                            + (f' {BACKBONE_HINT}' if head else ''))
+                            + (f' {BACKBONE_HINT}' if head else '; set the network up as the '
+                               'file has it, or start from another file'))
     wanted = {name: (layer, tuple(variable.shape)) for layer in ours.values()
               for name, variable in layer.official_variables().items()}
     arrays, unused, fresh = dict(found.arrays), list(found.unused), dict(found.fresh)
@@ -217,10 +222,17 @@ def assign(path, segmentor, found, backbone_only=False):
 
 def backbone_names(segmentor):
     """Official names of the variables of a network's backbone; an empty set if it has no part."""
+    return {name for layer in _backbone(segmentor) for name in layer.official_variables()}
+
+
+def backbone_scopes(segmentor):
+    """Official scopes of a network's backbone; an empty set if it has no such part."""
+    return {layer.scope for layer in _backbone(segmentor)}
+
+
+def _backbone(segmentor):
     backbone = getattr(segmentor, 'backbone', None)
-    if not isinstance(backbone, tf.Module):
-        return set()
-    return set(layers.official_variables(backbone))
+    return layers.convolutions(backbone) if isinstance(backbone, tf.Module) else []
 
 
 def _head_reason(segmentor, wanted, names, backbone_only):
