@@ -7,8 +7,9 @@ import pytest
 import tensorflow as tf
 from tensorflow.lite.python import schema_py_generated as schema
 
-from tf_advseg.models.zoo import (frozen_graph, graph_comparison, tflite, tflite_export,
-                                  tflite_graph)
+from tf_advseg.models import zoo
+from tf_advseg.models.zoo import (flatbuffer, frozen_graph, graph_comparison, tflite,
+                                  tflite_export, tflite_graph)
 
 CONVOLUTIONS = ('Conv2D', 'DepthwiseConv2dNative')
 
@@ -230,6 +231,17 @@ def test_another_output_stride_is_no_difference_and_other_rates_are(network, off
     assert 'at the file\'s output stride of 16' in conflicts[0][0]
 
 
+def test_a_window_of_another_crop_is_noted(network, official_files, tmp_path):
+    graph, path = Edited(network[1]), tmp_path / 'g.pb'
+    as_pool(graph)
+    path.write_bytes(graph.definition.SerializeToString())
+    assert frozen_graph.read(path, network[0]).remarks == ()
+    remark, = frozen_graph.read(path, build(official_files, crop_size=97)).remarks
+    assert 'a window of 5x5 cells' in remark and '(97, 97)' in remark
+    report = zoo.read(path, build(official_files, crop_size=None))
+    assert 'crop_size=None' in report.remarks[0] and report.remarks[0] in report.text()
+
+
 def test_operations_in_a_circle_are_one_line(network, tmp_path):
     def edit(graph):
         node = graph.of('Relu', part='aspp0')[0]
@@ -298,6 +310,16 @@ def test_a_tflite_file_s_options(network, exported, tmp_path, name):
     assert bool(conflicts) == bool(words), conflicts
     if words:
         assert re.search(words, conflicts[0][0]), conflicts[0][0]
+
+
+def test_sides_of_another_grid_are_noted(network, official_files, exported, tmp_path):
+    path = tmp_path / 'm.tflite'
+    for side, count in ((65, 0), (64, 1)):
+        graph = tflite_graph.Graph(exported)
+        graph._graph.tensors[graph.inputs[0]].shape = [1, side, side, 3]
+        path.write_bytes(graph.content())
+        remarks = list(tflite._remarks(flatbuffer.read_convolutions(path).graph, network[0]))
+        assert len(remarks) == count and all('set crop_size=(64, 64)' in one for one in remarks)
 
 
 def test_integers_that_end_where_an_activation_does():

@@ -37,19 +37,22 @@ class ImportReport:
       reinitialised: (official name, reason) of the variables that start anew.
       unused: (name in the file, reason) of the constants that no variable took.
       kind: what the file was, for people.
+      remarks: at which sizes of images its own maps are to be had, where that is not at all.
     """
     source: str
     assigned: tuple
     reinitialised: tuple = ()
     unused: tuple = ()
     kind: str = ''
+    remarks: tuple = ()
 
     def to_json(self):
         """JSON-able dict with every name and every reason."""
         return {'source': self.source, 'kind': self.kind, 'assigned': list(self.assigned),
                 'reinitialised': [{'name': name, 'reason': reason}
                                   for name, reason in self.reinitialised],
-                'unused': [{'name': name, 'reason': reason} for name, reason in self.unused]}
+                'unused': [{'name': name, 'reason': reason} for name, reason in self.unused],
+                'remarks': list(self.remarks)}
 
     def text(self):
         """A few lines for people: counts, then every exception with its reason.
@@ -63,6 +66,7 @@ class ImportReport:
                  f'{len(self.unused)} constants of the file not used']
         lines += _grouped('re-initialised', self.reinitialised)
         lines += _grouped('not used', self.unused)
+        lines += [f'  note: {remark}' for remark in self.remarks]
         return '\n'.join(lines)
 
 
@@ -79,6 +83,7 @@ class Found:
       fresh: official name -> why no file of this kind has it, so that it starts anew.
       conflicts: (what the file's graph does otherwise than the network, whether the head alone is
         concerned), so that the same weights would give other maps.
+      remarks: see `ImportReport`.
     """
     kind: str
     arrays: Mapping
@@ -87,6 +92,7 @@ class Found:
     epsilons: Mapping = dataclasses.field(default_factory=dict)
     fresh: Mapping = dataclasses.field(default_factory=dict)
     conflicts: tuple = ()
+    remarks: tuple = ()
 
     def origin(self, name):
         """The name in the file of an array."""
@@ -217,7 +223,8 @@ def assign(path, segmentor, found, backbone_only=False):
     for scope in dict.fromkeys(wanted[name][0].scope for name in fresh):
         ours[scope].reinitialise()
     return ImportReport(str(path), tuple(n for n in wanted if n not in fresh),
-                        tuple(fresh.items()), tuple(dict.fromkeys(unused)), found.kind)
+                        tuple(fresh.items()), tuple(dict.fromkeys(unused)), found.kind,
+                        found.remarks)
 
 
 def backbone_names(segmentor):

@@ -13,6 +13,7 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 
 from tf_advseg.core.errors import UserError
+from tf_advseg.models.resize import scale_dimension
 from tf_advseg.models.zoo import assignment, graph_comparison, graph_nodes
 
 KIND, QUANTISED_KIND = 'frozen graph', 'quantised frozen graph'
@@ -229,7 +230,8 @@ def _read(path, graph, ours, segmentor):
                     or 'an argument of the graph, not a weight')
                    for name in graph.floats() if name not in used)
     return assignment.Found(QUANTISED_KIND if graph.quantised else KIND, arrays, origins, unused,
-                            epsilons, conflicts=_conflicts(graph, convolutions, segmentor))
+                            epsilons, conflicts=_conflicts(graph, convolutions, segmentor),
+                            remarks=tuple(_remarks(path, graph, segmentor)))
 
 
 def _conflicts(graph, found, segmentor):
@@ -251,6 +253,15 @@ def _conflicts(graph, found, segmentor):
                             [node.name for node in images], owned)
     floats = all(tf.as_dtype(node.attr['dtype'].type).is_floating for node in images)
     return tuple(graph_comparison.conflicts(form, segmentor, floats=floats))
+
+
+def _remarks(path, graph, segmentor):
+    """See `assignment.ImportReport`: the crop that the window of image pooling stands for."""
+    window, crop = pooling_window(path, graph), getattr(segmentor, 'crop_size', None)
+    if window is not None and (crop is None or window not in [
+            tuple(scale_dimension(side, 1.0 / stride) for side in crop) for stride in (8, 16, 32)]):
+        yield (f'its image pooling has a window of {window[0]}x{window[1]} cells; the network\'s is '
+               f'that of crop_size={crop}: on larger images they differ')
 
 
 def _spelt_epsilons(graph):

@@ -21,7 +21,7 @@ ARITHMETIC = (ADD, 'Sub', 'Mul', 'Div', NORM)
 REVERSE = 'reversed channels'
 # What may stand between an image and its network: where it lies in the frame and how large it is.
 _FRAMING = (PASSING, SHAPING, PAD, RESIZE, 'ResizeNearestNeighbor', 'ResizeBicubic', 'ResizeArea',
-            SUBSAMPLE, 'Slice', 'StridedSlice', 'Switch', 'Merge', 'CropAndResize')
+            SUBSAMPLE, 'Slice', 'StridedSlice', 'Switch', 'Merge', 'CropAndResize', 'ReverseV2')
 _DEEPEST = 150  # nested operations without a convolution; ResNet-101 has 46
 
 
@@ -205,7 +205,7 @@ class Form:
         if operation.kind == 'Relu' and first.kind in ('Relu', 'Relu6'):
             return first  # nothing below 0 is left; converters know it, too
         settings = operation.settings
-        if operation.kind == RESIZE and _is_pixel(first, self):
+        if operation.kind == RESIZE and (operation.size == (1, 1) or _is_pixel(first, self)):
             settings = {}  # one pixel is spread out alike whatever the corners are
         return Expr(operation.kind, operation.name, settings, inputs, span=operation.span)
 

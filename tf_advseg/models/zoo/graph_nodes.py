@@ -115,8 +115,10 @@ class _Reader:
         block, pads = self._constant(inputs[1]), self._constant(inputs[2])
         if block is None or np.size(block) != 2:
             raise ValueError(f'{node.name}: a block of {block}')
-        # How much the bottom has beyond the padding is so that the block divides it.
-        pads = [[None] * 2] * 2 if pads is None else [[int(side[0]), None] for side in pads]
+        # How much the bottom has beyond the padding is so that the block divides it; in graphs of
+        # open sizes the padding is computed, and is not compared.
+        known = pads is not None and np.shape(pads) == (2, 2)
+        pads = [[int(side[0]), None] for side in pads] if known else [[None] * 2] * 2
         kind = graph_form.SPLIT if node.op == 'SpaceToBatchND' else graph_form.JOIN
         return kind, {'block': tuple(int(side) for side in block), 'pads': _pairs(pads)}
 
@@ -129,7 +131,8 @@ class _Reader:
                                             inputs[:1])
             return graph_form.Operation(node.name, kind, inputs)
         if len(inputs) == 2:
-            values = [self._constant(name) for name in inputs]
+            # Official code adds zeros for further channels to a mean colour.
+            values = [self._constant(name, 'ConcatV2') for name in inputs]
             first = values[0] is not None
             value = values[0] if first else values[1]
         return graph_form.Operation(node.name, kind, inputs, constant=value, first=first)
@@ -161,16 +164,18 @@ class _Reader:
             self._sources[name] = found
         return self._sources[name]
 
-    def _constant(self, name):
-        """The array behind constants that are cast or reshaped, or None."""
+    def _constant(self, name, *through):
+        """The array behind constants that are cast or reshaped, or None.
+
+        `through` are further operations whose first input is taken.
+        """
         for _ in range(8):
             node = self.nodes[name]
             if node.op == 'Const':
                 tensor = node.attr['value'].tensor
                 count = np.prod([side.size for side in tensor.tensor_shape.dim], dtype=np.float64)
                 return tf.make_ndarray(tensor) if count <= _FLAT else None
-            # Official code adds zeros for further channels to a mean colour.
-            if node.op not in (*_AS_THEY_ARE, 'Reshape', 'ExpandDims', 'Squeeze', 'ConcatV2'):
+            if node.op not in (*_AS_THEY_ARE, 'Reshape', 'ExpandDims', 'Squeeze', *through):
                 return None
             name = inputs_of(node)[0]
         return None

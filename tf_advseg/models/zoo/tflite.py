@@ -45,7 +45,8 @@ def read(path, segmentor):
         arrays.update(named)
         origins.update({name: convolution.name.split(';')[0] for name in named})
     return assignment.Found(KIND, arrays, origins, contents.others,
-                            conflicts=_conflicts(path, contents, by_scope, segmentor))
+                            conflicts=_conflicts(path, contents, by_scope, segmentor),
+                            remarks=tuple(_remarks(contents.graph, segmentor)))
 
 
 def _conflicts(path, contents, by_scope, segmentor):
@@ -59,6 +60,15 @@ def _conflicts(path, contents, by_scope, segmentor):
                                                 graph.is_floating(fed)))
     except (*flatbuffer.DAMAGE, RecursionError) as error:
         raise UserError(f'{path}: a damaged TFLite model ({error}): fetch it again') from error
+
+
+def _remarks(graph, segmentor):
+    """See `assignment.ImportReport`: SAME padding lies elsewhere on sides of another grid."""
+    size, stride = graph.size(int(graph.graph.Inputs(0))), getattr(segmentor, 'output_stride', None)
+    crop = getattr(segmentor, 'crop_size', None)
+    if size and stride and any((side - 1) % stride for side in size) and crop != size:
+        yield (f'its images are {size[0]}x{size[1]}, no k * {stride} + 1: set crop_size={size} and '
+               'give it images of that size; at other sizes what is padded lies elsewhere')
 
 
 def _by_scope(path, convolutions, scopes):
