@@ -244,8 +244,8 @@ def test_a_window_of_another_crop_is_noted(network, official_files, tmp_path):
 
 def test_operations_in_a_circle_are_one_line(network, tmp_path):
     def edit(graph):
-        node = graph.of('Relu', part='aspp0')[0]
-        node.input[0] = node.name
+        node = graph.of('AddV2', part='expanded_conv')[0]
+        node.input[1] = node.name
     with pytest.raises(Exception, match='a damaged frozen graph') as caught:
         found(network, edit, tmp_path)
     assert '\n' not in str(caught.value)

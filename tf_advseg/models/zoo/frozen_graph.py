@@ -28,7 +28,7 @@ _FAKE = 'FakeQuant'  # how the names of the operations begin that round as 8 bit
 _LEAVES = ('weights', 'depthwise_weights', 'biases', 'BatchNorm/gamma', 'BatchNorm/beta',
            'BatchNorm/moving_mean', 'BatchNorm/moving_variance')
 _DAMAGE = (DecodeError, ValueError, TypeError, KeyError, IndexError, AttributeError, MemoryError,
-           OverflowError, UnicodeDecodeError, RecursionError)
+           OverflowError, UnicodeDecodeError, RecursionError, ZeroDivisionError)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -347,7 +347,9 @@ def _told(value):
 
 def _colours(matrix, offset):
     """The values of black and white for people."""
-    black, white = offset, matrix @ np.full(3, 255.0) + offset
+    # Rounded, and no -0: the factors are float32.
+    black, white = (np.round(one, 4) + 0.0 for one in (
+        offset, matrix @ np.full(3, 255.0) + offset))
     if np.ptp(black) or np.ptp(white) or not np.allclose(matrix, np.diag(np.diag(matrix))):
         return ', '.join(f'{low:.4g} .. {high:.4g}' for low, high in zip(black, white)) + (
             '' if np.allclose(matrix, np.diag(np.diag(matrix))) else ' in BGR order')

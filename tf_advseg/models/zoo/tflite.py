@@ -58,7 +58,7 @@ def _conflicts(path, contents, by_scope, segmentor):
         fed = int(graph.graph.Inputs(0))
         return tuple(graph_comparison.conflicts(form, segmentor, graph.span(fed),
                                                 graph.is_floating(fed)))
-    except (*flatbuffer.DAMAGE, RecursionError) as error:
+    except (*flatbuffer.DAMAGE, RecursionError, ZeroDivisionError) as error:
         raise UserError(f'{path}: a damaged TFLite model ({error}): fetch it again') from error
 
 
