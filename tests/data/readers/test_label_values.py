@@ -6,6 +6,7 @@ from PIL import Image
 from data_layouts import draw_pair, write_folder
 from examinations import examined, kinds
 from tf_advseg.core.errors import UserError
+from tf_advseg.data.readers import folder as folder_reader
 from tf_advseg.data.readers import make_reader
 from tf_advseg.data.readers.label_values import LabelValues
 
@@ -97,3 +98,24 @@ def test_an_id_that_few_labels_have_is_told_label_by_label(folder):
     assert kinds(diagnosis, 'error') == {'label_ids': 1}
     finding, = [f for f in diagnosis.findings if f.kind == 'label_ids']
     assert 'p2.png: label id 4 is out of range' in finding.message
+
+
+def test_in_how_many_labels_such_an_id_is(folder, monkeypatch):
+    path = folder({255: 4})
+    (path / 'classes.txt').write_text('a\nb\nc\nd\n')
+    first = sorted((path / 'labels').iterdir())[0]
+    Image.fromarray(np.zeros_like(np.array(Image.open(first)))).save(first)
+    reader = make_reader('folder', path)
+    with pytest.raises(UserError, match=r'name it \(4 is in 9 of the 10 labels\)'):
+        reader.load('p2')
+    monkeypatch.setattr(folder_reader, '_COUNTED', 3)
+    with pytest.raises(UserError, match=r'4 is in \d of the first 3 of 10 labels'):
+        reader.load('p2')
+
+
+def test_other_ids_out_of_range_are_not_counted(folder, monkeypatch):
+    path = folder({255: 9})
+    (path / 'classes.txt').write_text('a\nb\nc\nd\n')
+    monkeypatch.setattr(folder_reader.FolderReader, '_labels_with', None)  # would not be callable
+    with pytest.raises(UserError, match='label id 9 is out of range.*to ignore$'):
+        make_reader('folder', path).load('p2')

@@ -14,11 +14,12 @@ from tf_advseg.core.errors import UserError
 from tf_advseg.data import splits as splits_lib
 from tf_advseg.data.readers import lists
 from tf_advseg.data.readers import base
-from tf_advseg.data.readers.label_values import LabelValues
+from tf_advseg.data.readers.label_values import LabelValues, OnePastTheLastError
 from tf_advseg.data.spec import DatasetSpec, IGNORE_LABEL, default_palette
 
 PARTS = ('images', 'labels')
 _FAR = 1 << 16  # beyond any value of a label
+_COUNTED = 1000  # labels that are read to say in how many an id is
 _DEPTH = 3  # levels below a folder in which the one that holds PARTS is looked for
 FRACTIONS = {'train': 0.6, 'val': 0.2, 'test': 0.2}
 
@@ -107,6 +108,26 @@ class FolderReader(base.FileReader):
         path = self.label_path(image_id)
         return self._values.train_ids(base.read_id_png(path, base.LOSSLESS), path,
                                       self.spec.num_classes)
+
+    def load(self, image_id):
+        """See `Reader.load`; an id one past the last is told with how many labels have it."""
+        try:
+            return super().load(image_id)
+        except OnePastTheLastError as error:
+            raise UserError(f'{error.message} ({self._labels_with(error.value)})') from error
+
+    def _labels_with(self, value):
+        """In how many labels a value is, for people; reads `_COUNTED` labels at most."""
+        every = list(dict.fromkeys(i for ids in self._splits.values() for i in ids))
+        found = 0
+        for image_id in every[:_COUNTED]:
+            try:
+                found += value in base.read_id_png(self.label_path(image_id), base.LOSSLESS)
+            except UserError:  # one that cannot be read is another finding
+                continue
+        total = (f'the {len(every)} labels' if len(every) <= _COUNTED
+                 else f'the first {_COUNTED:,} of {len(every):,} labels')
+        return f'{value} is in {found:,} of {total}'
 
     def _find_splits(self, fractions, seed):
         """dict split -> ids, by lists, sub-folders or chance; checks that every id is a pair."""

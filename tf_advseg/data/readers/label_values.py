@@ -12,6 +12,18 @@ _STRETCHED = 10  # a step from one class's value to the next that nobody counts 
 _MOST = 32  # values that an option can list
 
 
+class OnePastTheLastError(UserError):
+    """A label whose only foreign value is the number of classes: an id for pixels to ignore?
+
+    Attributes:
+      value: that id.
+    """
+
+    def __init__(self, message, value):
+        super().__init__(message)
+        self.value = value
+
+
 @dataclasses.dataclass(frozen=True)
 class LabelValues:
     """How the values of labels are read.
@@ -47,16 +59,15 @@ class LabelValues:
         if outside.size:
             expected = (f'0 to {num_classes - 1}' if self.values is None
                         else f'one of {list(self.values)}')
-            raise UserError(f'{path}: label id {outside[0]} is out of range; expected {expected}, '
-                            f'or {self.ignore_label} for pixels to ignore'
-                            + self._advice(outside, num_classes))
+            message = (f'{path}: label id {outside[0]} is out of range; expected {expected}, or '
+                       f'{self.ignore_label} for pixels to ignore')
+            if self.values is None and outside.tolist() == [num_classes]:
+                raise OnePastTheLastError(
+                    f'{message}; if {num_classes} means pixels to ignore, add '
+                    f'--option=ignore_label={num_classes} (in train: dataset.options), if it is a '
+                    'class, name it', num_classes)
+            raise UserError(message)
         return ids.astype(np.uint8)
-
-    def _advice(self, outside, num_classes):
-        if self.values is not None or outside.size > 1 or outside[0] != num_classes:
-            return ''
-        return (f'; if {outside[0]} means pixels to ignore, add --option=ignore_label={outside[0]} '
-                '(in train: dataset.options), if it is a class, name it')
 
     def num_classes(self, present, where):
         """How many classes there are by the values of all labels.

@@ -37,19 +37,22 @@ class ImportReport:
       reinitialised: (official name, reason) of the variables that start anew.
       unused: (name in the file, reason) of the constants that no variable took.
       kind: what the file was, for people.
+      remarks: at which sizes of images its own maps are to be had, where that is not at all.
     """
     source: str
     assigned: tuple
     reinitialised: tuple = ()
     unused: tuple = ()
     kind: str = ''
+    remarks: tuple = ()
 
     def to_json(self):
         """JSON-able dict with every name and every reason."""
         return {'source': self.source, 'kind': self.kind, 'assigned': list(self.assigned),
                 'reinitialised': [{'name': name, 'reason': reason}
                                   for name, reason in self.reinitialised],
-                'unused': [{'name': name, 'reason': reason} for name, reason in self.unused]}
+                'unused': [{'name': name, 'reason': reason} for name, reason in self.unused],
+                'remarks': list(self.remarks)}
 
     def text(self):
         """A few lines for people: counts, then every exception with its reason.
@@ -63,6 +66,7 @@ class ImportReport:
                  f'{len(self.unused)} constants of the file not used']
         lines += _grouped('re-initialised', self.reinitialised)
         lines += _grouped('not used', self.unused)
+        lines += [f'  note: {remark}' for remark in self.remarks]
         return '\n'.join(lines)
 
 
@@ -79,6 +83,7 @@ class Found:
       fresh: official name -> why no file of this kind has it, so that it starts anew.
       conflicts: (what the file's graph does otherwise than the network, whether the head alone is
         concerned), so that the same weights would give other maps.
+      remarks: see `ImportReport`.
     """
     kind: str
     arrays: Mapping
@@ -87,6 +92,7 @@ class Found:
     epsilons: Mapping = dataclasses.field(default_factory=dict)
     fresh: Mapping = dataclasses.field(default_factory=dict)
     conflicts: tuple = ()
+    remarks: tuple = ()
 
     def origin(self, name):
         """The name in the file of an array."""
@@ -115,12 +121,16 @@ def scope_of(name, scopes):
     """The longest of our official scopes that a name of a file lies in, or None.
 
     Args:
-      name: 'MobilenetV2/Conv/weights'; converters join several with ';', of which the first that
-        lies in a scope counts: others are those of equal constants, or of what was fused.
+      name: 'MobilenetV2/Conv/weights', or with the name that Keras layers have here, as our TFLite
+        files: 'deeplab/MobilenetV2/MobilenetV2_Conv/Conv2D'. Converters join several with ';', of
+        which the first that lies in a scope counts: others are those of equal constants, or of what
+        was fused.
       scopes: official scopes.
     """
+    layer_names = {scope.replace('/', '_'): scope for scope in scopes}
     for part in name.split(';'):
-        inside = [scope for scope in scopes if part.startswith(scope + '/')]
+        inside = [scope for scope in scopes if part.startswith(scope + '/')] or [
+            layer_names[folder] for folder in part.split('/')[:-1] if folder in layer_names]
         if inside:
             return max(inside, key=len)
     return None
@@ -188,7 +198,8 @@ def assign(path, segmentor, found, backbone_only=False):
     for text, head in found.conflicts:
         if not (head and backbone_only):
             raise UserError(f'{path}: {text}: its weights would give other maps here'
-                            + (f' {BACKBONE_HINT}' if head else ''))
+                            + (f' {BACKBONE_HINT}' if head else '; set the network up as the '
+                               'file has it, or start from another file'))
     wanted = {name: (layer, tuple(variable.shape)) for layer in ours.values()
               for name, variable in layer.official_variables().items()}
     arrays, unused, fresh = dict(found.arrays), list(found.unused), dict(found.fresh)
@@ -212,15 +223,23 @@ def assign(path, segmentor, found, backbone_only=False):
     for scope in dict.fromkeys(wanted[name][0].scope for name in fresh):
         ours[scope].reinitialise()
     return ImportReport(str(path), tuple(n for n in wanted if n not in fresh),
-                        tuple(fresh.items()), tuple(dict.fromkeys(unused)), found.kind)
+                        tuple(fresh.items()), tuple(dict.fromkeys(unused)), found.kind,
+                        found.remarks)
 
 
 def backbone_names(segmentor):
     """Official names of the variables of a network's backbone; an empty set if it has no part."""
+    return {name for layer in _backbone(segmentor) for name in layer.official_variables()}
+
+
+def backbone_scopes(segmentor):
+    """Official scopes of a network's backbone; an empty set if it has no such part."""
+    return {layer.scope for layer in _backbone(segmentor)}
+
+
+def _backbone(segmentor):
     backbone = getattr(segmentor, 'backbone', None)
-    if not isinstance(backbone, tf.Module):
-        return set()
-    return set(layers.official_variables(backbone))
+    return layers.convolutions(backbone) if isinstance(backbone, tf.Module) else []
 
 
 def _head_reason(segmentor, wanted, names, backbone_only):

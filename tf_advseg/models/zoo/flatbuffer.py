@@ -18,8 +18,6 @@ TYPES = {schema.TensorType.FLOAT32: np.float32, schema.TensorType.FLOAT16: np.fl
          schema.TensorType.INT8: np.int8, schema.TensorType.INT64: np.int64}
 DAMAGE = (struct.error, IndexError, ValueError, TypeError, AttributeError, OverflowError,
           MemoryError, UnicodeDecodeError)
-ACTIVATIONS = {code: name for name, code in vars(schema.ActivationFunctionType).items()
-               if not name.startswith('_') and name != 'NONE'}
 # Custom operations that compilers for chips put in the place of a network -> the chip.
 COMPILED = {'edgetpu-custom-op': 'an Edge TPU', 'ethos-u': 'an Arm Ethos-U',
             'DISPATCH_OP': 'an NPU', 'mtk-neuron-op': 'a MediaTek NPU'}
@@ -39,7 +37,7 @@ class Convolution:
       source: index of the tensor it reads.
       pooled: whether an average pool made that tensor.
       quantised: whether the file holds the kernel as integers.
-      activation: what is fused to it, as 'RELU6'; None for nothing.
+      operator: its index among the file's operators.
     """
     name: str
     depthwise: bool
@@ -48,7 +46,7 @@ class Convolution:
     source: int
     pooled: bool = False
     quantised: bool = False
-    activation: Optional[str] = None
+    operator: int = -1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,15 +57,12 @@ class Contents:
       convolutions: `Convolution`s in the file's order.
       others: (name, reason) of every other constant.
       custom: names of the operations that are not TFLite's own.
-      enlargements: (align_corners, half_pixel_centers) of each operation that makes a map larger
-        between its pixels; a map of one pixel does not count.
-      input_range: what the bytes 0 and 255 of the image stand for; None where it has floats.
+      graph: `Graph` that all this was read from.
     """
     convolutions: tuple
     others: tuple
     custom: tuple = ()
-    enlargements: tuple = ()
-    input_range: Optional[tuple] = None
+    graph: Optional['Graph'] = None
 
 
 def read_convolutions(path):
@@ -90,7 +85,7 @@ def read_convolutions(path):
     if data[4:8] != b'TFL3':
         raise UserError(f'{path}: not a TFLite model (no TFL3 mark), or an empty file')
     try:
-        graph = _Graph(data)
+        graph = Graph(data)
         _require_uncompiled(path, graph.custom)
         return graph.contents()
     except DAMAGE as error:
@@ -107,21 +102,23 @@ def _require_uncompiled(path, custom):
                             'file that it was compiled from')
 
 
-def _options(operator, options):
-    """An operator's options, read into an empty object of their class."""
-    table = operator.BuiltinOptions()
-    options.Init(table.Bytes, table.Pos)
-    return options
+def _shape(tensor):
+    """Sides of a tensor; [] of a scalar."""
+    return [int(tensor.Shape(i)) for i in range(tensor.ShapeLength())]
 
 
-def _activation(operator, kind):
-    options = _options(operator, schema.Conv2DOptions() if kind == 'CONV_2D'
-                       else schema.DepthwiseConv2DOptions())
-    return ACTIVATIONS.get(options.FusedActivationFunction())
+class Graph:
+    """The first subgraph of a file.
 
+    Args:
+      data: the file as bytes.
 
-class _Graph:
-    """The first subgraph of a file."""
+    Attributes:
+      operators, kinds: schema.Operator and the name of what it does, in the file's order.
+      graph: schema.SubGraph.
+      custom: see `Contents`.
+      producer: index of a tensor -> index of the operator that writes it.
+    """
 
     def __init__(self, data):
         self.model = schema.Model.GetRootAs(data, 0)
@@ -143,7 +140,7 @@ class _Graph:
     def contents(self):
         """See `Contents`."""
         convolutions, used = [], set()
-        for operator, kind in zip(self.operators, self.kinds):
+        for index, (operator, kind) in enumerate(zip(self.operators, self.kinds)):
             if kind not in ('CONV_2D', 'DEPTHWISE_CONV_2D'):
                 continue
             source, kernel, bias = (int(i) for i in operator.InputsAsNumpy()[:3])
@@ -155,24 +152,12 @@ class _Graph:
                 np.ascontiguousarray(self.value(kernel).transpose(1, 2, 3, 0)), self.value(bias),
                 source, self.kinds[self.producer.get(source, 0)] in ('AVERAGE_POOL_2D', 'MEAN'),
                 np.dtype(TYPES[self.graph.Tensors(kernel).Type()]).kind != 'f',
-                _activation(operator, kind)))
-        return Contents(tuple(convolutions), tuple(self.others(used)), self.custom,
-                        tuple(self.enlargements()), self.input_range())
+                index))
+        return Contents(tuple(convolutions), tuple(self.others(used)), self.custom, self)
 
-    def enlargements(self):
-        """See `Contents`."""
-        for operator, kind in zip(self.operators, self.kinds):
-            if kind != 'RESIZE_BILINEAR':
-                continue
-            before, after = (self.graph.Tensors(int(i)).ShapeAsNumpy()[1:3].tolist() for i in (
-                operator.InputsAsNumpy()[0], operator.OutputsAsNumpy()[0]))
-            if before not in ([1, 1], after):
-                options = _options(operator, schema.ResizeBilinearOptions())
-                yield options.AlignCorners(), options.HalfPixelCenters()
-
-    def input_range(self):
-        """See `Contents`."""
-        tensor = self.graph.Tensors(int(self.graph.Inputs(0)))
+    def span(self, index):
+        """What the least and the largest integer of a tensor stand for; None for other types."""
+        tensor = self.graph.Tensors(index)
         quantisation = tensor.Quantization()
         least = {schema.TensorType.UINT8: 0, schema.TensorType.INT8: -128}.get(tensor.Type())
         if least is None or quantisation is None or not quantisation.ScaleLength():
@@ -180,6 +165,27 @@ class _Graph:
         scale = float(quantisation.ScaleAsNumpy()[0])
         zero = int(quantisation.ZeroPointAsNumpy()[0]) if quantisation.ZeroPointLength() else 0
         return scale * (least - zero), scale * (least + 255 - zero)
+
+    def size(self, index):
+        """(height, width) of a map; None for another tensor, or where it is open."""
+        shape = _shape(self.graph.Tensors(index))
+        return tuple(shape[1:3]) if len(shape) == 4 and min(shape) > 0 else None
+
+    def is_floating(self, index):
+        """Whether a tensor holds floats."""
+        return self.graph.Tensors(index).Type() in (schema.TensorType.FLOAT32,
+                                                    schema.TensorType.FLOAT16)
+
+    def constant(self, index):
+        """A constant as the numbers that it stands for, or None for what an operator writes."""
+        index = self.behind_dequantize(index)
+        tensor = self.graph.Tensors(index)
+        if index in self.producer or not self.model.Buffers(tensor.Buffer()).DataLength():
+            return None
+        if tensor.Type() in (schema.TensorType.INT32, schema.TensorType.INT64):
+            raw = self.model.Buffers(tensor.Buffer()).DataAsNumpy().tobytes()
+            return np.frombuffer(raw, TYPES[tensor.Type()]).reshape(_shape(tensor))
+        return self.value(index)
 
     def behind_dequantize(self, index):
         """The constant that a DEQUANTIZE turns into this tensor (float16 files), or the tensor."""
@@ -207,8 +213,7 @@ class _Graph:
         """A constant as float32: scale * (q - zero), per tensor or per channel."""
         tensor = self.graph.Tensors(index)
         raw = self.model.Buffers(tensor.Buffer()).DataAsNumpy()
-        shape = [int(side) for side in tensor.ShapeAsNumpy()]
-        value = np.frombuffer(raw.tobytes(), TYPES[tensor.Type()]).reshape(shape)
+        value = np.frombuffer(raw.tobytes(), TYPES[tensor.Type()]).reshape(_shape(tensor))
         quantisation = tensor.Quantization()
         if quantisation is None or not quantisation.ScaleLength():
             if value.dtype.kind != 'f':

@@ -13,7 +13,8 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 
 from tf_advseg.core.errors import UserError
-from tf_advseg.models.zoo import assignment
+from tf_advseg.models.resize import scale_dimension
+from tf_advseg.models.zoo import assignment, graph_comparison, graph_nodes
 
 KIND, QUANTISED_KIND = 'frozen graph', 'quantised frozen graph'
 INPUT, OUTPUT = 'ImageTensor', 'SemanticPredictions'
@@ -26,9 +27,8 @@ _SHAPING = ('BatchToSpaceND', 'Identity')  # between a convolution and its batch
 _FAKE = 'FakeQuant'  # how the names of the operations begin that round as 8 bits would
 _LEAVES = ('weights', 'depthwise_weights', 'biases', 'BatchNorm/gamma', 'BatchNorm/beta',
            'BatchNorm/moving_mean', 'BatchNorm/moving_variance')
-_TO_CLASSES = ('ArgMax', 'Softmax', 'Slice')  # between logits of the image's size and its classes
 _DAMAGE = (DecodeError, ValueError, TypeError, KeyError, IndexError, AttributeError, MemoryError,
-           OverflowError, UnicodeDecodeError)
+           OverflowError, UnicodeDecodeError, RecursionError, ZeroDivisionError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -200,12 +200,13 @@ def read(path, segmentor):
     ours = assignment.official_layers(path, segmentor)
     definition = load(path)
     with _damage(path):
-        return _read(path, Graph(definition), ours)
+        return _read(path, Graph(definition), ours, segmentor)
 
 
-def _read(path, graph, ours):
-    by_scope = _by_scope(path, graph, list(ours))
-    arrays, origins, epsilons, used = {}, {}, {}, set()
+def _read(path, graph, ours, segmentor):
+    convolutions = _scoped(graph, list(ours))
+    by_scope = _by_scope(path, convolutions)
+    arrays, origins, epsilons, used = {}, {}, _spelt_epsilons(graph), set()
     for scope, convolution in by_scope.items():
         layer = ours.get(scope)
         values = {leaf: graph.value(name) for leaf, name in convolution.values.items()}
@@ -229,24 +230,51 @@ def _read(path, graph, ours):
                     or 'an argument of the graph, not a weight')
                    for name in graph.floats() if name not in used)
     return assignment.Found(QUANTISED_KIND if graph.quantised else KIND, arrays, origins, unused,
-                            epsilons, conflicts=tuple(_conflicts(graph)))
+                            epsilons, conflicts=_conflicts(graph, convolutions, segmentor),
+                            remarks=tuple(_remarks(path, graph, segmentor)))
 
 
-def _conflicts(graph):
-    """What the graph does to its logits otherwise than the networks; see `assignment.Found`.
+def _conflicts(graph, found, segmentor):
+    """See `graph_comparison.conflicts`.
 
-    Only what leads straight to a choice of classes counts: other maps that are enlarged may be of
-    one pixel (image pooling), or the image itself.
+    Args:
+      found: (scope, `Convolution`)s.
     """
+    constants = {}
+    for scope, convolution in found:
+        constants.setdefault(scope, set()).update(convolution.values.values())
+
+    def owned(scope, sources):
+        return any(name in constants.get(scope, ()) or scope_of_variable(name) == scope
+                   for name in sources)
+
+    images = [node for node in graph.nodes.values() if node.op.startswith('Placeholder')]
+    form = graph_nodes.form(graph.nodes, {one.name: scope for scope, one in found},
+                            [node.name for node in images], owned)
+    floats = all(tf.as_dtype(node.attr['dtype'].type).is_floating for node in images)
+    return tuple(graph_comparison.conflicts(form, segmentor, floats=floats))
+
+
+def _remarks(path, graph, segmentor):
+    """See `assignment.ImportReport`: the crop that the window of image pooling stands for."""
+    window, crop = pooling_window(path, graph), getattr(segmentor, 'crop_size', None)
+    if window is not None and (crop is None or window not in [
+            tuple(scale_dimension(side, 1.0 / stride) for side in crop) for stride in (8, 16, 32)]):
+        yield (f'its image pooling has a window of {window[0]}x{window[1]} cells; the network\'s is '
+               f'that of crop_size={crop}: on larger images they differ')
+
+
+def _spelt_epsilons(graph):
+    """dict: scope -> epsilon of each batch norm that is written as rsqrt(variance + epsilon)."""
+    found = {}
     for node in graph.nodes.values():
-        while node is not None and node.op in _TO_CLASSES and _inputs(node):
-            node = graph.nodes.get(_inputs(node)[0])
-        if node is not None and node.op == 'ResizeBilinear' and any(
-                taker.op in _TO_CLASSES for taker, _ in graph.consumers.get(node.name, ())):
-            ways = node.attr['align_corners'].b, node.attr['half_pixel_centers'].b
-            if ways != (True, False):
-                yield assignment.enlarged_otherwise(*ways), True
-                return
+        before = graph.nodes.get(_inputs(node)[0]) if node.op == 'Rsqrt' else None
+        if before is not None and before.op in _ADDITIONS:
+            variance, epsilon = (graph.constant(name) for name in _inputs(before))
+            scope = scope_of_variable(variance or '')
+            if scope is not None and epsilon is not None:
+                found[scope] = float(np.reshape(graph.value(epsilon), -1)[0])
+    return found
 
 
 def scope_of_variable(name):
@@ -257,18 +285,24 @@ def scope_of_variable(name):
     return None
 
 
-def _by_scope(path, graph, scopes):
-    """dict: scope -> Convolution; one that is run at several sizes counts once."""
+def _scoped(graph, scopes):
+    """(scope, `Convolution`) of every convolution; of one that is run at several sizes several."""
+    return [(scope_of_variable(one.kernel) or assignment.scope_of(one.kernel, scopes)
+             or assignment.scope_of(one.name, scopes) or one.name, one)
+            for one in graph.convolutions()]
+
+
+def _by_scope(path, convolutions):
+    """dict: scope -> the first `Convolution` of those that `_scoped` finds.
+
+    UserError where two of a scope have different kernels.
+    """
     found = {}
-    for convolution in graph.convolutions():
-        scope = (scope_of_variable(convolution.kernel)
-                 or assignment.scope_of(convolution.kernel, scopes)
-                 or assignment.scope_of(convolution.name, scopes) or convolution.name)
-        other = found.get(scope)
-        if other is not None and other.kernel != convolution.kernel:
+    for scope, convolution in convolutions:
+        other = found.setdefault(scope, convolution)
+        if other.kernel != convolution.kernel:
             raise UserError(f'{path}: two kernels claim {scope}: {other.kernel} and '
                             f'{convolution.kernel}')
-        found.setdefault(scope, convolution)
     return found
 
 
@@ -288,7 +322,7 @@ def geometry(path, graph, scopes):
     """
     with _damage(path):
         return {scope: (convolution.stride, convolution.rate)
-                for scope, convolution in _by_scope(path, graph, scopes).items()}
+                for scope, convolution in _by_scope(path, _scoped(graph, scopes)).items()}
 
 
 def pooling_window(path, graph):

@@ -5,15 +5,10 @@ ordinary one.
 """
 import pathlib
 
-import numpy as np
-
 from tf_advseg.core.errors import UserError, suggest
-from tf_advseg.models.zoo import assignment, flatbuffer
+from tf_advseg.models.zoo import assignment, flatbuffer, graph_comparison, graph_operators
 
 KIND = 'TFLite model'
-BACKBONE = 'MobilenetV2'
-# What an image's bytes may stand for: what the network makes of them, or themselves.
-RANGES, NEAR = ((-1.0, 1.0), (0.0, 255.0)), 0.02
 
 
 def read(path, segmentor):
@@ -50,23 +45,30 @@ def read(path, segmentor):
         arrays.update(named)
         origins.update({name: convolution.name.split(';')[0] for name in named})
     return assignment.Found(KIND, arrays, origins, contents.others,
-                            conflicts=tuple(_conflicts(contents, by_scope, ours)))
+                            conflicts=_conflicts(path, contents, by_scope, segmentor),
+                            remarks=tuple(_remarks(contents.graph, segmentor)))
 
 
-def _conflicts(contents, by_scope, ours):
-    """(what the file does otherwise than the network, whether the head alone is concerned)."""
-    if contents.input_range is not None and not any(np.allclose(
-            contents.input_range, known, atol=NEAR * (known[1] - known[0])) for known in RANGES):
-        low, high = contents.input_range
-        yield (f'its image is scaled to {low:.3g} .. {high:.3g}, the network\'s to -1 .. 1'), False
-    for scope, convolution in by_scope.items():
-        wanted = ours[scope].activation if scope in ours else None
-        if convolution.activation and wanted and convolution.activation.lower() != wanted:
-            yield (f'{scope} ends in {convolution.activation}, the network\'s in '
-                   f'{wanted.upper()}'), scope.split('/')[0] != BACKBONE
-    for align_corners, half_pixel in contents.enlargements:
-        if not align_corners or half_pixel:
-            yield assignment.enlarged_otherwise(align_corners, half_pixel), True
+def _conflicts(path, contents, by_scope, segmentor):
+    """See `graph_comparison.conflicts`; UserError for a damaged file."""
+    graph = contents.graph
+    try:
+        form = graph_operators.form(
+            graph, {convolution.operator: scope for scope, convolution in by_scope.items()})
+        fed = int(graph.graph.Inputs(0))
+        return tuple(graph_comparison.conflicts(form, segmentor, graph.span(fed),
+                                                graph.is_floating(fed)))
+    except (*flatbuffer.DAMAGE, RecursionError, ZeroDivisionError) as error:
+        raise UserError(f'{path}: a damaged TFLite model ({error}): fetch it again') from error
+
+
+def _remarks(graph, segmentor):
+    """See `assignment.ImportReport`: SAME padding lies elsewhere on sides of another grid."""
+    size, stride = graph.size(int(graph.graph.Inputs(0))), getattr(segmentor, 'output_stride', None)
+    crop = getattr(segmentor, 'crop_size', None)
+    if size and stride and any((side - 1) % stride for side in size) and crop != size:
+        yield (f'its images are {size[0]}x{size[1]}, no k * {stride} + 1: set crop_size={size} and '
+               'give it images of that size; at other sizes what is padded lies elsewhere')
 
 
 def _by_scope(path, convolutions, scopes):
