@@ -155,7 +155,7 @@ def test_joint_batches_mix_labelled_rows_as_the_controls_batches_do(records, opt
 
 
 def test_consistencys_cutmix_of_unlabelled_images_is_beside_it(records):
-    """Both at once: unlabelled rows are as without `+cutmix`, labelled ones' views are one place's."""
+    """Unlabelled rows are as without `+cutmix`; both views of a labelled one are mixed."""
     views = cutmix.CutMix(probability=1.0)
     both = joint(records, 'flip+photometric+cutmix', two_views=views)
     for batch, without in zip(both, joint(records, 'flip+photometric', two_views=views)):

@@ -19,7 +19,7 @@ from tf_advseg.core import arguments
 from tf_advseg.data.spec import IGNORE_LABEL
 
 _CLASSES = 4000  # the kind of draw, folded into the seed of a step or of an example
-# Of labelled images: in the paper always, beside images that are not mixed. There are none here.
+# Of labelled images. The paper mixes always, but has images that are not mixed beside.
 _PROBABILITY = 0.5
 
 

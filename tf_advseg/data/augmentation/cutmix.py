@@ -4,10 +4,10 @@ A box of each image is taken from the next one; what is learnt of the two goes t
 label, of labelled images (`+cutmix`, see `pasting`), or a teacher's prediction, of unlabelled ones
 (consistency). Boxes are drawn from stateless seeds, so a resumed run cuts the same ones.
 
-Of Yun et al. is the box of another image of the same batch. Theirs is one for all images of a
-batch, of a share of the area that is uniform from 0 to 1, and a label is one class an image, mixed
-by that share. As in French et al. each image has a box of its own, and pixels keep what is
-theirs, so nothing is weighted.
+Of Yun et al. is the box out of another image of the same batch. They classify images: labels are
+mixed by the box's share of the area, which is uniform from 0 to 1 and drawn once for all images of
+a batch. Here, as French et al. have it, each image has a box of its own and each pixel keeps its
+label, so nothing is weighted.
 
 How often, how large and how long boxes are is UniMatch's (Yang et al. 2023, in its code): half of
 the images get one, of 2 to 40 % of the area. French et al. cut a box of half the area out of every

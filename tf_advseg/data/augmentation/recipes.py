@@ -12,7 +12,8 @@ Gaussian blur (`blur.Blur`). Neither moves a pixel: what a name is without them 
 the same place (`plain`). `+rotation` adds a small rotation (`rotation.Rotation`), and `+balanced`
 cuts crops that show each class of an image as often as any other (`balanced_crop`). `+cutmix` puts
 a box, `+classmix` half of the classes, of another labelled image of the batch into a labelled image
-(`cutmix.CutMix`, `classmix.ClassMix`); that is done where batches are made (`pasting`).
+(`cutmix.CutMix`, `classmix.ClassMix`). That needs the batch, so it is done in `pipeline`, by
+`pasting`.
 
 Hung et al. print "random scaling and cropping operations with size 321 x 321" (section 4; Durall
 et al. the same without the size); the range and the mirroring are their code's, whose factors are
@@ -68,7 +69,7 @@ class Recipe:
       blur: blur.Blur, or None.
       rotation: rotation.Rotation, or None.
       balanced: whether crops are `balanced_crop`'s.
-      cutmix: cutmix.CutMix of labelled images, or None; by whom batches are made, not by `apply`.
+      cutmix: cutmix.CutMix of labelled images, or None; not in `apply`, but where batches are made.
       classmix: classmix.ClassMix of labelled images, or None; likewise.
 
     Raises:
@@ -110,8 +111,7 @@ class Recipe:
 
     @property
     def pasting(self):
-        """What says which pixels labelled images of a batch give each other (`pasting`); None for
-        no such thing."""
+        """cutmix.CutMix or classmix.ClassMix of labelled images, whichever is on, or None."""
         return self.classmix if self.cutmix is None else self.cutmix
 
     @property
