@@ -75,7 +75,7 @@ def test_images_with_parts_of_others_say_so_and_show_their_labels(call, tmp_path
         sheets.append(rows), real(rows, *given, **words))[1])
     call('browse', '--gin_file=gin/few_labels/shapes_50_of_400.gin', *WORDS, '--steps=1',
          '--gin_param=semi_supervised.fraction=0.5', f'--output={tmp_path / "out"}',
-         "--gin_param=stage_one.augmentation='flip+cutmix'", '--gin_param=cutmix.probability=1.0',
+         '--gin_param=stage_one.epochs=1', "--gin_param=stage_one.augmentation='flip+cutmix'", '--gin_param=cutmix.probability=1.0',
          "--gin_param=adversarial_stage.augmentation='hung+photometric+classmix'",
          '--gin_param=classmix.probability=1.0')
     mixed = [[one.caption for one in rows if ', with parts of train_' in one.caption]

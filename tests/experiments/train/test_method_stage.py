@@ -194,6 +194,7 @@ def test_the_control_is_the_same_run_without_lambda(made, tmp_path, weights):
                                                         weights(path, 'control')))
 
 
+@pytest.mark.slow
 def test_with_labelled_images_mixed_a_stopped_run_goes_on_to_the_same_bits(tmp_path, monkeypatch,
                                                                            weights):
     """Of method and control, which without lambda end alike."""
