@@ -115,6 +115,22 @@ def test_an_arm_and_its_control_see_the_same_labelled_batches(name, tmp_path):
     arm_of(tmp_path, name, compare)
 
 
+@pytest.mark.parametrize('name, option', [('Luc', 'classmix'), *(
+    pytest.param(name, option, marks=pytest.mark.slow) for name, option in (
+        ('Hung', 'classmix'), ('Consistency', 'cutmix'), ('EL-GAN', 'cutmix'),
+        ('Durall', 'cutmix')))])
+def test_labelled_images_are_mixed_alike_in_an_arm_and_its_control(name, option, tmp_path):
+    def compare(run):
+        run.check()
+        method, control = (run.stage(arm) for arm in Arm)
+        assert labelled_rows(method) == labelled_rows(control)
+        batch = next(iter(control.batch_streams()[alternation.SEGMENTOR](0)))
+        assert any(pasted for pasted in batch['pasted_id'].numpy())
+        assert method.identity()['recipe'][option] == control.identity()['recipe'][option]
+
+    arm_of(tmp_path, name, compare, f'adversarial_stage.augmentation="hung+photometric+{option}"')
+
+
 def test_an_arm_whose_batch_norm_is_not_its_controls_is_refused(tmp_path):
     with pytest.raises(UserError, match='the control alone.*LoAd would train with False') as told:
         arm_of(tmp_path, 'LoAd', lambda run: run.check(),

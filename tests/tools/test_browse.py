@@ -68,6 +68,23 @@ def test_two_views_of_unlabelled_images(call, tmp_path, capsys):
     assert '6 labelled, 6 unlabelled' in capsys.readouterr().out
 
 
+def test_images_with_parts_of_others_say_so_and_show_their_labels(call, tmp_path, monkeypatch):
+    """Of Stage 1, and of the method's batches with unlabelled images."""
+    sheets, real = [], browsing.contact_sheet.contact_sheet
+    monkeypatch.setattr(browsing.contact_sheet, 'contact_sheet', lambda rows, *given, **words: (
+        sheets.append(rows), real(rows, *given, **words))[1])
+    call('browse', '--gin_file=gin/few_labels/shapes_50_of_400.gin', *WORDS, '--steps=1',
+         '--gin_param=semi_supervised.fraction=0.5', f'--output={tmp_path / "out"}',
+         '--gin_param=stage_one.epochs=1', "--gin_param=stage_one.augmentation='flip+cutmix'", '--gin_param=cutmix.probability=1.0',
+         "--gin_param=adversarial_stage.augmentation='hung+photometric+classmix'",
+         '--gin_param=classmix.probability=1.0')
+    mixed = [[one.caption for one in rows if ', with parts of train_' in one.caption]
+             for rows in sheets]
+    labelled = [[one.caption for one in rows if one.label is not None] for rows in sheets]
+    assert len(sheets) > 1 and mixed[0] == labelled[0] and all(mixed)
+    assert all(set(those) <= set(these) for those, these in zip(mixed, labelled))
+
+
 def test_mistakes_are_one_line_and_nothing_is_left(call, tmp_path):
     output = tmp_path / 'out'
     for words, text in (((), '--gin_file'), (('--gin_file=gin/demo.gin',), '--output=DIR'),

@@ -8,6 +8,7 @@ but what a replica sees.
 There is no state, as in `pipeline`: the batch of step t is a function of (seed, t). The labelled
 rows are drawn by the streams of the labelled-only batches, so that both hold the same images,
 cut and mirrored alike: a run and its control differ in what is learnt from unlabelled ones alone.
+A recipe's CutMix or ClassMix, too, is of the labelled rows among themselves, and drawn as there.
 
 `two_views` adds to each unlabelled image, which the recipe has changed in light, colour and
 sharpness and CutMix has given a box of the next one, the plain view of it: a network's prediction
@@ -44,7 +45,7 @@ def labelled_batches(records, ids, batch_size, crop_size, streams, first_step, n
         discriminator: label maps of the same ids, shuffled, cut and mirrored independently.
 
     Returns:
-      tf.data.Dataset of dicts as there, and 'truth' int32 [B, h, w].
+      tf.data.Dataset of dicts as there, and 'truth' int32 [B, h, w], mixed as labels are there.
 
     Raises:
       UserError: no ids.
@@ -102,9 +103,10 @@ def mixed_batches(labelled_records, labelled_ids, unlabelled_records, unlabelled
       throughout rows without labels; 'labeled' bool [B+U]; 'valid' bool [B+U, h, w], of labelled
       rows where the label is not 255, of the others where the image is no padding; 'image_id'
       string [B+U]; with `independent_ground_truth` 'truth' int32 [B+U, h, w], the labelled rows'
-      and 255 in the others. With `two_views` also 'plain' float32 [B+U, h, w, 3]; 'cut' bool
-      [B+U, h, w], where 'image' shows another image; 'next' int32 [B+U], the row of that image; and
-      'plain_valid' as 'valid', which is of 'image', of the plain view.
+      and 255 in the others; 'pasted_id' where `labelled_batches` has it, '' in the others. With
+      `two_views` also 'plain' float32 [B+U, h, w, 3]; 'cut' bool [B+U, h, w], where unlabelled
+      images show another one; 'next' int32 [B+U], the row of that image; and 'plain_valid' as
+      'valid', which is of 'image', of the plain view.
 
     Raises:
       UserError: no ids of either kind, a batch without images of one, or CutMix among fewer than
@@ -157,6 +159,8 @@ def _paired(own, others):
         pairs['plain'] = own['plain'], others['plain']
         pairs['cut'] = tf.zeros(own['label'].shape, tf.bool), others['cut']
         pairs['plain_valid'] = pairs['valid'][0], others['plain_valid']
+    if 'pasted_id' in own:
+        pairs['pasted_id'] = own['pasted_id'], tf.fill(others['image_id'].shape, '')
     if 'truth' in own:
         pairs['truth'] = (own['truth'], others['label'])  # which is 255 throughout
     return pairs

@@ -23,6 +23,7 @@ import tensorflow as tf
 from tf_advseg.core.errors import UserError
 from tf_advseg.core.random_streams import RandomStreams
 from tf_advseg.data.augmentation import augment
+from tf_advseg.data.augmentation import pasting
 from tf_advseg.data.augmentation import recipes
 from tf_advseg.data.records import record_format
 from tf_advseg.data.records.record_set import CALLS, data_errors, dataset_options
@@ -67,7 +68,8 @@ def training_batches(records, ids, batch_size, crop_size, streams, first_step, n
     The batch of step t holds items t*B .. (t+1)*B-1 of the endless concatenation of the
     epochs' permutations (no image is left out at an epoch's end). What happens to an image is
     the recipe's; the seed of all its draws is streams.seed('augment', t) folded with the position
-    in the batch.
+    in the batch. A recipe with CutMix or ClassMix then mixes labelled images with each other
+    (`pasting`); a batch of one image stays as it is.
 
     Args:
       records: a `RecordSet`.
@@ -89,10 +91,12 @@ def training_batches(records, ids, batch_size, crop_size, streams, first_step, n
 
     Returns:
       tf.data.Dataset of dicts: 'image' float32 [B, h, w, 3] in 0..255, 'label' int32
-      [B, h, w], 'image_id' string [B], 'index' int32 [B] (the position in ids).
-      UserError for an empty `ids`. Wrap loops in `records.data_errors()`.
+      [B, h, w], 'image_id' string [B], 'index' int32 [B] (the position in ids). Of mixed images
+      image_id and index are the ground's, and 'pasted_id' string [B] is whose parts lie on it, ''
+      for nobody's. UserError for an empty `ids`. Wrap loops in `records.data_errors()`.
     """
     positions = _require_ids(records, ids)
+    mix = None if hide_labels or batch_size == 1 else recipe.pasting
     # The seed goes as text: a tensor has no room for every whole number.
     stream_arguments = [len(positions), batch_size, str(streams.seed_value), stream,
                         augment_stream]
@@ -115,13 +119,17 @@ def training_batches(records, ids, batch_size, crop_size, streams, first_step, n
             found['plain'], _ = recipe.plain.apply(example['image'], whole, size, seed, pad_value)
         if say_flipped:
             found['flipped'] = augment.is_flipped(seed) if recipe.flip else tf.constant(False)
+        if mix is not None:
+            found[pasting.GIVEN] = mix.given(label, seed)
         return _without_labels(found) if hide_labels else found
 
     stop = np.iinfo(np.int64).max if num_steps is None else (first_step + num_steps) * batch_size
     dataset = tf.data.Dataset.range(first_step * batch_size, stop).map(fetch)
     dataset = dataset.map(prepare, num_parallel_calls=num_parallel_calls, deterministic=True)
-    dataset = dataset.batch(batch_size, drop_remainder=True).prefetch(prefetch)
-    return dataset.with_options(dataset_options())
+    dataset = dataset.batch(batch_size, drop_remainder=True)
+    if mix is not None:
+        dataset = dataset.map(pasting.pasted)
+    return dataset.prefetch(prefetch).with_options(dataset_options())
 
 
 def _without_labels(example):

@@ -72,7 +72,8 @@ class LookaheadSettings:
         discriminator's images (data.augmentation.official_preprocessing.RandomScale); none in the
         paper.
       augmentation: a recipe by name (data.augmentation.recipes) in place of flip and the scales, or
-        None. One that changes an image's shape is refused: stored maps could not follow it.
+        None. One that changes an image's shape or mixes images is refused: stored maps could not
+        follow it.
       head_only: trains what stands behind the backbone and leaves that as Stage 1 made it; what it
         makes of the images is then computed once, where the images fit into the crop and are
         neither scaled nor recoloured (lookahead/head_only.py). Of LoAd and its control alike.
@@ -131,8 +132,8 @@ class LookaheadSettings:
         if not self.recipe.keeps_shape:  # looking at it refuses what is out of range
             raise errors.UserError(
                 f'lookahead.augmentation = {self.augmentation!r}: changes the shape or '
-                'the angle of images or cuts them by their labels, and the maps of the buffer '
-                'cannot follow; expected flip, deeplab or hung')
+                'the angle of images, cuts them by their labels or mixes them, and the maps of the '
+                'buffer cannot follow; expected flip, deeplab or hung')
         arguments.require_flag('lookahead', 'draw_near_duplicates', self.draw_near_duplicates)
         arguments.require_flag('lookahead', 'head_only', self.head_only)
         arguments.require_flag('lookahead', 'discriminator_pairs', self.discriminator_pairs)

@@ -55,6 +55,18 @@ def test_nothing_is_cut_where_batches_are_made():
     assert box.shape == (4, 5) and not box.numpy().any()
 
 
+def test_a_label_gives_all_pixels_of_half_of_its_classes():
+    random = np.random.default_rng(2)
+    label = random.choice([0, 2, 3, 17, 254, 255], (9, 11)).astype(np.uint8)
+    for step in range(12):
+        mask = classmix.ClassMix(1.0).given(label, np.array([step, 7], np.int32)).numpy()
+        classes = set(label[mask].tolist())
+        assert len(classes) == 2 and 255 not in classes  # of five
+        np.testing.assert_array_equal(mask, np.isin(label, list(classes)))
+    for alone in (np.full((2, 3), 255, np.uint8), np.array([[4, 4, 255]], np.int32)):
+        assert not classmix.ClassMix(1.0).given(alone, np.array([1, 2], np.int32)).numpy().any()
+
+
 @pytest.mark.parametrize('value', [-0.1, 1.5, 'often'])
 def test_a_probability_that_is_none_is_one_line(value):
     with pytest.raises(UserError, match='classmix.probability') as caught:

@@ -195,6 +195,27 @@ def test_the_control_is_the_same_run_without_lambda(made, tmp_path, weights):
 
 
 @pytest.mark.slow
+def test_with_labelled_images_mixed_a_stopped_run_goes_on_to_the_same_bits(tmp_path, monkeypatch,
+                                                                           weights):
+    """Of method and control, which without lambda end alike."""
+    given = ('luc.adversarial_weight = 0.0', 'adversarial_stage.steps = 4',
+             "adversarial_stage.augmentation = 'flip+cutmix'", 'cutmix.probability = 1.0')
+    start(tmp_path / 'whole', *given)
+    stops = Stops(monkeypatch)
+    for place, count in (('segmentor', 4), ('cross_entropy', 4)):  # each after an evaluation
+        stops.left = {place: count}
+        with pytest.raises(KeyboardInterrupt):
+            start(tmp_path / 'cut', *given)
+    stops.left = {}
+    start(tmp_path / 'cut', *given)
+    whole = {name: weights(tmp_path / 'whole', name) for name in ('best', 'control')}
+    for name, values in whole.items():
+        for one, other, control in zip(values, weights(tmp_path / 'cut', name), whole['control']):
+            np.testing.assert_array_equal(one, other)
+            np.testing.assert_array_equal(one, control)
+
+
+@pytest.mark.slow
 def test_two_replicas_give_the_same_run(made, tmp_path, two_replicas, weights):
     """Both phases, the control, the evaluations and the choice of the best."""
     path, results = made

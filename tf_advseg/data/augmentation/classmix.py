@@ -1,17 +1,26 @@
 """ClassMix between the images of a batch (Olsson et al. 2021): classes are moved, not boxes.
 
-Half of the classes that a network names in an image are drawn, and their pixels are put into
-another image; what is learnt of the two goes the same way. The masks follow the borders of objects,
-where CutMix has boxes. They need a prediction, so they are made in the step that has it, and not
-where batches are made; draws are from stateless seeds, so a resumed run moves the same classes.
+Half of an image's classes are drawn, and their pixels are put into another image; what is learnt of
+the two goes the same way. The masks follow the borders of objects, where CutMix has boxes. Draws
+are from stateless seeds, so a resumed run moves the same classes.
+
+Olsson et al. mix unlabelled images by the classes that a network names in them (consistency). These
+masks need a prediction, so they are made in the step that has it, and not where batches are made.
+Labelled images (`+classmix`, see `pasting`) are mixed by their labels, as the source images of DACS
+are (Tranheden et al. 2021); there they are put into images of another domain, here into another
+image of the batch.
 """
 import dataclasses
 
+import gin
 import tensorflow as tf
 
 from tf_advseg.core import arguments
+from tf_advseg.data.spec import IGNORE_LABEL
 
-_CLASSES = 4000  # the kind of draw, folded into the seed of a step
+_CLASSES = 4000  # the kind of draw, folded into the seed of a step or of an example
+# Of labelled images. The paper mixes always, but has images that are not mixed beside.
+_PROBABILITY = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +47,22 @@ class ClassMix:
         """
         del seed
         return tf.zeros(size, tf.bool)
+
+    def given(self, label, seed):
+        """Which pixels a labelled image gives to the one before it in the batch.
+
+        Args:
+          label: [h, w] integer of train ids; 255 is no class.
+          seed: int32 [2], of the example.
+
+        Returns:
+          bool [h, w], the pixels of half of its classes, see `drawn`.
+        """
+        label = tf.cast(label, tf.int32)
+        counts = tf.math.bincount(tf.reshape(label, [-1]), minlength=IGNORE_LABEL + 1,
+                                  maxlength=IGNORE_LABEL + 1)
+        present = tf.logical_and(counts > 0, tf.range(IGNORE_LABEL + 1) != IGNORE_LABEL)
+        return tf.gather(self.drawn(present[None], seed)[0], label)
 
     def drawn(self, present, seed):
         """The classes of each image that its neighbour in the draw gets.
@@ -82,3 +107,15 @@ def pixels_of(chosen, classes, valid):
       valid: bool [b, h, w].
     """
     return tf.logical_and(tf.gather(chosen, classes, batch_dims=1), valid)
+
+
+# Gin adds lines to an error that passes through it: it completes the arguments, no more.
+@gin.configurable('classmix', module='tf_advseg.data')
+def _bound(probability=_PROBABILITY):
+    """The fields of `ClassMix`."""
+    return dict(locals())
+
+
+def make_classmix():
+    """`ClassMix` of labelled images, with what gin binds for `classmix`; UserError as there."""
+    return ClassMix(**_bound())

@@ -1,7 +1,13 @@
 """CutMix between the images of a batch (Yun et al. 2019; French et al. 2020 for segmentation).
 
-A box of each image is taken from the next one; what is learnt of the two goes the same way. Boxes
-are drawn from stateless seeds, so a resumed run cuts the same ones.
+A box of each image is taken from the next one; what is learnt of the two goes the same way: the
+label, of labelled images (`+cutmix`, see `pasting`), or a teacher's prediction, of unlabelled ones
+(consistency). Boxes are drawn from stateless seeds, so a resumed run cuts the same ones.
+
+Of Yun et al. is the box out of another image of the same batch. They classify images: labels are
+mixed by the box's share of the area, which is uniform from 0 to 1 and drawn once for all images of
+a batch. Here, as French et al. have it, each image has a box of its own and each pixel keeps its
+label, so nothing is weighted.
 
 How often, how large and how long boxes are is UniMatch's (Yang et al. 2023, in its code): half of
 the images get one, of 2 to 40 % of the area. French et al. cut a box of half the area out of every
@@ -9,6 +15,7 @@ image. Here the logarithm of the form is drawn, so that high boxes are as freque
 """
 import dataclasses
 
+import gin
 import tensorflow as tf
 
 from tf_advseg.core import arguments
@@ -37,6 +44,18 @@ class CutMix:
         arguments.require_number('cutmix', 'probability', self.probability, least=0, most=1)
         arguments.require_number('cutmix', 'least', self.least, above=0, most=1)
         arguments.require_number('cutmix', 'most', self.most, least=self.least, most=1)
+
+    def given(self, label, seed):
+        """Which pixels a labelled image gives to the one before it in the batch.
+
+        Args:
+          label: [h, w] of a static shape.
+          seed: int32 [2], of the example.
+
+        Returns:
+          bool [h, w], a `box`.
+        """
+        return self.box(seed, tuple(label.shape))
 
     def box(self, seed, size):
         """Where an image gets another's pixels.
@@ -81,3 +100,15 @@ def from_the_next(images, boxes):
     images, boxes = tf.convert_to_tensor(images), tf.convert_to_tensor(boxes)
     boxes = tf.reshape(boxes, [*boxes.shape, *[1] * (images.shape.rank - boxes.shape.rank)])
     return tf.where(boxes, tf.roll(images, -1, 0), images)
+
+
+# Gin adds lines to an error that passes through it: it completes the arguments, no more.
+@gin.configurable('cutmix', module='tf_advseg.data')
+def _bound(probability=CutMix.probability, least=CutMix.least, most=CutMix.most):
+    """The fields of `CutMix`."""
+    return dict(locals())
+
+
+def make_cutmix():
+    """`CutMix` with what gin binds for `cutmix`; UserError as there."""
+    return CutMix(**_bound())

@@ -10,7 +10,10 @@
 `+photometric` after a name adds changes of light and colour (`photometric.Photometric`), `+blur` a
 Gaussian blur (`blur.Blur`). Neither moves a pixel: what a name is without them is the same image in
 the same place (`plain`). `+rotation` adds a small rotation (`rotation.Rotation`), and `+balanced`
-cuts crops that show each class of an image as often as any other (`balanced_crop`).
+cuts crops that show each class of an image as often as any other (`balanced_crop`). `+cutmix` puts
+a box, `+classmix` half of the classes, of another labelled image of the batch into a labelled image
+(`cutmix.CutMix`, `classmix.ClassMix`). That needs the batch, so it is done in `pipeline`, by
+`pasting`.
 
 Hung et al. print "random scaling and cropping operations with size 321 x 321" (section 4; Durall
 et al. the same without the size); the range and the mirroring are their code's, whose factors are
@@ -33,13 +36,16 @@ from tf_advseg.core import errors
 from tf_advseg.data.augmentation import augment
 from tf_advseg.data.augmentation import balanced_crop
 from tf_advseg.data.augmentation import blur as blur_lib
+from tf_advseg.data.augmentation import classmix as classmix_lib
+from tf_advseg.data.augmentation import cutmix as cutmix_lib
 from tf_advseg.data.augmentation import official_preprocessing
 from tf_advseg.data.augmentation import photometric as photometric_lib
 from tf_advseg.data.augmentation import rotation as rotation_lib
 
-PHOTOMETRIC, BLUR, ROTATION, BALANCED = OPTIONS = ('photometric', 'blur', 'rotation', 'balanced')
+PHOTOMETRIC, BLUR, ROTATION, BALANCED, CUTMIX, CLASSMIX = OPTIONS = (
+    'photometric', 'blur', 'rotation', 'balanced', 'cutmix', 'classmix')
 # What came later: left out of `Recipe.identity` where it is off.
-_LATER = {'blur': None, 'rotation': None, 'balanced': False}
+_LATER = {'blur': None, 'rotation': None, 'balanced': False, 'cutmix': None, 'classmix': None}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,9 +69,12 @@ class Recipe:
       blur: blur.Blur, or None.
       rotation: rotation.Rotation, or None.
       balanced: whether crops are `balanced_crop`'s.
+      cutmix: cutmix.CutMix of labelled images, or None; not in `apply`, but where batches are made.
+      classmix: classmix.ClassMix of labelled images, or None; likewise.
 
     Raises:
-      UserError: an enlargement below 1 or together with a size range, or an unknown grid.
+      UserError: an enlargement below 1 or together with a size range, an unknown grid, or both
+        CutMix and ClassMix.
     """
     flip: bool = True
     random_scale: official_preprocessing.RandomScale = official_preprocessing.RandomScale()
@@ -76,9 +85,14 @@ class Recipe:
     blur: Optional[blur_lib.Blur] = None
     rotation: Optional[rotation_lib.Rotation] = None
     balanced: bool = False
+    cutmix: Optional[cutmix_lib.CutMix] = None
+    classmix: Optional[classmix_lib.ClassMix] = None
 
     def __post_init__(self):
         errors.require_one_of('grid', self.grid, official_preprocessing.GRIDS)
+        if self.cutmix is not None and self.classmix is not None:
+            raise errors.UserError('augmentation: +cutmix and +classmix both put parts of another '
+                                   'image into an image; leave one of them out')
         size = self.enlargement
         if size is None:
             return
@@ -91,9 +105,14 @@ class Recipe:
 
     @property
     def keeps_shape(self):
-        """bool: whether a factor and `augment.random_crop_offsets` give an image's place."""
+        """bool: whether a factor and `augment.random_crop_offsets` give each pixel's place."""
         return (self.enlargement is None and self.size_range is None and self.rotation is None
-                and not self.balanced)
+                and not self.balanced and self.pasting is None)
+
+    @property
+    def pasting(self):
+        """cutmix.CutMix or classmix.ClassMix of labelled images, whichever is on, or None."""
+        return self.classmix if self.cutmix is None else self.cutmix
 
     @property
     def plain(self):
@@ -208,7 +227,7 @@ RECIPES = {'flip': flip_recipe, 'deeplab': deeplab_recipe, 'hung': hung_recipe, 
 
 
 def make_recipe(name):
-    """A recipe by name, with what gin binds for `<name>_recipe` and `photometric`.
+    """A recipe by name, with what gin binds for `<name>_recipe` and for each option.
 
     Args:
       name: one of RECIPES, with any of OPTIONS after it, each behind a `+`.
@@ -232,6 +251,10 @@ def make_recipe(name):
         settings['rotation'] = rotation_lib.make_rotation()
     if BALANCED in options:
         settings['balanced'] = True
+    if CUTMIX in options:
+        settings['cutmix'] = cutmix_lib.make_cutmix()
+    if CLASSMIX in options:
+        settings['classmix'] = classmix_lib.make_classmix()
     if PHOTOMETRIC in options:
         settings['photometric'] = photometric_lib.make_photometric()
     return Recipe(**settings)

@@ -99,6 +99,8 @@ def _shown(title, step, batch, spec):
         name = image_id.decode('utf-8')
         if not labelled[row]:
             name += ', without label'
+        if 'pasted_id' in batch and batch['pasted_id'][row]:
+            name += f', with parts of {batch["pasted_id"][row].decode("utf-8")}'
         label = batch['label'][row].astype(np.uint8) if labelled[row] else None
         rows.append(contact_sheet.Shown(name, _picture(batch['image'][row]), label))
         if 'plain' in batch and not labelled[row]:
