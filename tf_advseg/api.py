@@ -87,13 +87,14 @@ class Model:
     """A segmentor with its classes, from `load`.
 
     Attributes:
-      segmentor: the tf.keras.Model, RGB 0..255 [B, h, w, 3] -> logits [B, h', w', classes].
+      segmentor: the tf.keras.Model, RGB 0..255 [B, h, w, 3] -> logits [B, h', w', classes]. None
+        where `load` was given a TFLite or ONNX file: it gives class maps alone.
       names: of the classes, by id.
       palette: uint8 [classes, 3] RGB.
       crop_size: (h, w) it was trained at, or None.
       path: where it was loaded from.
       backend: what computes its predictions: 'tensorflow', 'tflite' or 'onnx'. The last two have
-        the weights that `segmentor` had when it was loaded.
+        the weights that `segmentor` had when it was loaded, or are what the file is run by.
     """
     segmentor: Any
     names: Tuple[str, ...]
@@ -104,11 +105,17 @@ class Model:
 
     def __init__(self, segmentor, spec, content, path, backend='tensorflow'):
         from tf_advseg.experiments.score import evaluating
+        from tf_advseg.experiments.score import predictors
         from tf_advseg.models import backends
-        self.segmentor, self.path = segmentor, pathlib.Path(path).expanduser().absolute()
-        chosen = backends.make(segmentor, backend)
-        self.backend = chosen.name
-        self._loaded = chosen.network, spec, content
+        from tf_advseg.models.backends import map_file
+        self.path = pathlib.Path(path).expanduser().absolute()
+        if isinstance(segmentor, map_file.MapFile):
+            predictors.require_backend(backend, segmentor)
+            self.segmentor, self.backend, network = None, segmentor.runtime, segmentor
+        else:
+            chosen = backends.make(segmentor, backend)
+            self.segmentor, self.backend, network = segmentor, chosen.name, chosen.network
+        self._loaded = network, spec, content
         self.names = tuple(spec.class_names)
         self.palette = np.asarray(spec.palette, np.uint8).reshape(-1, 3)
         self.crop_size = evaluating.crop_size(content)
@@ -151,7 +158,8 @@ class Model:
           a generator a generator, so that they need not fit into memory.
 
         Raises:
-          UserError: no image there, or none of these; naming the file.
+          UserError: no image there, or none of these; naming the file. Of a TFLite or ONNX file:
+            an image that is larger than it takes, and what needs probabilities.
         """
         scales = (scales,) if isinstance(scales, (int, float)) else tuple(scales)
         options = {'probabilities': probabilities, 'scales': scales, 'flip': flip}
@@ -179,9 +187,19 @@ class Model:
     def _predicted(self, source, options):
         from tf_advseg.evaluation import prediction
         image, path = _image(source)
-        found = prediction.predict(self._loaded[0], image, self.crop_size, **options)
-        ids, chances = found if options['probabilities'] else (found, None)
+        if self.segmentor is None:
+            ids, chances = self._of_file(image, path, **options), None
+        else:
+            found = prediction.predict(self._loaded[0], image, self.crop_size, **options)
+            ids, chances = found if options['probabilities'] else (found, None)
         return Prediction(image, ids, self.names, self.palette, chances, path)
+
+    def _of_file(self, image, path, probabilities, **passes):
+        from tf_advseg.evaluation import file_predictor
+        predictor = file_predictor.FilePredictor(self._loaded[0], confidence=probabilities,
+                                                 **passes)
+        predictor.require_size(image.shape[:2], path or 'an image')
+        return predictor([image])[0][0]
 
     def evaluate(self, dataset: Optional[PathLike] = None, split: str = 'test',
                  measures: Sequence[str] = (), reader: Optional[str] = None,
@@ -215,7 +233,8 @@ def load(path: PathLike, which: Optional[str] = None, backend: str = 'tensorflow
 
     Args:
       path: a run directory, a model folder, an exported SavedModel, or 'zoo:NAME' (see
-        `import_checkpoint --list`), which is downloaded once.
+        `import_checkpoint --list`), which is downloaded once. Or a TFLite or ONNX file that
+        `export` wrote, with its export.json beside it: it is run as it is, and has class maps alone.
       which: of a run: 'best', 'averaged', 'last', 'control', 'start'; None for its result.
       backend: what computes predictions: 'tensorflow'; 'tflite', which on a CPU is faster for many
         images of one size; 'onnx'; 'auto' measures which is the fastest here (docs/export.md).
@@ -235,7 +254,7 @@ def load(path: PathLike, which: Optional[str] = None, backend: str = 'tensorflow
         raise errors.UserError(f'a model of {path!r}: expected the path of a run directory or a '
                                "model folder, or 'zoo:NAME'")
     path = importing.resolved(path, which)
-    segmentor, spec, content = evaluating.load(path, which)
+    segmentor, spec, content = evaluating.load(path, which, maps=True)
     return Model(segmentor, spec, content, path, backend)
 
 

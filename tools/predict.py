@@ -52,7 +52,7 @@ def main(argv):
     else:
         input_files.find_all(sources)  # a mistyped path fails before the network is built
     checkpoint = importing.resolved(FLAGS.checkpoint, FLAGS.which)
-    segmentor, spec, content = evaluating.load(checkpoint, FLAGS.which)
+    segmentor, spec, content = evaluating.load(checkpoint, FLAGS.which, maps=True)
     crop_size = evaluating.crop_size(content)
     options = {'scales': FLAGS.eval_scales, 'flip': FLAGS.flip, 'padding': FLAGS.padding,
                'window': window, 'backend': FLAGS.backend, 'say': print}

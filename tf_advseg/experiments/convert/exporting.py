@@ -27,12 +27,12 @@ from tf_advseg.models.zoo import saved_model
 from tf_advseg.models.zoo import tf1_checkpoint
 from tf_advseg.models.zoo import tflite_export
 from tf_advseg.reporting import tables
+from tf_advseg.run import exported_files
 from tf_advseg.run import networks
 
 FORMATS = ('saved_model', 'tf1', *(f'tflite_{kind}' for kind in tflite_export.KINDS), 'onnx')
 LARGE = ('pad', 'resize')
-REPORT = 'export.json'
-REPORT_FORMAT = 'tf_advseg export'
+REPORT = exported_files.REPORT
 TF1_PREFIX = 'tf1/model.ckpt-0'
 IMAGES = 20  # that agreement is measured on, at most
 SYNTHETIC = 4
@@ -136,10 +136,12 @@ def export(checkpoint, output, formats=('saved_model',), input_size=None, which=
     ranges = _images(calibration or images, size, tflite_export.CALIBRATION_IMAGES)[0]
     seen = {'compared': calibration is None or str(calibration) == str(images),
             'made_up': calibration is None and images is None}
-    report = {'format': REPORT_FORMAT, 'version': 1, 'checkpoint': str(checkpoint),
+    report = {'format': exported_files.FORMAT, 'version': 1, 'checkpoint': str(checkpoint),
               'which': networks.find(pathlib.Path(checkpoint).expanduser(),
                                      evaluating.which_folder(which)).name,
               'model': content['model'], 'num_classes': content['num_classes'],
+              'dataset': content['dataset'],
+              'padding': [float(one) for one in segmentors.padding_colour(segmentor)],
               'large': large, 'input_size': list(size), 'compared_on': compared_on, 'files': {}}
     with output_folder.written(output, REPORT) as folder:
         for name in formats:
@@ -152,6 +154,9 @@ def export(checkpoint, output, formats=('saved_model',), input_size=None, which=
             else:
                 entry = _write_tflite(folder, segmentor, size, name.split('_')[1], compared, ranges,
                                       seen)
+            name = next(iter(entry))
+            if (folder / name).is_file():  # the TF1 checkpoint's is a prefix
+                entry[name]['sha256'] = files.sha256(folder / name)
             report['files'].update(entry)
         files.write_json(folder / REPORT, report)
     return Exported(output, report, debug)
