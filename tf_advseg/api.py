@@ -25,6 +25,8 @@ from tf_advseg.reporting import panels
 PathLike = Union[str, 'os.PathLike[str]']
 Picture = Union[PathLike, Image.Image, np.ndarray]
 Source = Union[Picture, Iterable[Picture]]
+BATCH_SIZE = 8
+AHEAD = 4  # batches of a list or a folder that are read at once, to find images of one size
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -115,7 +117,7 @@ class Model:
         else:
             chosen = backends.make(segmentor, backend)
             self.segmentor, self.backend, network = segmentor, chosen.name, chosen.network
-        self._loaded = network, spec, content
+        self._loaded, self._predictors = (network, spec, content), {}
         self.names = tuple(spec.class_names)
         self.palette = np.asarray(spec.palette, np.uint8).reshape(-1, 3)
         self.crop_size = evaluating.crop_size(content)
@@ -126,22 +128,25 @@ class Model:
     # For checkers. Of a path or an array only its value tells whether it is one image or many.
     @overload
     def predict(self, source: Image.Image, probabilities: bool = ..., scales: Sequence[float] = ...,
-                flip: bool = ...) -> Prediction: ...
+                flip: bool = ..., batch_size: int = ...) -> Prediction: ...
 
     @overload
     def predict(self, source: Union[List[Any], Tuple[Any, ...]], probabilities: bool = ...,
-                scales: Sequence[float] = ..., flip: bool = ...) -> List[Prediction]: ...
+                scales: Sequence[float] = ..., flip: bool = ...,
+                batch_size: int = ...) -> List[Prediction]: ...
 
     @overload
     def predict(self, source: Iterator[Any], probabilities: bool = ...,
-                scales: Sequence[float] = ..., flip: bool = ...) -> Iterator[Prediction]: ...
+                scales: Sequence[float] = ..., flip: bool = ...,
+                batch_size: int = ...) -> Iterator[Prediction]: ...
 
     @overload
     def predict(self, source: Union[PathLike, np.ndarray], probabilities: bool = ...,
-                scales: Sequence[float] = ..., flip: bool = ...) -> Any: ...
+                scales: Sequence[float] = ..., flip: bool = ...,
+                batch_size: int = ...) -> Any: ...
 
     def predict(self, source: Source, probabilities: bool = False, scales: Sequence[float] = (1.0,),
-                flip: bool = False
+                flip: bool = False, batch_size: int = BATCH_SIZE
                 ) -> Union[Prediction, List[Prediction], Iterator[Prediction]]:
         """The classes of an image, or of many.
 
@@ -152,6 +157,10 @@ class Model:
             applied.
           probabilities: whether predictions have them.
           scales, flip: passes whose probabilities are averaged, as `evaluate --eval_scales`.
+          batch_size: how many of many images are predicted at once at most; fewer where sizes
+            differ or images are large. Of a generator so many are taken before the first is
+            predicted: with 1 each is answered before the next is taken, as a camera needs it. With
+            `probabilities` each is predicted by itself.
 
         Returns:
           `Prediction` of one image; of a list or an array of them a list; of a folder, a pattern or
@@ -163,6 +172,9 @@ class Model:
         """
         scales = (scales,) if isinstance(scales, (int, float)) else tuple(scales)
         options = {'probabilities': probabilities, 'scales': scales, 'flip': flip}
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+            raise errors.UserError(f'batch_size of {batch_size!r}: must be a whole number of at '
+                                   'least 1')
         if isinstance(source, (str, os.PathLike)):
             if not str(source):
                 raise errors.UserError('the path of an image is empty: give a file, a folder or a '
@@ -171,35 +183,91 @@ class Model:
             with files.disk_errors(path):
                 single = path.is_file()
             if single:
-                return self._predicted(path, options)
+                return self._of_one(*self._read(path), **options)
             from tf_advseg.experiments.score import input_files
-            return self._each(input_files.find_images(path)[1], options)
+            return self._each(input_files.find_images(path)[1], options, AHEAD, batch_size)
         if isinstance(source, np.ndarray) and source.ndim == 4 or isinstance(source, (list, tuple)):
-            return list(self._each(source, options))
+            return list(self._each(source, options, AHEAD, batch_size))
         if isinstance(source, (types.GeneratorType, collections.abc.Iterator)):
-            return self._each(source, options)
-        return self._predicted(source, options)
+            return self._each(source, options, 1, batch_size)
+        return self._of_one(*self._read(source), **options)
 
-    def _each(self, sources, options):
-        for source in sources:
-            yield self._predicted(source, options)
+    def _each(self, sources, options, ahead, batch_size):
+        """Yields the Predictions of many images, in order.
 
-    def _predicted(self, source, options):
-        from tf_advseg.evaluation import prediction
+        Args:
+          sources: iterable of images.
+          options: probabilities, scales and flip.
+          ahead: batches that are read before the first is predicted.
+          batch_size: images of one at most.
+        """
+        from tf_advseg.evaluation import map_predictor
+        if options['probabilities']:  # those of many images are too large to be held together
+            ahead = batch_size = 1
+        failed = []
+
+        def readable():
+            sources_ = iter(sources)
+            while True:
+                try:
+                    found = self._read(next(sources_))
+                except StopIteration:
+                    return
+                except Exception as error:  # raised below, behind what came before it
+                    failed.append(error)
+                    return
+                yield found
+
+        for chunk in map_predictor.chunks(readable(), lambda item: item[0][..., 0].size,
+                                          ahead * batch_size):
+            yield from self._of_chunk(chunk, options, batch_size)
+        if failed:
+            raise failed[0]
+
+    def _of_chunk(self, chunk, options, batch_size):
+        """Yields the Predictions of (image, path) pairs."""
+        if batch_size == 1:
+            for image, path in chunk:
+                yield self._of_one(image, path, **options)
+            return
+        predictor = self._predictor(options['scales'], options['flip'], batch_size)
+        found = predictor([image for image, _ in chunk])
+        for (image, path), (ids, _) in zip(chunk, found):
+            yield Prediction(image, ids, self.names, self.palette, None, path)
+
+    def _read(self, source):
+        """(image, its path or None); UserError where a file is too small for it."""
         image, path = _image(source)
         if self.segmentor is None:
-            ids, chances = self._of_file(image, path, **options), None
-        else:
-            found = prediction.predict(self._loaded[0], image, self.crop_size, **options)
-            ids, chances = found if options['probabilities'] else (found, None)
-        return Prediction(image, ids, self.names, self.palette, chances, path)
+            self._predictor((1.0,), False, 1).require_size(image.shape[:2], path or 'an image')
+        return image, path
 
-    def _of_file(self, image, path, probabilities, **passes):
+    def _predictor(self, scales, flip, batch_size):
+        """What predicts many images, made once and kept."""
         from tf_advseg.evaluation import file_predictor
-        predictor = file_predictor.FilePredictor(self._loaded[0], confidence=probabilities,
-                                                 **passes)
-        predictor.require_size(image.shape[:2], path or 'an image')
-        return predictor([image])[0][0]
+        from tf_advseg.evaluation import map_predictor
+        key = scales, bool(flip), batch_size
+        if key not in self._predictors:
+            passes = {'scales': scales, 'flip': flip}
+            self._predictors[key] = (
+                file_predictor.FilePredictor(self._loaded[0], **passes) if self.segmentor is None
+                else map_predictor.MapPredictor(self._loaded[0], self.crop_size,
+                                                batch_size=batch_size, **passes))
+        return self._predictors[key]
+
+    def _of_one(self, image, path, probabilities, scales, flip):
+        """The Prediction of one image."""
+        if self.segmentor is None:
+            from tf_advseg.evaluation import file_predictor
+            if probabilities:
+                file_predictor.FilePredictor(self._loaded[0], confidence=True)  # refuses
+            ids, chances = self._predictor(scales, flip, 1)([image])[0]
+        else:
+            from tf_advseg.evaluation import prediction
+            found = prediction.predict(self._loaded[0], image, self.crop_size, probabilities,
+                                       scales, flip)
+            ids, chances = found if probabilities else (found, None)
+        return Prediction(image, ids, self.names, self.palette, chances, path)
 
     def evaluate(self, dataset: Optional[PathLike] = None, split: str = 'test',
                  measures: Sequence[str] = (), reader: Optional[str] = None,
@@ -234,7 +302,8 @@ def load(path: PathLike, which: Optional[str] = None, backend: str = 'tensorflow
     Args:
       path: a run directory, a model folder, an exported SavedModel, or 'zoo:NAME' (see
         `import_checkpoint --list`), which is downloaded once. Or a TFLite or ONNX file that
-        `export` wrote, with its export.json beside it: it is run as it is, and has class maps alone.
+        `export` wrote, with its export.json beside it: it is run as it is, and gives class
+        maps alone.
       which: of a run: 'best', 'averaged', 'last', 'control', 'start'; None for its result.
       backend: what computes predictions: 'tensorflow'; 'tflite', which on a CPU is faster for many
         images of one size; 'onnx'; 'auto' measures which is the fastest here (docs/export.md).
