@@ -4,6 +4,9 @@
 <stem>_overlay.png the image under them. EXIF orientation is not applied. Broken images are
 skipped and named at the end; the same command goes on where it stopped. Patterns, as
 --input='frames/*.png', stand in quotes. Of --input=film.mp4 a film (--output=overlay.mp4).
+A --checkpoint that is a .tflite or .onnx file is run as it is where export.json, which export wrote
+with it, lies beside it and lists it. It gives class maps alone. Any other .tflite is weights, which
+import_checkpoint takes.
 
 Example:
   python tools/predict.py --checkpoint=demo_run --input=demo_run/example/images --output=predicted

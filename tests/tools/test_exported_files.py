@@ -98,6 +98,8 @@ def test_the_tools_predict_and_score_alike(call, exported, made_run, tmp_path, n
     assert list(results['models']) == [name] and results['which'] == {name: None}
     np.testing.assert_array_equal(results['models'][name]['confusion_matrix'], counts)
     assert 'boundary' in results['models'][name]
+    found = tf_advseg.load(exported / name).evaluate(made_run.path / 'records')
+    assert found['miou'] == results['models'][name]['miou']
 
 
 def test_a_file_is_compared_with_its_network(call, exported, made_run, deeplab_folder, tmp_path):

@@ -47,7 +47,7 @@ def make(network, crop_size, backend, images, say, **options):
 
 
 def require_apart(backend, strategy):
-    """Raises UserError for an unknown one, and for another than TensorFlow on several replicas."""
+    """UserError for an unknown backend, and for another than TensorFlow on several replicas."""
     if backends.require(backend) == backends.TENSORFLOW:
         return
     if strategy is not None and strategy.num_replicas_in_sync > 1:
