@@ -2,7 +2,6 @@
 
 load, load_memory, cues, screen   LoAd by parts; its memory at VOC's size; its discriminators
 step, networks, growth, images, lr_range, input, inference, runtimes   training, input, exports
-runtimes takes --checkpoint, too, and how far each form agrees on the images of --input.
 Example:  python tools/benchmark.py load --gin_file=gin/demo_smallest.gin
 """
 import pathlib
@@ -22,7 +21,7 @@ KINDS = ('load', 'load_memory', 'cues', 'screen', 'step', 'networks', 'growth', 
 VOC = ('models/deeplabv3_mobilenet_v2.gin', 'methods/load.gin')
 
 command_line.define_common_flags('gin_file', 'gin_param', 'workdir', 'output', 'strategy', 'model',
-                                 'output_stride', 'checkpoint', 'which', 'input', input_size='513')
+                                 'output_stride', 'checkpoint', 'input', input_size='513')
 flags.DEFINE_integer('cycles', 1, 'load: cycles measured.', lower_bound=1)
 flags.DEFINE_integer('images', None, 'Images: load_memory (1464), cues (48), screen (all), images '
                      '(20000).', lower_bound=8)
@@ -188,8 +187,7 @@ def _inference():
 def _require_runtimes(kind):
     """UserError where flags of `runtimes` are given for another benchmark, or no weights."""
     from tf_advseg.core import errors
-    given = [name for name in ('checkpoint', 'which', 'input', 'calibration')
-             if getattr(FLAGS, name)]
+    given = [name for name in ('checkpoint', 'input', 'calibration') if getattr(FLAGS, name)]
     if given and kind != 'runtimes':
         raise errors.UserError(f'--{given[0]}: belongs to `benchmark runtimes`; leave it out')
     if given and not FLAGS.checkpoint:
@@ -211,7 +209,7 @@ def _runtimes():
     if FLAGS.checkpoint:
         from tf_advseg.experiments.convert import importing
         found = runtime_benchmark.measure_checkpoint(
-            importing.resolved(FLAGS.checkpoint, FLAGS.which), FLAGS.which,
+            importing.resolved(FLAGS.checkpoint),
             size if FLAGS['input_size'].present else None,
             command_line.single(FLAGS.input, 'input'), FLAGS.calibration, FLAGS.repeats)
     else:

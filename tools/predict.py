@@ -1,12 +1,9 @@
 """Predicts images: for each a palette PNG of class ids and an overlay. Or a film.
 
-<stem>.png holds the ids (pixel values 0, 1, ...; shown in the classes' colours),
-<stem>_overlay.png the image under them. EXIF orientation is not applied. Broken images are
-skipped and named at the end; the same command goes on where it stopped. Patterns, as
---input='frames/*.png', stand in quotes. Of --input=film.mp4 a film (--output=overlay.mp4).
-A --checkpoint that is a .tflite or .onnx file is run as it is where export.json, which export wrote
-with it, lies beside it and lists it. It gives class maps alone. Any other .tflite is weights, which
-import_checkpoint takes.
+<stem>.png holds the ids (pixel values, shown in the classes' colours), <stem>_overlay.png the image
+under them. EXIF is not applied. Broken images are skipped and named; the same command goes on where
+it stopped. Quote patterns ('frames/*.png'). Of --input=film.mp4 a film. A .tflite or .onnx file
+that the export.json beside it lists is run as it is; another .tflite is weights for import_checkpoint.
 
 Example:
   python tools/predict.py --checkpoint=demo_run --input=demo_run/example/images --output=predicted

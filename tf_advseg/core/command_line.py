@@ -46,8 +46,8 @@ _FLAGS = {
     'dataset': (flags.DEFINE_string, None, 'Name of the data set or its reader.', {}),
     'option': (flags.DEFINE_multi_string, [], 'Option of the reader, as seed=1; repeatable.', {}),
     'split': (flags.DEFINE_string, None, 'Split of the data set (train, val, test, …).', {}),
-    'checkpoint': (flags.DEFINE_string, None, 'Model: a run, a model folder, zoo:NAME; in predict '
-                   'and evaluate a .tflite or .onnx of export; in train any weights.', {}),
+    'checkpoint': (flags.DEFINE_string, None, 'Model: a run, a model folder, zoo:NAME; in train the '
+                   'start, any weights file.', {}),
     'which': (flags.DEFINE_enum, None, 'Of a run; default: its averaged, else its best, else its '
               'last; of LoAd its best.',
               {'enum_values': WHICH}),

@@ -89,12 +89,11 @@ def measure(network='deeplab_mobilenet_v2', output_stride=16, size=SIZE, repeats
     return Measured(*_measured(segmentor, size, [image], [image], repeats, False), size, repeats)
 
 
-def measure_checkpoint(checkpoint, which=None, size=None, images=None, calibration=None,
-                       repeats=20):
+def measure_checkpoint(checkpoint, size=None, images=None, calibration=None, repeats=20):
     """Times every form that is installed, of a trained network, and compares its class maps.
 
     Args:
-      checkpoint, which: see `evaluating.load`.
+      checkpoint: see `evaluating.load`.
       size: (height, width) of the images; None is the crop size.
       images: image, folder or pattern that class maps are compared on; None: a few made-up ones.
       calibration: the same for int8's ranges; None: `images`.
@@ -106,15 +105,14 @@ def measure_checkpoint(checkpoint, which=None, size=None, images=None, calibrati
     Raises:
       UserError: no such checkpoint; no images there.
     """
-    segmentor, _, content = evaluating.load(checkpoint, which)
+    segmentor, _, content = evaluating.load(checkpoint)
     crop = evaluating.crop_size(content)
     size = tuple(size or crop or SIZE)
     compared, compared_on = fitted_images.read(images, size)
     ranges, ranges_of = fitted_images.read(calibration or images, size,
                                            tflite_export.CALIBRATION_IMAGES)
     if crop is not None and tuple(crop) != size:  # all forms are of one size, and pad nothing
-        segmentor = networks.load(pathlib.Path(checkpoint).expanduser(),
-                                  evaluating.which_folder(which), crop_size=size)[0]
+        segmentor = networks.load(pathlib.Path(checkpoint).expanduser(), crop_size=size)[0]
     same = '' if calibration else ', with which they are compared'
     return Measured(*_measured(segmentor, size, compared, ranges, repeats, True), size, repeats,
                     f'{checkpoint}; equal pixels: on {compared_on}; int8 calibrated with '
