@@ -3,7 +3,7 @@
 <stem>.png holds the ids (pixel values, shown in the classes' colours), <stem>_overlay.png the image
 under them. EXIF is not applied. Broken images are skipped and named; the same command goes on where
 it stopped. Quote patterns ('frames/*.png'). Of --input=film.mp4 a film. A .tflite or .onnx file
-that the export.json beside it lists is run as it is; another .tflite is weights for import_checkpoint.
+that the export.json beside it lists is run as it is; another .tflite is to be imported first.
 
 Example:
   python tools/predict.py --checkpoint=demo_run --input=demo_run/example/images --output=predicted
