@@ -204,10 +204,10 @@ def _runtimes():
     runtime.configure()
     from tf_advseg.core import configuration
     from tf_advseg.experiments.benchmarks import runtime_benchmark
+    from tf_advseg.experiments.convert import importing  # before gin is locked
     from tf_advseg.reporting import tables
     configuration.parse(FLAGS.gin_file, FLAGS.gin_param)
     if FLAGS.checkpoint:
-        from tf_advseg.experiments.convert import importing
         found = runtime_benchmark.measure_checkpoint(
             importing.resolved(FLAGS.checkpoint),
             size if FLAGS['input_size'].present else None,

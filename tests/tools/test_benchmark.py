@@ -1,5 +1,7 @@
 """tools/benchmark.py: seconds read off a run, a measurement, made-up images, memory."""
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -226,8 +228,17 @@ def test_the_forms_of_a_checkpoint_beside_each_other(call, deeplab_folder, made_
 @pytest.mark.parametrize('words, message', [
     (['inference', '--checkpoint=x'], 'belongs to `benchmark runtimes`'),
     (['runtimes', '--input=x'], 'add --checkpoint'),
-    (['runtimes', '--checkpoint=x', '--model=farabet'], 'says which network'),
-    (['runtimes', '--checkpoint=/no/such'], 'no such checkpoint')])
+    (['runtimes', '--checkpoint=x', '--model=farabet'], 'says which network')])
 def test_flags_of_runtimes_where_they_cannot_be(call, words, message):
     with pytest.raises(UserError, match=message):
         call('benchmark', *words)
+
+
+def test_runtimes_of_no_checkpoint_is_one_line_in_a_process_of_its_own(repository):
+    """There nothing is imported yet, and gin, once parsed, takes no more configurables."""
+    done = subprocess.run(
+        [sys.executable, repository / 'tools' / 'benchmark.py', 'runtimes',
+         '--checkpoint=/no/such'], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert [line for line in done.stderr.splitlines() if line.startswith('error: ')] == [
+        done.stderr.strip()] and 'no such checkpoint' in done.stderr
