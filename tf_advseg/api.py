@@ -25,6 +25,8 @@ from tf_advseg.reporting import panels
 PathLike = Union[str, 'os.PathLike[str]']
 Picture = Union[PathLike, Image.Image, np.ndarray]
 Source = Union[Picture, Iterable[Picture]]
+BATCH_SIZE = 8
+AHEAD = 4  # batches of a list or a folder that are read at once, to find images of one size
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -87,13 +89,14 @@ class Model:
     """A segmentor with its classes, from `load`.
 
     Attributes:
-      segmentor: the tf.keras.Model, RGB 0..255 [B, h, w, 3] -> logits [B, h', w', classes].
+      segmentor: the tf.keras.Model, RGB 0..255 [B, h, w, 3] -> logits [B, h', w', classes]. None
+        where `load` was given a TFLite or ONNX file: it gives class maps alone.
       names: of the classes, by id.
       palette: uint8 [classes, 3] RGB.
       crop_size: (h, w) it was trained at, or None.
       path: where it was loaded from.
       backend: what computes its predictions: 'tensorflow', 'tflite' or 'onnx'. The last two have
-        the weights that `segmentor` had when it was loaded.
+        the weights that `segmentor` had when it was loaded, or are what the file is run by.
     """
     segmentor: Any
     names: Tuple[str, ...]
@@ -104,11 +107,17 @@ class Model:
 
     def __init__(self, segmentor, spec, content, path, backend='tensorflow'):
         from tf_advseg.experiments.score import evaluating
+        from tf_advseg.experiments.score import predictors
         from tf_advseg.models import backends
-        self.segmentor, self.path = segmentor, pathlib.Path(path).expanduser().absolute()
-        chosen = backends.make(segmentor, backend)
-        self.backend = chosen.name
-        self._loaded = chosen.network, spec, content
+        from tf_advseg.models.backends import map_file
+        self.path = pathlib.Path(path).expanduser().absolute()
+        if isinstance(segmentor, map_file.MapFile):
+            predictors.require_backend(backend, segmentor)
+            self.segmentor, self.backend, network = None, segmentor.runtime, segmentor
+        else:
+            chosen = backends.make(segmentor, backend)
+            self.segmentor, self.backend, network = segmentor, chosen.name, chosen.network
+        self._loaded, self._predictors = (network, spec, content), {}
         self.names = tuple(spec.class_names)
         self.palette = np.asarray(spec.palette, np.uint8).reshape(-1, 3)
         self.crop_size = evaluating.crop_size(content)
@@ -119,22 +128,25 @@ class Model:
     # For checkers. Of a path or an array only its value tells whether it is one image or many.
     @overload
     def predict(self, source: Image.Image, probabilities: bool = ..., scales: Sequence[float] = ...,
-                flip: bool = ...) -> Prediction: ...
+                flip: bool = ..., batch_size: int = ...) -> Prediction: ...
 
     @overload
     def predict(self, source: Union[List[Any], Tuple[Any, ...]], probabilities: bool = ...,
-                scales: Sequence[float] = ..., flip: bool = ...) -> List[Prediction]: ...
+                scales: Sequence[float] = ..., flip: bool = ...,
+                batch_size: int = ...) -> List[Prediction]: ...
 
     @overload
     def predict(self, source: Iterator[Any], probabilities: bool = ...,
-                scales: Sequence[float] = ..., flip: bool = ...) -> Iterator[Prediction]: ...
+                scales: Sequence[float] = ..., flip: bool = ...,
+                batch_size: int = ...) -> Iterator[Prediction]: ...
 
     @overload
     def predict(self, source: Union[PathLike, np.ndarray], probabilities: bool = ...,
-                scales: Sequence[float] = ..., flip: bool = ...) -> Any: ...
+                scales: Sequence[float] = ..., flip: bool = ...,
+                batch_size: int = ...) -> Any: ...
 
     def predict(self, source: Source, probabilities: bool = False, scales: Sequence[float] = (1.0,),
-                flip: bool = False
+                flip: bool = False, batch_size: int = BATCH_SIZE
                 ) -> Union[Prediction, List[Prediction], Iterator[Prediction]]:
         """The classes of an image, or of many.
 
@@ -145,16 +157,24 @@ class Model:
             applied.
           probabilities: whether predictions have them.
           scales, flip: passes whose probabilities are averaged, as `evaluate --eval_scales`.
+          batch_size: how many of many images are predicted at once at most; fewer where sizes
+            differ or images are large. Of a generator so many are taken before the first is
+            predicted: with 1 each is answered before the next is taken, as a camera needs it. With
+            `probabilities` each is predicted by itself.
 
         Returns:
           `Prediction` of one image; of a list or an array of them a list; of a folder, a pattern or
           a generator a generator, so that they need not fit into memory.
 
         Raises:
-          UserError: no image there, or none of these; naming the file.
+          UserError: no image there, or none of these; naming the file. Of a TFLite or ONNX file:
+            an image that is larger than it takes, and what needs probabilities.
         """
         scales = (scales,) if isinstance(scales, (int, float)) else tuple(scales)
         options = {'probabilities': probabilities, 'scales': scales, 'flip': flip}
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+            raise errors.UserError(f'batch_size of {batch_size!r}: must be a whole number of at '
+                                   'least 1')
         if isinstance(source, (str, os.PathLike)):
             if not str(source):
                 raise errors.UserError('the path of an image is empty: give a file, a folder or a '
@@ -163,24 +183,90 @@ class Model:
             with files.disk_errors(path):
                 single = path.is_file()
             if single:
-                return self._predicted(path, options)
+                return self._of_one(*self._read(path), **options)
             from tf_advseg.experiments.score import input_files
-            return self._each(input_files.find_images(path)[1], options)
+            return self._each(input_files.find_images(path)[1], options, AHEAD, batch_size)
         if isinstance(source, np.ndarray) and source.ndim == 4 or isinstance(source, (list, tuple)):
-            return list(self._each(source, options))
+            return list(self._each(source, options, AHEAD, batch_size))
         if isinstance(source, (types.GeneratorType, collections.abc.Iterator)):
-            return self._each(source, options)
-        return self._predicted(source, options)
+            return self._each(source, options, 1, batch_size)
+        return self._of_one(*self._read(source), **options)
 
-    def _each(self, sources, options):
-        for source in sources:
-            yield self._predicted(source, options)
+    def _each(self, sources, options, ahead, batch_size):
+        """Yields the Predictions of many images, in order.
 
-    def _predicted(self, source, options):
-        from tf_advseg.evaluation import prediction
+        Args:
+          sources: iterable of images.
+          options: probabilities, scales and flip.
+          ahead: batches that are read before the first is predicted.
+          batch_size: images of one at most.
+        """
+        from tf_advseg.evaluation import map_predictor
+        if options['probabilities']:  # those of many images are too large to be held together
+            ahead = batch_size = 1
+        failed = []
+
+        def readable():
+            sources_ = iter(sources)
+            while True:
+                try:
+                    found = self._read(next(sources_))
+                except StopIteration:
+                    return
+                except Exception as error:  # raised below, behind what came before it
+                    failed.append(error)
+                    return
+                yield found
+
+        for chunk in map_predictor.chunks(readable(), lambda item: item[0][..., 0].size,
+                                          ahead * batch_size):
+            yield from self._of_chunk(chunk, options, batch_size)
+        if failed:
+            raise failed[0]
+
+    def _of_chunk(self, chunk, options, batch_size):
+        """Yields the Predictions of (image, path) pairs."""
+        if batch_size == 1:
+            for image, path in chunk:
+                yield self._of_one(image, path, **options)
+            return
+        predictor = self._predictor(options['scales'], options['flip'], batch_size)
+        found = predictor([image for image, _ in chunk])
+        for (image, path), (ids, _) in zip(chunk, found):
+            yield Prediction(image, ids, self.names, self.palette, None, path)
+
+    def _read(self, source):
+        """(image, its path or None); UserError where a file is too small for it."""
         image, path = _image(source)
-        found = prediction.predict(self._loaded[0], image, self.crop_size, **options)
-        ids, chances = found if options['probabilities'] else (found, None)
+        if self.segmentor is None:
+            self._predictor((1.0,), False, 1).require_size(image.shape[:2], path or 'an image')
+        return image, path
+
+    def _predictor(self, scales, flip, batch_size):
+        """What predicts many images, made once and kept."""
+        from tf_advseg.evaluation import file_predictor
+        from tf_advseg.evaluation import map_predictor
+        key = scales, bool(flip), batch_size
+        if key not in self._predictors:
+            passes = {'scales': scales, 'flip': flip}
+            self._predictors[key] = (
+                file_predictor.FilePredictor(self._loaded[0], **passes) if self.segmentor is None
+                else map_predictor.MapPredictor(self._loaded[0], self.crop_size,
+                                                batch_size=batch_size, **passes))
+        return self._predictors[key]
+
+    def _of_one(self, image, path, probabilities, scales, flip):
+        """The Prediction of one image."""
+        if self.segmentor is None:
+            from tf_advseg.evaluation import file_predictor
+            if probabilities:
+                file_predictor.FilePredictor(self._loaded[0], confidence=True)  # refuses
+            ids, chances = self._predictor(scales, flip, 1)([image])[0]
+        else:
+            from tf_advseg.evaluation import prediction
+            found = prediction.predict(self._loaded[0], image, self.crop_size, probabilities,
+                                       scales, flip)
+            ids, chances = found if probabilities else (found, None)
         return Prediction(image, ids, self.names, self.palette, chances, path)
 
     def evaluate(self, dataset: Optional[PathLike] = None, split: str = 'test',
@@ -215,7 +301,9 @@ def load(path: PathLike, which: Optional[str] = None, backend: str = 'tensorflow
 
     Args:
       path: a run directory, a model folder, an exported SavedModel, or 'zoo:NAME' (see
-        `import_checkpoint --list`), which is downloaded once.
+        `import_checkpoint --list`), which is downloaded once. Or a TFLite or ONNX file that
+        `export` wrote, with its export.json beside it: it is run as it is, and gives class
+        maps alone.
       which: of a run: 'best', 'averaged', 'last', 'control', 'start'; None for its result.
       backend: what computes predictions: 'tensorflow'; 'tflite', which on a CPU is faster for many
         images of one size; 'onnx'; 'auto' measures which is the fastest here (docs/export.md).
@@ -235,7 +323,7 @@ def load(path: PathLike, which: Optional[str] = None, backend: str = 'tensorflow
         raise errors.UserError(f'a model of {path!r}: expected the path of a run directory or a '
                                "model folder, or 'zoo:NAME'")
     path = importing.resolved(path, which)
-    segmentor, spec, content = evaluating.load(path, which)
+    segmentor, spec, content = evaluating.load(path, which, maps=True)
     return Model(segmentor, spec, content, path, backend)
 
 

@@ -21,7 +21,7 @@ KINDS = ('load', 'load_memory', 'cues', 'screen', 'step', 'networks', 'growth', 
 VOC = ('models/deeplabv3_mobilenet_v2.gin', 'methods/load.gin')
 
 command_line.define_common_flags('gin_file', 'gin_param', 'workdir', 'output', 'strategy', 'model',
-                                 'output_stride', input_size='513')
+                                 'output_stride', 'checkpoint', 'input', input_size='513')
 flags.DEFINE_integer('cycles', 1, 'load: cycles measured.', lower_bound=1)
 flags.DEFINE_integer('images', None, 'Images: load_memory (1464), cues (48), screen (all), images '
                      '(20000).', lower_bound=8)
@@ -32,6 +32,8 @@ flags.DEFINE_multi_string('kind', [], 'step, networks: a kind of step, a network
 flags.DEFINE_list('policy', ['float32'], 'networks: what training computes in.')
 flags.DEFINE_multi_string('design', [], 'screen: a design by name; default: all.')
 flags.DEFINE_integer('repeats', 20, 'inference, runtimes, input, networks: runs.', lower_bound=1)
+
+flags.DEFINE_string('calibration', None, "runtimes: images for int8's ranges; default: --input.")
 
 FLAGS = flags.FLAGS
 
@@ -48,6 +50,7 @@ def main(argv):
     """Flags, one call, its table."""
     from tf_advseg.core import errors
     kind = _named(argv)
+    _require_runtimes(kind)
     if kind == 'load' and not FLAGS.gin_file and not FLAGS.workdir:
         raise errors.UserError('nothing to measure: add --workdir=RUN_DIRECTORY or --gin_file=…')
     if kind == 'step':
@@ -181,16 +184,38 @@ def _inference():
     print(tables.to_text(inference_benchmark.table(timings, size, FLAGS.repeats)))
 
 
+def _require_runtimes(kind):
+    """UserError where flags of `runtimes` are given for another benchmark, or no weights."""
+    from tf_advseg.core import errors
+    given = [name for name in ('checkpoint', 'input', 'calibration') if getattr(FLAGS, name)]
+    if given and kind != 'runtimes':
+        raise errors.UserError(f'--{given[0]}: belongs to `benchmark runtimes`; leave it out')
+    if given and not FLAGS.checkpoint:
+        raise errors.UserError(f'--{given[0]}: random weights agree with nothing; add '
+                               '--checkpoint=RUN_DIRECTORY')
+    for name in ('model', 'output_stride'):
+        if given and getattr(FLAGS, name):
+            raise errors.UserError(f'--{name}: the checkpoint says which network it is of; leave '
+                                   'it out')
+
+
 def _runtimes():
     size = command_line.parse_size(FLAGS.input_size)
     runtime.configure()
     from tf_advseg.core import configuration
     from tf_advseg.experiments.benchmarks import runtime_benchmark
+    from tf_advseg.experiments.convert import importing  # before gin is locked
     from tf_advseg.reporting import tables
     configuration.parse(FLAGS.gin_file, FLAGS.gin_param)
-    found = runtime_benchmark.measure(FLAGS.model or 'deeplab_mobilenet_v2',
-                                      FLAGS.output_stride or 16, size, FLAGS.repeats)
-    print(tables.to_text(runtime_benchmark.table(*found, size, FLAGS.repeats)))
+    if FLAGS.checkpoint:
+        found = runtime_benchmark.measure_checkpoint(
+            importing.resolved(FLAGS.checkpoint),
+            size if FLAGS['input_size'].present else None,
+            command_line.single(FLAGS.input, 'input'), FLAGS.calibration, FLAGS.repeats)
+    else:
+        found = runtime_benchmark.measure(FLAGS.model or 'deeplab_mobilenet_v2',
+                                          FLAGS.output_stride or 16, size, FLAGS.repeats)
+    print(tables.to_text(runtime_benchmark.table(found)))
 
 
 def _input():

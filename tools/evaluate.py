@@ -2,6 +2,7 @@
 
 Without --data_dir it is the run's own data: train, holdout, val_without_holdout, test. Raw data do
 as well as records. --output is a .json, a .csv, or a folder for scores, matrix, panels and page.
+A .tflite or .onnx file beside the export.json that lists it is scored as it is run (see predict).
 
 Example:
   python tools/evaluate.py --checkpoint=demo_run --compare=demo_run/checkpoints/control

@@ -1,9 +1,9 @@
 """Predicts images: for each a palette PNG of class ids and an overlay. Or a film.
 
-<stem>.png holds the ids (pixel values 0, 1, ...; shown in the classes' colours),
-<stem>_overlay.png the image under them. EXIF orientation is not applied. Broken images are
-skipped and named at the end; the same command goes on where it stopped. Patterns, as
---input='frames/*.png', stand in quotes. Of --input=film.mp4 a film (--output=overlay.mp4).
+<stem>.png holds the ids (pixel values, shown in the classes' colours), <stem>_overlay.png the image
+under them. EXIF is not applied. Broken images are skipped and named; the same command goes on where
+it stopped. Quote patterns ('frames/*.png'). Of --input=film.mp4 a film. A .tflite or .onnx file
+that the export.json beside it lists is run as it is; another .tflite is to be imported first.
 
 Example:
   python tools/predict.py --checkpoint=demo_run --input=demo_run/example/images --output=predicted
@@ -52,7 +52,7 @@ def main(argv):
     else:
         input_files.find_all(sources)  # a mistyped path fails before the network is built
     checkpoint = importing.resolved(FLAGS.checkpoint, FLAGS.which)
-    segmentor, spec, content = evaluating.load(checkpoint, FLAGS.which)
+    segmentor, spec, content = evaluating.load(checkpoint, FLAGS.which, maps=True)
     crop_size = evaluating.crop_size(content)
     options = {'scales': FLAGS.eval_scales, 'flip': FLAGS.flip, 'padding': FLAGS.padding,
                'window': window, 'backend': FLAGS.backend, 'say': print}

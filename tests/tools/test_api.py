@@ -8,6 +8,7 @@ from PIL import Image
 
 import tf_advseg
 from tf_advseg.core.errors import UserError
+from tf_advseg.evaluation import map_predictor
 from tf_advseg.evaluation import prediction
 
 
@@ -65,6 +66,71 @@ def test_many_images_of_any_size(model, image, tmp_path):
     batch = model.predict(np.stack([image, image[:, ::-1]]))
     assert isinstance(batch, list) and len(batch) == 2
     np.testing.assert_array_equal(batch[0].ids, expected[0])
+
+
+class _Counted:
+    """Images by the number, and how many were asked for."""
+
+    def __init__(self, image, number):
+        self.images = [np.roll(image, 5 * i, axis=1) for i in range(number)]
+        self.taken = 0
+
+    def each(self):
+        for image in self.images:
+            self.taken += 1
+            yield image
+
+
+def test_many_images_are_predicted_in_batches_in_their_order(model, image, monkeypatch):
+    sizes, padded = [], map_predictor.MapPredictor._padded
+    monkeypatch.setattr(map_predictor.MapPredictor, '_padded', lambda self, images, size: (
+        sizes.append(len(images)), padded(self, images, size))[1])
+    given = _Counted(image, 7)
+    given.images[3] = given.images[3][:33]  # the same padded size
+    given.images[5] = np.repeat(given.images[5], 2, axis=0)  # another
+    expected = [prediction.predict(model.segmentor, one, (49, 49)) for one in given.images]
+    found = model.predict(given.images, batch_size=4)
+    assert sizes == [4, 2, 1] and isinstance(found, list)
+    for one, ids, shown in zip(found, expected, given.images):
+        np.testing.assert_array_equal(one.ids, ids)
+        np.testing.assert_array_equal(one.image, shown)
+    # A generator: no more than a batch is taken before its first answer.
+    answers = model.predict(given.each(), batch_size=3)
+    assert given.taken == 0
+    for number, (one, ids) in enumerate(zip(answers, expected)):
+        assert given.taken == min(7, 3 * (number // 3 + 1))
+        np.testing.assert_array_equal(one.ids, ids)
+    camera = _Counted(image, 3)
+    for number, _ in enumerate(model.predict(camera.each(), batch_size=1)):
+        assert camera.taken == number + 1
+
+
+def test_what_comes_before_a_broken_image_is_answered(model, image):
+    answers = model.predict(iter([image, image, 'no/such/file.png', image]))
+    assert len([next(answers), next(answers)]) == 2
+    with pytest.raises(UserError, match='no/such'):
+        next(answers)
+
+    def fails():
+        yield image
+        raise KeyError('mine')
+    answers = model.predict(fails())
+    next(answers)
+    with pytest.raises(KeyError, match='mine'):
+        next(answers)
+
+
+def test_probabilities_of_many_are_those_of_each(model, image):
+    found = model.predict([image, image[::-1]], probabilities=True)
+    for one, shown in zip(found, (image, image[::-1])):
+        np.testing.assert_array_equal(one.probabilities,
+                                      model.predict(shown, probabilities=True).probabilities)
+
+
+@pytest.mark.parametrize('number', [0, -1, 2.0, True, None])
+def test_a_batch_that_is_none_is_one_line(model, image, number):
+    with pytest.raises(UserError, match='must be a whole number'):
+        model.predict([image], batch_size=number)
 
 
 def test_grey_and_transparent_images(model, image):

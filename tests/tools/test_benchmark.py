@@ -1,7 +1,12 @@
 """tools/benchmark.py: seconds read off a run, a measurement, made-up images, memory."""
+import re
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from tf_advseg.core import configuration, files
 from tf_advseg.core.errors import UserError
@@ -195,5 +200,45 @@ def test_the_help_fits_a_screen():
     from tools import benchmark
     from tf_advseg.core import command_line
     lines = command_line.help_text(benchmark.main).splitlines()
-    assert len(lines) <= 24 and max(map(len, lines)) <= 100
+    assert len(lines) <= 27 and max(map(len, lines)) <= 100
     assert all(kind in benchmark.__doc__ for kind in benchmark.KINDS)
+
+
+def test_the_forms_of_a_checkpoint_beside_each_other(call, deeplab_folder, made_run, tmp_path,
+                                                     capsys):
+    records = made_run.data.records
+    for number, image_id in enumerate(made_run.data.test[:3]):
+        Image.fromarray(records.load(image_id)[0]).save(tmp_path / f'{number}.png')
+    call('benchmark', 'runtimes', f'--checkpoint={deeplab_folder[1]}', '--repeats=1',
+         f'--input={tmp_path}', f'--calibration={tmp_path / "0.png"}')
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith('49x49, one image, medians of 1 runs')
+    assert f'on 3 images of {tmp_path}; int8 calibrated with 1 images of' in lines[0]
+    rows = {cells[0].split(', ai-')[0].split(', tf.')[0]: cells[1:] for cells in (
+        re.split(r'  +', line.strip()) for line in lines[3:])}
+    exact = ['plain TF1 graph', 'SavedModel', 'TFLite float32']
+    for name in exact:
+        mean, worst = (float(cell.split()[0]) for cell in rows[name][2:])
+        assert 99.8 < worst <= mean <= 100.0
+    for name in ("TFLite int8, TensorFlow's own calibration", 'TFLite int8', 'TFLite float16'):
+        mean, worst = (float(cell.split()[0]) for cell in rows[name][2:])
+        assert float(rows[name][0]) > 0 and 0 <= worst <= mean <= 100.0
+
+
+@pytest.mark.parametrize('words, message', [
+    (['inference', '--checkpoint=x'], 'belongs to `benchmark runtimes`'),
+    (['runtimes', '--input=x'], 'add --checkpoint'),
+    (['runtimes', '--checkpoint=x', '--model=farabet'], 'says which network')])
+def test_flags_of_runtimes_where_they_cannot_be(call, words, message):
+    with pytest.raises(UserError, match=message):
+        call('benchmark', *words)
+
+
+def test_runtimes_of_no_checkpoint_is_one_line_in_a_process_of_its_own(repository):
+    """There nothing is imported yet, and gin, once parsed, takes no more configurables."""
+    done = subprocess.run(
+        [sys.executable, repository / 'tools' / 'benchmark.py', 'runtimes',
+         '--checkpoint=/no/such'], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert [line for line in done.stderr.splitlines() if line.startswith('error: ')] == [
+        done.stderr.strip()] and 'no such checkpoint' in done.stderr

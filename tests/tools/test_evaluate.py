@@ -180,8 +180,8 @@ def test_data_of_other_classes_are_refused(call, made_run, own_folder, tmp_path)
 def test_a_model_that_does_not_fit_is_named_before_any_works(made_run, monkeypatch):
     load = evaluating.load
 
-    def foreign(path, which=None):
-        segmentor, spec, content = load(path, which)
+    def foreign(path, which=None, maps=False):
+        segmentor, spec, content = load(path, which, maps)
         if 'stage1' in str(path):
             spec = specs.DatasetSpec('foreign', ('a', 'b'), ((0, 0, 0), (1, 1, 1)))
         return segmentor, spec, content

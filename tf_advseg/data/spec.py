@@ -270,3 +270,9 @@ def _require_known(ids, known, what, expected):
             return
         outside = int(outside[0])
     raise UserError(f'{what} {outside} is out of range; expected {expected}')
+
+
+def unnamed(num_classes):
+    """The DatasetSpec of classes of which nothing but their number is known."""
+    return DatasetSpec('unnamed', [f'class {i}' for i in range(num_classes)],
+                       default_palette(num_classes))

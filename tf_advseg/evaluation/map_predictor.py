@@ -93,12 +93,15 @@ class MapPredictor:
         self.window = None if window is None else tuple(
             int(side) for side in padded_sizes(
                 [np.minimum(window, LARGEST_SIDE)], (1, 1), self._stride)[0])
-        self._kept, self._names = _renamed(translation, only_named)
+        self._kept, self._names = renamed(translation, only_named)
         several = strategy is not None and strategy.num_replicas_in_sync > 1
         self._strategy = strategy if several else None
         self._replicas = strategy.num_replicas_in_sync if several else 1
         self._maps = self._compiled(self._map_batch)
         self._chances = self._compiled(self._chance_batch)
+
+    def require_size(self, size, name):
+        """Nothing: images of any size can be predicted; `FilePredictor` has a limit."""
 
     def __call__(self, images):
         """Predicts images.
@@ -112,7 +115,7 @@ class MapPredictor:
         Raises:
           UserError: not an RGB uint8 image.
         """
-        images = [_checked(image) for image in images]
+        images = [checked(image) for image in images]
         if self.window is not None:
             return [self._in_windows(image) for image in images]
         crop = self._crop if self.padding == 'crop' else (1, 1)
@@ -141,18 +144,7 @@ class MapPredictor:
         Raises:
           UserError: no images, or damaged ones.
         """
-        ids = list(ids)
-        if not ids:
-            raise UserError('the split to evaluate is empty: give it at least one image')
-        with data_errors():
-            with tf.device('/cpu:0'):
-                examples = records.dataset(ids).prefetch(self.batch_size).as_numpy_iterator()
-            for chunk in chunks(examples, lambda example: example['label'].size,
-                                AHEAD_BATCHES * self.batch_size):
-                found = self([example['image'] for example in chunk])
-                for example, (classes, chances) in zip(chunk, found):
-                    yield Predicted(example['image_id'].decode('utf-8'), example['image'],
-                                    example['label'], classes, chances)
+        yield from over(self, records, ids)
 
     def _batched(self, targets):
         """Yields lists of positions of one padded size each."""
@@ -273,6 +265,22 @@ class MapPredictor:
         return tf.nn.softmax(resize_bilinear(scores, tf.shape(images)[1:3]))
 
 
+def over(predictor, records, ids):
+    """`MapPredictor.over` of any predictor."""
+    ids = list(ids)
+    if not ids:
+        raise UserError('the split to evaluate is empty: give it at least one image')
+    with data_errors():
+        with tf.device('/cpu:0'):
+            examples = records.dataset(ids).prefetch(predictor.batch_size).as_numpy_iterator()
+        for chunk in chunks(examples, lambda example: example['label'].size,
+                            AHEAD_BATCHES * predictor.batch_size):
+            found = predictor([example['image'] for example in chunk])
+            for example, (classes, chances) in zip(chunk, found):
+                yield Predicted(example['image_id'].decode('utf-8'), example['image'],
+                                example['label'], classes, chances)
+
+
 def _resized(image, size):
     """An [H, W, C] array at another size; itself where it has that size."""
     if image.shape[:2] == size:
@@ -280,7 +288,7 @@ def _resized(image, size):
     return resize_bilinear(image[None], size)[0].numpy()
 
 
-def _renamed(translation, only_named):
+def renamed(translation, only_named):
     """(channels that can be chosen or None = all, what each is called, uint8, or None)."""
     if translation is None:
         return None, None
@@ -312,7 +320,8 @@ def translation(spec, other, strict=False):
     return None if np.array_equal(found, np.arange(other.num_classes)) else found
 
 
-def _checked(image):
+def checked(image):
+    """A uint8 [H, W, 3] array of an image; UserError for anything else."""
     image = np.asarray(image)
     if image.ndim != 3 or image.shape[-1] != 3 or image.dtype != np.uint8 or not image.size:
         raise UserError(f'image of shape {image.shape}, {image.dtype}: expected uint8 '

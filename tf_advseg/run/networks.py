@@ -36,6 +36,7 @@ NETWORKS = {'deeplab_mobilenet_v2': deeplab.deeplab_mobilenet_v2,
             'dilated8': dilated8.dilated8,
             'farabet': farabet.farabet}
 WHICH = ('best', 'averaged', 'last', 'control_averaged', 'control', 'stage1_averaged', 'stage1')
+_EXPORTED = '; a file of export is run as it is where its export.json lies beside it'
 _LOAD_STATE = pathlib.PurePath('lookahead', 'state.json')
 
 
@@ -248,7 +249,7 @@ def load(path, which=None, **changes):
             raise errors.UserError(
                 f'{path}: holds weights, but not which network they are of; import them first: '
                 f'import_checkpoint --model=ZOO_NAME --source={path} --output=DIR, then '
-                '--checkpoint=DIR')
+                f'--checkpoint=DIR{_EXPORTED if path.suffix == ".tflite" else ""}')
         raise errors.UserError(f'{path}: is neither a run directory nor a model folder (no '
                                f'{DESCRIPTION}); give --checkpoint=RUN_DIRECTORY')
     content = read_description(folder)

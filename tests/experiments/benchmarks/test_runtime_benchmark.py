@@ -14,16 +14,18 @@ def test_every_form_is_timed_and_agrees(monkeypatch):
     from tf_advseg.core import configuration
     configuration.parse([], ['deeplab_mobilenet_v2.depth_multiplier=0.25'])
     try:
-        timings, left_out = runtime_benchmark.measure(size=(65, 65), repeats=2)
+        found = runtime_benchmark.measure(size=(65, 65), repeats=2)
     finally:
         configuration.parse([], [])
+    timings, left_out = found.timings, found.left_out
     assert timings[0].name == runtime_benchmark.PLAIN and timings[0].ratio == 1.0
     assert left_out == {'ONNX Runtime': 'ONNX needs packages'}
     for timing in timings:
         assert timing.seconds > 0 and timing.ratio > 0
         if runtime_benchmark.INT8 not in timing.name:
             assert timing.agreement > 0.9999
-    text = tables.to_text(runtime_benchmark.table(timings, left_out, (65, 65), 2))
+            assert timing.worst == timing.agreement  # of one image
+    text = tables.to_text(runtime_benchmark.table(found))
     assert 'left out: ONNX needs packages' in text
     assert len(text.splitlines()) == 3 + len(timings) + 1
 

@@ -7,35 +7,30 @@ import tempfile
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image
 
 from tf_advseg.core import errors
 from tf_advseg.core import files
 from tf_advseg.core import output_folder
 from tf_advseg.data import pipeline
 from tf_advseg.data.augmentation.official_preprocessing import SizeRange
-from tf_advseg.data.readers import base
 from tf_advseg.evaluation import prediction
 from tf_advseg.experiments.benchmarks import inference_benchmark as benchmark
 from tf_advseg.experiments.score import evaluating
-from tf_advseg.experiments.score import input_files
+from tf_advseg.experiments.score import fitted_images
 from tf_advseg.models import flops
 from tf_advseg.models import segmentor as segmentors
 from tf_advseg.models.zoo import onnx_export
-from tf_advseg.models.zoo import parity
 from tf_advseg.models.zoo import saved_model
 from tf_advseg.models.zoo import tf1_checkpoint
 from tf_advseg.models.zoo import tflite_export
 from tf_advseg.reporting import tables
+from tf_advseg.run import exported_files
 from tf_advseg.run import networks
 
 FORMATS = ('saved_model', 'tf1', *(f'tflite_{kind}' for kind in tflite_export.KINDS), 'onnx')
 LARGE = ('pad', 'resize')
-REPORT = 'export.json'
-REPORT_FORMAT = 'tf_advseg export'
+REPORT = exported_files.REPORT
 TF1_PREFIX = 'tf1/model.ckpt-0'
-IMAGES = 20  # that agreement is measured on, at most
-SYNTHETIC = 4
 # Shares of equal pixels below which a file is not to be used unseen: of all, of the worst image.
 ENOUGH, ENOUGH_WORST = 0.98, 0.95
 ONNX_FILE = 'model.onnx'
@@ -132,14 +127,17 @@ def export(checkpoint, output, formats=('saved_model',), input_size=None, which=
     segmentor, _, content = evaluating.load(checkpoint, which)
     sizes = _sizes(segmentor, large)
     size = _input_size(segmentor, input_size, formats)
-    compared, compared_on = _images(images, size)
-    ranges = _images(calibration or images, size, tflite_export.CALIBRATION_IMAGES)[0]
+    compared, compared_on = fitted_images.read(images, size)
+    ranges = fitted_images.read(calibration or images, size,
+                                tflite_export.CALIBRATION_IMAGES)[0]
     seen = {'compared': calibration is None or str(calibration) == str(images),
             'made_up': calibration is None and images is None}
-    report = {'format': REPORT_FORMAT, 'version': 1, 'checkpoint': str(checkpoint),
+    report = {'format': exported_files.FORMAT, 'version': 1, 'checkpoint': str(checkpoint),
               'which': networks.find(pathlib.Path(checkpoint).expanduser(),
                                      evaluating.which_folder(which)).name,
               'model': content['model'], 'num_classes': content['num_classes'],
+              'dataset': content['dataset'],
+              'padding': [float(one) for one in segmentors.padding_colour(segmentor)],
               'large': large, 'input_size': list(size), 'compared_on': compared_on, 'files': {}}
     with output_folder.written(output, REPORT) as folder:
         for name in formats:
@@ -152,6 +150,9 @@ def export(checkpoint, output, formats=('saved_model',), input_size=None, which=
             else:
                 entry = _write_tflite(folder, segmentor, size, name.split('_')[1], compared, ranges,
                                       seen)
+            name = next(iter(entry))
+            if (folder / name).is_file():  # the TF1 checkpoint's is a prefix
+                entry[name]['sha256'] = files.sha256(folder / name)
             report['files'].update(entry)
         files.write_json(folder / REPORT, report)
     return Exported(output, report, debug)
@@ -175,30 +176,6 @@ def _input_size(segmentor, size, formats):
         size = (257, 257)
     size = size or crop
     return (size, size) if isinstance(size, int) else tuple(size)
-
-
-def _images(source, size, most=IMAGES):
-    """(uint8 images of a size, `most` at most and spread over all, where they are from)."""
-    if source is None:
-        made = [parity.synthetic_image(*size)]
-        made += [made[0][::-1], made[0][:, ::-1], 255 - made[0]][:SYNTHETIC - 1]
-        return made, f'{len(made)} made-up images (--input names a folder of real ones)'
-    found = input_files.find_images(source)[1]
-    if len(found) > most:
-        found = [found[i * len(found) // most] for i in range(most)]
-    return ([_fitted(base.read_image(path), size) for path in found],
-            f'{len(found)} images of {source}')
-
-
-def _fitted(image, size):
-    """An image shrunk until it fits a size, and padded with grey at the bottom and the right."""
-    scale = min(1.0, size[0] / image.shape[0], size[1] / image.shape[1])
-    if scale < 1.0:
-        height, width = (max(1, int(side * scale)) for side in image.shape[:2])
-        image = np.array(Image.fromarray(image).resize((width, height), Image.BILINEAR))
-    fitted = np.full((*size, 3), 127, np.uint8)
-    fitted[:image.shape[0], :image.shape[1]] = image
-    return fitted
 
 
 def _write_saved_model(folder, segmentor, content, sizes, images):

@@ -196,8 +196,7 @@ def _default_spec(entry, own, num_classes):
         known = specs.DatasetSpec.from_json(networks.read_description(own)['dataset'])
     if known is not None and known.num_classes == num_classes:
         return known
-    return specs.DatasetSpec('unnamed', [f'class {i}' for i in range(num_classes)],
-                             specs.default_palette(num_classes))
+    return specs.unnamed(num_classes)
 
 
 def _description(entry, own, num_classes, output_stride):

@@ -18,7 +18,7 @@ def column_names(checkpoints, folders):
 
     Args:
       checkpoints: what the user calls the models: run directories and model folders.
-      folders: the model folder of each, or None where there is none (`networks.load` says so).
+      folders: the model folder of each, or its file, or None (`networks.load` says so).
 
     Raises:
       UserError: two of them are one model.

@@ -7,6 +7,7 @@ from tf_advseg.core import errors
 from tf_advseg.core import files
 from tf_advseg.core import output_folder
 from tf_advseg.core import progress
+from tf_advseg.evaluation import file_predictor
 from tf_advseg.evaluation import map_predictor
 from tf_advseg.evaluation import measures as measures_lib
 from tf_advseg.evaluation import multi_scale
@@ -14,11 +15,14 @@ from tf_advseg.evaluation import sliding_window
 from tf_advseg.experiments.score import comparing
 from tf_advseg.experiments.score import evaluation_data
 from tf_advseg.experiments.score import evaluation_folder
+from tf_advseg.experiments.score import predictors as predictors_lib
 from tf_advseg.models import backends
 from tf_advseg.models import zoo
+from tf_advseg.models.backends import map_file
 from tf_advseg.reporting import comparison
 from tf_advseg.reporting import measure_tables
 from tf_advseg.reporting import tables
+from tf_advseg.run import exported_files
 from tf_advseg.run import networks
 
 BATCH_SIZE = 8
@@ -54,12 +58,14 @@ def require_output(path, sources=()):
     return path
 
 
-def load(checkpoint, which=None):
+def load(checkpoint, which=None, maps=False):
     """A model from a run directory or model folder; see `networks.load`.
 
     Args:
       checkpoint: the path.
       which: 'start' or one of `networks.WHICH`; None: see `networks.find`.
+      maps: whether class maps are enough: then a TFLite or ONNX file that `export` wrote is
+        taken, too, and what is returned is that of `exported_files.load`.
 
     Raises:
       UserError: there is no such path, or it holds no model.
@@ -70,6 +76,14 @@ def load(checkpoint, which=None):
     if not there:
         raise errors.UserError(f'{checkpoint}: no such checkpoint; expected a run directory or a '
                                'model folder (a model of a run that is under way is not there yet)')
+    if exported_files.is_exported(path):
+        if not maps:
+            raise errors.UserError(f'{checkpoint}: gives class maps alone, and this needs the '
+                                   'network: give the checkpoint that it was exported from')
+        if which is not None:
+            raise errors.UserError(f'{checkpoint}: --which={which} belongs to a run directory, and '
+                                   'this is one file: leave --which out')
+        return exported_files.load(path)
     folder = networks.find(path, which_folder(which))
     if which is None and folder is not None and folder != path and 'averaged' in folder.name:
         print(f'{checkpoint}: the averaged model (--which chooses another)', flush=True)
@@ -81,20 +95,21 @@ def which_folder(which):
     return WHICH.get(which, which)
 
 
-def load_each(checkpoints, which=None):
+def load_each(checkpoints, which=None, maps=False):
     """`load` for several: `which` is for the run directories among them, one at least.
 
     Returns:
       list of what `load` gives.
     """
-    return [load(path, one) for path, one in _which_of_each(checkpoints, which)]
+    return [load(path, one, maps) for path, one in _which_of_each(checkpoints, which)]
 
 
 def _which_of_each(checkpoints, which):
     """[(Path, the folder of its checkpoints/ or None)]: see `load_each`."""
     paths = [pathlib.Path(path).expanduser() for path in checkpoints]
     with files.disk_errors(paths[0]):
-        single = [networks.is_model_folder(path) for path in paths]
+        single = [networks.is_model_folder(path) or exported_files.is_exported(path)
+                  for path in paths]
     return [(path, None if alone and not all(single) else which_folder(which))
             for path, alone in zip(paths, single)]
 
@@ -135,10 +150,10 @@ def make_predictor(model, images, strategy=None, checkpoint='the checkpoint', **
       **passes: scales, flip, padding, window, overlap of `predictions.MapPredictor`.
 
     Returns:
-      predictions.MapPredictor.
+      map_predictor.MapPredictor, or file_predictor.FilePredictor.
 
     Raises:
-      UserError: the data set's classes are not the network's.
+      UserError: the data set's classes are not the network's; an image is larger than a file takes.
     """
     segmentor, spec, content = model
     records, theirs = images.records, images.records.spec
@@ -149,8 +164,13 @@ def make_predictor(model, images, strategy=None, checkpoint='the checkpoint', **
             f'{images.source or records.folder}: has {theirs.num_classes} classes, '
             f'{checkpoint} was trained on {spec.num_classes} ({spec.name}); evaluate it on data '
             'with those classes') from None
-    return map_predictor.MapPredictor(segmentor, crop_size(content), strategy, BATCH_SIZE,
-                                      translation=translation, **passes)
+    if not isinstance(segmentor, map_file.MapFile):
+        return map_predictor.MapPredictor(segmentor, crop_size(content), strategy, BATCH_SIZE,
+                                          translation=translation, **passes)
+    predictor = file_predictor.FilePredictor(segmentor, translation=translation, **passes)
+    for image_id, size in zip(images.ids, records.image_sizes(images.ids)):
+        predictor.require_size(tuple(size), image_id)
+    return predictor
 
 
 def score(predictor, images, measures=(), show=True, description='images'):
@@ -188,7 +208,7 @@ def evaluate(checkpoint, compare=(), which=None, data_dir=None, reader=None, spl
     """Evaluates one checkpoint, and others beside it, on the same images.
 
     Args:
-      checkpoint: run directory or model folder.
+      checkpoint: run directory, model folder, or a file that `export` wrote.
       compare: further ones; gains are given against them, with intervals over images.
       which: which checkpoint of each run among them.
       data_dir, reader, damaged: see `evaluation_data.open_records`; the default is the first
@@ -213,21 +233,23 @@ def evaluate(checkpoint, compare=(), which=None, data_dir=None, reader=None, spl
       UserError: see the functions above.
     """
     passes = _passes(**passes)  # a mistake fails before anything is loaded
-    _require_backend(backend, strategy)
+    predictors_lib.require_apart(backend, strategy)
     checkpoints = [checkpoint, *compare]
     run = run_of(checkpoint)
     scope = strategy.scope() if strategy is not None else contextlib.nullcontext()
-    folders = [networks.find(path, one) for path, one in _which_of_each(checkpoints, which)]
+    folders = [path if exported_files.is_exported(path) else networks.find(path, one)
+               for path, one in _which_of_each(checkpoints, which)]
     names = comparing.column_names(checkpoints, folders)
     with scope:
-        models = load_each(checkpoints, which)
+        models = load_each(checkpoints, which, maps=True)
+    predictors_lib.require_files_run(backend, strategy, models)
     with evaluation_data.open_records(data_dir, reader, run, damaged) as records:
         images = evaluation_data.choose_images(records, split, run, data_dir)
         # All of them before the first works: one that does not fit fails at once.
         predictors = {name: make_predictor(model, images, strategy, checkpoint, **passes)
                       for name, model, checkpoint in zip(names, models, checkpoints)}
-        chosen = _compute_by(backend, predictors.values(), len(images.ids), show)
-        computed = chosen[-1].name
+        chosen = predictors_lib.compute_by(backend, predictors.values(), len(images.ids), show)
+        computed = chosen[-1].name if chosen else backends.TENSORFLOW
         passes['window'] = {name: list(predictor.window) for name, predictor in
                             predictors.items()} if passes['window'] else None
         scored = {name: score(predictor, images, measures, show, f'evaluating {name}')
@@ -236,7 +258,7 @@ def evaluate(checkpoint, compare=(), which=None, data_dir=None, reader=None, spl
                    'pictures': len(images.ids), 'left_out': list(images.left_out), **passes,
                    'models': {name: one.summary for name, one in scored.items()},
                    'checkpoints': dict(zip(names, map(str, checkpoints))),
-                   'which': {name: None if folder is None else folder.name
+                   'which': {name: None if folder is None or folder.is_file() else folder.name
                              for name, folder in zip(names, folders)}}
         if computed != backends.TENSORFLOW:
             results['backend'] = computed
@@ -247,27 +269,6 @@ def evaluate(checkpoint, compare=(), which=None, data_dir=None, reader=None, spl
         if output is not None:
             write(output, results, scored, images)
     return results
-
-
-def _require_backend(backend, strategy):
-    """Raises UserError for an unknown one, and for another than TensorFlow on several replicas."""
-    if backends.require(backend) == backends.TENSORFLOW:
-        return
-    if strategy is not None and strategy.num_replicas_in_sync > 1:
-        raise errors.UserError(f'--backend={backend}: computes on this machine\'s CPU alone; leave '
-                               'out --strategy')
-
-
-def _compute_by(backend, predictors, images, show):
-    """Lets all predictors compute by one backend; what each got. 'auto' measures the first."""
-    made = []
-    for predictor in predictors:
-        chosen = backends.make(predictor.segmentor, backend, images)
-        if backend == backends.AUTO and show:
-            print(chosen.text(), flush=True)
-        backend, predictor.segmentor = chosen.name, chosen.network
-        made.append(chosen)
-    return made
 
 
 def evaluate_model(model, checkpoint, data_dir=None, reader=None, split='test', measures=(),

@@ -17,6 +17,7 @@ from tf_advseg.data.readers import base
 from tf_advseg.evaluation import map_predictor
 from tf_advseg.evaluation import submission as submissions
 from tf_advseg.experiments.score import input_files
+from tf_advseg.experiments.score import predictors
 from tf_advseg.models import backends
 from tf_advseg.reporting import panels
 from tf_advseg.run import networks
@@ -36,12 +37,15 @@ class Outcome:
 
 
 def identity(checkpoint, which=None):
-    """SHA-256 of a model folder's contents: identifies the network that made a map.
+    """SHA-256 of a model folder's contents, or of a file: identifies what made a map.
 
     Args:
-      checkpoint, which: see `networks.find`.
+      checkpoint, which: see `networks.find`; or a file that `export` wrote.
     """
-    folder = networks.find(pathlib.Path(checkpoint).expanduser(), which)
+    path = pathlib.Path(checkpoint).expanduser()
+    if path.is_file():
+        return files.sha256(path)
+    folder = networks.find(path, which)
     digest = hashlib.sha256()
     for path in sorted(p for p in folder.rglob('*') if p.is_file()):
         digest.update(f'{path.relative_to(folder).as_posix()} {files.sha256(path)}\n'.encode())
@@ -113,7 +117,7 @@ def predict(segmentor, spec, crop_size, sources, output, show=True, confidence=F
     maps have the orientation of the stored pixels, as labels have.
 
     Args:
-      segmentor: the network.
+      segmentor: the network, or `backends.map_file.MapFile`.
       spec: its DatasetSpec: class names and palette.
       crop_size: (h, w) it was trained at, or None.
       sources: words for `input_files.find_all`.
@@ -147,20 +151,18 @@ def predict(segmentor, spec, crop_size, sources, output, show=True, confidence=F
         **passes, **({} if backend == backends.TENSORFLOW else {'backend': backend})}
                        ) if network else None
 
-    made = []
+    rest_texts = []
 
     def predictor(number):
-        chosen = backends.make(segmentor, backend if number else backends.TENSORFLOW, number)
-        made.append(chosen)
-        if chosen.name != backends.TENSORFLOW or backend == backends.AUTO:
-            say(chosen.text())
-        return map_predictor.MapPredictor(
-            chosen.network, crop_size, confidence=confidence, translation=writer.translation,
-            only_named=True, **passes)
+        made, rest_text = predictors.make(
+            segmentor, crop_size, backend if number else backends.TENSORFLOW, number, say,
+            confidence=confidence, translation=writer.translation, only_named=True, **passes)
+        rest_texts.append(rest_text)
+        return made
 
     with output_folder.shared(output, writer.state):
         outcome = _predict_into(output, writer, images, names, settings, predictor, show)
-    for text in filter(None, (chosen.rest_text() for chosen in made)):
+    for text in filter(None, (rest_text() for rest_text in rest_texts)):
         say(text)
     return outcome
 
@@ -198,7 +200,9 @@ def _predict_each(predictor, writer, wanted, output, settings, stale, show):
         def readable():
             for path, names in wanted:
                 try:
-                    yield path, names, base.read_image(path)
+                    image = base.read_image(path)
+                    predictor.require_size(image.shape[:2], path)
+                    yield path, names, image
                 except errors.UserError as error:
                     skipped.append((path, str(error)))
                     bar.update(1)

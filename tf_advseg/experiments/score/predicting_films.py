@@ -7,6 +7,7 @@ from tf_advseg.core import errors
 from tf_advseg.core import progress
 from tf_advseg.evaluation import map_predictor
 from tf_advseg.experiments.score import film_files
+from tf_advseg.experiments.score import predictors
 from tf_advseg.models import backends
 from tf_advseg.reporting import panels
 
@@ -47,7 +48,7 @@ def predict(segmentor, spec, crop_size, film, output, backend=backends.TENSORFLO
     Its sound is left out. No more than a batch of frames is held in memory.
 
     Args:
-      segmentor: the network.
+      segmentor: the network, or `backends.map_file.MapFile`.
       spec: its DatasetSpec: class names and palette.
       crop_size: (h, w) it was trained at, or None.
       film: `film_files.Film`.
@@ -63,13 +64,11 @@ def predict(segmentor, spec, crop_size, film, output, backend=backends.TENSORFLO
     Raises:
       UserError: the film is damaged, or cannot be written; nothing is written then.
     """
-    chosen = backends.make(segmentor, backend, film.frames)
-    if chosen.name != backends.TENSORFLOW or backend == backends.AUTO:
-        say(chosen.text())
+    predictor, rest_text = predictors.make(segmentor, crop_size, backend, film.frames, say,
+                                           only_named=True, **passes)
     if film.claimed:
         say(f'{film.path}: claims {float(film.claimed):.0f} frames per second, which means that '
             f'its frames come as they come; {film_files.USUAL_RATE} per second are taken')
-    predictor = map_predictor.MapPredictor(chosen.network, crop_size, only_named=True, **passes)
     began, count = time.perf_counter(), 0
     with progress.Progress(film.frames, 'frames', enabled=show) as bar, \
             film_files.written(output, film) as append:
@@ -77,8 +76,8 @@ def predict(segmentor, spec, crop_size, film, output, backend=backends.TENSORFLO
             append(panels.overlay(frame, ids, spec.palette))
             count += 1
             bar.update(1)
-    if chosen.rest_text():
-        say(chosen.rest_text())
+    if rest_text():
+        say(rest_text())
     return Outcome(output, count, time.perf_counter() - began)
 
 

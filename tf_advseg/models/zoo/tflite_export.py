@@ -21,6 +21,7 @@ from tf_advseg.models.zoo import tflite_runtime
 
 KINDS = ('float32', 'float16', 'int8')
 LOGITS = 'logits'
+_PLAIN_INT8 = "int8 of TensorFlow's own calibration"
 LEAST_SIDE = 16  # of an int8 file's image: on smaller ones TensorFlow's kernels end the process
 CALIBRATION_IMAGES = 32  # more change ranges little and take long
 
@@ -92,6 +93,18 @@ def convert(segmentor, size, kind, calibration=(), layer_errors=None):
     return content
 
 
+def plain_int8(segmentor, size, calibration):
+    """int8 as TensorFlow's converter makes it: what `convert` is measured against.
+
+    Args and Raises: see `convert`.
+
+    Returns:
+      The file as bytes, of the same signature.
+    """
+    return _converted(_function(segmentor, size, tf.float32), _PLAIN_INT8, calibration,
+                      segmentor.name)
+
+
 def logits(network, size):
     """A network's logits as a float32 file, for `backends.tflite_backend`.
 
@@ -148,6 +161,12 @@ def _set_kind(converter, kind, calibration):
     if kind == 'float16':
         converter.target_spec.supported_types = [tf.float16]
         return
+    if kind == _PLAIN_INT8:
+        converter.representative_dataset = lambda: ({'image': _whole_range(image)}
+                                                    for image in calibration)
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.inference_input_type = converter.inference_output_type = tf.uint8
+        return
 
     def representative():
         # One image: the ranges are chosen by `tflite_int8`, which looks at all of them.
@@ -155,6 +174,13 @@ def _set_kind(converter, kind, calibration):
 
     converter.representative_dataset = representative
     converter._experimental_calibrate_only = True
+
+
+def _whole_range(image):
+    """float32 [1, H, W, 3] of an image, with 0 and 255 in it: then a step of its bytes is 1."""
+    image = np.array(image, np.float32)
+    image[0, 0], image[0, 1] = 0.0, 255.0
+    return image[None]
 
 
 def run(content, images):
