@@ -60,6 +60,16 @@ def _no_gin_left_over():
     gin.clear_config()
 
 
+@pytest.fixture(autouse=True)
+def _no_op_determinism_left_over():
+    """Tests end without op determinism: with it, a graph without a seed fails in a later test."""
+    yield
+    if 'tensorflow' in sys.modules:
+        # TensorFlow has no public way to switch it off again.
+        from tensorflow.python.framework import config
+        config.disable_op_determinism()
+
+
 @pytest.fixture
 def lines_run():
     """Function: the lines of our package that a call runs; work, whatever else the machine does."""
