@@ -41,7 +41,7 @@ def test_a_run_leaves_scores_curves_and_a_report(made, lines_of):
     assert results['subject'] == 'Luc' and set(results['models']['Luc']) == {'holdout', 'test'}
     assert results == files.read_json(path / 'results.json')
     test = results['models']['Luc']['test']
-    assert 0 <= test['boundary']['mean'] <= 1 and test['boundary']['pictures'] == 2
+    assert 0 <= test['boundary']['mean'] <= 1 and test['boundary']['images'] == 2
     evaluated = lines_of(path, event='evaluation', stage='luc', split='holdout')
     assert [line['segmentor_step'] for line in evaluated] == [3, 6, 9, 10]
     assert len(evaluated[0]['class_accuracy']) == 8
