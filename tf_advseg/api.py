@@ -23,8 +23,8 @@ from tf_advseg.reporting import panels
 
 
 PathLike = Union[str, 'os.PathLike[str]']
-Picture = Union[PathLike, Image.Image, np.ndarray]
-Source = Union[Picture, Iterable[Picture]]
+ImageLike = Union[PathLike, Image.Image, np.ndarray]
+Source = Union[ImageLike, Iterable[ImageLike]]
 BATCH_SIZE = 8
 AHEAD = 4  # batches of a list or a folder that are read at once, to find images of one size
 

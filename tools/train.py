@@ -74,7 +74,7 @@ def main(argv):
     configuration.parse(FLAGS.gin_file, _bindings() + list(FLAGS.gin_param))
     with profiling.active(profile):
         results = training.experiment(workdir=workdir, strategy=distribution,
-                                      dry_run=FLAGS.dry_run)
+                                      dry_run=FLAGS.dry_run, given=FLAGS.gin_param)
     if profile and not FLAGS.dry_run:
         print(profile.text())
     if results is not None:

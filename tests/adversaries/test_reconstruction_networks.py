@@ -155,8 +155,8 @@ def test_dropout_comes_after_the_innermost_deconvolutions_at_a_half():
 
 
 def test_the_image_itself_may_come_beside_the_mask():
-    assert generator().channels == 5 and not generator().sees_picture
-    model = louder(generator(sees_picture=True), 20.0)
+    assert generator().channels == 5 and not generator().sees_image
+    model = louder(generator(sees_image=True), 20.0)
     assert model.channels == 8
     maps = np.concatenate([masks(32, 32), np.random.default_rng(1).uniform(
         -1, 1, (2, 32, 32, 3)).astype(np.float32)], -1)
@@ -239,7 +239,7 @@ def test_equal_seeds_give_equal_weights_in_any_order(build, two_replicas):
 
 @pytest.mark.parametrize('kind, build, options', [
     (generator, build_reconstruction_generator, dict(
-        sees_picture=True, normalisation='batch', dropout_rate=0.25, dropout_layers=1)),
+        sees_image=True, normalisation='batch', dropout_rate=0.25, dropout_layers=1)),
     (discriminator, build_patch_discriminator, dict(normalisation='none', stddev=0.1))])
 def test_arguments_make_the_same_network_again(kind, build, options):
     model = kind(**options)

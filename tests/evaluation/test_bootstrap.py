@@ -63,7 +63,7 @@ def test_equal_evaluations_differ_by_exactly_nothing():
     found = paired_bootstrap(counts, counts, class_names=('a', 'b', 'c'))
     assert found['absent'] == 'left_out'
     assert paired_bootstrap(counts, counts, samples=9, absent='zero')['absent'] == 'zero'
-    nothing = {'delta': 0.0, 'low': 0.0, 'high': 0.0, 'pictures': 30}
+    nothing = {'delta': 0.0, 'low': 0.0, 'high': 0.0, 'images': 30}
     assert found['miou'] == nothing
     assert found['class_iou'] == {'a': nothing, 'b': nothing, 'c': nothing}
 
@@ -121,8 +121,8 @@ def test_absent_classes():
     wide[1][0, 0, 3] += 1  # class 3 is predicted once, by the second alone
     found = paired_bootstrap(*map(counts_of, wide))
     missing = {'delta': None, 'low': None, 'high': None}
-    assert found['class_iou']['3'] == {**missing, 'pictures': 1}
-    assert found['class_iou']['4'] == {**missing, 'pictures': 0}
+    assert found['class_iou']['3'] == {**missing, 'images': 1}
+    assert found['class_iou']['4'] == {**missing, 'images': 0}
     zero = paired_bootstrap(*map(counts_of, wide), absent='zero')
     sums = [matrices.sum(axis=0) for matrices in wide]
     for result, rule in ((found, 'left_out'), (zero, 'zero')):
@@ -138,8 +138,8 @@ def test_a_class_in_few_images_has_no_interval(images):
     found = paired_bootstrap(counts_of(first), counts_of(second))
     bound = 0.5 if images >= bootstrap.FEWEST_IMAGES else None
     assert found['class_iou']['3'] == {'delta': 0.5, 'low': bound, 'high': bound,
-                                       'pictures': images}
-    assert found['class_iou']['0']['pictures'] == found['miou']['pictures'] == 30
+                                       'images': images}
+    assert found['class_iou']['0']['images'] == found['miou']['images'] == 30
     assert found['miou']['low'] is not None
 
 
@@ -166,7 +166,7 @@ def test_without_a_difference_about_one_in_twenty_is_starred():
         for name, entry in paired_bootstrap(*pair, samples=300, seed=trial)['class_iou'].items():
             given += entry['low'] is not None
             stars += entry['low'] is not None and not entry['low'] <= 0 <= entry['high']
-            assert name == '0' or (entry['low'] is None) == (entry['pictures'] < 10)
+            assert name == '0' or (entry['low'] is None) == (entry['images'] < 10)
     assert given >= 250 and stars / given < 0.095  # 5 % and three standard deviations
 
 

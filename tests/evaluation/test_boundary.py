@@ -163,7 +163,7 @@ def test_a_network_that_sees_background_only_gains_nothing_by_void_rims(spec_of)
     label[8:22, 8:22], label[10:20, 10:20] = 255, 1
     found = bf(spec_of(2), label, np.zeros_like(label))
     assert found['class_f'] == {'c0': None, 'c1': 0.0} and found['mean'] == 0.0
-    assert (found['scored'], found['pictures'], found['without_boundary']) == (1, 1, 1.0)
+    assert (found['scored'], found['images'], found['without_boundary']) == (1, 1, 1.0)
     open_rim = np.where(label == 255, 0, label).astype(np.uint8)
     found = bf(spec_of(2), open_rim, open_rim)
     assert (found['mean'], found['scored'], found['without_boundary']) == (1.0, 2, 0.0)
@@ -175,7 +175,7 @@ def test_images_weigh_the_same_whatever_their_size(spec_of):
     measure.update('wrong', halves(12, (80, 60)), halves(40, (80, 60)))
     measure.update('empty', np.full([40, 30], 255, np.uint8), halves(12))
     result = measure.result()
-    assert (result['mean'], result['std'], result['pictures']) == (0.5, 0.5, 2)
+    assert (result['mean'], result['std'], result['images']) == (0.5, 0.5, 2)
     assert json.loads(json.dumps(result, allow_nan=False)) == result
 
 

@@ -86,10 +86,10 @@ def test_sums_and_means(spec_of):
     measure.update('b', label, make_image('0000', '0000', '0000'))
     measure.update('nothing', make_image('????'), make_image('0120'))
     result = measure.result()
-    assert result['pictures'] == 2
-    assert result['truth'] == {'total': 6, 'per_picture': 3.0}
-    assert result['missed'] == {'total': 3, 'per_picture': 1.5}
-    assert result['spurious'] == {'total': 2, 'per_picture': 1.0}
+    assert result['images'] == 2
+    assert result['truth'] == {'total': 6, 'per_image': 3.0}
+    assert result['missed'] == {'total': 3, 'per_image': 1.5}
+    assert result['spurious'] == {'total': 2, 'per_image': 1.0}
     assert result['missed_share'] == 3 / 6 and result['spurious_share'] == 2 / 5
     assert result['difference']['total'] == 1 + 2 + 2
     assert result['classes']['c1'] == {'truth': 4, 'predicted': 1, 'missed': 3, 'spurious': 0,
@@ -100,5 +100,5 @@ def test_sums_and_means(spec_of):
 
 def test_no_images(spec_of):
     result = ComponentErrors(spec_of(2)).result()
-    assert result['missed'] == {'total': 0, 'per_picture': None}
+    assert result['missed'] == {'total': 0, 'per_image': None}
     assert result['missed_share'] is None

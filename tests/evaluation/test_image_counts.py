@@ -94,7 +94,7 @@ def test_no_class_is_wrong_for_the_truth_and_no_mistake_of_another_class(spec_of
     assert result['class_iou'] == {'c0': 0.5, 'c1': 1.0}
     assert result['pixel_accuracy'] == 0.75
     assert result['pixels'] == {'c0': 2, 'c1': 2}
-    assert result['picture_miou_pixels'] == 3 / 5
+    assert result['image_miou_pixels'] == 3 / 5
 
 
 def test_the_result_follows_the_rules_of_the_data_set(spec_of):
@@ -114,14 +114,14 @@ def test_images_without_labelled_pixels_count_nowhere(spec_of):
     label, prediction = pair(2)
     with_it = counted(spec_of(4), [(label, prediction), (ignored, ignored)]).result()
     without = counted(spec_of(4), [(label, prediction)]).result()
-    assert with_it.pop('pictures') == 2 and without.pop('pictures') == 1
+    assert with_it.pop('images') == 2 and without.pop('images') == 1
     assert with_it == without
 
 
 def test_no_images_give_no_figures(spec_of):
     result = counted(spec_of(3), []).result()
-    assert result['mean_iou'] is result['picture_miou'] is None
-    assert result['pictures'] == 0
+    assert result['mean_iou'] is result['image_miou'] is None
+    assert result['images'] == 0
 
 
 @pytest.mark.parametrize('label, prediction, error, words', [

@@ -81,7 +81,7 @@ def test_right_predictions_have_the_best_figures(name):
     for image_id, label, _, instances in frames():
         measure.update(image_id, label, np.where(label == 255, 0, label), instances)
     result = measure.result()
-    best = {'iou': lambda: result['mean_iou'] == result['picture_miou'] == 1,
+    best = {'iou': lambda: result['mean_iou'] == result['image_miou'] == 1,
             'boundary': lambda: result['mean'] == 1 and result['std'] == 0,
             'trimap': lambda: {w['mean_iou'] for w in result['widths'].values()} == {1.0},
             'components': lambda: result['missed']['total'] == 0,

@@ -8,7 +8,7 @@ import pytest
 from tf_advseg.core import configuration
 from tf_advseg.core.errors import UserError
 from tf_advseg.experiments import recipe_registry as recipes
-from tf_advseg.experiments.train import training
+from tf_advseg.experiments.train import idle_settings
 from tf_advseg.lookahead import load_stage
 from tf_advseg.lookahead import settings
 from tf_advseg.methods import cross_entropy
@@ -89,17 +89,17 @@ def test_every_setting_of_a_method_has_an_effect(name):
     """None is of another method than the file's."""
     configuration.parse([f'gin/{name}'])
     method = configuration.bound('experiment.method') or 'load'
-    assert training._idle_settings(recipes.find(method)) == {}
+    assert idle_settings.of_other_methods(recipes.find(method)) == {}
 
 
 def test_a_setting_of_another_method_is_told():
     configuration.parse(['gin/methods/durall.gin'], ["label_maps.kind = 'product'"])
     with pytest.raises(UserError, match='label_maps.kind has no effect') as caught:
-        training._require_effect(recipes.find('durall'))
+        idle_settings.require_of_method(recipes.find('durall'))
     assert '\n' not in str(caught.value)
     configuration.parse(['gin/methods/durall.gin'], ["label_maps.kind = 'product'"])
     # Stage 1 of any recipe's file:
-    assert training._idle_settings(recipes.find('cross_entropy')) == {}
+    assert idle_settings.of_other_methods(recipes.find('cross_entropy')) == {}
 
 
 @pytest.mark.parametrize('old, new', [
@@ -132,7 +132,7 @@ def test_a_schedule_can_be_set_for_one_network():
 def test_a_macro_is_no_setting_of_a_method():
     configuration.parse(['gin/methods/luc.gin'], ['rate = 0.01',
                                                   'segmentor_optimizer.learning_rate = %rate'])
-    assert training._idle_settings(recipes.find('luc')) == {}
+    assert idle_settings.of_other_methods(recipes.find('luc')) == {}
 
 
 @pytest.mark.parametrize('bindings, text', [

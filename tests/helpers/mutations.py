@@ -108,14 +108,14 @@ def _nodes(value):
             yield from _nodes(value[key])
 
 
-def pictures():
+def images():
     """Strategy: bytes of an image file of any mode, format and size that Pillow writes."""
-    return some.builds(_picture, some.sampled_from(MODES), some.sampled_from(FORMATS),
+    return some.builds(_image, some.sampled_from(MODES), some.sampled_from(FORMATS),
                        some.tuples(some.integers(1, 60), some.integers(1, 60)),
                        some.integers(0, 255))
 
 
-def _picture(mode, kind, size, seed):
+def _image(mode, kind, size, seed):
     random = np.random.default_rng(seed)
     grey = Image.fromarray(random.integers(0, 256, size[::-1]).astype(np.uint8))
     image, file = grey, io.BytesIO()

@@ -1,11 +1,12 @@
 """The controller for any mIoU trace: against the printed listings, and what always holds."""
 import itertools
 import json
+import math
 
 from hypothesis import given, settings, strategies as st
 
 from tf_advseg.lookahead.buffer_policy import BufferPolicy
-from tf_advseg.lookahead.controller import AS_PRINTED, Controller
+from tf_advseg.lookahead.controller import AS_PRINTED, MIOU_TOLERANCE, Controller
 from tf_advseg.lookahead.outcomes import peak_label
 
 
@@ -115,22 +116,34 @@ POLICIES = st.sampled_from([
     BufferPolicy(1, 'retain', 1, count_peaks=False)])
 
 
+def propagation_bound(controller, start_miou):
+    """The most propagations of a run, by the formula of `Controller`'s docstring, or its cap."""
+    rises = math.floor((1 + MIOU_TOLERANCE - start_miou) / controller.beta_u) + 2
+    cycles = [controller.max_total_cycles]
+    if controller.max_cycles is not None:
+        cycles.append(controller.max_cycles * (rises + 1))
+    bounds = [controller.patience * (count + rises) for count in cycles if count is not None]
+    if controller.max_propagations is not None:
+        bounds.append(controller.max_propagations)
+    return min(bounds)
+
+
 @settings(max_examples=200, deadline=None)
 @given(TRACES, CONFIGURATIONS, POLICIES)
 def test_properties_hold_for_any_trace(controller_driver, trace, configuration, policy):
     controller = Controller(**configuration)
     driver = controller_driver(controller, trace, policy)
-    bound = controller.propagation_bound(driver.evaluated[0])
+    bound = propagation_bound(controller, driver.evaluated[0])
     largest = 0
     while not controller.finished:
         controller.begin_cycle()
         while controller.looking_ahead:
             driver.propagate()
-            assert controller.start_miou <= controller.best_miou
+            assert controller.start_miou <= controller.result.miou
             assert len(driver.evaluated) - 1 <= bound
         driver.finish_cycle()
         largest = max(largest, len(driver.entries))
-        assert controller.start_miou == controller.best_miou == driver.start == driver.best
+        assert controller.start_miou == controller.result.miou == driver.start == driver.best
         assert driver.entries[0].label == peak_label(controller.peak_index)
     result = controller.result
     assert result.propagations == len(driver.evaluated) - 1 <= bound

@@ -6,10 +6,10 @@ from tf_advseg.reporting import comparison, tables
 
 
 def entry(delta, low, high, images=30):
-    return {'delta': delta, 'low': low, 'high': high, 'pictures': images}
+    return {'delta': delta, 'low': low, 'high': high, 'images': images}
 
 
-FOUND = {'miou': entry(0.011, -0.002, 0.02), 'pictures': 30, 'samples': 2000, 'level': 0.95,
+FOUND = {'miou': entry(0.011, -0.002, 0.02), 'images': 30, 'samples': 2000, 'level': 0.95,
          'class_iou': {'sky': entry(0.05, 0.01, 0.08), 'sea': entry(-0.04, -0.06, -0.01),
                        'sand': entry(None, None, None, 0), 'rock': entry(0.0, None, None, 9)}}
 

@@ -1,4 +1,4 @@
-"""A paper's numbers and ours as a picture: what is drawn where."""
+"""A paper's numbers and ours as a chart: what is drawn where."""
 import statistics
 
 from tf_advseg.reporting import curves, printed_numbers

@@ -61,7 +61,7 @@ def test_a_loss_that_never_falls_suggests_nothing():
 @pytest.mark.parametrize('losses', [[3.0, 2.0, 1.0, 0.5] * 5, [1.0] * 5 + [float('nan')],
                                     list(np.linspace(1.0, 3.0, 30))])
 @pytest.mark.parametrize('configured', [1e-4, 0.0, 1e6])
-def test_every_curve_has_a_table_and_a_picture(losses, configured):
+def test_every_curve_has_a_table_and_a_chart(losses, configured):
     curve = read(losses)
     assert len(rate_curve.table(curve, configured).rows) == 4
     assert curves.encode(rate_curve.figure(curve, configured))[:4] == b'\x89PNG'

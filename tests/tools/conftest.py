@@ -135,7 +135,7 @@ def made_run(tmp_path_factory):
         write_lookahead(run)
         files.write_json(run.path / run_stages.RESULTS, {
             'models': scores, 'seconds': {'load': 20.0}, 'seed': 0, 'dataset': 'shapes',
-            'pictures': {'holdout': 3, 'val_without_holdout': 3, 'test': 5}})
+            'images': {'holdout': 3, 'val_without_holdout': 3, 'test': 5}})
     configuration.parse([], [])
     return types.SimpleNamespace(path=path, gin=CONFIG, data=data, segmentor=segmentor)
 

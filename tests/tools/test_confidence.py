@@ -38,7 +38,7 @@ def test_a_run_with_a_discriminator(call, made_run, judged_run, output, capsys):
     printed = capsys.readouterr().out
     found = json.loads((output / 'results.json').read_text())
     figures = found['figures']
-    assert found['which'] == 'last' and found['map_stride'] == 2 and found['pictures'] == 5
+    assert found['which'] == 'last' and found['map_stride'] == 2 and found['images'] == 5
     assert found['discriminator'] == str(judged_run / 'checkpoints' / 'last' / 'discriminator')
     assert figures['disc/share@0'] == 1 and figures['disc/share@1'] == 0
     assert 0 < figures['disc/auc'] < 1 and 0 < figures['softmax/auc'] < 1
@@ -64,7 +64,7 @@ def test_another_runs_discriminator_judges_any_model_and_own_output_is_replaced(
     call('confidence', f'--checkpoint={made_run.path}/checkpoints/control', '--split=holdout',
          f'--discriminator={judged_run}', '--images=0', f'--output={output}')
     found = json.loads((output / 'results.json').read_text())
-    assert found['split'] == 'holdout' and found['pictures'] == 3 and found['which'] == 'control'
+    assert found['split'] == 'holdout' and found['images'] == 3 and found['which'] == 'control'
     assert found['discriminator'].startswith(str(judged_run)) and found['map_stride'] == 2
     assert np.isfinite(found['figures']['disc/auc'])
     assert found['thresholds'] == [0, 0.1, 0.2, 0.3] and not (output / 'confidence.png').exists()

@@ -47,7 +47,7 @@ def test_errors_are_all_told_and_the_exit_says_how_many(call, broken, tmp_path, 
     content = files.read_json(tmp_path / 'findings.json')
     assert content['counts']['error'] == 2
     assert {f['kind'] for f in content['findings'] if f['severity'] == 'error'} == {
-        'lone_picture', 'unreadable_picture'}
+        'lone_image', 'unreadable_image'}
 
 
 def test_archives_are_unpacked_and_left_nowhere(call, own_folder, tmp_path, capsys, monkeypatch):
@@ -133,7 +133,7 @@ def test_stanford_background_s_copies_are_found(call, stanford, tmp_path):
     content = json.loads((tmp_path / 'findings.json').read_text())
     assert content['counts']['error'] == 0
     leaks = [f for f in content['findings'] if f['kind'] == 'leak']
-    assert {frozenset(f['pictures']) for f in leaks} == {
+    assert {frozenset(f['images']) for f in leaks} == {
         frozenset(pair) for pair in (('6000068', '6000318'), ('6000324', '6000117'),
                                      ('6000348', '6000257'))}
     assert all(f['severity'] == 'warning' for f in leaks)

@@ -48,7 +48,7 @@ def test_a_run_is_evaluated_on_its_own_test_split_beside_another(call, made_run,
     counts = by_hand(made_run, made_run.data.test)
     assert results['models']['run']['confusion_matrix'] == counts.tolist()
     assert results['models']['stage1']['confusion_matrix'] != counts.tolist()
-    assert results['split'] == 'test' and results['pictures'] == 5
+    assert results['split'] == 'test' and results['images'] == 5
     assert evaluating.table(results).header == ('class', 'run', 'stage1')
     beside = scores.with_suffix('.csv')
     evaluating.write(beside, results, {}, None)
@@ -75,7 +75,7 @@ def test_damaged_images_are_left_out_by_flag_and_told(call, made_run, tmp_path, 
     call('evaluate', f'--checkpoint={run}', '--damaged=skip', f'--output={tmp_path}/scores')
     assert '(4 images, 1 damaged left out)' in capsys.readouterr().out
     results = json.loads((tmp_path / 'scores' / 'scores.json').read_text())
-    assert results['left_out'] == [gone] and results['pictures'] == 4
+    assert results['left_out'] == [gone] and results['images'] == 4
     assert results['models']['run']['confusion_matrix'] == by_hand(
         made_run, [i for i in made_run.data.test if i != gone]).tolist()
     page = (tmp_path / 'scores' / 'report.html').read_text()
@@ -237,7 +237,7 @@ def test_a_folder_has_scores_counts_matrix_panels_and_a_page(call, made_run, fol
     # What the bootstrap gives is the difference of the table, and it says what it is not.
     for other, compared in found['comparisons'].items():
         gain = found['models']['run']['miou'] - found['models'][other]['miou']
-        assert compared['miou']['delta'] == pytest.approx(gain) and compared['pictures'] == 5
+        assert compared['miou']['delta'] == pytest.approx(gain) and compared['images'] == 5
         assert compared['miou']['low'] is None  # five images are too few
         assert (compared['of'], compared['minus']) == ('run', other)
     for text in ('IoU of run minus stage1', '95 % intervals', comparison.NOTE,
@@ -340,7 +340,7 @@ def test_cityscapes_scores_are_told_by_class_and_category(tmp_path):
     images = evaluation_data.Images(records, 'test', list(records.ids))
     summary = evaluating.score(_BlindToTheSmall(), images, ['instances'], show=False).summary
     text = evaluating.text({
-        'dataset': 'cityscapes', 'split': 'test', 'pictures': 3, 'left_out': [], 'scales': [1.0],
+        'dataset': 'cityscapes', 'split': 'test', 'images': 3, 'left_out': [], 'scales': [1.0],
         'flip': False, 'window': None, 'padding': 'crop', 'models': {'run': summary}})
     rows = dict(re.findall(r'^ *(\S.*?)  +(\S+) *$', text, re.MULTILINE))
     large, small, person, road = 12 * 16, 3 * 4, 8 * 4, 24 * 30 - 12 * 16 - 3 * 4 - 8 * 4

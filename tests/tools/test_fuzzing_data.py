@@ -1,4 +1,4 @@
-"""Damaged and odd pictures, labels, lists and archives through prepare_data and doctor.
+"""Damaged and odd images, labels, lists and archives through prepare_data and doctor.
 
 What holds of each: `tests/helpers/fuzzing.py`. More of the same with --slow.
 """
@@ -52,10 +52,10 @@ TOOLS = some.sampled_from(('prepare_data', 'doctor'))
 
 
 @numbers(4, 60)
-def test_pictures_and_labels(call, own, number, record_property):
+def test_images_and_labels(call, own, number, record_property):
     parts = some.sampled_from((('images', 'p0.png'), ('images', 'p1.jpg'), ('labels', 'p0.png'),
                                ('labels', 'p1.png')))
-    change = some.one_of(mutations.damages(), mutations.pictures())
+    change = some.one_of(mutations.damages(), mutations.images())
 
     def trial(example):
         parts, change, tool = example

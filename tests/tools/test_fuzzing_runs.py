@@ -43,9 +43,9 @@ CHANGES = some.one_of(some.tuples(some.just('bytes'), mutations.damages()),
 
 
 @pytest.fixture(scope='module')
-def picture(tmp_path_factory):
+def image(tmp_path_factory):
     """A small image for predict."""
-    path = tmp_path_factory.mktemp('picture') / 'p.png'
+    path = tmp_path_factory.mktemp('image') / 'p.png'
     Image.fromarray(np.random.default_rng(1).integers(0, 256, (40, 49, 3)).astype(
         np.uint8)).save(path)
     return path
@@ -65,7 +65,7 @@ def places(run):
             if path.is_file() and path.name != '.lock'])))
 
 
-def words_of(tool, copy, output, picture):
+def words_of(tool, copy, output, image):
     """What a tool is called with that reads a run, or its records."""
     return {'inspect_run': (f'--workdir={copy}',),
             'benchmark': ('load', f'--workdir={copy}'),
@@ -73,19 +73,19 @@ def words_of(tool, copy, output, picture):
             'doctor': (f'--data_dir={copy / "records"}',),
             'evaluate': (f'--checkpoint={copy}', f'--data_dir={copy / "records"}',
                          f'--output={output}.json'),
-            'predict': (f'--checkpoint={copy}', f'--input={picture}', f'--output={output}'),
+            'predict': (f'--checkpoint={copy}', f'--input={image}', f'--output={output}'),
             'import_checkpoint': (f'--source={copy}', f'--output={output}')}[tool]
 
 
 @numbers(6, 100)
-def test_runs(call, made_run, picture, number, record_property):
+def test_runs(call, made_run, image, number, record_property):
     def trial(example):
         (tool, parts), change = example
         copy, path = fuzzing.lay(made_run.path, lambda content: changed(content, change), *parts)
         output = copy.parent / 'out'
         fuzzing.try_tool(call, copy, [path.name, str(copy)],
                          output.with_suffix('.json') if tool == 'evaluate' else output, tool,
-                         *words_of(tool, copy, output, picture))
+                         *words_of(tool, copy, output, image))
 
     strategy = some.tuples(places(made_run.path), CHANGES)
     tried = fuzzing.campaign(strategy, number, trial, record_property)
@@ -93,17 +93,17 @@ def test_runs(call, made_run, picture, number, record_property):
 
 
 @numbers(2, 30)
-def test_pictures_that_are_predicted(call, made_run, picture, number, record_property):
+def test_images_that_are_predicted(call, made_run, image, number, record_property):
     model = made_run.path / 'checkpoints' / 'best'
 
     def trial(change):
-        copy, path = fuzzing.lay(picture.parent, lambda content: (
+        copy, path = fuzzing.lay(image.parent, lambda content: (
             change if isinstance(change, bytes) else mutations.damaged(content, change)), 'p.png')
         output = copy.parent / 'out'
         fuzzing.try_tool(call, copy, [path.name], output, 'predict', f'--checkpoint={model}',
                          f'--input={path}', f'--output={output}')
 
-    strategy = some.one_of(mutations.damages(), mutations.pictures())
+    strategy = some.one_of(mutations.damages(), mutations.images())
     tried = fuzzing.campaign(strategy, number, trial, record_property)
     assert tried == number
 

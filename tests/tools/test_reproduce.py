@@ -19,7 +19,7 @@ from tf_advseg.experiments.studies import reproducing
 from tf_advseg.experiments.studies import sweeping
 from tf_advseg.experiments.studies.papers import entry as entries
 from tf_advseg.experiments.studies.papers import needs
-from tf_advseg.experiments.train import training
+from tf_advseg.experiments.train import idle_settings
 
 WORK = '/work folder'
 EVERYTHING = {(kind, name): f'/{kind}/{name}' for kind, found in needs.NEEDS.items()
@@ -63,7 +63,7 @@ def test_a_tool_takes_the_command(words, parse_words):
         configuration.parse(values['gin_file'], [
             *(sweeping.of_seed(text, cell.seed) for text in values['gin_param']), *cell.bindings])
         method = configuration.bound('experiment.method') or 'load'
-        assert training._idle_settings(recipes.find(method)) == {}
+        assert idle_settings.of_other_methods(recipes.find(method)) == {}
 
 
 def made_by(values, tool):

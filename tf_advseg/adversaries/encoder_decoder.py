@@ -181,6 +181,7 @@ class ImageDecision(_Discriminator):
 
     decides = IMAGE
 
+    # The initial values are drawn by the name, so it stays what it was.
     def __init__(self, num_classes, widths, seed, last_gain, name='picture_decision'):
         super().__init__(num_classes, widths, seed, name)
         # A 1x1 convolution of the pooled feature is the dense layer, with our initial values.

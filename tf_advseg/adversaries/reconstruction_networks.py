@@ -117,26 +117,26 @@ class ReconstructionGenerator(tf.keras.Model):
     """Made by `build_reconstruction_generator`.
 
     Args:
-      num_classes, sees_picture, widths, normalisation, dropout_rate, dropout_layers, stddev, seed:
+      num_classes, sees_image, widths, normalisation, dropout_rate, dropout_layers, stddev, seed:
         see there.
 
     Attributes:
       channels: of what it is given.
-      sees_picture: whether the image itself is among them.
+      sees_image: whether the image itself is among them.
       multiple: int, what sides are padded to a multiple of.
       fine_tune_batch_norm: whether there are moving statistics, which follow in training.
       arguments: dict, what `build_reconstruction_generator` builds the same network from.
     """
 
-    def __init__(self, num_classes, sees_picture, widths, normalisation, dropout_rate,
+    def __init__(self, num_classes, sees_image, widths, normalisation, dropout_rate,
                  dropout_layers, stddev, seed, name='reconstruction_generator'):
         super().__init__(name=name)
-        self.num_classes, self.sees_picture = num_classes, sees_picture
-        self.channels = num_classes + (COLOURS if sees_picture else 0)
+        self.num_classes, self.sees_image = num_classes, sees_image
+        self.channels = num_classes + (COLOURS if sees_image else 0)
         self.multiple = 2 ** len(widths)
         # See `methods.step_parts.statistics_kept`.
         self.fine_tune_batch_norm = normalisation == BATCH
-        self.arguments = {'num_classes': num_classes, 'sees_picture': sees_picture,
+        self.arguments = {'num_classes': num_classes, 'sees_image': sees_image,
                           'widths': list(widths), 'normalisation': normalisation,
                           'dropout_rate': dropout_rate, 'dropout_layers': dropout_layers,
                           'stddev': stddev}
@@ -259,15 +259,15 @@ def _require_common(builder, widths, normalisation, stddev):
     arguments.require_number(builder, 'stddev', stddev, above=0)
 
 
-@gin.configurable(denylist=['num_classes', 'sees_picture', 'seed'])
-def build_reconstruction_generator(num_classes, sees_picture=False, seed=0, widths=WIDTHS,
+@gin.configurable(denylist=['num_classes', 'sees_image', 'seed'])
+def build_reconstruction_generator(num_classes, sees_image=False, seed=0, widths=WIDTHS,
                                    normalisation=INSTANCE, dropout_rate=0.5, dropout_layers=2,
                                    stddev=0.02):
     """Builds the generator; its variables exist on return.
 
     Args:
       num_classes: C.
-      sees_picture: whether it is given the image beside the mask (section 3.1), or the mask alone
+      sees_image: whether it is given the image beside the mask (section 3.1), or the mask alone
         (eq. 10).
       seed: int.
       widths: filters of the convolutions; the deconvolutions mirror them.
@@ -289,7 +289,7 @@ def build_reconstruction_generator(num_classes, sees_picture=False, seed=0, widt
     arguments.require_number(where, 'dropout_layers', dropout_layers, least=0, whole=True,
                              most=len(widths) - 1, hint='the last deconvolution draws the image')
     with precision.precision().keras_layers():
-        return ReconstructionGenerator(num_classes, sees_picture, tuple(widths), normalisation,
+        return ReconstructionGenerator(num_classes, sees_image, tuple(widths), normalisation,
                                        dropout_rate, dropout_layers, stddev, seed)
 
 

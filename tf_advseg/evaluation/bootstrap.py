@@ -33,9 +33,9 @@ def paired_bootstrap(counts_a, counts_b, samples=2000, seed=0, level=0.95, class
       absent: what mIoU makes of absent classes, see `metrics.mean_iou`.
 
     Returns:
-      {'miou': {'delta', 'low', 'high', 'pictures'}, 'class_iou': {name: the same},
-      'pictures': N, 'samples', 'level', 'absent'}; fractions. 'delta' is of the images as they
-      are; a figure's own 'pictures' are those that have the class in truth or in a prediction (of
+      {'miou': {'delta', 'low', 'high', 'images'}, 'class_iou': {name: the same},
+      'images': N, 'samples', 'level', 'absent'}; fractions. 'delta' is of the images as they
+      are; a figure's own 'images' are those that have the class in truth or in a prediction (of
       mIoU: all). With fewer than `FEWEST_IMAGES` of them 'low' and 'high' are None. A class
       that one of the two has no IoU for has None; draws in which that is so do not count.
 
@@ -60,7 +60,7 @@ def paired_bootstrap(counts_a, counts_b, samples=2000, seed=0, level=0.95, class
     resting = [number, *_images(counts_a, counts_b)]
     figures = [_interval(delta, values, level, images)
                for delta, values, images in zip(actual, drawn.T, resting)]
-    return {'miou': figures[0], 'class_iou': dict(zip(names, figures[1:])), 'pictures': number,
+    return {'miou': figures[0], 'class_iou': dict(zip(names, figures[1:])), 'images': number,
             'samples': int(samples), 'level': float(level), 'absent': absent}
 
 
@@ -108,9 +108,9 @@ def _differences(sums, absent):
 
 
 def _interval(delta, values, level, images):
-    """One figure's {'delta', 'low', 'high', 'pictures'}, None for what is not given."""
+    """One figure's {'delta', 'low', 'high', 'images'}, None for what is not given."""
     found = {'delta': None if np.isnan(delta) else float(delta), 'low': None, 'high': None,
-             'pictures': images}
+             'images': images}
     values = values[~np.isnan(values)]
     if found['delta'] is not None and images >= FEWEST_IMAGES and values.size:
         low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])

@@ -154,7 +154,7 @@ class BoundaryF:
 
         Returns:
           {'mean': BF, 'std': population standard deviation over images, 'precision', 'recall'
-          (the same means), 'class_f': {name: mean over the images it is scored in}, 'pictures':
+          (the same means), 'class_f': {name: mean over the images it is scored in}, 'images':
           how many had a scored class, 'scored': how many (image, class) pairs were scored,
           'without_boundary': share of the true (image, class) pairs whose truth shows no
           boundary (where it is most of them BF measures little), 'tolerance': {'pixels', 'theta',
@@ -170,7 +170,7 @@ class BoundaryF:
             'precision': overall[0], 'recall': overall[1],
             'class_f': {name: metrics.plain(value)
                         for name, value in zip(self._spec.class_names, by_class)},
-            'pictures': scored.shape[1], 'scored': int((~np.isnan(table[:, 2])).sum()),
+            'images': scored.shape[1], 'scored': int((~np.isnan(table[:, 2])).sum()),
             'without_boundary': self._hidden / self._true if self._true else None,
             'tolerance': {'pixels': self._pixels, 'theta': self.theta,
                           'smallest_diagonal': float(np.sqrt(self._smallest))},

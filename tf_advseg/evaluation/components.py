@@ -90,16 +90,16 @@ class ComponentErrors:
         """Counts over the split, and means over its images.
 
         Returns:
-          {'pictures': N; 'truth', 'predicted', 'missed', 'spurious', 'difference': {'total': int,
-          'per_picture': total / N or None}; 'missed_share': missed / truth and 'spurious_share':
+          {'images': N; 'truth', 'predicted', 'missed', 'spurious', 'difference': {'total': int,
+          'per_image': total / N or None}; 'missed_share': missed / truth and 'spurious_share':
           spurious / predicted (None over nothing); 'classes': {name: {kind: total}}}.
           'difference' adds up the |predicted - truth| of each class and image.
         """
         totals = self._totals.sum(axis=1)
-        result = {'pictures': self._images}
+        result = {'images': self._images}
         for kind, total in zip(_KINDS, totals.tolist()):
             result[kind] = {'total': total,
-                            'per_picture': total / self._images if self._images else None}
+                            'per_image': total / self._images if self._images else None}
         count = dict(zip(_KINDS, totals))
         result['missed_share'] = metrics.plain(metrics.ratio(count['missed'], count['truth']))
         result['spurious_share'] = metrics.plain(

@@ -185,9 +185,9 @@ class ImageIoU:
         """`metrics.summary` by the data set's rules, with means over images.
 
         Returns:
-          the summary and {'pictures': N, 'picture_miou': Durall's eq. 8 by classes,
-          'picture_miou_std': its population standard deviation over images,
-          'picture_miou_pixels': eq. 8 taken literally}.
+          the summary and {'images': N, 'image_miou': Durall's eq. 8 by classes,
+          'image_miou_std': its population standard deviation over images,
+          'image_miou_pixels': eq. 8 taken literally}.
         """
         counts = self.counts()
         spec = self._spec
@@ -195,9 +195,9 @@ class ImageIoU:
         present = by_image[~np.isnan(by_image)]
         return {
             **metrics.summary(counts.matrix, spec.class_names, spec.absent, spec.categories),
-            'pictures': len(counts.ids),
-            'picture_miou': metrics.plain(metrics.mean_of_present(by_image)),
-            'picture_miou_std': float(present.std()) if present.size else None,
-            'picture_miou_pixels': metrics.plain(
+            'images': len(counts.ids),
+            'image_miou': metrics.plain(metrics.mean_of_present(by_image)),
+            'image_miou_std': float(present.std()) if present.size else None,
+            'image_miou_pixels': metrics.plain(
                 metrics.mean_of_present(counts.image_miou('pixels'))),
         }

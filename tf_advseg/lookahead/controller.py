@@ -62,7 +62,11 @@ class Controller:
     * An evaluation line 10 rejects is <= mu^s + beta_u <= mu* + beta_u: the returned mIoU is >=
       the highest ever evaluated - beta_u, as printed and with every mend
       (up to the rounding of one floating-point sum).
-    * With beta_u > 0 the run ends: see `propagation_bound`.
+    * With beta_u > 0 the run ends. Every move of the start and every peak found without one lifts
+      mu^s by more than beta_u, and mIoU <= 1: K = floor((1 - mu^s at first) / beta_u) + 2 bounds
+      peaks and moves together (2 for rounding). A peak costs at most Psi cycles, the end Psi more;
+      a cycle takes at most Gamma propagations, and Gamma more for each move in it. So there are at
+      most Gamma * (Psi * (K + 1) + K) propagations.
 
     Args:
       beta_u: smallest rise over mu^s that makes a peak. 0 gives up the bound.
@@ -250,27 +254,6 @@ class Controller:
                          highest_miou=state.highest, peaks=peaks, cycles=state.cycles,
                          propagations=state.propagations, stop_reason=self.stop_reason)
 
-    def propagation_bound(self, start_miou=0.0):
-        """The most propagations a run from `start_miou` can take, or None if there is no bound.
-
-        Every move of the start and every peak found without one lifts mu^s by more than beta_u, and
-        mIoU <= 1: K = floor((1 - start_miou) / beta_u) + 2 bounds peaks and moves together (2 for
-        rounding). A peak costs at most Psi cycles, the end Psi more; a cycle takes at most Gamma
-        propagations, and Gamma more for each move in it:
-        Gamma * (Psi * (K + 1) + K).
-        """
-        bounds = [self.max_propagations]
-        if self.beta_u > 0:
-            rises = math.floor((1 + MIOU_TOLERANCE - start_miou) / self.beta_u) + 2
-            cycles = [self.max_total_cycles]
-            if self.max_cycles is not None:
-                cycles.append(self.max_cycles * (rises + 1))
-            cycles = [count for count in cycles if count is not None]
-            if cycles:
-                bounds.append(self.patience * (min(cycles) + rises))
-        bounds = [bound for bound in bounds if bound is not None]
-        return min(bounds) if bounds else None
-
     # -- what the driver may show or name -----------------------------------------------------
 
     @property
@@ -302,11 +285,6 @@ class Controller:
     def start_miou(self):
         """mu^s."""
         return self._state.mu_start
-
-    @property
-    def best_miou(self):
-        """mu*."""
-        return self._state.mu_best
 
     @property
     def lower_bound(self):

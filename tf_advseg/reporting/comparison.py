@@ -10,7 +10,7 @@ NOTE = ('The intervals are over images (paired bootstrap): how much the differen
 
 
 def _rows(found):
-    """(name, {'delta', 'low', 'high', 'pictures'}) of mIoU, then of the classes."""
+    """(name, {'delta', 'low', 'high', 'images'}) of mIoU, then of the classes."""
     return [('mIoU', found['miou']), *found['class_iou'].items()]
 
 
@@ -31,11 +31,11 @@ def interval_table(found, first, second, digits=2):
     for name, figure in [*_rows(found)[1:], _rows(found)[0]]:
         values = [None if figure[key] is None else 100 * figure[key]
                   for key in ('delta', 'low', 'high')]
-        rows.append((Cell(name), Cell(str(figure['pictures'])),
+        rows.append((Cell(name), Cell(str(figure['images'])),
                      *(Cell(value, gain=True) for value in values),
                      Cell('*' if leaves_out_zero(figure) else '')))
     title = (f'IoU of {first} minus {second}, percentage points, with {level} intervals over '
-             f'{found["pictures"]} images')
+             f'{found["images"]} images')
     return Table(('class', 'images', 'difference', 'from', 'to', 'not 0'), tuple(rows), title,
                  digits, (len(rows) - 1,))
 

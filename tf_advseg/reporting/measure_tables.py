@@ -10,7 +10,7 @@ def measure_tables(models):
 
     Args:
       models: {name: summary}, where a summary may have 'boundary', 'trimap', 'components' and
-        'instances' (results of the measures of evaluation.measures), and has 'picture_miou'.
+        'instances' (results of the measures of evaluation.measures), and has 'image_miou'.
 
     Returns:
       list of Tables: the mean over images, then one for each measure that is there.
@@ -44,7 +44,7 @@ def _structure(summary):
         yield f'mIoU within {width} px of true boundaries, %', _percent(figures['mean_iou'])
     for kind in ('spurious', 'missed'):
         if 'components' in summary:
-            yield f'{kind} components, an image', summary['components'][kind]['per_picture']
+            yield f'{kind} components, an image', summary['components'][kind]['per_image']
     for other, share in summary.get('improved', {}).items():
         yield f'images better than {other}\'s, %', _percent(share)
 
@@ -86,11 +86,11 @@ def _percent(value):
 
 
 def _over_images(summary):
-    if 'picture_miou' not in summary:
+    if 'image_miou' not in summary:
         return
-    yield 'mIoU of an image, mean (Durall, eq. 8)', _percent(summary['picture_miou'])
-    yield 'its standard deviation', _percent(summary['picture_miou_std'])
-    yield 'matching pixels, eq. 8 literally', _percent(summary['picture_miou_pixels'])
+    yield 'mIoU of an image, mean (Durall, eq. 8)', _percent(summary['image_miou'])
+    yield 'its standard deviation', _percent(summary['image_miou_std'])
+    yield 'matching pixels, eq. 8 literally', _percent(summary['image_miou_pixels'])
 
 
 def _boundary(result):
@@ -115,7 +115,7 @@ def _components(result):
                  'missed': 'missed, an image', 'spurious': 'spurious, an image',
                  'difference': 'difference of the numbers, an image'}
     for kind, name in per_image.items():
-        yield name, result[kind]['per_picture']
+        yield name, result[kind]['per_image']
     yield 'missed, % of the truth\'s', _percent(result['missed_share'])
     yield 'spurious, % of the predicted', _percent(result['spurious_share'])
 

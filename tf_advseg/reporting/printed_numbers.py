@@ -1,4 +1,4 @@
-"""Our runs' numbers beside those that a paper prints, as a picture."""
+"""Our runs' numbers beside those that a paper prints, as a chart."""
 import statistics
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg

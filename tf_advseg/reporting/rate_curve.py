@@ -1,4 +1,4 @@
-"""Loss against learning rate, of a range test: what can be read off it, and its picture."""
+"""Loss against learning rate, of a range test: what can be read off it, and its chart."""
 import dataclasses
 
 import numpy as np

@@ -267,7 +267,7 @@ def add_rare_classes(results, data):
     fractions do not compare by it.
 
     Args:
-      results: from `outcome.scores`; 'rare_classes', 'rare_below', 'training_pictures' and, in
+      results: from `outcome.scores`; 'rare_classes', 'rare_below', 'training_images' and, in
         each summary, 'miou_without_rare' are added in place.
       data: run.dataset.ExperimentData.
     """
@@ -276,7 +276,7 @@ def add_rare_classes(results, data):
         return
     rare = rare_classes(data, settings.rare_below)
     results.update(rare_classes=rare, rare_below=settings.rare_below,
-                   training_pictures={'labelled': len(data.train),
+                   training_images={'labelled': len(data.train),
                                       'unlabelled': len(data.unlabelled)})
     for parts in results['models'].values():
         for summary in parts.values():
@@ -285,7 +285,7 @@ def add_rare_classes(results, data):
 
 def label_sentences(results):
     """[str]: sentences on how many images had labels, and on rare classes; [] for neither."""
-    given, rare = results.get('training_pictures'), results.get('rare_classes')
+    given, rare = results.get('training_images'), results.get('rare_classes')
     numbers = [f'Training images: {given["labelled"]} with labels, {given["unlabelled"]} without.'
                ] if given else []
     if not rare:

@@ -51,8 +51,8 @@ def test_every_broken_file_is_found_not_only_the_first(folder):
     save(folder, 'val/p7', label=draw_pair(7)[1].T)
     diagnosis = examined(folder)
     assert kinds(diagnosis, 'error') == dict.fromkeys(
-        ('unreadable_picture', 'unreadable_label', 'colour_label', 'label_ids', 'sizes_differ'), 1)
-    for kind, file in (('unreadable_picture', 'images/train/p1.png'),
+        ('unreadable_image', 'unreadable_label', 'colour_label', 'label_ids', 'sizes_differ'), 1)
+    for kind, file in (('unreadable_image', 'images/train/p1.png'),
                        ('unreadable_label', 'labels/train/p2.png'),
                        ('colour_label', 'labels/train/p3.png'), ('label_ids', 'labels/val/p6.png'),
                        ('sizes_differ', 'labels/val/p7.png')):
@@ -75,8 +75,8 @@ def test_a_folder_its_reader_refuses_is_examined_all_the_same(folder):
     shutil.copy(folder / 'images/val/p7.png', folder / 'images/val/p7.jpg')
     (folder / 'images/test/p11.png').write_bytes(b'')
     diagnosis = examined(folder)
-    assert kinds(diagnosis, 'error') == {'lone_picture': 2, 'lone_label': 1, 'twin': 1,
-                                         'unreadable_picture': 1}
+    assert kinds(diagnosis, 'error') == {'lone_image': 2, 'lone_label': 1, 'twin': 1,
+                                         'unreadable_image': 1}
     assert kinds(diagnosis, 'note')['refused'] == 1
     assert len(diagnosis.facts) == 11 and set(diagnosis.splits) == {'train', 'val', 'test'}
 
@@ -104,8 +104,8 @@ def test_an_incomplete_published_data_set(mini_stanford):
     first.unlink()
     (mini_stanford / 'labels' / '0000003.regions.txt').write_text('0 1\n2\n')
     diagnosis = examined(mini_stanford, {'split': 'load'}, 'stanford_background')
-    assert kinds(diagnosis, 'error') == {'lone_picture': 1, 'unreadable_label': 1}
-    assert str(first) in messages(diagnosis, 'lone_picture')[0]
+    assert kinds(diagnosis, 'error') == {'lone_image': 1, 'unreadable_label': 1}
+    assert str(first) in messages(diagnosis, 'lone_image')[0]
     assert len(diagnosis.facts) == 5 and diagnosis.spec.class_names[0] == 'sky'
 
 
@@ -195,9 +195,9 @@ def test_suspects_are_shown(folder):
     exif[0x0112] = 6
     turned.save(folder / 'images/test/p12.png', exif=exif)
     diagnosis = examined(folder)
-    for kind, image_id in (('constant_picture', 'train/p0'), ('one_class', 'train/p4'),
+    for kind, image_id in (('constant_image', 'train/p0'), ('one_class', 'train/p4'),
                            ('all_ignored', 'val/p6'), ('mostly_ignored', 'val/p7'),
-                           ('small_picture', 'test/p11'), ('rotated', 'test/p12')):
+                           ('small_image', 'test/p11'), ('rotated', 'test/p12')):
         found, = [f for f in diagnosis.findings if f.kind == kind]
         assert found.images == (image_id,) and kind in SUSPECT
     assert not diagnosis.count('error')
@@ -253,7 +253,7 @@ def test_a_broken_voc_is_told_of_list_by_list(tmp_path):
     named = ' '.join(messages(diagnosis, 'unlisted'))
     assert all(path.stem in named for path in gone)
     assert len(diagnosis.facts) == len(whole.facts) - 2
-    assert kinds(diagnosis, 'note')['lone_picture'] == 1  # VOC has more images than labels
+    assert kinds(diagnosis, 'note')['lone_image'] == 1  # VOC has more images than labels
 
 
 @pytest.mark.parametrize('name', ['cityscapes', 'ade20k', 'cmp_facades'])
@@ -267,7 +267,7 @@ def test_other_published_layouts_without_some_files(tmp_path, name):
     images[-1].write_bytes(b'')
     diagnosis = examined(folder, {}, name)
     assert kinds(diagnosis, 'error')['lone_label'] == 1
-    assert kinds(diagnosis, 'error')['unreadable_picture'] == 1
+    assert kinds(diagnosis, 'error')['unreadable_image'] == 1
     assert len(diagnosis.facts) == len(before.facts) - 1
 
 
@@ -315,7 +315,7 @@ def test_an_official_data_set_taken_for_a_folder_is_one_finding(mini_stanford, t
         assert (finding.severity, finding.kind) == ('error', 'assumed')
         name = 'stanford_background' if source == mini_stanford else 'pascal_voc_2012'
         assert finding.advice == f'--dataset={name}' and f'looks like {name}' in finding.message
-    assert kinds(examined(mini_stanford), 'error')['lone_picture'] == 6  # as the user said
+    assert kinds(examined(mini_stanford), 'error')['lone_image'] == 6  # as the user said
 
 
 def test_a_folder_without_any_label_is_one_finding(folder):

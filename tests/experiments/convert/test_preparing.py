@@ -37,6 +37,6 @@ def test_a_class_that_no_training_image_shows_is_warned_of(source, tmp_path, cap
 
 
 def test_a_damaged_image_is_told_with_how_to_find_all_others(source, tmp_path):
-    (source / 'images' / 'b.png').write_bytes(b'no picture')
+    (source / 'images' / 'b.png').write_bytes(b'no image')
     with pytest.raises(UserError, match=r'b\.png.*; tools/doctor\.py names all such images'):
         preparing.prepare('folder', source, tmp_path / 'records', show=False)

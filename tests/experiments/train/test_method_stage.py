@@ -41,7 +41,7 @@ def test_a_run_leaves_scores_curves_and_a_report(made, lines_of):
     assert results['subject'] == 'Luc' and set(results['models']['Luc']) == {'holdout', 'test'}
     assert results == files.read_json(path / 'results.json')
     test = results['models']['Luc']['test']
-    assert 0 <= test['boundary']['mean'] <= 1 and test['boundary']['pictures'] == 2
+    assert 0 <= test['boundary']['mean'] <= 1 and test['boundary']['images'] == 2
     evaluated = lines_of(path, event='evaluation', stage='luc', split='holdout')
     assert [line['segmentor_step'] for line in evaluated] == [3, 6, 9, 10]
     assert len(evaluated[0]['class_accuracy']) == 8
@@ -171,13 +171,20 @@ def test_a_typo_is_told_before_anything_is_trained_and_binds_nothing(tmp_path):
 
 
 @pytest.mark.slow
-def test_diagnostics_may_change_in_a_finished_run_and_the_control_run_alone(made, tmp_path):
+def test_diagnostics_may_change_in_a_finished_run_and_the_control_run_alone(
+        made, tmp_path, lines_of):
     path, results = made
     assert start(path, 'adversarial_stage.diagnose_every = 5')['models'] == results['models']
     alone = start(tmp_path / 'run', 'adversarial_stage.only_control = True')
     assert list(alone['models']) == [run_results.CONTROL]
     assert alone['subject'] == run_results.CONTROL
     assert alone['models'][run_results.CONTROL] == results['models'][run_results.CONTROL]
+    before = lines_of(tmp_path / 'run', stage='control')
+    assert before and not lines_of(tmp_path / 'run', stage='luc')
+    # The method follows in the same run: the control is done, and its lines stay.
+    both = start(tmp_path / 'run')
+    assert both['models'] == results['models'] and lines_of(tmp_path / 'run', stage='luc')
+    assert lines_of(tmp_path / 'run', stage='control') == before
 
 
 def test_the_control_is_the_same_run_without_lambda(made, tmp_path, weights):

@@ -17,8 +17,8 @@ SUMMARY = {'miou': 0.5, 'pixel_accuracy': 0.6, 'class_iou': {'sky': 0.5}}
 @pytest.fixture
 def results():
     return {'models': {run_results.START: {'holdout': SUMMARY, 'test': SUMMARY}},
-            'subject': run_results.START, 'dataset': 'mine', 'seed': 3, 'pictures': {'test': 9},
-            'left_out': [], 'pictures_left_out': {'train': 0, 'val': 0, 'test': 0},
+            'subject': run_results.START, 'dataset': 'mine', 'seed': 3, 'images': {'test': 9},
+            'left_out': [], 'images_left_out': {'train': 0, 'val': 0, 'test': 0},
             'test_shares': {'train': 0, 'holdout': 0}}
 
 
@@ -29,9 +29,9 @@ def test_a_test_split_that_nothing_is_wrong_with_is_only_named(results):
 
 
 def test_images_left_out_of_test_are_counted(results):
-    results['pictures_left_out'] = {'train': 4, 'val': 0, 'test': 1}
+    results['images_left_out'] = {'train': 4, 'val': 0, 'test': 1}
     assert run_results.table(results).title.endswith('seed 3; 1 damaged image of it left out')
-    results['pictures_left_out']['test'] = 2
+    results['images_left_out']['test'] = 2
     assert run_results.table(results).title.endswith('; 2 damaged images of it left out')
     assert run_results.table(results, 'holdout').title == 'IoU in percent, holdout, mine, seed 3'
 
@@ -46,7 +46,7 @@ def test_a_test_split_with_the_hold_out_in_it_says_so(results):
 
 
 def test_results_of_earlier_versions_still_have_a_table(results):
-    for name in ('subject', 'pictures', 'left_out', 'pictures_left_out', 'test_shares'):
+    for name in ('subject', 'images', 'left_out', 'images_left_out', 'test_shares'):
         del results[name]
     assert run_results.table(results).title == 'IoU in percent, test, mine, seed 3'
 

@@ -91,6 +91,27 @@ def test_settings_that_nothing_read_are_named_at_the_end(tmp_path, caplog):
     configuration.parse([], [])
 
 
+def test_a_setting_of_the_command_line_that_nothing_reads_is_an_error(tmp_path):
+    given = ["experiment.network = 'farabet'", 'farabet.hidden = 8', 'stage_one.batch_size = 2']
+    idle = ['rotation.degrees = 5.0', 'deeplab_xception.output_stride = 8']
+
+    def dry(files, bindings):
+        configuration.parse(files, [*SMALL, *bindings])
+        training.experiment(tmp_path / 'run', tf.distribute.get_strategy(), dry_run=True,
+                            given=bindings)
+    dry([], given)
+    with pytest.raises(UserError) as caught:
+        dry([], [*given, *idle])
+    assert str(caught.value).startswith(
+        '--gin_param: deeplab_xception.output_stride, rotation.degrees have no effect on this run')
+    own = tmp_path / 'own.gin'
+    own.write_text('\n'.join(idle))
+    dry([own], given)  # a file may hold what another command has a use for
+    dry([], [*given, *idle[:1], 'stage_one.epochs = 1',
+             "stage_one.augmentation = 'flip+rotation'"])
+    configuration.parse([], [])
+
+
 def test_what_weights_have_seen_is_asked_of_where_they_were_found(folders, tmp_path, monkeypatch):
     """A path may be relative to the checkout: as given it may lead nowhere from here."""
     asked = []

@@ -186,7 +186,7 @@ def test_own_data_with_few_labels_as_the_page_has_it(tmp_path):
     results = training.experiment(tmp_path / 'run', tf.distribute.get_strategy())
     assert results['subject'] == 'Consistency' and 'control (CE)' in results['models']
     page = html.unescape((tmp_path / 'run/report.html').read_text())
-    assert f'{results["training_pictures"]["labelled"]} with labels, 5 without' in page
+    assert f'{results["training_images"]["labelled"]} with labels, 5 without' in page
     assert 'were learnt from' in page and 'against control (CE)' in page
     assert networks.is_model_folder(tmp_path / 'run/checkpoints/last/teacher')
 

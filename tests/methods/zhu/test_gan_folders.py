@@ -70,7 +70,7 @@ def test_a_gan_comes_back_to_the_bit(tmp_path, normalisation, settings):
     found = gan_folders.read(tmp_path / 'gan')
     assert found['steps'] == 40 and found['train'] == ['a', 'b']
     masks = tf.one_hot(np.random.default_rng(0).integers(0, 3, (1, 9, 12)), 3)
-    if not again.generator.sees_picture:
+    if not again.generator.sees_image:
         seed = tf.constant([1, 2])
         np.testing.assert_array_equal(again.generator(masks, dropout_seed=seed),
                                       reconstruction.generator(masks, dropout_seed=seed))
@@ -85,6 +85,7 @@ def test_it_says_how_it_was_trained_whatever_is_set_now(tmp_path):
     path = tmp_path / 'gan' / gan_folders.DESCRIPTION
     older = json.loads(path.read_text())  # one that says only what phase 2 depends on
     older['settings'] = trained.settings.of_use
+    older['generator']['sees_picture'] = older['generator'].pop('sees_image')  # its former name
     path.write_text(json.dumps(older))
     assert gan_folders.load(tmp_path / 'gan', trained.settings).settings == trained.settings
 

@@ -22,10 +22,10 @@ SEED = np.array([1, 2], np.int32)
 class Painter(tf.keras.Model):
     """A generator of one 1x1 convolution."""
 
-    def __init__(self, sees_picture):
+    def __init__(self, sees_image):
         super().__init__(name='painter')
-        self.num_classes, self.sees_picture = CLASSES, sees_picture
-        self.layer = layers.Convolution('painter', CLASSES + 3 * sees_picture, 3, 1)
+        self.num_classes, self.sees_image = CLASSES, sees_image
+        self.layer = layers.Convolution('painter', CLASSES + 3 * sees_image, 3, 1)
         self.built = True
 
     def call(self, masks, training=False, dropout_seed=None):

@@ -34,7 +34,7 @@ def test_published_files_that_enlarge_otherwise(shared, name):
     assert len(found) == 2 and 'decoder/ResizeBilinear' in found[0]
 
 
-def test_the_made_up_picture_shows_what_enlarging_otherwise_costs(shared, monkeypatch):
+def test_the_made_up_image_shows_what_enlarging_otherwise_costs(shared, monkeypatch):
     path = shared / 'zoo' / FILES[0]
     if not path.is_file():
         pytest.skip(f'the published weights are not here: {path}')
@@ -49,7 +49,7 @@ def test_the_made_up_picture_shows_what_enlarging_otherwise_costs(shared, monkey
     assert not found.good and found.agreement < 0.95
 
 
-def test_the_made_up_picture_fits_any_size():
+def test_the_made_up_image_fits_any_size():
     for size in ((513, 257), (2, 3), (1, 1)):
         image = parity.hard_image(*size)
         assert image.shape == (*size, 3) and image.dtype == np.uint8

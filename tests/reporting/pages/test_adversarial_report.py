@@ -97,6 +97,15 @@ def test_sentences_tell_steps_overfitting_and_the_adversary(metrics, make_summar
     assert '70 % of the truths and 60 % of the segmentor\'s maps' in text
 
 
+def test_what_is_logged_makes_no_method_another(metrics, make_summary):
+    """A term of one paper's name in the logs of another method: its curve, and no word of Zhu's."""
+    lines = [{**line, 'loss/content': 0.2} if line['stage'] == 'luc' else line for line in metrics]
+    plain, logged = (adversarial_report.adversarial_report(
+        't', _results(make_summary), each, 'luc', NAMES) for each in (metrics, lines))
+    assert logged.summary == plain.summary
+    assert len(logged.panels) == len(plain.panels) and logged.title == plain.title
+
+
 def test_runs_of_different_length_are_told_apart(metrics, make_summary):
     shorter = [line for line in metrics if line['stage'] != 'control'
                or line['segmentor_step'] <= 100]

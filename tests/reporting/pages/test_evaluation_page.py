@@ -6,8 +6,8 @@ import numpy as np
 from tf_advseg.reporting import comparison, confusion, tables
 from tf_advseg.reporting.pages import evaluation_page
 
-ENTRY = {'delta': 0.01, 'low': -0.02, 'high': 0.03, 'pictures': 9}
-FOUND = {'miou': ENTRY, 'class_iou': {'sky': ENTRY}, 'pictures': 9, 'samples': 9, 'level': 0.95}
+ENTRY = {'delta': 0.01, 'low': -0.02, 'high': 0.03, 'images': 9}
+FOUND = {'miou': ENTRY, 'class_iou': {'sky': ENTRY}, 'images': 9, 'samples': 9, 'level': 0.95}
 
 
 class Links(html.parser.HTMLParser):

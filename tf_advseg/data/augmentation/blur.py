@@ -83,13 +83,4 @@ def gaussian(image, sigma, radius):
     return blurred[0, ..., :-1] / blurred[0, ..., -1:]
 
 
-# Gin adds lines to an error that passes through it: it completes the arguments, no more.
-@gin.configurable('blur', module='tf_advseg.data')
-def _bound(probability=Blur.probability, least=Blur.least, most=Blur.most):
-    """The fields of `Blur`."""
-    return dict(locals())
-
-
-def make_blur():
-    """`Blur` with what gin binds for `blur`; UserError as there."""
-    return Blur(**_bound())
+make_blur = gin.external_configurable(Blur, name='blur', module='tf_advseg.data')

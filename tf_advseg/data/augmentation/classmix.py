@@ -109,13 +109,7 @@ def pixels_of(chosen, classes, valid):
     return tf.logical_and(tf.gather(chosen, classes, batch_dims=1), valid)
 
 
-# Gin adds lines to an error that passes through it: it completes the arguments, no more.
 @gin.configurable('classmix', module='tf_advseg.data')
-def _bound(probability=_PROBABILITY):
-    """The fields of `ClassMix`."""
-    return dict(locals())
-
-
-def make_classmix():
-    """`ClassMix` of labelled images, with what gin binds for `classmix`; UserError as there."""
-    return ClassMix(**_bound())
+def make_classmix(probability=_PROBABILITY):
+    """`ClassMix` of labelled images; UserError as there."""
+    return ClassMix(probability)

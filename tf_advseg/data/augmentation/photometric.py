@@ -92,15 +92,5 @@ def _layers():
                 layers.RandomHue(1.0, value_range=(0, _WHITE), **options))
 
 
-# Gin adds lines to an error that passes through it: it completes the arguments, no more.
-@gin.configurable('photometric', module='tf_advseg.data')
-def _bound(brightness=Photometric.brightness, contrast=Photometric.contrast,
-           saturation=Photometric.saturation, hue=Photometric.hue,
-           probability=Photometric.probability):
-    """The fields of `Photometric`."""
-    return dict(locals())
-
-
-def make_photometric():
-    """`Photometric` with what gin binds for `photometric`; UserError as there."""
-    return Photometric(**_bound())
+make_photometric = gin.external_configurable(Photometric, name='photometric',
+                                             module='tf_advseg.data')

@@ -90,13 +90,4 @@ def _moved(values, transform, interpolation):
         fill_value=0.0, interpolation=interpolation, fill_mode='CONSTANT')[0]
 
 
-# Gin adds lines to an error that passes through it: it completes the arguments, no more.
-@gin.configurable('rotation', module='tf_advseg.data')
-def _bound(probability=Rotation.probability, degrees=Rotation.degrees):
-    """The fields of `Rotation`."""
-    return dict(locals())
-
-
-def make_rotation():
-    """`Rotation` with what gin binds for `rotation`; UserError as there."""
-    return Rotation(**_bound())
+make_rotation = gin.external_configurable(Rotation, name='rotation', module='tf_advseg.data')

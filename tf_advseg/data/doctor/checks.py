@@ -26,7 +26,7 @@ _COMMON = 0.5  # share of the labels with such an id that makes it one finding
 
 _ADVICE = {
     'missing_label': 'add the label or remove the image',
-    'unreadable': 'fetch the file again', 'unreadable_picture': 'fetch the file again',
+    'unreadable': 'fetch the file again', 'unreadable_image': 'fetch the file again',
     'unreadable_label': 'fetch the file again',
     'colour_label': 'save the label', 'label_format': 'save the label',  # the message says how
     'label_ids': 'name every class, or label the pixels 255 to ignore them',
@@ -102,9 +102,9 @@ def _suspect(one, spec):
     ignored = one.counts[IGNORE_LABEL] / max(total, 1)
     present = np.flatnonzero(one.counts[:spec.num_classes])
     if min(height, width) < SMALL:
-        yield finding('warning', 'small_picture', image, f'only {width}x{height} pixels')
+        yield finding('warning', 'small_image', image, f'only {width}x{height} pixels')
     if one.contrast < FLAT:
-        yield finding('warning', 'constant_picture', image,
+        yield finding('warning', 'constant_image', image,
                       f'nearly of one colour (brightness varies by {one.contrast:.1f} of 255)')
     if one.rotated:
         yield finding('warning', 'rotated', image, 'EXIF data say that viewers should turn it',

@@ -80,7 +80,7 @@ class Diagnosis:
         """The diagnosis as plain values; findings as in `Finding.to_json`."""
         shares = {} if self.spec is None else {
             split: {'pixels': dict(zip(self.spec.class_names, map(float, pixels))),
-                    'pictures': dict(zip(self.spec.class_names, map(int, images))),
+                    'images': dict(zip(self.spec.class_names, map(int, images))),
                     'ignored': float(ignored)}
             for split, (pixels, images, ignored) in self.class_shares().items()}
         return {'source': self.source, 'dataset': None if self.spec is None else self.spec.name,
@@ -161,7 +161,7 @@ def _assumed(source, why):
 def _pairs(reader):
     """What `loose.LooseReader` could not pair up. Images no list names are no mistake."""
     for kind, lone, has, advice in (
-            ('lone_picture', reader.lone_images, 'has no label', 'add the label or remove the '
+            ('lone_image', reader.lone_images, 'has no label', 'add the label or remove the '
              'image'),
             ('lone_label', reader.lone_labels, 'has no image', 'add the image or remove the '
              'label')):
@@ -170,7 +170,7 @@ def _pairs(reader):
                           'list names them', tuple(str(path) for path, _ in lone))
             continue
         for path, other in lone:
-            there = folder.other_label(other) if kind == 'lone_picture' else ''
+            there = folder.other_label(other) if kind == 'lone_image' else ''
             yield Finding('error', 'label_format' if there else kind, f'{path}: {has} '
                           f'{other}{there}', (str(path),), '' if there else advice)
     for path, other in reader.twins:

@@ -82,7 +82,7 @@ def read_facts(reader, image_id, published=True):
             image = base.read_image(reader.image_path(image_id))
             facts.rotated = _is_rotated(reader.image_path(image_id))
         except UserError as error:
-            troubles.append(('unreadable_picture', str(error)))
+            troubles.append(('unreadable_image', str(error)))
         try:
             label = reader.read_label(image_id)
         except UserError as error:

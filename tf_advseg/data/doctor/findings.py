@@ -8,11 +8,11 @@ SEVERITIES = ('error', 'warning', 'note')
 TITLES = {
     'assumed': 'a data set of another layout',
     'refused': 'the reader refuses the data set', 'damaged': 'damaged records',
-    'lone_picture': 'images without label', 'lone_label': 'labels without image',
+    'lone_image': 'images without label', 'lone_label': 'labels without image',
     'misnamed': 'names that are not UTF-8',
     'twin': 'two files for one image', 'unlisted': 'listed, but not there',
     'missing_label': 'label files that are missing', 'unreadable': 'cannot be read',
-    'unreadable_picture': 'images that cannot be read',
+    'unreadable_image': 'images that cannot be read',
     'unreadable_label': 'labels that cannot be read',
     'colour_label': 'labels that hold colours instead of class ids',
     'label_format': 'labels in a format that holds no class ids',
@@ -26,7 +26,7 @@ TITLES = {
     'class_unused': 'classes that no image shows', 'one_class': 'labels of a single class',
     'single_class': 'a data set of a single class',
     'all_ignored': 'labels without a counted pixel', 'mostly_ignored': 'labels mostly ignored',
-    'constant_picture': 'images that show nothing', 'small_picture': 'very small images',
+    'constant_image': 'images that show nothing', 'small_image': 'very small images',
     'rotated': 'images that viewers turn, and readers do not',
     'edges_all': 'a data set whose labels do not fit their images',
     'edges': 'labels that fit their image worse than by chance (below 0 standard deviations)',
@@ -36,7 +36,7 @@ TITLES = {
     'small_split': 'splits with few images',
 }
 # What the contact sheet is to show.
-SUSPECT = ('leak', 'near_leak', 'duplicate', 'near_duplicate', 'constant_picture', 'small_picture',
+SUSPECT = ('leak', 'near_leak', 'duplicate', 'near_duplicate', 'constant_image', 'small_image',
            'rotated', 'all_ignored', 'mostly_ignored', 'one_class', 'mirrored', 'edges',
            'edges_weak')
 
@@ -62,7 +62,5 @@ class Finding:
     images: Tuple[str, ...] = ()
 
     def to_json(self):
-        """Its fields as plain values; the images by the name they had in earlier reports."""
-        fields = dataclasses.asdict(self)
-        fields['pictures'] = fields.pop('images')
-        return fields
+        """Its fields as plain values."""
+        return dataclasses.asdict(self)

@@ -89,7 +89,7 @@ def tester(output=None):
     """A function for `training.experiment(instead=…)` that tests, prints and draws.
 
     Args:
-      output: a PNG file to be written or replaced, or None for no picture.
+      output: a PNG file to be written or replaced, or None for no chart.
 
     Raises:
       UserError: a setting out of range; a file of another kind.

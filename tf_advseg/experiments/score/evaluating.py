@@ -223,7 +223,7 @@ def evaluate(checkpoint, compare=(), which=None, data_dir=None, reader=None, spl
       **passes: see `make_predictor`.
 
     Returns:
-      {'dataset', 'split', 'pictures', 'left_out': ids of damaged ones, 'scales', 'flip',
+      {'dataset', 'split', 'images', 'left_out': ids of damaged ones, 'scales', 'flip',
       'padding', 'window', 'overlap', 'models': {name: summary}, 'checkpoints': {name: path},
       'which': {name: the model's folder, in a run one of networks.WHICH}}; with others to compare
       'comparisons' of `comparing.compare`. 'window' is the one really used: {name: (h, w) on the
@@ -255,7 +255,7 @@ def evaluate(checkpoint, compare=(), which=None, data_dir=None, reader=None, spl
         scored = {name: score(predictor, images, measures, show, f'evaluating {name}')
                   for name, predictor in predictors.items()}
         results = {'dataset': records.spec.name, 'split': images.split,
-                   'pictures': len(images.ids), 'left_out': list(images.left_out), **passes,
+                   'images': len(images.ids), 'left_out': list(images.left_out), **passes,
                    'models': {name: one.summary for name, one in scored.items()},
                    'checkpoints': dict(zip(names, map(str, checkpoints))),
                    'which': {name: None if folder is None or folder.is_file() else folder.name
@@ -312,7 +312,7 @@ def table(results):
     """tables.Table: per-class IoU, mIoU, pixel accuracy; a column a model."""
     return tables.class_table(
         results['models'], title=f'IoU in percent, {results["split"]} of {results["dataset"]} '
-                                 f'({results["pictures"]} images{left_out_text(results)}'
+                                 f'({results["images"]} images{left_out_text(results)}'
                                  f'{passes_text(results)}{which_text(results)})')
 
 

@@ -62,7 +62,7 @@ def _summary(results, first):
     """The page's first sentences."""
     own = results['models'][first]
     score = 'no mIoU' if own['miou'] is None else f'mIoU {100 * own["miou"]:.2f} %'
-    lines = [f'{score} over {results["pictures"]} images. Pixels labelled 255 count nowhere. '
+    lines = [f'{score} over {results["images"]} images. Pixels labelled 255 count nowhere. '
              + ('Classes in neither truth nor prediction count as 0.' if own['absent'] == 'zero'
                 else 'Classes in neither truth nor prediction are left out of means.')]
     if results['left_out']:

@@ -45,7 +45,7 @@ def judge(checkpoint, output, which=None, discriminator=None, data_dir=None, rea
       show: whether to show progress.
 
     Returns:
-      {'dataset', 'split', 'pictures', 'left_out', 'checkpoint', 'which', 'discriminator': its
+      {'dataset', 'split', 'images', 'left_out', 'checkpoint', 'which', 'discriminator': its
       folder or None, 'map_stride', 'thresholds', 'panel_threshold', 'figures': from
       `evaluation.confidence_counts.figures`, 'softmax': the same of the softmax alone}.
 
@@ -76,7 +76,7 @@ def judge(checkpoint, output, which=None, discriminator=None, data_dir=None, rea
         at = min(thresholds, key=lambda one: abs(one - trained))
         drawn = confidence_maps.panel(own, records, shown, at) if shown else None
         results = {
-            'dataset': records.spec.name, 'split': chosen.split, 'pictures': len(chosen.ids),
+            'dataset': records.spec.name, 'split': chosen.split, 'images': len(chosen.ids),
             'left_out': list(chosen.left_out), 'checkpoint': str(checkpoint),
             'which': folder.name, 'discriminator': str(place) if place else None,
             'map_stride': own.map_stride, 'thresholds': list(thresholds), 'panel_threshold': at,
@@ -114,7 +114,7 @@ def table(results):
     """tables.Table: Table 7 of results."""
     return confidence_tables.selection_table(
         results['figures'], f'Selected points, {results["split"]} of {results["dataset"]} '
-        f'({results["pictures"]} images)')
+        f'({results["images"]} images)')
 
 
 def text(results):
@@ -152,7 +152,7 @@ def _write(path, results, softmax, disc, drawn):
         drawn)]
     page = evaluation_page.EvaluationPage(
         f'Confidence, {results["split"]} of {results["dataset"]}',
-        [*_sentences(results), f'{results["pictures"]} images; {found["points"]} points with a '
+        [*_sentences(results), f'{results["images"]} images; {found["points"]} points with a '
          f'label, one of every {results["map_stride"]}. pixel along a side.',
          f'Model: {results["checkpoint"]} ({results["which"]}).'], scores,
         figures=[(caption, figure)], panels=shown, figures_heading='Accuracy by share')

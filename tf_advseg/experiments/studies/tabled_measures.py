@@ -31,8 +31,13 @@ def _components(*kinds):
     """Regions an image, of some kinds together."""
     def of(scores):
         found = scores.get('components')
-        return found and sum(found[kind]['per_picture'] or 0.0 for kind in kinds)
+        return found and sum(_per_image(found[kind]) or 0.0 for kind in kinds)
     return of
+
+
+def _per_image(counted):
+    """Of one kind; runs of before the key was renamed have it as 'per_picture'."""
+    return counted['per_image'] if 'per_image' in counted else counted['per_picture']
 
 
 def _trimap(scores):

@@ -102,9 +102,9 @@ def _shown(title, step, batch, spec):
         if 'pasted_id' in batch and batch['pasted_id'][row]:
             name += f', with parts of {batch["pasted_id"][row].decode("utf-8")}'
         label = batch['label'][row].astype(np.uint8) if labelled[row] else None
-        rows.append(contact_sheet.Shown(name, _picture(batch['image'][row]), label))
+        rows.append(contact_sheet.Shown(name, _as_rgb(batch['image'][row]), label))
         if 'plain' in batch and not labelled[row]:
-            rows.append(contact_sheet.Shown('the teacher\'s view of it', _picture(
+            rows.append(contact_sheet.Shown('the teacher\'s view of it', _as_rgb(
                 batch['plain'][row])))
         if 'truth' in batch and labelled[row]:
             truth = batch['truth'][row].astype(np.uint8)
@@ -116,7 +116,7 @@ def _shown(title, step, batch, spec):
     return Shown(title, step, contact_sheet.contact_sheet(rows, spec.palette, width=WIDTH), counts)
 
 
-def _picture(image):
+def _as_rgb(image):
     """uint8 [H, W, 3] of what the network is fed, RGB in 0..255."""
     return np.clip(np.rint(image), 0, 255).astype(np.uint8)
 

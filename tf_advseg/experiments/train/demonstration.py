@@ -142,7 +142,7 @@ def print_outcome(results, workdir, done_before):
     """Prints the table, where the report is, and what to try next."""
     if done_before:
         print(f'{workdir}: this demo is done; remove the folder to run it again')
-    counts = results['pictures']
+    counts = results.get('images') or results['pictures']  # as earlier versions called them
     print(f'\nchosen by {counts["holdout"]} hold-out images: ' + ', '.join(
         f'{name} {100 * splits["holdout"]["miou"]:.2f}'
         for name, splits in results['models'].items()) + ' % mIoU')

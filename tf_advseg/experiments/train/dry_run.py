@@ -12,14 +12,14 @@ from tf_advseg.run import costs
 from tf_advseg.training import stages
 
 
-def describe(context, segmentor, recipe, control=True, control_from=None):
+def describe(context, segmentor, recipe, control=True, control_from=None, given=()):
     """Prints parameters, memory, disk and a guess of the time of every stage; takes no step.
 
     Args:
       context: run.context.Context.
       segmentor: built in the strategy's scope.
       recipe: methods.recipe.Recipe.
-      control, control_from: see `training.experiment`.
+      control, control_from, given: see `training.experiment`.
 
     Raises:
       UserError: a setting out of range, or there is no run at `control_from`.
@@ -33,7 +33,7 @@ def describe(context, segmentor, recipe, control=True, control_from=None):
           f'{len(data.rest)}, test {len(data.test)}; crop {context.crop_size}')
     height, width = context.crop_size
     print(f'hold-out in memory: {4 * len(data.holdout) * height * width / 2 ** 20:.0f} MiB')
-    found = list(stage_costs(context, segmentor, recipe, control, control_from))
+    found = list(stage_costs(context, segmentor, recipe, control, control_from, given))
     for cost in found:
         seconds = '' if cost.seconds is None else f': about {_duration(cost.seconds)}'
         print(f'{cost.stage}{seconds} ({cost.text})')
@@ -42,13 +42,13 @@ def describe(context, segmentor, recipe, control=True, control_from=None):
           f'counted; on disk about {4 * sum(cost.weights for cost in found) / 1e6:.0f} MB')
 
 
-def stage_costs(context, segmentor, recipe, control=True, control_from=None):
+def stage_costs(context, segmentor, recipe, control=True, control_from=None, given=()):
     """The `methods.recipe.Cost` of every stage that the run will have, in their order.
 
     Args:
-      context, segmentor, recipe, control, control_from: see `describe`.
+      context, segmentor, recipe, control, control_from, given: see `describe`.
     """
-    run = run_stages.Run(context, segmentor, recipe, control, control_from)
+    run = run_stages.Run(context, segmentor, recipe, control, control_from, given)
     run.check()
     arms = run.arms() if recipe.trains else ()
     if recipes.Arm.METHOD in arms:

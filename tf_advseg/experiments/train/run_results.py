@@ -68,8 +68,8 @@ def scores(context, segmentor, recipe, seconds, random=False):
 
     Returns:
       ({'models': {column: {split: summary}}, 'subject': the method's column, 'seconds': ...,
-      'seed': ..., 'dataset': ..., 'method': ..., 'pictures': {split: number}, 'left_out': [ids of
-      damaged images], 'pictures_left_out': {'train', 'val', 'test': number}, 'test_shares':
+      'seed': ..., 'dataset': ..., 'method': ..., 'images': {split: number}, 'left_out': [ids of
+      damaged images], 'images_left_out': {'train', 'val', 'test': number}, 'test_shares':
       {'train', 'holdout': how many images of test are these, too}, 'starts_random': bool, 'fold':
       of ExperimentData, where it has one}, a split without images left out, with what
       `semi_supervised.add_rare_classes` adds; `Shown`).
@@ -96,9 +96,9 @@ def scores(context, segmentor, recipe, seconds, random=False):
     results = {'models': dict(models), 'subject': _subject(models, recipe), 'seconds': seconds,
                'seed': context.streams.seed_value, 'method': recipe.name,
                'dataset': data.spec.name,
-               'pictures': {name: len(part) for name, part in ids.items()},
+               'images': {name: len(part) for name, part in ids.items()},
                'left_out': data.records.left_out,
-               'pictures_left_out': {name: len(part) for name, part in data.left_out.items()},
+               'images_left_out': {name: len(part) for name, part in data.left_out.items()},
                'test_shares': {name: len(set(part).intersection(data.test)) for name, part
                                in (('train', data.train), ('holdout', data.holdout))},
                'starts_random': random, **({'fold': data.fold} if data.fold else {})}
@@ -251,9 +251,9 @@ def notes_on_test(results):
     Args:
       results: from `scores`; those of earlier versions, which say less, will do.
     """
-    total = results.get('pictures', {}).get('test', 0)
+    total = results.get('images', {}).get('test', 0)
     shared = results.get('test_shares', {})
-    gone = results.get('pictures_left_out', {}).get('test', 0)
+    gone = results.get('images_left_out', {}).get('test', 0)
     notes = [f'{shared[part]} of its {total} images {what}'
              for part, what in (('holdout', 'are the hold-out, which models were chosen by'),
                                 ('train', 'were trained on')) if shared.get(part)]

@@ -1,11 +1,12 @@
 """The stages of a run one after another: Stage 1, the method, its control, scores and report."""
 import dataclasses
-from typing import Any, Optional
+from typing import Any, Optional, Sequence
 
 from tf_advseg.core import configuration
 from tf_advseg.core import errors
 from tf_advseg.core import files
 from tf_advseg.experiments.train import best_model
+from tf_advseg.experiments.train import idle_settings
 from tf_advseg.experiments.train import method_stage
 from tf_advseg.experiments.train import run_report
 from tf_advseg.experiments.train import run_results
@@ -26,13 +27,14 @@ class Run:
       context: run.context.Context.
       segmentor: built in the strategy's scope; ends with the best weights.
       recipe: methods.recipe.Recipe.
-      control, control_from: see `experiment`.
+      control, control_from, given: see `experiment`.
     """
     context: Any
     segmentor: Any
     recipe: Any
     control: bool = True
     control_from: Optional[str] = None
+    given: Sequence[str] = ()
 
     def run(self, start, random=False):
         """Stage 1, the method, its control, the scores and the report.
@@ -122,6 +124,10 @@ class Run:
                 'leave it out')
         if self.control_from and not (self.context.run.stages / shared_control.STAGE).exists():
             shared_control.require(self.control_from)
+        if self.given:
+            stage_one.cost(self.context, self.segmentor, 0.0)  # reads its settings
+            idle_settings.require_read(self.given, self.recipe,
+                                       self.context.description['network'])
 
     def _require_batch_norm_of_the_control(self):
         """UserError where a loop of its own would train batch norm otherwise than its control does.

@@ -4,7 +4,6 @@ import pathlib
 import tempfile
 
 import gin
-from absl import logging
 
 from tf_advseg.core import arguments
 from tf_advseg.core import configuration
@@ -13,6 +12,7 @@ from tf_advseg.core import random_streams
 from tf_advseg.core import run_directory
 from tf_advseg.experiments import recipe_registry as recipes
 from tf_advseg.experiments.train import dry_run as dry_runs
+from tf_advseg.experiments.train import idle_settings
 from tf_advseg.experiments.train import run_results
 from tf_advseg.experiments.train import run_stages
 from tf_advseg.experiments.train import shared_control
@@ -34,10 +34,11 @@ MAY_CHANGE = ('max_propagations', 'max_total_cycles', 'max_cycles', 'diagnostics
               'rare_below', 'only', 'tracking.to', 'default_checkpoint', 'jit_compile')
 
 
-@gin.configurable(denylist=['workdir', 'strategy', 'dry_run', 'instead'])
+@gin.configurable(denylist=['workdir', 'strategy', 'dry_run', 'instead', 'given'])
 def experiment(workdir, strategy, dry_run=False, seed=0, method='load', control=True,
                data_dir=None, checkpoint=None, network='deeplab_mobilenet_v2', crop_size=321,
-               backbone_only=False, control_from=None, default_checkpoint=None, instead=None):
+               backbone_only=False, control_from=None, default_checkpoint=None, instead=None,
+               given=()):
     """Runs an experiment, or goes on with one that was stopped.
 
     Args:
@@ -61,6 +62,8 @@ def experiment(workdir, strategy, dry_run=False, seed=0, method='load', control=
       default_checkpoint: 'zoo:NAME': the weights to start from where `checkpoint` is None. Where
         they cannot be downloaded or are of another network, the run starts from random ones, with
         a warning.
+      given: gin bindings of the command line, texts. One that nothing in a new run reads is an
+        error; one in a file is a warning when the run ends.
 
     Returns:
       dict of the results, as in results.json; None for a dry run, with `instead`, and where a
@@ -70,7 +73,7 @@ def experiment(workdir, strategy, dry_run=False, seed=0, method='load', control=
       UserError: a setting out of range, or one that has no effect in this run.
     """
     recipe = recipes.find(method)
-    _require_effect(recipe)
+    idle_settings.require_of_method(recipe)
     for argument, path in (('data_dir', data_dir), ('checkpoint', checkpoint),
                            ('control_from', control_from)):
         arguments.require_path('experiment', argument, path)
@@ -90,7 +93,7 @@ def experiment(workdir, strategy, dry_run=False, seed=0, method='load', control=
         start, random = starting_weights.read(context, segmentor, checkpoint, default_checkpoint,
                                               backbone_only)
         if dry_run:
-            dry_runs.describe(context, segmentor, recipe, control, control_from)
+            dry_runs.describe(context, segmentor, recipe, control, control_from, given)
             return None
         if instead:
             instead(context, segmentor, recipe)
@@ -99,10 +102,11 @@ def experiment(workdir, strategy, dry_run=False, seed=0, method='load', control=
         context.trackers = stack.enter_context(
             tracking.Trackers(names if context.chief else (), run.path))
         resumed = run.stages.is_dir() and any(run.stages.iterdir())
-        results = run_stages.Run(context, segmentor, recipe, control, control_from).run(
-            start, random)
-        if not resumed:  # what was done before read its settings then
-            _warn_of_unread(network)
+        # A run that goes on can leave nothing out, and what was done read its settings then.
+        results = run_stages.Run(context, segmentor, recipe, control, control_from,
+                                 () if resumed else given).run(start, random)
+        if not resumed:
+            idle_settings.warn(network)
         return results
 
 
@@ -126,41 +130,6 @@ def _checked(recipe, control, seed, crop_size, checkpoint, backbone_only):
         raise errors.UserError('experiment.backbone_only takes the backbone of a checkpoint, and '
                                'none was given; add --checkpoint=PATH')
     return crop_size, networks.find_weights(checkpoint) if checkpoint else None
-
-
-def _warn_of_unread(network):
-    """Logs the settings that nothing in this run has read, in one line."""
-    # A network is built from its description, past gin.
-    idle = [name for name in configuration.unread()
-            if name.rsplit('/', 1)[-1].split('.')[-2] != network]
-    if idle:
-        names = ', '.join('.'.join(name.split('.')[-2:]) for name in idle)
-        logging.warning('settings that had no effect on this run: %s', names)
-
-
-def _require_effect(recipe):
-    """UserError for a setting that gin binds and no part of this run reads.
-
-    Of another method's own settings; Stage 1 alone reads none, so a recipe's file serves for it.
-    Others are named when the run ends: a file may build on that of another network.
-    """
-    for name, reader in _idle_settings(recipe).items():
-        raise errors.UserError(
-            f'{name} has no effect on experiment.method = {recipe.name!r}: it is read by '
-            f'{reader!r}; leave it out, or choose that method')
-
-
-def _idle_settings(recipe):
-    """{a setting that gin binds and this method does not read: the method that reads it}."""
-    if not recipe.trains:
-        return {}
-    others = {name: other.name for other in recipes.load_all().values()
-              for name in (*other.method_only, other.name)
-              if other.trains and name not in (*recipe.method_only, recipe.name)}
-    return {shared_control.selectors(name)[0]: others[part]
-            for name in configuration.bindings(configuration.config_text())
-            for part in shared_control.selectors(name)
-            if part in others and not any(own.startswith(part) for own in recipe.method_only)}
 
 
 @contextlib.contextmanager

@@ -19,7 +19,9 @@ FOLDER = 'gan'  # below a run's checkpoints/
 DESCRIPTION = 'gan.json'
 WEIGHTS = 'weights'
 FORMAT = 'tf_advseg redrawing GAN'
-_VALUES = {'picture': 'image', 'mask_and_picture': 'mask_and_image'}  # since they were renamed
+# Names that earlier versions wrote: of values, and of an argument of the generator.
+_VALUES = {'picture': 'image', 'mask_and_picture': 'mask_and_image'}
+OLD_ARGUMENT, ARGUMENT = 'sees_picture', 'sees_image'
 _PARTS = ('settings', 'generator', 'discriminator', 'class_names', 'dataset', 'train', 'steps')
 
 
@@ -199,7 +201,9 @@ def read(folder):
     if wrong:
         raise errors.UserError(f'{path}: "{wrong[0]}" is no group of settings; copy the whole '
                                'folder anew')
-    settings = content['settings']  # earlier versions said "picture"
+    settings, generator = content['settings'], content['generator']
+    if OLD_ARGUMENT in generator:
+        generator[ARGUMENT] = generator.pop(OLD_ARGUMENT)
     content['settings'] = {name: _VALUES.get(value, value) if isinstance(value, str) else value
                            for name, value in settings.items()}
     return content

@@ -262,8 +262,11 @@ def pass_seconds(context, reconstruction, size):
 
 def _identity(context, settings, reconstruction, turns):
     """What phase 1 depends on, see `stages.run_stage`."""
+    generator = dict(reconstruction.generator.arguments)
+    # So that runs of earlier versions go on: their markers have this name.
+    generator[gan_folders.OLD_ARGUMENT] = generator.pop(gan_folders.ARGUMENT)
     return {**reconstruction.settings.identity, **precision.precision().identity,
-            'generator': reconstruction.generator.arguments,
+            'generator': generator,
             'discriminator': reconstruction.discriminator.arguments, 'steps': turns.generator_steps,
             **{name: getattr(settings, name) for name in ('batch_size', 'augmentation')},
             'seed': context.streams.seed_value, 'crop_size': list(context.crop_size),

@@ -99,7 +99,7 @@ class Reconstruction:
           seed: int32 [2] of the noise, or None for none.
           training: whether batch norm learns.
         """
-        if self.generator.sees_picture:
+        if self.generator.sees_image:
             masks = tf.concat([masks, images], axis=-1)
         return self.generator(masks, training=training,
                               dropout_seed=seed) * self.labelled(labels)
