@@ -11,6 +11,7 @@ from tf_advseg.core.errors import UserError
 from tf_advseg.methods.consistency import consistency
 from tf_advseg.methods.consistency import consistency_settings
 from tf_advseg.methods.hung import hung
+from tf_advseg.models import layers
 from tf_advseg.models import resize
 from tf_advseg.training import optimizers
 
@@ -21,12 +22,24 @@ LABELLED = np.array([True, False, False, True, False])
 GRID = ((HEIGHT - 1) // 2 + 1, (WIDTH - 1) // 2 + 1)
 
 
-def build(strategy=SINGLE, rate=1.0, **settings):
+class LiveNorm(one_layer.OneLayer):
+    """The smallest segmentor behind a convolution whose batch norm is trained."""
+
+    def __init__(self, num_classes):
+        super().__init__(num_classes)
+        self.first = layers.Convolution('first', 3, 3, norm=layers.Norm(1e-3, 0.6), seed=2)
+
+    def call(self, image, training=False):
+        return super().call(255.0 * self.first(
+            image / 255.0, mode=layers.LIVE if training else layers.INFERENCE))
+
+
+def build(strategy=SINGLE, rate=1.0, network=one_layer.OneLayer, **settings):
     """A method of fixed weights and plain SGD; the teacher's are other than the student's."""
     settings = consistency_settings.consistency(**{'map_stride': 2, 'ramp_up': 0, 'decay': 0.5,
                                                    **settings})
     with strategy.scope():
-        student, teacher, judge = one_layer.OneLayer(CLASSES), one_layer.OneLayer(CLASSES), None
+        student, teacher, judge = network(CLASSES), network(CLASSES), None
         random = np.random.default_rng(5)
         if settings.needs_discriminator:
             judge = fully_convolutional.build_fc_discriminator(CLASSES, 'pixel', (4, 5), seed=2,
@@ -338,6 +351,31 @@ def test_a_replica_without_unlabelled_rows(two_replicas):
              for strategy in (SINGLE, two_replicas)]
     for name, value in found[0].items():
         assert value == pytest.approx(found[1][name], rel=1e-4, abs=1e-5), name
+
+
+def test_batch_norm_that_is_trained_is_of_both_kinds_of_strong_views_and_the_teacher_follows(
+        two_replicas):
+    """Moved by the whole batch's images once, on one device and on two replicas; no plain view
+    moves it, and what the teacher predicts with is the average."""
+    batch, ends = make_batch(), []
+    for strategy in (SINGLE, two_replicas):
+        method = build(strategy, rate=0.01, network=LiveNorm, selection='all')
+        method.optimizer.iterations.assign(7)  # past the first steps, in which the decay is smaller
+        student, teacher = method.segmentor.first, method.teacher.network.first
+        values = (batch['image'].reshape(-1, 3) / 255.0) @ student.kernel.numpy()[0, 0]
+        was = {name: getattr(teacher.norm, name).numpy()
+               for name in ('moving_mean', 'moving_variance')}
+        steps.take(method, strategy, batch, [hung.SEMI])
+        expected = {'moving_mean': 0.4 * values.mean(0),
+                    'moving_variance': 0.6 + 0.4 * values.var(0, ddof=1)}
+        for name, value in expected.items():
+            np.testing.assert_allclose(getattr(student.norm, name).numpy(), value, rtol=1e-4,
+                                       atol=1e-5)
+            np.testing.assert_allclose(getattr(teacher.norm, name).numpy(),
+                                       0.5 * was[name] + 0.5 * value, rtol=1e-4, atol=1e-5)
+        ends.append([v.numpy() for v in method.teacher.network.variables])
+    for mine, its in zip(*ends):
+        np.testing.assert_allclose(mine, its, rtol=1e-3, atol=1e-4)
 
 
 def test_unlabelled_rows_give_nothing_before_their_start():
