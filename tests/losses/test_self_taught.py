@@ -102,6 +102,16 @@ def test_a_share_of_classes_takes_the_surest_points_of_each_class(share):
             assert not wanted or not rest.size or sure[of_it & mine].min() >= rest.max() - 1e-5
 
 
+@pytest.mark.parametrize('one', [0, 149])
+def test_the_surest_of_a_late_class_are_told_apart_as_those_of_the_first(one):
+    """Certainties that a hundred-thousandth parts, the surest last."""
+    probability = 0.9 + 2e-6 * np.arange(10)
+    logits = np.zeros([1, 2, 5, 150], np.float32)
+    logits[0, ..., one] = np.log(149 * probability / (1 - probability)).reshape(2, 5)
+    selected = self_taught.selected_share_of_classes(logits, np.ones([1, 2, 5], bool), 0.5)
+    np.testing.assert_array_equal(selected, [[[False] * 5, [True] * 5]])
+
+
 @pytest.mark.parametrize('share', [0.0, 0.3, 0.7, 1.0])
 def test_a_share_takes_the_points_that_the_discriminator_is_most_convinced_by(share):
     """By its order alone: however sure it is that all of them are false."""

@@ -69,6 +69,40 @@ def test_statistics_of_batch_norm_follow_as_well():
         np.testing.assert_allclose(mine, 0.5 * value + 0.5 * its.numpy(), rtol=1e-5)
 
 
+def keras_batch_norm():
+    layers = tf.keras.layers
+    return segmentors.as_segmentor(tf.keras.Sequential([
+        layers.Conv2D(4, 3, 2, 'same'), layers.BatchNormalization(), layers.Conv2D(3, 1)]),
+        normalise=lambda x: x / 255.0)
+
+
+@pytest.mark.parametrize('build', [device_steps.NETWORKS['deeplab_mobilenet_v2'],
+                                   keras_batch_norm])
+def test_statistics_that_differ_between_replicas_are_followed_by_their_mean(two_replicas, build):
+    """Each replica's teacher has the same ones after it: those that are saved, too."""
+    with two_replicas.scope():
+        student = build()
+        student(np.zeros([1, 33, 33, 3], np.float32))
+        follower = teachers.MeanTeacher(networks.twin(student), student, 0.5)
+    statistics = [(mine, its) for mine, its in zip(follower.network.variables, student.variables)
+                  if 'moving' in its.name]
+    before = [mine.numpy() for mine, _ in statistics]
+
+    @tf.function
+    def step():
+        def moved():
+            number = tf.distribute.get_replica_context().replica_id_in_sync_group
+            for _, its in statistics:
+                its.assign(tf.ones_like(its) * (2.0 + 4.0 * tf.cast(number, tf.float32)))
+            follower.follow(5)
+        two_replicas.run(moved)
+    step()
+    assert statistics
+    for (mine, _), was in zip(statistics, before):
+        for value in two_replicas.experimental_local_results(mine):
+            np.testing.assert_allclose(value.numpy(), 0.5 * was + 0.5 * 4.0, rtol=1e-5)
+
+
 def test_a_twin_is_the_same_function_with_weights_of_its_own():
     image = np.random.default_rng(1).uniform(0, 255, (1, 33, 33, 3)).astype(np.float32)
     layers = tf.keras.layers

@@ -113,7 +113,11 @@ def selected_share_of_classes(logits, valid, share):
     named = tf.where(valid, tf.argmax(logits, -1, tf.int32), classes)
     shape, flat = tf.shape(named), tf.reshape(named, [tf.shape(named)[0], -1])
     certainty = tf.reshape(_certainty(logits), tf.shape(flat))
-    order = tf.argsort(2.0 * tf.cast(flat, tf.float32) - certainty, stable=True)
+    # By class, and in each by certainty: two sorts, since one of a sum of both would round away
+    # what tells sure points of the later classes apart.
+    order = tf.argsort(certainty, direction='DESCENDING', stable=True)
+    by_class = tf.argsort(tf.gather(flat, order, batch_dims=1), stable=True)
+    order = tf.gather(order, by_class, batch_dims=1)
     ordered = tf.gather(flat, order, batch_dims=1)
     counts_ = tf.reduce_sum(tf.one_hot(flat, classes + 1), 1)  # [B, C + 1]
     first = tf.gather(tf.cumsum(counts_, axis=1, exclusive=True), ordered, batch_dims=1)

@@ -82,6 +82,34 @@ def test_the_report_says_where_nothing_was_learnt(selected, words):
     assert ('the student named' in parts[0].content) == (selected > 0)
 
 
+@pytest.mark.parametrize('bindings, words', [
+    (("consistency.selection = 'discriminator'",), None), ((), None),
+    (("consistency.selection = 'discriminator'", 'consistency.discriminator_share = 0.6'),
+     "at 60 % of an image's points"),
+    (("consistency.selection = 'softmax+discriminator'", 'consistency.threshold = 0.8'),
+     'sure by more than 0.8 and a discriminator takes it for a truth by more than 0.2'),
+    (("consistency.selection = 'as_many_by_softmax'",), 'at its surest points, as many')])
+def test_the_discriminators_thresholds_are_not_taken_for_what_the_run_selects(bindings, words):
+    configuration.parse([], bindings)
+    inputs = mock.Mock(masks={}, metrics=[], stage='consistency', control=None, observed={})
+    said = ' '.join(str(part.content) for part in consistency_recipe._report_parts(inputs))
+    assert ('this run learnt from' in said) == (words is not None) and (words or '') in said
+
+
+@pytest.mark.parametrize('control, weight, words', [
+    ('control', 0.0, 'what the unlabelled images brought'),
+    ('control', 0.1, 'what the unlabelled images and L_adv brought'), (None, 0.0, None)])
+def test_the_report_says_what_the_control_is_there_for(control, weight, words):
+    configuration.parse([], [f'consistency.adversarial_weight = {weight}'])
+    lines = [{'stage': 'consistency', 'step': 1, 'segmentor_step': 1, 'consistency/selected': 0.5,
+              'consistency/agreement': 0.5}]
+    inputs = mock.Mock(masks={}, metrics=lines, stage='consistency', control=control)
+    with mock.patch.object(consistency_panels, 'curve'):
+        said = ' '.join(str(part.content) for part in consistency_recipe._report_parts(inputs)
+                        if part.kind == 'sentence')
+    assert words in said if words else 'brought' not in said
+
+
 def test_the_panel_shows_unlabelled_images_and_what_is_learnt(made):
     _, _, drawn = made
     assert len(drawn) == 3 and all(one.ndim == 3 and one.dtype == np.uint8 for one in drawn)
@@ -182,12 +210,14 @@ def test_own_data_with_few_labels_as_the_page_has_it(tmp_path):
         'deeplab_mobilenet_v2.depth_multiplier = 0.25', 'deeplab_mobilenet_v2.atrous_rates = ()',
         'stage_one.epochs = 1', 'stage_one.batch_size = 4', 'adversarial_stage.steps = 2',
         'adversarial_stage.batch_size = 2', 'adversarial_stage.train_images = 0',
+        'consistency.threshold = 0.2',  # one of three classes is always surer
         f"semi_supervised.unlabelled_dir = '{tmp_path / 'more'}'"])
     results = training.experiment(tmp_path / 'run', tf.distribute.get_strategy())
     assert results['subject'] == 'Consistency' and 'control (CE)' in results['models']
     page = html.unescape((tmp_path / 'run/report.html').read_text())
     assert f'{results["training_images"]["labelled"]} with labels, 5 without' in page
     assert 'were learnt from' in page and 'against control (CE)' in page
+    assert 'the difference from it is what the unlabelled images brought' in page
     assert networks.is_model_folder(tmp_path / 'run/checkpoints/last/teacher')
 
 

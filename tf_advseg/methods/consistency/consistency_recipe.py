@@ -124,11 +124,20 @@ def _report_parts(inputs):
         selected = 100 * shares.mean()
         agreed = 100 * agreeing.sum() / max(shares.sum(), 1e-12)
         parts.append(recipe.ReportPart('sentence', _of_points(selected, agreed)))
+        if inputs.control is not None:
+            parts.append(recipe.ReportPart('sentence', _of_the_control(
+                consistency_settings.consistency().adversarial)))
         parts.append(recipe.ReportPart('figure', consistency_panels.curve(
             inputs.metrics, inputs.stage), 'What was learnt from unlabelled images: the share of '
             'their points that was selected, and the share of those where student and teacher '
             'agree; hold-out mIoU of the teacher.'))
-    if consistency_settings.consistency().by_discriminator:
+    settings = consistency_settings.consistency()
+    if settings.by_discriminator:
+        if settings.discriminator_share is not None or settings.selection != 'discriminator':
+            parts.append(recipe.ReportPart('sentence', (
+                'What the discriminator selects is shown by thresholds of its confidence alone, in '
+                f'images by {settings.discriminator_threshold:g}; this run learnt from the '
+                f'teacher\'s prediction {settings.where()}.')))
         parts += hung_recipe.report_parts(inputs)
     return parts
 
@@ -143,6 +152,14 @@ def _of_points(selected, agreed):
     share = f'{selected:.0f}' if selected >= 1 else f'{selected:.2g}'
     return (f'Of the points of unlabelled images {share} % were learnt from in the last tenth of '
             f'the training; at {agreed:.0f} % of these the student named the teacher\'s class.')
+
+
+def _of_the_control(adversarial):
+    """What the difference from the control is the worth of."""
+    besides = ' and L_adv' if adversarial else ''
+    return ('control (CE) learns from the same labelled images, in as many steps and with the same '
+            'augmentation, and sees no others: the difference from it is what the unlabelled images'
+            f'{besides} brought.')
 
 
 def _cost(context, segmentor, stage, forward):

@@ -206,13 +206,13 @@ class Settings:
         value = getattr(self, name)
         return round(value * steps) if isinstance(value, float) else value
 
-    def about(self):
-        """A sentence or two for a reader, without the last stop."""
+    def where(self):
+        """Which points are learnt from, as 'where it is sure by more than 0.9'."""
         convinced = f'takes it for a truth by more than {self.discriminator_threshold:g}'
         if self.discriminator_share is not None:
             convinced = ('is most convinced by it: at '
                          f'{100 * self.discriminator_share:g} % of an image\'s points')
-        chosen = {
+        return {
             'all': 'at all points',
             'softmax': f'where it is sure by more than {self.threshold:g}',
             'share': f'at the surest {100 * self.share:g} % of an image\'s points',
@@ -224,6 +224,9 @@ class Settings:
             'discriminator': f'where a discriminator {convinced}',
             'softmax+discriminator': f'where it is sure by more than {self.threshold:g} and a '
                                      f'discriminator {convinced}'}[self.selection]
+
+    def about(self):
+        """A sentence or two for a reader, without the last stop."""
         views = 'in their strong view'
         if self.cutmix:
             views += ', cut and mixed'
@@ -231,7 +234,7 @@ class Settings:
             views += ', with half of the classes of another one in them'
         terms = ['L_ce, cross-entropy on labelled images',
                  f'on unlabelled ones, {views}, cross-entropy with what the mean teacher (decay '
-                 f'{self.decay:g}) predicts of the plain view, {chosen}']
+                 f'{self.decay:g}) predicts of the plain view, {self.where()}']
         if self.adversarial:
             terms.append('L_adv, which a discriminator is to take the predictions for truths by')
         return '; '.join(terms)
