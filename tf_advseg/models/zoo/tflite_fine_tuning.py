@@ -2,8 +2,8 @@
 
 The student is the file itself (`tflite_simulation`), as calibration has left it; the teacher is the
 float file, whose softmax over classes is the target on every image. So no labels are needed. Learnt
-are kernels and biases; the ranges stay those of calibration. (tensorflow-model-optimization 0.8
-takes Keras' functional models alone, and ours are subclassed; it knows no layer of ours either.)
+are kernels and biases; the ranges stay those of calibration. Not tensorflow-model-optimization: see
+docs/internals.md.
 """
 import numpy as np
 import tensorflow as tf
@@ -13,7 +13,7 @@ from tf_advseg.models.zoo import tflite_graph
 from tf_advseg.models.zoo import tflite_simulation
 
 BATCH = 2
-RATE = 0.003    # of Adam: what a weight moves in a step, in steps of its integers
+RATE = 0.01    # of Adam: what a weight moves in a step, in steps of its integers
 WARM_UP = 0.1   # of all steps: Adam's first steps move every weight by the whole rate
 
 

@@ -117,7 +117,7 @@ class Graph:
         return self._graph.tensors[tensor].type in (_INT8, _UINT8)
 
     def limits(self, tensor):
-        """(least, largest) float that a tensor of int8 can stand for, its scale being one."""
+        """(least, largest) float that a tensor of int8 with one scale can stand for."""
         quantization = self._graph.tensors[tensor].quantization
         scale, zero = float(quantization.scale[0]), int(quantization.zeroPoint[0])
         return scale * (-128 - zero), scale * (127 - zero)

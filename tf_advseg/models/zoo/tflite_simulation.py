@@ -44,8 +44,9 @@ class Simulation:
         unknown = sorted({_NAMES[graph.code(one)] for one in self._operators
                           if graph.code(one) not in _RULES or _is_bare(graph, one)})
         if unknown:
-            raise errors.UserError('fine-tuning does not know this network\'s operations '
-                                   f'{", ".join(unknown)}; leave --fine_tune_steps out')
+            raise errors.UserError('fine-tuning does not know the operations '
+                                   f'{", ".join(unknown)} of this network; leave '
+                                   '--fine_tune_steps out')
         self._learnt = {id(one): self._variables_of(one) for one in self._operators
                         if graph.is_convolution(one)}
         self.variables = [variable for pair in self._learnt.values() for variable in pair]
@@ -105,9 +106,10 @@ class Simulation:
 
 
 def _is_bare(graph, operator):
-    """Whether it is a convolution without a bias, or with a kernel that is computed."""
+    """Whether it is a convolution without a bias, with a kernel that is computed, or in floats."""
     return graph.code(operator) in (tflite_graph.CONV, tflite_graph.DEPTHWISE) and (
-        not graph.is_convolution(operator) or len(graph.fed_to(operator)) != 1)
+        not graph.is_convolution(operator) or len(graph.fed_to(operator)) != 1
+        or not graph.is_eight_bits(operator.outputs[0]))
 
 
 def logits(graph):
@@ -164,8 +166,9 @@ def _mean(options, x, axes):
 
 
 def _resize(options, x, size):
-    return tf.compat.v1.image.resize_bilinear(
-        x, size, align_corners=options.alignCorners, half_pixel_centers=options.halfPixelCenters)
+    return tf.raw_ops.ResizeBilinear(
+        images=x, size=size, align_corners=options.alignCorners,
+        half_pixel_centers=options.halfPixelCenters)
 
 
 def _concatenation(options, *parts):
