@@ -1,10 +1,8 @@
 """Predicts images: for each a palette PNG of class ids and an overlay. Or a film.
 
-<stem>.png holds the ids (pixel values, shown in the classes' colours), <stem>_overlay.png the image
-under them. EXIF is not applied. Broken images are skipped and named; the same command goes on where
-it stopped. Quote patterns ('frames/*.png'). Of --input=film.mp4 a film, of --input=camera:0 one,
-too, until Ctrl-C or --frames. A .tflite or .onnx file that the export.json beside it lists is run
-as it is; another .tflite is to be imported first.
+<stem>.png holds the ids, <stem>_overlay.png the image under the classes' colours. EXIF is ignored.
+Broken images are skipped and named; the same command goes on. Quote patterns ('frames/*.png'). Of
+--input=film.mp4 or camera:0 a film. A .tflite or .onnx file beside its export.json is run as it is.
 
 Example:
   python tools/predict.py --checkpoint=demo_run --input=demo_run/example/images --output=predicted
