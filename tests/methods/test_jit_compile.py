@@ -7,7 +7,7 @@ from tf_advseg.experiments import small_methods
 from tf_advseg.experiments.benchmarks import device_steps
 
 COMPILED = ('compilation.jit_compile = True',)
-# The smallest network: of a deep one XLA compiles a step for minutes.
+# The smallest network: deep ones were not tried.
 CASES = device_steps.cases(('farabet',))
 # Of these XLA of TensorFlow 2.15 says "Fail to proof the equality of two dimensions at compile time":
 # how many of the images have no labels is not known then.
