@@ -27,6 +27,7 @@ flags.DEFINE_string('format', 'saved_model', 'What to write, see above.')
 flags.DEFINE_string('calibration', None, 'Images that give int8 its ranges; default: --input.')
 flags.DEFINE_enum('large', 'pad', ['pad', 'resize'], 'Images of another size than the crop.')
 flags.DEFINE_boolean('debug_quantization', False, 'Print what int8 does to each layer.')
+flags.DEFINE_integer('fine_tune_steps', 0, 'Train int8 on --calibration: 300, say; no labels.')
 flags.DEFINE_boolean('prove', False, 'Print what it costs beside --compare; write nothing.')
 
 FLAGS = flags.FLAGS
@@ -55,7 +56,7 @@ def main(argv):
     exported = exporting.export(
         checkpoint, FLAGS.output, formats, size, FLAGS.which,
         command_line.single(FLAGS.input, 'input'), FLAGS.calibration, FLAGS.large,
-        FLAGS.debug_quantization)
+        FLAGS.debug_quantization, FLAGS.fine_tune_steps)
     print(exported.text())
 
 

@@ -1,9 +1,8 @@
 """Predicts images: for each a palette PNG of class ids and an overlay. Or a film.
 
-<stem>.png holds the ids (pixel values, shown in the classes' colours), <stem>_overlay.png the image
-under them. EXIF is not applied. Broken images are skipped and named; the same command goes on where
-it stopped. Quote patterns ('frames/*.png'). Of --input=film.mp4 a film. A .tflite or .onnx file
-that the export.json beside it lists is run as it is; another .tflite is to be imported first.
+<stem>.png holds the ids, <stem>_overlay.png the image under the classes' colours. EXIF is ignored.
+Broken images are skipped and named; the same command goes on. Quote patterns ('frames/*.png'). Of
+--input=film.mp4 or camera:0 a film. A .tflite or .onnx file beside its export.json is run as it is.
 
 Example:
   python tools/predict.py --checkpoint=demo_run --input=demo_run/example/images --output=predicted
@@ -26,6 +25,7 @@ command_line.define_common_flags('checkpoint', 'which', 'input', 'output', 'eval
                                  'window', 'padding', 'backend')
 flags.DEFINE_bool('confidence', False, 'Also <stem>_confidence.png: 255 times the probability.')
 flags.DEFINE_enum('submission', None, SERVERS, 'Write what this server takes, instead.')
+flags.DEFINE_integer('frames', None, 'Of a camera: how many to predict. Default: until Ctrl-C.')
 
 FLAGS = flags.FLAGS
 
@@ -40,14 +40,16 @@ def main(argv):
     sources = [*FLAGS.input, *argv[1:]]
     window = command_line.parse_size(FLAGS.window, 'window') if FLAGS.window else None
     runtime.configure()
+    from tf_advseg.experiments.score import cameras
     from tf_advseg.experiments.score import evaluating
     from tf_advseg.experiments.score import film_files
     from tf_advseg.experiments.score import input_files
     from tf_advseg.experiments.score import predicting
     from tf_advseg.experiments.score import predicting_films
     from tf_advseg.experiments.convert import importing
-    film = film_files.requested(sources, FLAGS.output)
-    if film:
+    camera = cameras.requested(sources, FLAGS.output, FLAGS.frames)
+    film = None if camera else film_files.requested(sources, FLAGS.output)
+    if camera or film:
         predicting_films.require_plain(FLAGS.confidence, FLAGS.submission)
     else:
         input_files.find_all(sources)  # a mistyped path fails before the network is built
@@ -56,6 +58,10 @@ def main(argv):
     crop_size = evaluating.crop_size(content)
     options = {'scales': FLAGS.eval_scales, 'flip': FLAGS.flip, 'padding': FLAGS.padding,
                'window': window, 'backend': FLAGS.backend, 'say': print}
+    if camera:
+        print(predicting_films.predict_camera(segmentor, spec, crop_size, *camera,
+                                              count=FLAGS.frames, **options).text())
+        return
     if film:
         print(predicting_films.predict(segmentor, spec, crop_size, *film, **options).text())
         return

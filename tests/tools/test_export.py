@@ -135,6 +135,9 @@ def test_a_proof_that_fails_is_said(made_run, tmp_path):
     (['--compare=x'], 'belongs to --prove'),
     (['--input_size=3y'], '--input_size=3y'),
     (['--input=/nowhere/at/all'], '/nowhere/at/all'),
+    (['--fine_tune_steps=5'], 'add --format=tflite_int8'),
+    (['--fine_tune_steps=-1', '--format=tflite_int8'], '--fine_tune_steps=-1: expected'),
+    (['--fine_tune_steps=5', '--format=tflite_int8'], 'fine-tuning needs images'),
 ])
 def test_bad_words_in_one_line(call, made_run, tmp_path, words, message):
     with pytest.raises(UserError) as caught:
@@ -195,6 +198,22 @@ def test_calibration_with_other_images_is_no_reason_for_a_line(call, deeplab_fol
     assert 'calibrated with' not in printed and 'ranges of made-up images' not in printed
     report = json.loads((output / 'export.json').read_text())['files']
     assert report['model_int8.tflite']['calibration'] == {'compared': False, 'made_up': False}
+
+
+def test_fine_tuning_is_told_with_what_it_did(call, deeplab_folder, images, tmp_path, capsys):
+    output = tmp_path / 'out'
+    call('export', f'--checkpoint={deeplab_folder[1]}', f'--output={output}', f'--input={images}',
+         '--format=tflite_float32,tflite_int8', '--fine_tune_steps=2')
+    printed = capsys.readouterr().out
+    assert 'model_int8.tflite was fine-tuned for 2 steps on 2 images; before it agreed' in printed
+    report = json.loads((output / 'export.json').read_text())['files']
+    assert 'fine_tuning' not in report['model_float32.tflite']
+    tuned = report['model_int8.tflite']['fine_tuning']
+    assert tuned['steps'] == 2 and tuned['images'] == 2 and 0 <= tuned['before']['pixels'] <= 1
+    path = output / 'model_int8.tflite'
+    assert report[path.name]['bytes'] == path.stat().st_size
+    call('predict', f'--checkpoint={path}', f'--input={next(images.iterdir())}',
+         f'--output={tmp_path}/maps')
 
 
 def test_folders_whose_names_tensorflow_takes_for_patterns(call, made_run, tmp_path):

@@ -201,7 +201,7 @@ def test_mistakes_are_one_line_and_leave_nothing(call, made_run, film, tmp_path)
             ([f'--input={film}', f'--output={tmp_path}/text.mp4/x.mp4'], 'is a file'),
             ([f'--input={film}', out, '--confidence'], '--confidence: is made of images'),
             ([f'--input={film}', out, '--submission=ade20k'], '--submission: is made of images'),
-            (['--input=camera:0', out], 'camera:0: cameras are not supported; record')):
+            ([f'--input={film}', out, '--frames=3'], '--frames: is for a camera')):
         with pytest.raises(UserError, match=text) as caught:
             call('predict', f'--checkpoint={made_run.path}', *words)
         assert '\n' not in str(caught.value)

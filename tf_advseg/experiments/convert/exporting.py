@@ -65,6 +65,7 @@ class Exported:
                     'image): look at its maps, give --calibration more and typical images, or take '
                     'another format')
             lines.extend(_calibration_lines(name, entry.get('calibration')))
+            lines.extend(_fine_tuning_lines(name, entry.get('fine_tuning')))
             if self.debug and 'layers' in entry:
                 lines.append(_layers_text(entry['layers']))
         if any(entry.get('agreement') for entry in self.report['files'].values()):
@@ -88,6 +89,15 @@ def _calibration_lines(name, calibration):
             'less (give --calibration other images than --input)']
 
 
+def _fine_tuning_lines(name, tuned):
+    """What fine-tuning did to an int8 file's agreement, by its report's entry or None."""
+    if tuned is None:
+        return []
+    before = tuned['before']
+    return [f'{name} was fine-tuned for {tuned["steps"]} steps on {tuned["images"]} images; before '
+            f'it agreed at {100 * before["pixels"]:.3f} % (least: {100 * before["worst"]:.3f} %)']
+
+
 def require_formats(text):
     """('saved_model', 'tf1', …) of a text with commas; UserError for an unknown one."""
     names = [name.strip() for name in text.split(',') if name.strip()]
@@ -97,7 +107,7 @@ def require_formats(text):
 
 
 def export(checkpoint, output, formats=('saved_model',), input_size=None, which=None,
-           images=None, calibration=None, large='pad', debug=False):
+           images=None, calibration=None, large='pad', debug=False, fine_tune_steps=0):
     """Writes a checkpoint in one or several formats.
 
     Args:
@@ -111,6 +121,7 @@ def export(checkpoint, output, formats=('saved_model',), input_size=None, which=
       calibration: image or folder for int8; None: `images`.
       large: 'pad', or 'resize' to the crop size, see `saved_model.Sizes`.
       debug: whether the text tells what eight bits do to each layer.
+      fine_tune_steps: of int8 on the images that calibrate it, see `tflite_fine_tuning`.
 
     Returns:
       Exported.
@@ -122,6 +133,7 @@ def export(checkpoint, output, formats=('saved_model',), input_size=None, which=
         errors.require_one_of('format', name, FORMATS)
     if 'onnx' in formats:
         onnx_export.require()
+    _require_fine_tuning(fine_tune_steps, formats, calibration or images)
     output = output_folder.require_replaceable(
         output, REPORT, 'an export', [p for p in (checkpoint, images, calibration) if p])
     segmentor, _, content = evaluating.load(checkpoint, which)
@@ -132,6 +144,9 @@ def export(checkpoint, output, formats=('saved_model',), input_size=None, which=
                                 tflite_export.CALIBRATION_IMAGES)[0]
     seen = {'compared': calibration is None or str(calibration) == str(images),
             'made_up': calibration is None and images is None}
+    tuning = fine_tune_steps and tflite_export.FineTuning(
+        fine_tune_steps, fitted_images.read(calibration or images, size,
+                                            tflite_export.TUNING_IMAGES)[0])
     report = {'format': exported_files.FORMAT, 'version': 1, 'checkpoint': str(checkpoint),
               'which': networks.find(pathlib.Path(checkpoint).expanduser(),
                                      evaluating.which_folder(which)).name,
@@ -149,13 +164,24 @@ def export(checkpoint, output, formats=('saved_model',), input_size=None, which=
                 entry = _write_onnx(folder, segmentor, sizes, compared)
             else:
                 entry = _write_tflite(folder, segmentor, size, name.split('_')[1], compared, ranges,
-                                      seen)
+                                      seen, tuning)
             name = next(iter(entry))
             if (folder / name).is_file():  # the TF1 checkpoint's is a prefix
                 entry[name]['sha256'] = files.sha256(folder / name)
             report['files'].update(entry)
         files.write_json(folder / REPORT, report)
     return Exported(output, report, debug)
+
+
+def _require_fine_tuning(steps, formats, images):
+    """UserError where the file that would be fine-tuned, or what with, is not asked for."""
+    if steps < 0:
+        raise errors.UserError(f'--fine_tune_steps={steps}: expected a number of steps, say 300')
+    if steps and 'tflite_int8' not in formats:
+        raise errors.UserError('--fine_tune_steps: is for int8; add --format=tflite_int8')
+    if steps and images is None:
+        raise errors.UserError('--fine_tune_steps: fine-tuning needs images, without labels: give '
+                               '--calibration, a folder of some hundred like those it will see')
 
 
 def _sizes(segmentor, large):
@@ -211,21 +237,30 @@ def _write_tf1(folder, segmentor):
     return {TF1_PREFIX: {'bytes': files.folder_bytes(prefix.parent)}}
 
 
-def _write_tflite(folder, segmentor, size, kind, images, calibration, seen):
-    layers = []
+def _write_tflite(folder, segmentor, size, kind, images, calibration, seen, tuning):
+    layers, added = [], {}
     content = tflite_export.convert(
         segmentor, size, kind, calibration[:tflite_export.CALIBRATION_IMAGES], layers)
+    found = _tflite_agreement(kind, content, segmentor, images)
+    if kind == 'int8':
+        added = {'layers': [dataclasses.asdict(layer) for layer in layers], 'calibration': seen}
+        if tuning:
+            added['fine_tuning'] = {'steps': tuning.steps, 'images': len(tuning.images),
+                                    'before': found.to_json()}
+            content = tflite_export.fine_tuned(segmentor, size, content, tuning)
+            found = _tflite_agreement(kind, content, segmentor, images)
     path = folder / f'model_{kind}.tflite'
     path.write_bytes(content)
+    return {path.name: {'bytes': len(content), 'agreement': found.to_json(), **added}}
+
+
+def _tflite_agreement(kind, content, segmentor, images):
     try:
-        found = tflite_export.agreement(content, segmentor, images)
+        return tflite_export.agreement(content, segmentor, images)
     except RuntimeError as error:  # a kernel refuses what eight bits made of the numbers
         raise errors.UserError(
             f'tflite_{kind}: TensorFlow Lite cannot run this network so: '
             f'{str(error).splitlines()[0]}; leave tflite_{kind} out of --format') from error
-    return {path.name: {'bytes': len(content), 'agreement': found.to_json(), **(
-        {'layers': [dataclasses.asdict(layer) for layer in layers], 'calibration': seen}
-        if kind == 'int8' else {})}}
 
 
 def _layers_text(layers):

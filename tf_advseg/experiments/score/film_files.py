@@ -26,7 +26,6 @@ from tf_advseg.core import output_folder
 CONTAINERS = {'.mp4': 'mp4', '.m4v': 'mp4', '.mov': 'mov', '.mkv': 'matroska', '.avi': 'avi',
               '.webm': 'webm', '.gif': 'gif'}
 GIF = '.gif'  # an image and a film
-CAMERA = 'camera:'
 # No camera takes more frames a second. Films of browsers and screens, whose frames come when
 # something moves, claim 1000 or 90000, and each frame would be predicted as often as that.
 HIGHEST_RATE, USUAL_RATE = 240, 30
@@ -95,15 +94,8 @@ def requested(sources, output):
 
     Raises:
       UserError: a film among others, that cannot be read, or whose output is not called like one
-        or is the film itself; images, and an output that is called like a film; a camera.
+        or is the film itself; images, and an output that is called like a film.
     """
-    cameras = [source for source in sources
-               if str(source).startswith(CAMERA) and not os.path.exists(source)]
-    if cameras:
-        raise errors.UserError(
-            f'--input={cameras[0]}: cameras are not supported; record a film first, as ffmpeg -f '
-            'v4l2 -i /dev/video0 -t 10 film.mp4, or predict frames from Python '
-            '(tf_advseg.load(…).predict(frame))')
     to_film = is_called_like_a_film(output)
     films = [source for source in sources if is_called_like_a_film(source)
              and (to_film or pathlib.Path(source).suffix.lower() != GIF)]
@@ -145,16 +137,38 @@ def opened(path):
       UserError: there is no ffmpeg, or this is no film that it can read.
     """
     path = pathlib.Path(path)
+    return looked_at(path, _input(path), 'no film that ffmpeg can read',
+                     'is it whole? if so, convert it to .mp4')
+
+
+def looked_at(path, words, otherwise, hint, patience=None):
+    """What ffmpeg finds where its words point to: the first frame is decoded.
+
+    Args:
+      path: what it is called.
+      words: ffmpeg's, that read it.
+      otherwise: what it is, if it cannot be read.
+      hint: what is to be done then.
+      patience: seconds that the frame may take; None waits.
+
+    Returns:
+      Film.
+
+    Raises:
+      UserError: there is no ffmpeg, or it cannot read this.
+    """
     # A header of this format holds the size after rotation, and the rate as a fraction.
-    done = subprocess.run(
-        [program(), '-v', 'level+info', *_input(path), '-map', '0:V:0', '-frames:v', '1',
-         '-pix_fmt', 'yuv444p', '-f', 'yuv4mpegpipe', 'pipe:1'],
-        stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    try:
+        done = subprocess.run(
+            [program(), '-v', 'level+info', *words, '-map', '0:V:0', '-frames:v', '1',
+             '-pix_fmt', 'yuv444p', '-f', 'yuv4mpegpipe', 'pipe:1'],
+            stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=patience)
+    except subprocess.TimeoutExpired:
+        raise errors.UserError(f'{path}: gave no frame in {patience:g} seconds; {hint}') from None
     text = done.stderr.decode('utf-8', 'replace')
     header = _HEADER.match(done.stdout)
     if not header:
-        raise errors.UserError(f'{path}: is no film that ffmpeg can read ({_reason(text)}); is it '
-                               'whole? if so, convert it to .mp4')
+        raise errors.UserError(f'{path}: is {otherwise} ({reason(text)}); {hint}')
     width, height, above, below, *aspect = (int(number) for number in header.groups())
     rate = fractions.Fraction(above, below) if above and below else fractions.Fraction(USUAL_RATE)
     duration = _DURATION.search(text)
@@ -183,17 +197,32 @@ def frames(film):
     Raises:
       UserError: the film is damaged or truncated; at the frame where that shows.
     """
-    size, count = 3 * film.height * film.width, 0
-    command = ['-xerror', *_input(film.path), '-map', '0:V:0', '-vf', f'fps={film.rate}',
-               '-pix_fmt', 'rgb24', '-f', 'rawvideo', 'pipe:1']
-    with _running(command, stdout=subprocess.PIPE) as (process, said):
-        while len(content := process.stdout.read(size)) == size:
-            yield np.frombuffer(content, np.uint8).reshape(film.height, film.width, 3)
-            count += 1
+    with decoding(film, ['-xerror', *_input(film.path)]) as (process, said):
+        count, rest = yield from decoded(film, process)
         failed, text = process.wait() != 0, said()
-    if failed or content or _CUT in text or not count or _is_cut_gif(film.path):
+    if failed or rest or _CUT in text or not count or _is_cut_gif(film.path):
         raise errors.UserError(f'{film.path}: truncated or damaged, it can be decoded as far as to '
-                               f'frame {count} ({_reason(text)}); fetch it again')
+                               f'frame {count} ({reason(text)}); fetch it again')
+
+
+def decoding(film, words):
+    """A context of (process of ffmpeg, for `decoded`; function that gives its messages).
+
+    Args:
+      film: Film, of which size and rate are taken.
+      words: ffmpeg's, that read it.
+    """
+    return _running([*words, '-map', '0:V:0', '-vf', f'fps={film.rate}', '-pix_fmt', 'rgb24',
+                     '-f', 'rawvideo', 'pipe:1'], stdout=subprocess.PIPE)
+
+
+def decoded(film, process):
+    """Yields a process's frames as `frames` does; returns (how many, bytes of a broken one)."""
+    size, count = 3 * film.height * film.width, 0
+    while len(content := process.stdout.read(size)) == size:
+        yield np.frombuffer(content, np.uint8).reshape(film.height, film.width, 3)
+        count += 1
+    return count, content
 
 
 def _is_cut_gif(path):
@@ -231,7 +260,7 @@ def written(path, film):
         with _running(command, stdin=subprocess.PIPE) as (process, said):
             def failed():
                 process.wait()
-                return errors.UserError(f'{path}: ffmpeg cannot write it ({_reason(said())})')
+                return errors.UserError(f'{path}: ffmpeg cannot write it ({reason(said())})')
 
             def append(frame):
                 try:
@@ -301,8 +330,8 @@ def _running(command, **pipes):
                     process.stdin.close()
 
 
-def _reason(text):
-    """The first of ffmpeg's messages that is an error, without what it is called inside."""
+def reason(text):
+    """The first of ffmpeg's messages (text) that is an error, without what it is called inside."""
     lines = [line for line in text.splitlines() if line.strip()]
     marked = [line for line in lines if '[error]' in line or '[fatal]' in line]
     line = re.sub(r'\[[^\]]*\]\s*', '', (marked or lines or ['it says nothing'])[0])

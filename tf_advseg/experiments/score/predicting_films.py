@@ -1,11 +1,14 @@
-"""Class maps of a film's frames over the film: what tools/predict.py does with one."""
+"""Class maps of a film's or a camera's frames over them: what tools/predict.py does with one."""
 import dataclasses
 import pathlib
 import time
 
+import numpy as np
+
 from tf_advseg.core import errors
 from tf_advseg.core import progress
 from tf_advseg.evaluation import map_predictor
+from tf_advseg.experiments.score import cameras
 from tf_advseg.experiments.score import film_files
 from tf_advseg.experiments.score import predictors
 from tf_advseg.models import backends
@@ -79,6 +82,62 @@ def predict(segmentor, spec, crop_size, film, output, backend=backends.TENSORFLO
     if rest_text():
         say(rest_text())
     return Outcome(output, count, time.perf_counter() - began)
+
+
+def predict_camera(segmentor, spec, crop_size, camera, output, count=None,
+                   backend=backends.TENSORFLOW, show=True, say=lambda text: None, **passes):
+    """Writes a film of what a camera gives, each frame under its classes' colours, until Ctrl-C.
+
+    The newest frame is predicted, and shown in the film until the next one is: so the film has the
+    camera's rate and takes as long as it was filmed, however slow the network is.
+
+    Args:
+      camera: `cameras.Camera`.
+      count: how many frames are predicted at most; None: until Ctrl-C, or the camera's end.
+      segmentor, spec, crop_size, output, backend, show, say, **passes: see `predict`.
+
+    Returns:
+      Outcome.
+
+    Raises:
+      UserError: the camera gives no frame, or the film cannot be written.
+    """
+    predictor, rest_text = predictors.make(segmentor, crop_size, backend, count, say,
+                                           only_named=True, **passes)
+    size = camera.film.height, camera.film.width
+    list(predictor([np.zeros((*size, 3), np.uint8)]))  # traces the network: no frame waits for it
+    rate, last, began = float(camera.film.rate), None, None
+    predicted = written = 0
+    with cameras.until_interrupt() as pressed, \
+            film_files.written(output, camera.film) as append, \
+            progress.Progress(count, 'frames', enabled=show) as bar, \
+            cameras.newest_frames(camera, pressed) as frames:
+        if count is None:
+            say(f'{camera.name}: predicting; Ctrl-C ends the film')
+        for when, frame in frames:
+            if last is None:
+                began = when
+            else:
+                copies = max(1, round((when - began) * rate) - written)
+                for _ in range(copies):
+                    append(last)
+                written += copies
+            ids, _ = next(iter(predictor([frame])))
+            last = panels.overlay(frame, ids, spec.palette)
+            predicted += 1
+            bar.update(1)
+            if predicted == count:
+                break
+        if last is None:
+            raise errors.UserError(f'{camera.name}: stopped before the first frame; nothing is '
+                                   'written')
+        append(last)
+        seconds = time.monotonic() - began
+    if rest_text():
+        say(rest_text())
+    if count is not None and predicted < count and not pressed():
+        say(f'{camera.name}: gave no more frames after {predicted}')
+    return Outcome(output, predicted, seconds)
 
 
 def require_plain(confidence, submission):

@@ -24,6 +24,7 @@ LOGITS = 'logits'
 _PLAIN_INT8 = "int8 of TensorFlow's own calibration"
 LEAST_SIDE = 16  # of an int8 file's image: on smaller ones TensorFlow's kernels end the process
 CALIBRATION_IMAGES = 32  # more change ranges little and take long
+TUNING_IMAGES = 256  # that are held in memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +44,20 @@ class Agreement:
         """Its fields as plain values; the images by the name they had in earlier reports."""
         fields = dataclasses.asdict(self)
         return {'pictures': fields.pop('images'), **fields}
+
+
+@dataclasses.dataclass(frozen=True)
+class FineTuning:
+    """How an int8 file is fine-tuned, see `tflite_fine_tuning`.
+
+    Attributes:
+      steps: of two images each.
+      images: uint8 [H, W, 3] images of the file's size, without labels.
+      show: whether to show progress.
+    """
+    steps: int
+    images: list
+    show: bool = True
 
 
 def convert(segmentor, size, kind, calibration=(), layer_errors=None):
@@ -91,6 +106,29 @@ def convert(segmentor, size, kind, calibration=(), layer_errors=None):
     if layer_errors is not None:
         layer_errors.extend(found)
     return content
+
+
+def fine_tuned(segmentor, size, content, tuning):
+    """An int8 file of `convert`, fine-tuned to say what the segmentor says.
+
+    Args:
+      segmentor, size: which it was made of.
+      content: the file as bytes.
+      tuning: FineTuning.
+
+    Returns:
+      The file as bytes.
+
+    Raises:
+      UserError: the network has an operation that fine-tuning does not know.
+    """
+    # Here, as in `convert`.
+    from tf_advseg.models.zoo import tflite_fine_tuning
+    plain = _converted(_function(segmentor, size, tf.float32), 'float32', (), segmentor.name)
+    try:
+        return tflite_fine_tuning.fine_tuned(plain, content, tuning)
+    except errors.UserError as error:
+        raise errors.UserError(f'{segmentor.name}: {error}') from error
 
 
 def plain_int8(segmentor, size, calibration):

@@ -112,6 +112,16 @@ class Graph:
         scale, zero = np.float32(quantization.scale[0]), int(quantization.zeroPoint[0])
         return (value.astype(np.float32) - zero) * scale
 
+    def is_eight_bits(self, tensor):
+        """Whether a tensor holds integers of eight bits."""
+        return self._graph.tensors[tensor].type in (_INT8, _UINT8)
+
+    def limits(self, tensor):
+        """(least, largest) float that a tensor of int8 with one scale can stand for."""
+        quantization = self._graph.tensors[tensor].quantization
+        scale, zero = float(quantization.scale[0]), int(quantization.zeroPoint[0])
+        return scale * (-128 - zero), scale * (127 - zero)
+
     def runner(self, outputs):
         """A function of the fed image that returns the arrays of any tensors.
 
