@@ -2,7 +2,7 @@
 
 A document holds what to table, and the table behind it:
 
-    <!-- table: --runs=docs/numbers/few_labels/cells_shapes.jsonl --measures=miou,components -->
+    <!-- table: --runs=docs/numbers/few_labels/cells_eighth.jsonl --measures=miou,components -->
     ...
     <!-- end of table -->
 
