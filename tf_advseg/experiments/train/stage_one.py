@@ -289,8 +289,8 @@ def warn_of_short_statistics(segmentor, settings, steps):
     kept = max((layer.momentum for layer in norms), default=0.0) ** steps
     if kept > _KEPT:
         logging.warning(
-            'Stage 1 has %d steps, too few for batch norm: %.0f %% of its moving statistics will be '
-            'those it starts with, and scores and maps far worse than the loss says; take more '
+            'Stage 1 has %d steps, too few for batch norm: %.0f %% of its moving statistics will '
+            'be those of the start, and scores and maps far worse than the loss says; take more '
             'epochs, or with trained weights stage_one.fine_tune_batch_norm=False', steps,
             100 * kept)
 
