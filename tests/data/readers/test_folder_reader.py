@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from data_layouts import draw_pair, write_folder
+from examinations import examined
 from tf_advseg.core import archives
 from tf_advseg.core.errors import UserError
 from tf_advseg.data.readers import make_reader
@@ -398,3 +399,44 @@ def test_labels_in_other_formats_are_told_with_what_to_do(own_folder, change, wo
     with pytest.raises(UserError, match=words) as caught:
         load(own_folder, num_classes=4)
     assert 'fetch the file again' not in str(caught.value)
+
+
+def test_sub_folders_with_no_split_among_them_are_split_at_random(tmp_path, caplog):
+    names = [f'site{i % 3}/2024-0{1 + i % 2}/p{i}' for i in range(10)]
+    folder = write_folder(tmp_path, names)
+    (folder / 'images' / 'site3').mkdir()  # nobody's split, so it may be empty
+    reader = make_reader('folder', folder, num_classes=4)
+    assert {name: len(ids) for name, ids in reader.splits().items()} == {
+        'train': 6, 'val': 2, 'test': 2}
+    assert sorted(i for ids in reader.splits().values() for i in ids) == sorted(names)
+    assert 'no sub-folder is named train, val or test, so all images are split' in caplog.text
+    caplog.clear()
+    make_reader('folder', write_folder(tmp_path / 'flat', ['a', 'b', 'c']), num_classes=4)
+    assert not caplog.text
+
+
+def test_other_names_of_splits(tmp_path):
+    reader = make_reader('folder', write_folder(
+        tmp_path, ['training/a', 'validation/b', 'day2/c']), num_classes=4)
+    assert reader.splits() == {'day2': ['day2/c'], 'training': ['training/a'],
+                               'validation': ['validation/b']}
+
+
+def test_labels_named_otherwise_are_told(own_folder):
+    for path in sorted((own_folder / 'labels').iterdir()):
+        path.rename(path.with_name(f'{path.stem}_seg.png'))
+    told = r'p0_seg\.png is there, but a label has the name of its image; rename'
+    with pytest.raises(UserError, match=f'image without label.*{told}'):
+        make_reader('folder', own_folder)
+    found = [f for f in examined(own_folder, {}).findings if f.kind == 'lone_image']
+    assert len(found) == 10 and all('_seg.png is there, but' in f.message for f in found)
+
+
+def test_a_folder_with_neither_part_says_what_is_there(tmp_path):
+    write_folder(tmp_path, ['a'])
+    (tmp_path / 'images').rename(tmp_path / 'photos')
+    (tmp_path / 'labels').rename(tmp_path / 'masks')
+    told = r'no folder images/ \(it has masks, photos\); expected the images in images/'
+    for attempt in (lambda: make_reader('folder', tmp_path), lambda: examined(tmp_path, {})):
+        with pytest.raises(UserError, match=told):
+            attempt()

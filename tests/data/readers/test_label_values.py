@@ -119,3 +119,32 @@ def test_other_ids_out_of_range_are_not_counted(folder, monkeypatch):
     monkeypatch.setattr(folder_reader.FolderReader, '_labels_with', None)  # would not be callable
     with pytest.raises(UserError, match='label id 9 is out of range.*to ignore$'):
         make_reader('folder', path).load('p2')
+
+
+@pytest.mark.parametrize('present, options, asked', [
+    ({0: 10, 1: 7, 2: 10}, {}, True),
+    ({0: 10, 1: 7, 2: 9}, {}, False),            # not in every label
+    ({0: 10, 1: 10, 2: 10}, {}, False),          # all classes are in every label
+    ({0: 10, 1: 7, 2: 10, 255: 3}, {}, False),   # 255 is what is ignored
+    ({0: 7, 1: 10}, {}, False),                  # thing and background
+    ({0: 10, 1: 7, 2: 10}, {'ignore_label': 2}, False),
+    ({0: 10, 1: 7, 2: 10}, {'values': (0, 1, 2)}, False)])
+def test_a_highest_id_in_every_label_is_asked_about(present, options, asked):
+    question = LabelValues(**options).void_question(present, 10)
+    assert ('2, is in all 10 labels' in question and '--option=ignore_label=2' in question) == asked
+    assert asked or not question
+
+
+def test_the_question_reaches_the_user_where_classes_have_no_names(folder, caplog):
+    path = folder({255: 3})
+    for number, label in enumerate(sorted((path / 'labels').iterdir())):
+        ids = np.array(Image.open(label))
+        ids[0] = 4
+        if number == 0:
+            ids[ids == 3] = 0
+        Image.fromarray(ids).save(label)
+    assert make_reader('folder', path).spec.num_classes == 5
+    assert 'the last of them, 4, is in all 10 labels: are these pixels' in caplog.text
+    caplog.clear()
+    assert make_reader('folder', path, ignore_label=4).spec.num_classes == 4
+    assert not caplog.text

@@ -93,6 +93,18 @@ def test_a_residual_network_from_nothing_has_live_batch_norm_by_default():
     configuration.parse([], [])
 
 
+@pytest.mark.parametrize('momentum, live, steps, warned', [
+    (0.99, True, 36, True), (0.99, True, 180, False), (0.9, True, 36, False),
+    (0.99, False, 36, False)])
+def test_too_few_steps_for_batch_norm_are_told(momentum, live, steps, warned, caplog):
+    network = networks.build(networks.describe(
+        'deeplab_mobilenet_v2', num_classes=2, depth_multiplier=0.25, batch_norm_momentum=momentum))
+    settings = stage_one.Settings(fine_tune_batch_norm=live)
+    stage_one.warn_of_short_statistics(network, settings, steps)
+    assert ('Stage 1 has 36 steps, too few for batch norm: 70 % of its' in caplog.text) == warned
+    assert bool(caplog.text) == warned
+
+
 def test_scales_that_are_none_are_refused():
     with pytest.raises(errors.UserError, match='0 < minimum <= maximum'):
         _ = stage_one.Settings(min_scale=3.0).recipe

@@ -171,8 +171,9 @@ def _pairs(reader):
             continue
         for path, other in lone:
             there = folder.other_label(other) if kind == 'lone_image' else ''
+            near = folder.label_of_other_name(other) if kind == 'lone_image' else ''
             yield Finding('error', 'label_format' if there else kind, f'{path}: {has} '
-                          f'{other}{there}', (str(path),), '' if there else advice)
+                          f'{other}{there or near}', (str(path),), '' if there or near else advice)
     for path, other in reader.twins:
         yield Finding('error', 'twin', f'{path}: has the same name as {other.name}',
                       (str(path), str(other)), 'keep one of them')

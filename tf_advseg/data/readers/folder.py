@@ -22,6 +22,8 @@ _FAR = 1 << 16  # beyond any value of a label
 _COUNTED = 1000  # labels that are read to say in how many an id is
 _DEPTH = 3  # levels below a folder in which the one that holds PARTS is looked for
 FRACTIONS = {'train': 0.6, 'val': 0.2, 'test': 0.2}
+_SPLIT_WORDS = tuple(FRACTIONS)  # how the name of a sub-folder begins that is a split
+_MANY = 10  # labels from which on an id in all of them says something
 
 
 class FolderReader(base.FileReader):
@@ -31,7 +33,8 @@ class FolderReader(base.FileReader):
     `base.LABELS`), whose values (grey values or palette indices) are class ids; where labels lie
     in one folder, to the one of its name. Which image is in which split follows from, in this
     order: `splits/<split>.txt` with one id a line; sub-folders `images/<split>/` and
-    `labels/<split>/` (ids are then `<split>/<name>`); else the images are split at random.
+    `labels/<split>/` (ids are then `<split>/<name>`) where at least one is named train…, val…
+    or test…; else the images, in whatever sub-folders, are split at random.
 
     Args:
       source: the folder, or one in which there is one such folder, at most three levels below.
@@ -55,6 +58,7 @@ class FolderReader(base.FileReader):
                  palette=None, fractions=None, seed=0,
                  dataset_name=None, label_values=None):
         self._source = find_root(source)
+        _require_parts(self._source)
         self._values = values_of(ignore_label, label_values)
         self._images = _by_id(base.require_folder(self._source / 'images', 'the images'),
                               base.IMAGES, tell=True)
@@ -100,7 +104,7 @@ class FolderReader(base.FileReader):
         if image_id not in self._labels:
             expected = self._source / 'labels' / f'{image_id}.png'
             raise UserError(f'{self.image_path(image_id)}: image without label; expected '
-                            f'{expected}{other_label(expected)}')
+                            f'{expected}{other_label(expected) or label_of_other_name(expected)}')
         return self._labels[image_id]
 
     def read_label(self, image_id):
@@ -140,24 +144,34 @@ class FolderReader(base.FileReader):
         for image_id, path in self._lone.items():
             raise UserError(f'{path}: label without image; expected '
                             f'{self._source / "images" / image_id}.jpg or .png')
-        self._require_filled_folders()
         ids = sorted(self._images)
         flat = [i for i in ids if '/' not in i]
-        if not flat:
+        folders = self._split_folders()
+        if folders and not flat:
             names = list(dict.fromkeys(i.split('/')[0] for i in ids))
             return {n: [i for i in ids if i.split('/')[0] == n] for n in names}
-        if len(flat) != len(ids) and any(
+        if folders and len(flat) != len(ids) and any(
                 self._labels[i].parent.parent != self._source for i in ids if '/' in i):
             raise UserError(f'{self._images[flat[0]]}: lies beside the split folders of '
                             'images/; put every image into one of them, or none')
         return splits_lib.make_split(
             ids, splits_lib.sizes_from_fractions(len(ids), fractions), seed)
 
-    def _require_filled_folders(self):
-        """UserError if a sub-folder of images/, which would be a split, has no image."""
-        for folder in sorted(p for p in (self._source / 'images').iterdir() if p.is_dir()):
-            if not folder.name.startswith('.') and not _by_id(folder, base.IMAGES):
+    def _split_folders(self):
+        """Sub-folders of images/ that are splits, or []; UserError if one of them is empty."""
+        folders = sorted(path for path in (self._source / 'images').iterdir()
+                         if path.is_dir() and not path.name.startswith('.'))
+        if not any(path.name.lower().startswith(_SPLIT_WORDS) for path in folders):
+            if folders:
+                logging.warning(
+                    '%s: no sub-folder is named train, val or test, so all images are split at '
+                    'random, those of one sub-folder too; splits/train.txt, val.txt and test.txt '
+                    'split them otherwise', self._source / 'images')
+            return []
+        for folder in folders:
+            if not _by_id(folder, base.IMAGES):
                 raise UserError(f'{folder}: empty split; put images there or remove the folder')
+        return folders
 
     def _read_list(self, path):
         """The ids in a split list; UserError for an empty list or an id without files."""
@@ -191,11 +205,14 @@ class FolderReader(base.FileReader):
 
     def _count_classes(self):
         """How many classes the labels of all splits show; reads every label."""
-        present = set()
-        for image_id in sorted({i for ids in self._splits.values() for i in ids}):
+        present = collections.Counter()
+        every = sorted({i for ids in self._splits.values() for i in ids})
+        for image_id in every:
             present.update(np.unique(base.read_id_png(
                 self.label_path(image_id), base.LOSSLESS)).tolist())
-        number, remark = self._values.num_classes(present, self._source / 'labels')
+        number, remark = self._values.num_classes(set(present), self._source / 'labels')
+        if len(every) >= _MANY:
+            remark += self._values.void_question(present, len(every))
         logging.info('%s: %d classes, as the highest label id is %d%s (give class_names or '
                      'num_classes to set it)', self._source, number, number - 1, remark)
         if remark:
@@ -236,6 +253,17 @@ def find_root(source):
         if found:
             return found[0]
     return source
+
+
+def _require_parts(source):
+    """UserError, which says what is there, for a folder with neither images/ nor labels/."""
+    if any((source / part).exists() for part in PARTS):
+        return
+    there = sorted(path.name for path in source.iterdir() if not path.name.startswith('.'))
+    shown = ', '.join(there[:5]) + (', …' if len(there) > 5 else '')
+    raise UserError(f'{source}: no folder images/ (it has {shown or "nothing"}); expected the '
+                    'images in images/ and their labels in labels/, under the same names. Links '
+                    'with these names will do (docs/data.md), or a reader of your own')
 
 
 def require_count(num_classes):
@@ -289,6 +317,14 @@ def other_label(expected):
     why = ('JPEG changes ids; export the labels anew as PNG' if there[0].suffix.lower() in (
         '.jpg', '.jpeg', '.jpe', '.jfif') else 'labels are PNGs of class ids; convert it')
     return f' ({there[0].name} is there, but {why})'
+
+
+def label_of_other_name(expected):
+    """What to say of a label beside the expected one whose name only begins as the image's."""
+    there = sorted(path for path in expected.parent.glob(f'{glob.escape(expected.stem)}[_.-]*')
+                   if path.suffix.lower() in base.LABELS and path.is_file())
+    return (f' ({there[0].name} is there, but a label has the name of its image; rename the '
+            'labels, or make links with these names)') if there else ''
 
 
 def _by_id(folder, suffixes, tell=False):

@@ -108,6 +108,23 @@ class LabelValues:
                 if len(counted) <= _MOST else ''))
         return number, remark
 
+    def void_question(self, present, labels):
+        """A question, or '', about a highest id that looks like pixels to ignore.
+
+        An id is asked about that all labels hold, while other ids are in some labels alone, and
+        255, the usual value to ignore, in none.
+
+        Args:
+          present: dict value -> number of labels that hold it.
+          labels: how many labels there are.
+        """
+        ids = sorted(set(present) - {self.ignore_label, IGNORE_LABEL})
+        if (self.values is not None or IGNORE_LABEL in present or len(ids) < 3
+                or present[ids[-1]] < labels or all(present[i] == labels for i in ids)):
+            return ''
+        return (f'; the last of them, {ids[-1]}, is in all {labels} labels: are these pixels to be '
+                f'ignored? add --option=ignore_label={ids[-1]} (in train: dataset.options)')
+
 
 def _joined(values):
     return ','.join(map(str, values))

@@ -167,7 +167,8 @@ class RecordSet:
         """The ids of a split; UserError naming the splits there are."""
         if name not in self.splits:
             raise UserError(f'{self.folder}: no split "{name}"; there are '
-                            f'{", ".join(self.splits)}')
+                            f'{", ".join(self.splits)} (train takes the names of '
+                            'dataset.train_split, dataset.val_split and dataset.test_split)')
         return list(self.splits[name])
 
     def positions(self, ids):

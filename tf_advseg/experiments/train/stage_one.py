@@ -4,6 +4,7 @@ import functools
 from typing import Optional
 
 import gin
+from absl import logging
 
 from tf_advseg.core import arguments
 from tf_advseg.core import errors
@@ -29,6 +30,7 @@ from tf_advseg.training import stages
 
 NAME = 'stage1'
 AVERAGED = 'stage1_averaged'
+_KEPT = 0.25  # of batch norm's statistics at the start: beyond that scores suffer
 # Settings that came later: at these values they are left out of what a stage is recognised by, so
 # that a run that was begun before them goes on.
 _LATER = {'optimizer': 'sgd', 'min_scale': 1.0, 'max_scale': 1.0, 'scale_step': 0.25,
@@ -216,6 +218,7 @@ def cost(context, segmentor, forward):
     steps = settings.steps(len(context.data.train))[1]
     if steps:
         check(context, segmentor)
+        warn_of_short_statistics(segmentor, settings, steps)
     return recipe.Cost('Stage 1', f'{steps} steps of the segmentor',
                        steps * accumulation.accumulate().passes * forward * settings.batch_size,
                        3 * segmentors.parameter_count(segmentor)[0])
@@ -271,6 +274,27 @@ def _check(context, settings):
                                'None')
 
 
+def warn_of_short_statistics(segmentor, settings, steps):
+    """Logs where so few steps leave batch norm's moving statistics near where they began.
+
+    A network then scores far below what it has learnt: it was trained with the batches' own
+    statistics, and predicts with those of its start.
+
+    Args:
+      segmentor: the network.
+      settings: `Settings`, resolved.
+      steps: of Stage 1.
+    """
+    norms = averaging.batch_norms(segmentor) if settings.fine_tune_batch_norm else []
+    kept = max((layer.momentum for layer in norms), default=0.0) ** steps
+    if kept > _KEPT:
+        logging.warning(
+            'Stage 1 has %d steps, too few for batch norm: %.0f %% of its moving statistics will '
+            'be those of the start, and scores and maps far worse than the loss says; take more '
+            'epochs, or with trained weights stage_one.fine_tune_batch_norm=False', steps,
+            100 * kept)
+
+
 def _resolved(settings, segmentor):
     """The settings with the network's own word on batch norm where they have none."""
     live = settings.fine_tune_batch_norm
@@ -309,6 +333,7 @@ def _train(context, segmentor, settings, folder, swa=None):
     data, memory = context.data, {}
     weighted, steps = settings.steps(len(data.train))
     _check(context, settings)
+    warn_of_short_statistics(segmentor, settings, steps)
     frozen = segmentor.fine_tune_batch_norm
     segmentor.fine_tune_batch_norm = settings.fine_tune_batch_norm
     method = _method(context, segmentor, settings, steps)
