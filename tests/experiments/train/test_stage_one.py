@@ -14,6 +14,7 @@ from tf_advseg.models import layers
 from tf_advseg.run import context as contexts
 from tf_advseg.run import dataset as datasets
 from tf_advseg.run import networks
+from tf_advseg.training import averaging
 
 SIDE = 49
 OPTIONS = {'num_train': 6, 'num_val': 4, 'num_test': 1, 'size': (SIDE, SIDE),
@@ -103,6 +104,28 @@ def test_too_few_steps_for_batch_norm_are_told(momentum, live, steps, warned, ca
     stage_one.warn_of_short_statistics(network, settings, steps)
     assert ('Stage 1 has 36 steps, too few for batch norm: 70 % of its' in caplog.text) == warned
     assert bool(caplog.text) == warned
+
+
+def test_statistics_are_estimated_anew_for_the_weights_that_are_kept(tmp_path):
+    live = 'stage_one.fine_tune_batch_norm = True'
+    plain, anew = (trained(tmp_path / name, live, f'stage_one.reestimate_batches = {count}')[3]
+                   for name, count in (('plain', 0), ('anew', 2)))
+    for one, other in zip(plain.trainable_variables, anew.trainable_variables):
+        np.testing.assert_array_equal(one, other)
+    norms = [averaging.batch_norms(network) for network in (plain, anew)]
+    assert norms[0] and not all(np.array_equal(one.moving_variance, other.moving_variance)
+                                for one, other in zip(*norms))
+    with run_directory.RunDirectory(tmp_path / 'plain') as run:
+        configuration.parse(['gin/methods/official_deeplab.gin'], [*SMALL, live])
+        context = contexts.Context(
+            run=run, data=datasets.dataset(run.path), strategy=tf.distribute.get_strategy(),
+            streams=random_streams.RandomStreams(0), crop_size=(SIDE, SIDE), description=SMALLEST)
+        batches = stage_one.batch_streams(context, plain, stage_one.stage_one())['segmentor'](0)
+        plain.fine_tune_batch_norm = True
+        assert averaging.reestimate_batch_norm(plain, batches.take(2), context.strategy) == 2
+    for one, other in zip(*norms):
+        np.testing.assert_array_equal(one.moving_mean, other.moving_mean)
+        np.testing.assert_array_equal(one.moving_variance, other.moving_variance)
 
 
 def test_scales_that_are_none_are_refused():

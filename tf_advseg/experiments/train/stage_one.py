@@ -35,7 +35,7 @@ _KEPT = 0.25  # of batch norm's statistics at the start: beyond that scores suff
 # that a run that was begun before them goes on.
 _LATER = {'optimizer': 'sgd', 'min_scale': 1.0, 'max_scale': 1.0, 'scale_step': 0.25,
           'size_range': None, 'nesterov': False, 'augmentation': None, 'clip_norm': None,
-          'weight_decay': None, 'patience': None}
+          'weight_decay': None, 'patience': None, 'reestimate_batches': 0}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +71,9 @@ class Settings:
         best model by the hold-out is its result then, whether or not it ended early. Evaluations
         during the weighted epochs do not count where others follow. None for all epochs, and the
         last model. A schedule is over all epochs even so.
+      reestimate_batches: batches of training images that the kept model's statistics of batch norm
+        are estimated from when Stage 1 has ended (`averaging.reestimate_batch_norm`); 0 leaves the
+        moving ones, which lag behind the weights in a short training.
 
     Raises:
       UserError: a value out of range.
@@ -94,12 +97,15 @@ class Settings:
     clip_norm: Optional[float] = None
     weight_decay: Optional[float] = None
     patience: Optional[int] = None
+    reestimate_batches: int = 0
 
     def __post_init__(self):
         where = 'stage_one'
         for name in ('weighted_epochs', 'epochs', 'evaluate_every_epochs'):
             arguments.require_number(where, name, getattr(self, name), 0)
         arguments.require_number(where, 'batch_size', self.batch_size, 1, whole=True)
+        arguments.require_number(where, 'reestimate_batches', self.reestimate_batches, 0,
+                                 whole=True)
         for name in ('clip_norm', 'weight_decay'):
             if getattr(self, name) is not None:  # named here as gin names them
                 arguments.require_number(where, name, getattr(self, name), above=0, hint='or None')
@@ -285,13 +291,16 @@ def warn_of_short_statistics(segmentor, settings, steps):
       settings: `Settings`, resolved.
       steps: of Stage 1.
     """
+    if settings.reestimate_batches:
+        return
     norms = averaging.batch_norms(segmentor) if settings.fine_tune_batch_norm else []
     kept = max((layer.momentum for layer in norms), default=0.0) ** steps
     if kept > _KEPT:
         logging.warning(
             'Stage 1 has %d steps, too few for batch norm: %.0f %% of its moving statistics will '
-            'be those of the start, and scores and maps far worse than the loss says; take more '
-            'epochs, or with trained weights stage_one.fine_tune_batch_norm=False', steps,
+            'be those of the start, and scores and maps far worse than the loss says; set '
+            'stage_one.reestimate_batches=16, or with trained weights '
+            'stage_one.fine_tune_batch_norm=False', steps,
             100 * kept)
 
 
@@ -368,6 +377,9 @@ def _train(context, segmentor, settings, folder, swa=None):
                                            context.run.checkpoints / AVERAGED, batches(0))
     if stopping is not None:
         result['early_stopping'] = _kept(context, segmentor, stopping, best, steps)
+    if settings.reestimate_batches:
+        averaging.reestimate_batch_norm(segmentor, batches(0).take(settings.reestimate_batches),
+                                        context.strategy)
     segmentor.fine_tune_batch_norm = frozen
     return result
 
