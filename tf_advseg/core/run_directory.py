@@ -223,7 +223,8 @@ class RunDirectory:
                                 'another --workdir')
             require_lane(self.path)
         for name in _FOLDERS:
-            (self.path / name).mkdir(parents=True, exist_ok=True)
+            with files.disk_errors(self.path / name):
+                (self.path / name).mkdir(parents=True, exist_ok=True)
         self.removed = files.remove_temporaries(self.path)
         self._write_environment()
         if not self.resumed:

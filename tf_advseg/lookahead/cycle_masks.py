@@ -22,7 +22,8 @@ def keep(folder, cycle, columns):
       cycle: its number, from 0.
       columns: {label, as in journal.jsonl: [uint8 [h, w]], one an image}.
     """
-    (folder / FOLDER).mkdir(exist_ok=True)
+    with files.disk_errors(folder / FOLDER):
+        (folder / FOLDER).mkdir(exist_ok=True)
     content = io.BytesIO()
     np.savez_compressed(content, **{f'{label}/{place}': mask for label, masks in columns.items()
                                     for place, mask in enumerate(masks)})

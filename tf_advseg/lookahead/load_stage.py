@@ -8,6 +8,7 @@ from tf_advseg.adversaries import discriminators
 from tf_advseg.adversaries import encodings
 from tf_advseg.core import configuration
 from tf_advseg.core import errors
+from tf_advseg.core import files
 from tf_advseg.lookahead import controller as controllers
 from tf_advseg.lookahead import data as lookahead_data
 from tf_advseg.lookahead import frozen_features
@@ -52,7 +53,8 @@ def build(context, segmentor, arm, max_propagations=None, panel=None):
     settings, losses = settings_lib.lookahead_settings(), load_method.load_settings()
     control = arm is recipe.Arm.CONTROL
     folder = context.run.path / 'control' if control else context.run.lookahead
-    folder.mkdir(parents=True, exist_ok=True)
+    with files.disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     known = head_only.prepare(context, segmentor, settings) if settings.head_only else None
     with context.strategy.scope():
         if control:

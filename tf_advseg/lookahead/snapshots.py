@@ -27,7 +27,8 @@ class SnapshotStore:
         self._chief = chief
         self._barrier = barrier
         if chief:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            with files.disk_errors(self.folder):
+                self.folder.mkdir(parents=True, exist_ok=True)
         self.roles = {}
         self.serial = 0
 

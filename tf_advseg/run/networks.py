@@ -132,7 +132,8 @@ def save(folder, segmentor, description, spec, chief=True, **fields):
     """
     folder = pathlib.Path(folder)
     if chief:
-        folder.mkdir(parents=True, exist_ok=True)
+        with files.disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
     checkpoints.write_state(folder / WEIGHTS, chief, network=segmentor)
     if chief:
         files.write_json(folder / DESCRIPTION, {

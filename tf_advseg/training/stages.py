@@ -44,7 +44,8 @@ def run_stage(stages_folder, name, settings, work, chief=True):
             raise errors.UserError(f'{folder}: was done with other settings '
                                    f'({", ".join(changed)}); use another --workdir')
         return result
-    folder.mkdir(parents=True, exist_ok=True)
+    with files.disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     result = work(folder)
     if chief:
         write_done(marker, settings, result)

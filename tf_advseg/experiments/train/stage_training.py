@@ -155,7 +155,8 @@ class StageTraining:
         masks = shown_images.masks(context, self._stage.segmentor, images)
         if context.chief:
             folder = self._folder / MASKS
-            folder.mkdir(exist_ok=True)
+            with files.disk_errors(folder):
+                folder.mkdir(exist_ok=True)
             with files.atomic_file(folder / f'{done:07d}.npz') as file:
                 np.savez_compressed(file, *masks)
             # Numbers of evaluations: the last one may come before its turn.
