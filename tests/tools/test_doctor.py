@@ -105,10 +105,10 @@ def test_mistakes_are_one_line(call, own_folder, tmp_path):
             ([f'--data_dir={own_folder}', '--dataset=foldr'], 'Did you mean "folder"?'),
             ([f'--data_dir={own_folder}', '--option=x'], 'expected NAME=VALUE'),
             ([f'--data_dir={own_folder}', '--option=sed=1'], 'Did you mean "seed"?'),
-            ([f'--data_dir={own_folder}/images', '--option=num_classes=many'], 'no such folder'),
+            ([f'--data_dir={own_folder}/images', '--option=num_classes=many'], 'no folder images/'),
             ([f'--data_dir={own_folder}', f'--output={tmp_path}/x.pdf'], '.html or .json'),
             ([f'--data_dir={own_folder}', f'--output={tmp_path}/no/x.html'], 'there is no folder'),
-            ([f'--data_dir={tmp_path}'], 'images: no such folder')):
+            ([f'--data_dir={tmp_path}'], 'no folder images/ (it has nothing)')):
         with pytest.raises(UserError) as caught:
             call('doctor', *words)
         assert text in str(caught.value), words
