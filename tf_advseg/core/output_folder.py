@@ -7,7 +7,6 @@ import contextlib
 import os
 import pathlib
 import shutil
-import uuid
 
 from tf_advseg.core import files
 from tf_advseg.core import locks
@@ -125,10 +124,12 @@ def require_makeable(path):
 
 def _probe(folder, given):
     """UserError, which names `given`, unless a folder can be made in a folder that is there."""
-    probe = folder / f'{files.TEMPORARY}{uuid.uuid4().hex[:8]}'
+    # By the output's name: where a kill leaves it, the next start removes it (`written`).
+    probe = folder / files.temporary_name(pathlib.Path(given).name)
     try:
         probe.mkdir()
-        probe.rmdir()
+        with contextlib.suppress(FileNotFoundError):  # another start has removed it
+            probe.rmdir()
     except FileNotFoundError:  # as below /proc
         raise UserError(f'{given}: no folder can be made there; choose another '
                         '--output') from None
