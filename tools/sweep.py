@@ -122,6 +122,8 @@ def _cells():
 
 def _sweep(measures):
     """Runs the cells and tables them; with --dry_run prints their commands."""
+    from tf_advseg.core import files
+    from tf_advseg.core import locks
     from tf_advseg.core.errors import UserError
     from tf_advseg.experiments.studies import cell_runs
     from tf_advseg.experiments.studies import ray_cells
@@ -146,10 +148,14 @@ def _sweep(measures):
         failed = ray_cells.run_cells(cells, FLAGS.workdir, command, on_ray)
     else:
         failed = cell_runs.run_cells(cells, FLAGS.workdir, command)
-    _write_tables(sweeping.collect(cells), measures)
-    for cell, line in failed:
-        print(f'failed: {cell.folder}: {line}', file=sys.stderr)
-    run_curves.write_sweep(cells, FLAGS.curves, pathlib.Path(FLAGS.workdir) / 'curves.png')
+    workdir = pathlib.Path(FLAGS.workdir)
+    with locks.writing(workdir / 'sweep'):  # another sweep may have cells of its own here
+        _write_tables(sweeping.collect(cells), measures)
+        for cell, line in failed:
+            print(f'failed: {cell.folder}: {line}', file=sys.stderr)
+        run_curves.write_sweep(cells, FLAGS.curves, workdir / 'curves.png')
+        # What killed starts left of the files that are there now.
+        files.remove_left(workdir, [path.name for path in workdir.iterdir()])
     if failed:
         raise UserError(f'{len(failed)} of {len(cells)} runs failed; see {FLAGS.workdir}/logs, '
                         'then start the same command again')
