@@ -62,8 +62,7 @@ def experiment(workdir, strategy, dry_run=False, seed=0, method='load', control=
       default_checkpoint: 'zoo:NAME': the weights to start from where `checkpoint` is None. Where
         they cannot be downloaded or are of another network, the run starts from random ones, with
         a warning.
-      given: gin bindings of the command line, texts. One that nothing in a new run reads is an
-        error; one in a file is a warning when the run ends.
+      given: gin bindings of the command line; one that nothing in a new run reads is an error.
 
     Returns:
       dict of the results, as in results.json; None for a dry run, with `instead`, and where a
@@ -102,7 +101,7 @@ def experiment(workdir, strategy, dry_run=False, seed=0, method='load', control=
         context.trackers = stack.enter_context(
             tracking.Trackers(names if context.chief else (), run.path))
         resumed = run.stages.is_dir() and any(run.stages.iterdir())
-        # A run that goes on can leave nothing out, and what was done read its settings then.
+        # A run that goes on read the settings of what is done when it was done.
         results = run_stages.Run(context, segmentor, recipe, control, control_from,
                                  () if resumed else given).run(start, random)
         if not resumed:
