@@ -262,6 +262,11 @@ def test_results_of_runs_with_every_label_stay_as_they_were(opened):
     assert json.dumps(results) == before and semi_supervised.label_sentences(results) == []
 
 
+def test_results_that_speak_of_pictures_say_how_many_had_labels():
+    said = semi_supervised.label_sentences({'training_pictures': {'labelled': 5, 'unlabelled': 35}})
+    assert said == ['Training images: 5 with labels, 35 without.']
+
+
 def test_miou_without_rare_classes_follows_the_rule_for_absent_ones():
     found = {'class_iou': {'a': 0.2, 'b': None, 'c': 0.6, 'd': 0.9}}
     assert semi_supervised.miou_without(found, ['d']) == pytest.approx(0.4)

@@ -285,7 +285,8 @@ def add_rare_classes(results, data):
 
 def label_sentences(results):
     """[str]: sentences on how many images had labels, and on rare classes; [] for neither."""
-    given, rare = results.get('training_images'), results.get('rare_classes')
+    given = results.get('training_images') or results.get('training_pictures')  # as it once was
+    rare = results.get('rare_classes')
     numbers = [f'Training images: {given["labelled"]} with labels, {given["unlabelled"]} without.'
                ] if given else []
     if not rare:

@@ -45,6 +45,16 @@ def test_a_test_split_with_the_hold_out_in_it_says_so(results):
     assert 'test split, which chose nothing' not in notes['choice_note']
 
 
+def test_results_that_speak_of_pictures_say_the_same(results):
+    results['test_shares'] = {'train': 0, 'holdout': 3}
+    results['images_left_out'] = {'train': 4, 'val': 0, 'test': 1}
+    said, title = run_results.notes_on_test(results), run_results.table(results).title
+    for name in ('images', 'images_left_out'):
+        results[name.replace('images', 'pictures')] = results.pop(name)
+    assert run_results.notes_on_test(results) == said and len(said) == 2
+    assert run_results.table(results).title == title
+
+
 def test_results_of_earlier_versions_still_have_a_table(results):
     for name in ('subject', 'images', 'left_out', 'images_left_out', 'test_shares'):
         del results[name]

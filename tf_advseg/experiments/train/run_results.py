@@ -251,9 +251,10 @@ def notes_on_test(results):
     Args:
       results: from `scores`; those of earlier versions, which say less, will do.
     """
-    total = results.get('images', {}).get('test', 0)
+    # Earlier versions called images pictures.
+    total = (results.get('images') or results.get('pictures', {})).get('test', 0)
     shared = results.get('test_shares', {})
-    gone = results.get('images_left_out', {}).get('test', 0)
+    gone = (results.get('images_left_out') or results.get('pictures_left_out', {})).get('test', 0)
     notes = [f'{shared[part]} of its {total} images {what}'
              for part, what in (('holdout', 'are the hold-out, which models were chosen by'),
                                 ('train', 'were trained on')) if shared.get(part)]
