@@ -23,7 +23,8 @@ NETWORKS = {
     'Xception-65, decoder, stride 16': ('deeplab_xception', {}),
     'ResNet-101, decoder, stride 16': ('deeplab_resnet', {}),
     'DeepLabv2 on ResNet-101': ('deeplab_v2_resnet', {}),
-    'Dilated-8': ('dilated8', {})}
+    'Dilated-8': ('dilated8', {}),
+    'Farabet': ('farabet', {})}
 CLASSES = 21
 POLICIES = ('float32', 'mixed_bfloat16')
 
