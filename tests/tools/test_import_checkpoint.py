@@ -55,6 +55,18 @@ def test_the_folder_is_the_zoo_s_network_with_its_classes(call, archive, tmp_pat
     assert [path.name for path in (tmp_path / 'deep').iterdir()] == ['out']
 
 
+def test_source_and_output_of_any_name(call, archive, tmp_path):
+    """To TensorFlow these names are patterns."""
+    source, output = tmp_path / 'K [x] y\\', tmp_path / 'imp {a,b}' / 'o [1]*'
+    source.mkdir()
+    with tarfile.open(archive[0]) as tar:
+        tar.extractall(source)
+    found = imported(call, (next(source.iterdir()),), output, '--verify')[0]
+    for name, value in contents(found).items():
+        np.testing.assert_array_equal(value, contents(archive[1])[name])
+    assert [path.name for path in output.parent.iterdir()] == ['o [1]*']
+
+
 def test_stride_8_and_other_classes(call, archive, tmp_path, capsys):
     model, spec, content = imported(call, archive, tmp_path / 'out', '--num_classes=4',
                                     '--output_stride=8')
