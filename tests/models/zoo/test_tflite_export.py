@@ -58,3 +58,24 @@ def test_what_cannot_be_converted_is_said(segmentor, photos):
         tflite_export.convert(segmentor, SIZE, 'int8')
     with pytest.raises(UserError, match='Did you mean "float16"'):
         tflite_export.convert(segmentor, SIZE, 'float1')
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('build, variant', [
+    ('deeplab_xception', 'xception_41'), ('deeplab_resnet', 'resnet_v1_50_beta')])
+def test_the_other_backbones_come_back(build, variant, tmp_path):
+    """Weights drawn anew: of the file's operations none may be taken for another network's."""
+    size = (33, 33)
+    model = getattr(deeplab, build)(3, variant, crop_size=size)
+    random = np.random.default_rng(0)
+    images = [random.integers(0, 256, (*size, 3), np.uint8)]
+    content = tflite_export.convert(model, size, 'float32', images)
+    assert tflite_export.agreement(content, model, images).pixels > 0.99
+    path = tmp_path / 'float32.tflite'
+    path.write_bytes(content)
+    other = getattr(deeplab, build)(3, variant, crop_size=size, seed=3)
+    report = zoo.read(path, other)
+    assert not report.reinitialised
+    image = images[0][None].astype(np.float32)
+    np.testing.assert_allclose(other(image, training=False), model(image, training=False),
+                               rtol=1e-3, atol=1e-3)
