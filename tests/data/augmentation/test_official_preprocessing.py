@@ -155,8 +155,9 @@ def test_scales_and_ranges_that_are_none_are_refused():
     for arguments in ((0.0, 1.0), (1.0, 0.5), (0.5, 2.0, -0.1), ('half', 2.0)):
         with pytest.raises(UserError, match='0 < minimum <= maximum'):
             RandomScale(*arguments)
-    with pytest.raises(UserError, match='at least 1'):
-        SizeRange(0, 10)
+    for numbers in ((0, 10), (None,), (9, 0), (9, None, -1), ('a', 9), (9.5,)):
+        with pytest.raises(UserError, match='at least 1'):
+            SizeRange(*numbers)
     assert not RandomScale().active and RandomScale(1.0, 2.0).active
 
 

@@ -15,6 +15,7 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
+from tf_advseg.core import arguments
 from tf_advseg.core import errors
 
 CORNERS, CENTRES = 'corners', 'centres'
@@ -97,11 +98,12 @@ class SizeRange:
     factor: object = None
 
     def __post_init__(self):
-        for value in (self.min_size, self.max_size or 1, self.factor or 1):
-            if value < 1:
-                raise errors.UserError(
-                    f'resize to the range {self.min_size} to {self.max_size} by {self.factor}: '
-                    'every number must be at least 1')
+        if not arguments.is_count(self.min_size) or any(
+                value is not None and not arguments.is_count(value)
+                for value in (self.max_size, self.factor)):
+            raise errors.UserError(
+                f'resize to the range {self.min_size!r} to {self.max_size!r} by {self.factor!r}: '
+                'every number must be a whole one of at least 1')
 
     def size(self, height, width):
         """int32 [2]: the size an image of this size (ints or int32 scalars) is resized to."""

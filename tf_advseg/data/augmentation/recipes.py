@@ -277,7 +277,7 @@ def of_settings(where, augmentation, flip, min_scale, max_scale, scale_step, siz
     """
     if augmentation is None:
         return Recipe(flip, official_preprocessing.RandomScale(min_scale, max_scale, scale_step),
-                      size_range and official_preprocessing.SizeRange(*size_range))
+                      size_range and _size_range(where, size_range))
     scale = official_preprocessing.RandomScale()
     others = {'flip': (flip, True), 'min_scale': (min_scale, scale.minimum),
               'max_scale': (max_scale, scale.maximum), 'scale_step': (scale_step, scale.step),
@@ -289,3 +289,11 @@ def of_settings(where, augmentation, flip, min_scale, max_scale, scale_step, siz
                 f'what happens to images; set {where}.{name} = {default!r}, or no augmentation '
                 '(a recipe has settings of its own, as deeplab_recipe.min_scale)')
     return make_recipe(augmentation)
+
+
+def _size_range(where, given):
+    """The `SizeRange` of a setting's one to three numbers."""
+    if not isinstance(given, (list, tuple)) or not 1 <= len(given) <= 3:
+        raise errors.UserError(f'{where}.size_range = {given!r}: expected (min_size, max_size, '
+                               'factor), the last two of which may be left out or None')
+    return official_preprocessing.SizeRange(*given)
