@@ -4,6 +4,7 @@ import pathlib
 
 import numpy as np
 import pytest
+from PIL import Image
 
 SIDE = 49
 SCENES = {'num_train': 8, 'num_val': 4, 'num_test': 3, 'size': (SIDE, SIDE), 'smallest': (40, 40)}
@@ -37,8 +38,11 @@ def test_a_run_is_moved_from_one_odd_folder_to_another_and_gone_on_with(call, tr
     again = train(moved, records, '--gin_param=controller.max_total_cycles=2')
     cycles = {json.loads(line).get('cycle') for line in (moved / 'journal.jsonl').open()}
     assert {0, 1} < cycles
-    call('predict', f'--checkpoint={moved}', f'--output={tmp_path / "maps [2]"}',
-         f'--input={records}')
     assert np.isfinite(again['models']['LoAd']['test']['miou'])
+    image = tmp_path / 'a [3].png'
+    Image.fromarray(np.zeros((SIDE, SIDE, 3), np.uint8)).save(image)
+    maps = tmp_path / 'maps [2]'
+    call('predict', f'--checkpoint={moved}', f'--output={maps}', f'--input={image}')
+    assert (maps / 'a [3].png').is_file()
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        'maps [2]', 'records [x]', 'w [1]*', 'wd [a]\\']
+        'a [3].png', 'maps [2]', 'records [x]', 'w [1]*', 'wd [a]\\']
