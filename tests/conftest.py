@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 import pathlib
+import signal
 import sys
 import warnings
 
@@ -19,6 +20,9 @@ from tf_advseg.core import runtime
 os.environ.setdefault('TF_FORCE_GPU_ALLOW_GROWTH', 'true')
 os.environ['TF_ADVSEG_OFFLINE'] = '1'  # no test needs the network
 runtime.configure(deterministic=False, logical_cpus=2)
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell's background jobs are deaf to it, and so would be the programs that tests interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 # The tests run in importlib mode, which puts no test folder on the path.
