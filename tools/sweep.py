@@ -43,6 +43,8 @@ flags.DEFINE_multi_string('update', [], 'Train nothing, make the tables of this 
 flags.DEFINE_list('against', [], 'Cells that the others are compared with. (default: the first)')
 flags.DEFINE_string('chart', None, 'PNG of the differences with their intervals. (default: '
                     "sweep.png in a sweep's folder)")
+flags.DEFINE_multi_string('claim', [], 'A hollow mark in the chart, CELL=POINTS: the gain in mIoU '
+                          "over its baseline that the cell's paper prints; repeatable.")
 flags.DEFINE_string('curves', None, "PNG of the hold-out's mIoU over steps; with --runs of runs "
                     "under way, too, and without tables. (default: curves.png in a sweep's "
                     'folder)')
@@ -55,7 +57,7 @@ FLAGS = flags.FLAGS
 _OF_TRAINING = ('gin_file', 'gin_param', 'workdir', 'data_dir', 'checkpoint', 'strategy',
                 'dry_run', 'grid', 'cell', 'cells', 'seeds', 'on', 'ray_address', 'cell_cpus',
                 'cell_gpus')
-_OF_TABLES = ('keep', 'chart', 'against', 'measures')
+_OF_TABLES = ('keep', 'chart', 'against', 'measures', 'claim')
 
 
 def main(argv):
@@ -98,6 +100,7 @@ def _show_runs(measures):
 def _cells():
     """The cells that the flags ask for, their configurations looked at."""
     from tf_advseg.core.errors import UserError, require_one_of
+    from tf_advseg.experiments.studies import sweep_table
     from tf_advseg.experiments.studies import sweeping
     if FLAGS.keep:
         raise UserError('--keep is for finished runs: give them by --runs')
@@ -114,8 +117,10 @@ def _cells():
         raise UserError('--grid with --cell or --cells: give one of the two')
     cells = (sweeping.named_cells(FLAGS.workdir, named, seeds) if named
              else sweeping.make_cells(FLAGS.workdir, axes, seeds))
+    names = list(dict.fromkeys(cell.name for cell in cells))
     for name in FLAGS.against:
-        require_one_of('--against', name, list(dict.fromkeys(cell.name for cell in cells)))
+        require_one_of('--against', name, names)
+    sweep_table.parse_claims(FLAGS.claim, names)
     runtime.configure()
     return sweeping.check(cells, FLAGS.gin_file, FLAGS.gin_param, FLAGS.data_dir, FLAGS.checkpoint)
 
@@ -215,7 +220,8 @@ def _found(collected, measures):
     """([(name, table)], chart or None) of the measures, and of mIoU pooled over folds."""
     from tf_advseg.experiments.studies import pooled_folds
     from tf_advseg.experiments.studies import sweep_table
-    found, chart = sweep_table.of_measures(collected, FLAGS.against, measures)
+    found, chart = sweep_table.of_measures(collected, FLAGS.against, measures,
+                                           sweep_table.parse_claims(FLAGS.claim, collected))
     pooled = pooled_folds.table(collected, FLAGS.against) if 'miou' in measures else None
     return found + ([('_pooled', pooled)] if pooled else []), chart
 

@@ -107,6 +107,9 @@ def test_an_arm_and_its_control_see_the_same_labelled_batches(name, tmp_path):
         run.check()
         method, control = (labelled_rows(run.stage(arm)) for arm in Arm)
         assert method == control and len(method) == 3 and method[0] != method[1]
+        method, control = (run.stage(arm) for arm in Arm)
+        assert control.steps == 1000 == (
+            method.steps if run.recipe.arm_stage is None else method.most_steps)
         if run.recipe.arm_stage is not None:
             assert run.segmentor.fine_tune_batch_norm
             built = run.recipe.build(run.context, run.segmentor, None)  # as `benchmark cues` does

@@ -39,11 +39,11 @@ class Script:
         return np.array([[10 ** 9 - wrong, wrong], [wrong, 10 ** 9 - wrong]])
 
 
-def build(tmp_path, mious, steps=None, fate='restore', **caps):
+def build(tmp_path, mious, steps=None, fate='restore', rate=1.0, **caps):
     """A LookAhead in control mode whose propagation adds 1 to a weight and to the momentum."""
     network = tf.keras.Sequential([tf.keras.layers.Dense(1, use_bias=False, input_shape=(1,))])
     network.layers[0].kernel.assign([[0.0]])
-    optimizer = tf.keras.optimizers.SGD(1.0, momentum=0.5, jit_compile=False)
+    optimizer = tf.keras.optimizers.SGD(rate, momentum=0.5, jit_compile=False)
     loss_scale.prepare(precision.Precision(precision.FLOAT16, loss_scale=64.0), optimizer)
     optimizer.build(network.trainable_variables)
     method = types.SimpleNamespace(segmentor=network, optimizer=optimizer, phases={})
@@ -103,6 +103,16 @@ def test_the_optimizers_fate_at_a_rewind(tmp_path, fate, second):
     # With its momentum kept the third step goes further than the first did.
     moved = seen[3][0] - seen[2][0]
     assert moved == pytest.approx(1.75 if fate == 'keep' else 1.0)
+
+
+def test_a_schedule_goes_on_by_the_steps_of_the_run_where_a_rewind_empties_the_optimizer(tmp_path):
+    """So LoAd's rate ends where its control's does."""
+    schedule = tf.keras.optimizers.schedules.PolynomialDecay(1.0, 4, 0.0)
+    loop, seen = build(tmp_path, [0.5, 0.45, 0.44, 0.43, 0.42], fate='reset', rate=schedule)
+    loop.run()
+    assert [steps for _, steps, _ in seen] == [budget for _, _, budget in seen] == [0, 1, 2, 3]
+    # The third step begins the second cycle: half of the rate is left, and no momentum.
+    assert seen[3][0] - seen[2][0] == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize('fate', ['restore', 'reset', 'keep'])

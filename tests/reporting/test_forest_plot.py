@@ -8,8 +8,8 @@ from tf_advseg.reporting import paired
 
 def test_marks_and_intervals_lie_where_they_should():
     clear, unclear = paired.Difference(8, 1.0, 0.6, 0.5), paired.Difference(8, -0.2, 0.6, 0.5)
-    figure = forest_plot.forest([('points', [('a', clear), ('b', unclear)], True),
-                                 ('regions', [('a', clear)], False)])
+    figure = forest_plot.forest([('points', [('a', clear, None), ('b', unclear, 2.1)],
+                                  True), ('regions', [('a', clear, None)], False)])
     first, second = figure.axes
     assert [text.get_text() for text in first.get_yticklabels()] == ['a', 'b']
     assert (first.get_xlabel(), second.get_xlabel()) == ('points', 'regions')
@@ -20,6 +20,10 @@ def test_marks_and_intervals_lie_where_they_should():
         (low, _), (high, _) = line.get_segments()[0]
         assert (low, high) == pytest.approx((found.mean - 0.5, found.mean + 0.5))
     assert second.containers[0][0].get_color() == curves.END  # more regions are worse
+    claim, = [line for line in first.lines if line.get_marker() == 'D']
+    assert claim.get_xydata().tolist() == [[2.1, 1]]  # the paper's gain, in the row of its cell
+    assert claim.get_markerfacecolor() == 'none' and 'paper' in claim.get_label()
+    assert all(line.get_marker() != 'D' for line in second.lines)
     top, bottom = first.get_ylim()
     assert top > bottom  # the first row is at the top
     assert 'b' not in [text.get_text() for text in second.get_yticklabels()]

@@ -370,6 +370,7 @@ def test_cells_may_be_named_and_depend_on_the_seed(tmp_path, call, capsys):
     for extra, text in (('--grid=lookahead.balance=1,2', 'give one of the two'),
                         ('--cell=LoAd:', 'LoAd is given twice'),
                         ('--against=lod', 'Did you mean "LoAd"'),
+                        ('--claim=lod=1.4', 'Did you mean "LoAd"'),
                         ('--chart=x.svg', 'expected a PNG file'),
                         ('--cell=no bindings', 'expected NAME: BINDING'),
                         ('--cell=x: lookahead.balance', 'expected NAME: BINDING'),

@@ -152,6 +152,11 @@ def test_what_is_tabled_can_be_kept_in_one_file(tmp_path, call, capsys):
     call('sweep', f'--runs={kept}', f'--chart={chart}', *words)
     with Image.open(chart) as drawn:
         assert drawn.format == 'PNG' and drawn.width > 500
+    plain = chart.read_bytes()
+    call('sweep', f'--runs={kept}', f'--chart={chart}', '--claim=mine=1.4', *words)
+    assert chart.read_bytes() != plain
+    with pytest.raises(UserError, match='unknown --claim'):
+        call('sweep', f'--runs={kept}', '--claim=LoAd=1.4')
     with pytest.raises(UserError, match='nothing to draw'):
         call('sweep', f'--runs={tmp_path}/a1', f'--chart={chart}')
     assert '+2.00 [-10.71, +14.71]' in first and 'regions an image' in first

@@ -148,6 +148,15 @@ class LoadStage:
             settings_lib.lookahead_settings().head_only) else []
         self.name = 'control' if self._control else 'load'
 
+    @property
+    def most_steps(self):
+        """Of the segmentor, which end it at the latest; None where propagations are not capped."""
+        if self._max_propagations is None:
+            return None
+        each = settings_lib.lookahead_settings().steps_per_propagation(
+            len(self._context.data.train))
+        return self._max_propagations * each
+
     def run(self):
         """Runs to the end, and saves the best model under checkpoints/.
 

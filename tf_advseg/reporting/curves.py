@@ -349,8 +349,9 @@ def _box(x, y, colour, alpha):
                           edgecolor='none', boxstyle='round,pad=0,rounding_size=0.12')
 
 
-def encode(figure, kind='png'):
-    """The bytes of a figure's file ('png' or 'svg')."""
+def encode(figure, kind='png', about=None):
+    """The bytes of a figure's file ('png' or 'svg'); `about` is text that is written into it."""
     stream = io.BytesIO()
-    figure.savefig(stream, format=kind, facecolor='white')
+    figure.savefig(stream, format=kind, facecolor='white',
+                   metadata=None if about is None else {'Description': about})
     return stream.getvalue()

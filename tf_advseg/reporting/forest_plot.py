@@ -10,11 +10,12 @@ _ROW, _AXIS, _WIDTH = 0.34, 0.9, 9.5  # inches
 def forest(parts):
     """Each difference as a mark with its 95 % interval as a line; 0 is drawn through.
 
-    An interval that holds 0 is grey, one on the better side green, one on the worse side red.
+    An interval that holds 0 is grey, one on the better side green, one on the worse side red. What
+    a paper claims is a hollow mark.
 
     Args:
-      parts: [(title of the axis, [(name, paired.Difference with an interval)], whether higher is
-        better)], a panel each.
+      parts: [(title of the axis, [(name, paired.Difference with an interval, the paper's gain or
+        None)], whether higher is better)], a panel each.
 
     Returns:
       matplotlib Figure.
@@ -30,7 +31,7 @@ def forest(parts):
 
 def _panel(axes, title, rows, higher_is_better):
     axes.axvline(0.0, color='#000000', linewidth=0.8, alpha=0.5)
-    for place, (_, found) in enumerate(rows):
+    for place, (_, found, _) in enumerate(rows):
         clear = abs(found.mean) > found.half_width
         better = (found.mean > 0) == higher_is_better
         colour = (curves.PEAK if better else curves.END) if clear else curves.CONTROL
@@ -38,8 +39,28 @@ def _panel(axes, title, rows, higher_is_better):
                       linewidth=1.6, capsize=3, color=colour)
         axes.annotate(f' {found}, {found.count} runs', (1.0, place), fontsize=8, va='center',
                       xycoords=('axes fraction', 'data'), annotation_clip=False)
-    axes.set_yticks(range(len(rows)), [name for name, _ in rows], fontsize=8)
+    claims = [(claim, place) for place, (_, _, claim) in enumerate(rows) if claim is not None]
+    if claims:
+        axes.plot(*zip(*claims), 'D', color='none', markeredgecolor='#000000', markersize=6,
+                  label="the paper's, on its own data")
+        axes.legend(frameon=False, fontsize=8, loc='lower left', bbox_to_anchor=(0, 1))
+    axes.set_yticks(range(len(rows)), [name for name, _, _ in rows], fontsize=8)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlabel(title, fontsize=9)
     axes.spines[['top', 'right', 'left']].set_visible(False)
     axes.grid(True, axis='x', color='#000000', alpha=0.08, linewidth=0.6)
+
+
+def described(parts):
+    """The same as text, a line a mark: what a chart's file says of itself.
+
+    Args:
+      parts: see `forest`.
+    """
+    lines = []
+    for title, rows, _ in parts:
+        lines.append(title)
+        lines += [f'{name}: {found}, {found.count} runs'
+                  + ('' if claim is None else f"; the paper's {claim:+.2f}")
+                  for name, found, claim in rows]
+    return '\n'.join(lines)

@@ -1,4 +1,4 @@
-"""Tables in Markdown documents that are made from kept runs, so that no number is typed.
+"""Tables and charts of Markdown documents, made from kept runs, so that no number is typed.
 
 A document holds what to table, and the table behind it:
 
@@ -6,12 +6,19 @@ A document holds what to table, and the table behind it:
     ...
     <!-- end of table -->
 
-`tools/sweep.py --update=DOCUMENT` makes the tables anew.
+and what to draw as a forest plot, in a PNG beside the document, which it shows as any image:
+
+    <!-- chart: gains.png --runs=docs/numbers/few_labels/cells_eighth.jsonl --claim=Hung=1.9 -->
+
+`tools/sweep.py --update=DOCUMENT` makes them anew. A chart's file says what it shows, by which it is
+known whether it is up to date: other versions of Matplotlib draw other bytes.
 """
 import argparse
 import pathlib
 import re
 import shlex
+
+from PIL import Image
 
 from tf_advseg.core import configuration
 from tf_advseg.core import errors
@@ -20,12 +27,15 @@ from tf_advseg.experiments.studies import finished_runs
 from tf_advseg.experiments.studies import pooled_folds
 from tf_advseg.experiments.studies import sweep_table
 from tf_advseg.experiments.studies import tabled_measures
+from tf_advseg.reporting import curves
+from tf_advseg.reporting import forest_plot
 from tf_advseg.reporting import tables
 
 _END = '<!-- end of table -->'
 _PLACE = re.compile(r'<!-- table: (?P<words>[^\n]*?) -->\n(?P<old>.*?)' + re.escape(_END),
                     re.DOTALL)
 _BEGUN = re.compile(r'<!-- table:')
+_CHART = re.compile(r'<!-- chart: (?P<words>[^\n]*?) -->')
 
 
 class _Parser(argparse.ArgumentParser):
@@ -43,6 +53,13 @@ def _parser():
     return parser
 
 
+def _chart_parser():
+    parser = _parser()
+    parser.add_argument('image')
+    parser.add_argument('--claim', action='append', default=[])
+    return parser
+
+
 def updated(path):
     """A document's text with its tables made anew.
 
@@ -53,15 +70,13 @@ def updated(path):
       The text; equal to the file's where its tables are up to date.
 
     Raises:
-      UserError: no such file, no table or one without an end in it, or one that cannot be made.
+      UserError: no such file, no table or chart, or a table without an end, in it, or a table that
+        cannot be made.
     """
     path = pathlib.Path(path)
-    try:
-        text = path.read_text('utf-8')
-    except (OSError, UnicodeDecodeError) as error:
-        raise errors.UserError(f'{path}: cannot be read as text ({error})') from error
+    text = _read(path)
     places = list(_PLACE.finditer(text))
-    if not places or len(places) != len(_BEGUN.findall(text)):
+    if not (places or _CHART.search(text)) or len(places) != len(_BEGUN.findall(text)):
         raise errors.UserError(f'{path}: expected "<!-- table: --runs=FILE … -->" and '
                                f'"{_END}", each on a line of its own, around each table')
 
@@ -75,33 +90,96 @@ def updated(path):
     return _PLACE.sub(made, text)
 
 
+def _read(path):
+    try:
+        return path.read_text('utf-8')
+    except (OSError, UnicodeDecodeError) as error:
+        raise errors.UserError(f'{path}: cannot be read as text ({error})') from error
+
+
 def update(path):
-    """Makes a document's tables anew; see `updated`.
+    """Makes a document's tables and charts anew; see `updated` and `old_charts`.
 
     Returns:
-      Whether the file was changed.
+      Whether a file was changed.
     """
-    text = updated(path)
-    if text == pathlib.Path(path).read_text('utf-8'):
-        return False
+    path = pathlib.Path(path)
+    text, old = updated(path), old_charts(path)
+    for image, parts in old:
+        with files.atomic_file(image) as file:
+            file.write(curves.encode(forest_plot.forest(parts),
+                                     about=forest_plot.described(parts)))
+    if text == path.read_text('utf-8'):
+        return bool(old)
     with files.atomic_file(path, 'w') as file:
         file.write(text)
     return True
 
 
+def old_charts(path):
+    """The charts of a document that are not there, or show other numbers than the kept runs have.
+
+    Args:
+      path: of a Markdown file; a chart's path is from its folder.
+
+    Returns:
+      [(path of the PNG, what it is to show, see `forest_plot.forest`)].
+
+    Raises:
+      UserError: no such file, or a chart that cannot be made.
+    """
+    path = pathlib.Path(path)
+    found = []
+    for place in _CHART.finditer(_read(path)):
+        try:
+            name, parts = _chart(place['words'])
+        except errors.UserError as error:
+            raise errors.UserError(f'{path}: chart: {place["words"]}: {error}') from error
+        if _said_by(path.parent / name) != forest_plot.described(parts):
+            found.append((path.parent / name, parts))
+    return found
+
+
+def _said_by(image):
+    """What the file of a chart says that it shows; None without one."""
+    try:
+        with Image.open(image) as opened:
+            return opened.info.get('Description')
+    except OSError:
+        return None
+
+
+def _chart(words):
+    """(name of the PNG, parts of the forest plot), from the words of its comment."""
+    given, collected, references, measures = _asked(words, _chart_parser(), 'IMAGE.png ')
+    if not given.image.endswith('.png'):
+        raise errors.UserError(f'{given.image}: expected a PNG file, as gains.png')
+    parts = sweep_table.forest_parts(collected, references, measures,
+                                     sweep_table.parse_claims(given.claim, collected), False)
+    if not parts:
+        raise errors.UserError('nothing to draw, as no difference has an interval')
+    return given.image, parts
+
+
 def _table(words):
     """Markdown of a table, from the words of its comment."""
+    _, collected, references, measures = _asked(words, _parser())
+    return markdown(collected, references, measures)
+
+
+def _asked(words, parser, first=''):
+    """(the words parsed, runs, references, measures) of a comment."""
     try:
-        given = _parser().parse_args(shlex.split(words))
+        given = parser.parse_args(shlex.split(words))
     except ValueError as error:
-        raise errors.UserError(f'not understood ({error}); expected --runs=FILE --against=CELL,… '
-                               '--measures=miou,…') from None
+        raise errors.UserError(f'not understood ({error}); expected {first}--runs=FILE '
+                               '--against=CELL,… --measures=miou,…') from None
     root = configuration.gin_root().parent
     runs = [str(root / text) if '=' not in text else
             f'{text.partition("=")[0]}={root / text.partition("=")[2]}' for text in given.runs]
     collected = finished_runs.collect(finished_runs.parse(runs))
-    return markdown(collected, tuple(filter(None, given.against.split(','))),
-                    tabled_measures.parse_measures(given.measures.split(',')))
+    return (given, collected, tuple(filter(None, given.against.split(','))),
+            tabled_measures.parse_measures(given.measures.split(',')))
 
 
 def markdown(collected, references, measures):
@@ -119,7 +197,7 @@ def markdown(collected, references, measures):
     for measure in measures:
         for cell, model, less, split, difference in sweep_table.compared(
                 collected, references, measure):
-            if split == 'test' and (less == tabled_measures.CONTROL or ': ' in less):
+            if split == 'test' and sweep_table.of_a_document(less):
                 found.setdefault((cell, model, less), {})[measure] = difference
     pooled = pooled_folds.compared(collected, references) if 'miou' in measures else []
     by_row = {(cell, model, less): str(each) for cell, model, _, less, _, each in pooled}

@@ -1,5 +1,6 @@
 """What the runs of a sweep found, as tables: spread over seeds, gains with intervals over runs."""
 import collections
+import math
 import statistics
 
 from tf_advseg.core import errors
@@ -180,30 +181,83 @@ def differences(rows, measure='miou', over='runs'):
         f'{over} make it ±{WANTED}')
 
 
-def of_measures(collected, references=(), measures=('miou',)):
+def of_a_document(less):
+    """Whether documents have what is less this, of `compared`: the control, or another cell's."""
+    return less == tabled_measures.CONTROL or ': ' in less
+
+
+def parse_claims(texts, cells):
+    """What papers say that their methods gain.
+
+    Args:
+      texts: of --claim, as 'Luc=2.1'.
+      cells: names of the cells that there are.
+
+    Returns:
+      {cell: points of mIoU}.
+
+    Raises:
+      UserError: not understood, or no such cell.
+    """
+    found = {}
+    for text in texts:
+        name, equals, value = text.rpartition('=')
+        try:
+            points = float(value)
+        except ValueError:
+            points = math.nan
+        if not equals or not math.isfinite(points):
+            raise errors.UserError(f'--claim={text}: expected CELL=POINTS, what its paper gains over '
+                                   'its baseline in points of mIoU, as Luc=2.1')
+        errors.require_one_of('--claim', name, list(cells))
+        found[name] = points
+    return found
+
+
+def forest_parts(collected, references=(), measures=('miou',), claims=None, all_models=True):
+    """What `forest_plot.forest` draws: the differences on test images that have an interval.
+
+    Args:
+      collected, references, measures: see `of_measures`.
+      claims: from `parse_claims`. They are gains in mIoU over a baseline, so they stand beside a
+        cell's mIoU less that of its control.
+      all_models: whether those from all models of the same run are drawn, Stage 1 for one; else
+        those from its control alone, beside those from other cells (`of_a_document`).
+    """
+    parts = []
+    for measure in measures:
+        known = (claims or {}) if measure == 'miou' else {}
+        drawn = [(f'{model} - {less}' if cell == model else f'{cell}: {model} - {less}', each,
+                  known.get(cell) if less == tabled_measures.CONTROL else None)
+                 for cell, model, less, split, each in compared(collected, references, measure)
+                 if split == 'test' and each.half_width is not None
+                 and (all_models or of_a_document(less))]
+        if drawn:
+            parts.append((f'{MEASURES[measure].title} of test images, difference in '
+                          f'{_steps(measure)}', drawn, MEASURES[measure].higher_is_better))
+    return parts
+
+
+def of_measures(collected, references=(), measures=('miou',), claims=None):
     """What is tabled of several measures.
 
     Args:
       collected, references: see `compared`.
       measures: of MEASURES.
+      claims: see `forest_parts`.
 
     Returns:
       ([(name, tables.Table)], matplotlib Figure or None): scores and differences of each measure,
       those of the first called '' and '_differences'; a forest plot of the differences on test
       images, None where there is no interval.
     """
-    found, parts = [], []
+    found = []
     for measure in measures:
         rows = compared(collected, references, measure)
         name = '' if measure == measures[0] else f'_{measure}'
         found += [(name, table(collected, measure)),
                   (f'{name}_differences', differences(rows, measure, counted(collected)))]
-        drawn = [(f'{model} - {less}' if cell == model else f'{cell}: {model} - {less}', each)
-                 for cell, model, less, split, each in rows
-                 if split == 'test' and each.half_width is not None]
-        if drawn:
-            parts.append((f'{MEASURES[measure].title} of test images, difference in '
-                          f'{_steps(measure)}', drawn, MEASURES[measure].higher_is_better))
+    parts = forest_parts(collected, references, measures, claims)
     return ([(name, each) for name, each in found if each is not None],
             forest_plot.forest(parts) if parts else None)
 
