@@ -10,8 +10,8 @@ and what to draw as a forest plot, in a PNG beside the document, which it shows 
 
     <!-- chart: gains.png --runs=docs/numbers/few_labels/cells_eighth.jsonl --claim=Hung=1.9 -->
 
-`tools/sweep.py --update=DOCUMENT` makes them anew. A chart's file says what it shows, by which it is
-known whether it is up to date: other versions of Matplotlib draw other bytes.
+`tools/sweep.py --update=DOCUMENT` makes them anew. A chart's file says what it shows, by which it
+is known whether it is up to date: other versions of Matplotlib draw other bytes.
 """
 import argparse
 import pathlib

@@ -207,8 +207,8 @@ def parse_claims(texts, cells):
         except ValueError:
             points = math.nan
         if not equals or not math.isfinite(points):
-            raise errors.UserError(f'--claim={text}: expected CELL=POINTS, what its paper gains over '
-                                   'its baseline in points of mIoU, as Luc=2.1')
+            raise errors.UserError(f'--claim={text}: expected CELL=POINTS, what its paper gains '
+                                   'over its baseline in points of mIoU, as Luc=2.1')
         errors.require_one_of('--claim', name, list(cells))
         found[name] = points
     return found
