@@ -62,8 +62,8 @@ def spare_tensors():
     Python 3.11 gives every object of a class room for the attributes that its first few dozen
     objects were given, and TensorFlow 2.15 does not free that room with the tensor
     (github.com/tensorflow/tensorflow/issues/62551). So the first few dozen are made here, without
-    attributes, before a variable's are. Other Pythons lose nothing. It touches the devices: to be
-    called once they are set up.
+    attributes, before a variable's are. Python 3.13 with TensorFlow 2.21 loses nothing (measured).
+    It touches the devices: to be called once they are set up.
     """
     if sys.version_info[:2] == (3, 11):
         tf = import_tensorflow()

@@ -134,8 +134,8 @@ def training_batches(records, ids, batch_size, crop_size, streams, first_step, n
 def step_range(first_step, num_steps=None, batch_size=1):
     """tf.data.Dataset of the int64 numbers of steps' items: all from `first_step` on, or as many.
 
-    The bounds are NumPy's: TensorFlow keeps every Python number that it is given, and LoAd makes a
-    data set at each diagnosis and each cycle.
+    The bounds are NumPy's: TensorFlow keeps every Python number that it is given, and LoAd makes
+    a data set at each diagnosis.
     """
     stop = np.iinfo(np.int64).max if num_steps is None else (first_step + num_steps) * batch_size
     return tf.data.Dataset.range(np.asarray(first_step * batch_size, np.int64),
