@@ -320,3 +320,18 @@ def test_crop_offsets_fit_and_reach_both_ends(multiple):
 def test_padding_to_less_than_the_image_raises():
     with pytest.raises(tf.errors.InvalidArgumentError):
         augment.pad_to(np.zeros([4, 4, 3], np.uint8), np.zeros([4, 4], np.uint8), 3, 4)
+
+
+def test_data_sets_from_ever_new_steps_leave_no_number_behind():
+    def left(first_of, count=300):
+        gc.collect()
+        before = sys.getallocatedblocks()
+        for number in range(count):
+            pipeline.step_range(first_of(number), 2, batch_size=3)
+        gc.collect()
+        return (sys.getallocatedblocks() - before) / count
+
+    again = 10 ** 6  # what is cached once, and what a tensor costs on this Python, is in both
+    left(lambda number: again)
+    assert left(lambda number: again + number) < left(lambda number: again) + 0.5
+    assert list(pipeline.step_range(4, 2, batch_size=3).as_numpy_iterator()) == list(range(12, 18))

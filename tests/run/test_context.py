@@ -1,4 +1,6 @@
 """What the parts of an experiment share."""
+import sys
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -67,3 +69,38 @@ def test_of_many_images_of_a_name_tensorboard_gets_few(tmp_path):
               for event in tf.compat.v1.train.summary_iterator(str(path))
               for value in event.summary.value]
     assert events.count('panels') == len(steps) and events.count('others') == 1
+
+
+def events_of(folder):
+    """[(step, tag, metadata, the bytes of its numbers)] of the values that TensorBoard would read, in their order."""
+    return [(event.step, value.tag, value.metadata.SerializeToString(),
+             tf.make_ndarray(value.tensor).tobytes())
+            for path in folder.glob('events*')
+            for event in tf.compat.v1.train.summary_iterator(str(path))
+            for value in event.summary.value]
+
+
+def test_tensorboard_reads_what_tf_summary_would_have_written(tmp_path):
+    values = {'loss/ce': 0.1, 'right': True, 'slots': 3, 'broken': float('nan')}
+    board = contexts.Board(tmp_path / 'ours')
+    for step in (5, 2 ** 40):
+        board.scalars(step, values)
+    board.scalars(7, {})
+    board._writer.flush()
+    with tf.summary.create_file_writer(str(tmp_path / 'theirs')).as_default():
+        for step in (5, 2 ** 40):
+            for name, value in values.items():
+                tf.summary.scalar(name, value, step=step)
+    found = events_of(tmp_path / 'ours')
+    assert found == events_of(tmp_path / 'theirs') and len(found) == 8
+
+
+def test_numbers_that_tensorboard_gets_are_kept_by_nobody(tmp_path):
+    board = contexts.Board(tmp_path)
+    value, step = float('0.123456789'), int('123456789')
+    before = sys.getrefcount(value), sys.getrefcount(step)
+    board.scalars(step, {'loss': value})
+    board.image('panel', step, np.zeros([2, 3, 3], np.uint8))
+    board._writer.flush()
+    assert (sys.getrefcount(value), sys.getrefcount(step)) == before
+    assert {tag for _, tag, _, _ in events_of(tmp_path)} == {'loss', 'panel'}

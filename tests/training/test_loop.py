@@ -1,5 +1,6 @@
 """The training loop: what it fetches and when, and what becomes of a loss that is no number."""
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -178,3 +179,14 @@ def test_one_cpu_gets_the_data_set_itself_without_autotuning(two_replicas):
         'image': (4, 3)}
     shares = next(iter(loop.distribute(batches, two_replicas)))['image']
     assert [tuple(part.shape) for part in shares.values] == [(2, 3), (2, 3)]
+
+
+def test_a_number_that_a_step_is_given_is_kept_by_nobody():
+    def weighed(batch, weight):
+        return {'loss/ce': weight * batch['image'][0]}
+
+    stepper = loop.Stepper(Descent(), tf.distribute.get_strategy())
+    batch, number = {'image': tf.ones([1])}, float('0.123456789')
+    before = sys.getrefcount(number)
+    assert stepper(weighed, batch, weight=number)['loss/ce'] == np.float32(number)
+    assert sys.getrefcount(number) == before

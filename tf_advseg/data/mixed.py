@@ -130,7 +130,6 @@ def mixed_batches(labelled_records, labelled_ids, unlabelled_records, unlabelled
         unlabelled_records, unlabelled_ids, unlabelled_batch_size, crop_size, streams, first_step,
         num_steps, recipe, prefetch=1, pad_value=pad_value, hide_labels=True,
         plain_view=two_views is not None, **UNLABELLED)
-    last = np.iinfo(np.int64).max if num_steps is None else first_step + num_steps
     seed, size = str(streams.seed_value), batch_size + unlabelled_batch_size
 
     def interleave(own, others, step):
@@ -145,7 +144,7 @@ def mixed_batches(labelled_records, labelled_ids, unlabelled_records, unlabelled
         return found
 
     dataset = tf.data.Dataset.zip((labelled, unlabelled,
-                                   tf.data.Dataset.range(first_step, last)))
+                                   pipeline.step_range(first_step, num_steps)))
     return dataset.map(interleave).prefetch(prefetch).with_options(dataset_options())
 
 

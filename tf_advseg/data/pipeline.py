@@ -123,13 +123,23 @@ def training_batches(records, ids, batch_size, crop_size, streams, first_step, n
             found[pasting.GIVEN] = mix.given(label, seed)
         return _without_labels(found) if hide_labels else found
 
-    stop = np.iinfo(np.int64).max if num_steps is None else (first_step + num_steps) * batch_size
-    dataset = tf.data.Dataset.range(first_step * batch_size, stop).map(fetch)
+    dataset = step_range(first_step, num_steps, batch_size).map(fetch)
     dataset = dataset.map(prepare, num_parallel_calls=num_parallel_calls, deterministic=True)
     dataset = dataset.batch(batch_size, drop_remainder=True)
     if mix is not None:
         dataset = dataset.map(pasting.pasted)
     return dataset.prefetch(prefetch).with_options(dataset_options())
+
+
+def step_range(first_step, num_steps=None, batch_size=1):
+    """tf.data.Dataset of the int64 numbers of steps' items: all from `first_step` on, or as many.
+
+    The bounds are NumPy's: TensorFlow keeps every Python number that it is given, and LoAd makes
+    a data set at each diagnosis.
+    """
+    stop = np.iinfo(np.int64).max if num_steps is None else (first_step + num_steps) * batch_size
+    return tf.data.Dataset.range(np.asarray(first_step * batch_size, np.int64),
+                                 np.asarray(stop, np.int64))
 
 
 def _without_labels(example):

@@ -12,6 +12,8 @@ that never go back (`budget_step`, the discriminator's epochs), does again exact
 """
 import pathlib
 
+import numpy as np
+
 from tf_advseg.core import progress
 from tf_advseg.data.records import record_set as record_sets
 from tf_advseg.lookahead import discriminator_phases
@@ -230,7 +232,7 @@ class LookAhead(discriminator_phases.DiscriminatorPhases):
             optimizer = self.method.optimizer
             checkpoints.assign(loss_scale.variables(optimizer), self._fresh_optimizer)
             if optimizers.has_schedule(optimizer):  # which goes by the steps of the whole run
-                optimizer.iterations.assign(self.state.budget_step)
+                optimizer.iterations.assign(np.asarray(self.state.budget_step, np.int64))
         elif 'end' in self.store.roles:
             self.store.restore_optimizer('end', self.method.optimizer)
 

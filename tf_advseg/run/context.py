@@ -6,6 +6,7 @@ import tempfile
 
 import numpy as np
 import tensorflow as tf
+from tensorboard.plugins.scalar import summary_v2
 
 from tf_advseg.core import journal
 from tf_advseg.core import tensorflow_paths
@@ -224,10 +225,16 @@ class Board:
         self._images = collections.Counter()
 
     def scalars(self, step, values):
-        """Writes a dict of numbers at a step."""
-        with self._writer.as_default():
-            for name, value in values.items():
-                tf.summary.scalar(name, value, step=step)
+        """Writes a dict of numbers at a step: one event, with what `tf.summary.scalar` writes.
+
+        That function would hand each number to TensorFlow, which keeps it for the life of the
+        process (docs/internals.md, "Numbers that TensorFlow keeps").
+        """
+        event = b''.join(summary_v2.scalar_pb(name, value).SerializeToString()
+                         for name, value in values.items())
+        if event:
+            with self._writer.as_default():
+                tf.summary.experimental.write_raw_pb(event, step=_step(step))
         if self._trackers is not None:
             self._trackers.scalars(self._part, step, values)
 
@@ -241,7 +248,7 @@ class Board:
         if number % 2 ** max(0, number.bit_length() - 4):  # 16, then 8 in each doubling
             return
         with self._writer.as_default():
-            tf.summary.image(name, array[None], step=step)
+            tf.summary.image(name, array[None], step=_step(step))
         if self._trackers is not None:
             self._trackers.image(self._part, name, step, array)
 
@@ -250,3 +257,8 @@ class Board:
         if self._panel is not None:
             self.image('panels', step, self._panel(lookahead))
         self._writer.flush()
+
+
+def _step(step):
+    """A step as NumPy's int64: of Python's numbers TensorFlow keeps every one."""
+    return np.asarray(step, np.int64)

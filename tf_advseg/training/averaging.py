@@ -95,7 +95,7 @@ class WeightAverage(tf.Module):
             self.models.assign(1)
         elif step > self.start and step % self.every == 0:
             n = self.constant if self.reading == 'constant' else int(self.models.read_value())
-            self._move(tf.constant(n, tf.float32))
+            self._move(tf.constant(np.asarray(n, np.float32)))
             self.models.assign_add(1)
 
     @tf.function

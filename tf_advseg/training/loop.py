@@ -5,6 +5,7 @@ import pathlib
 import shutil
 import time
 
+import numpy as np
 import tensorflow as tf
 
 from tf_advseg.core import errors
@@ -94,7 +95,9 @@ class Stepper:
           `Scalars`: name -> float (global values), fetched when one is read.
         """
         arguments = (batch,) if seed is None else (batch, tf.constant(seed, tf.int32))
-        tensors = {name: tf.constant(value, tf.float32) for name, value in scalars.items()}
+        # As arrays: TensorFlow keeps every Python number that it is given.
+        tensors = {name: tf.constant(np.asarray(value, np.float32))
+                   for name, value in scalars.items()}
         with profiling.step() as waits, self._compilation.told(_name(step)):
             scalars = Scalars(self._function(step)(arguments, tensors))
             if waits:

@@ -5,6 +5,7 @@ import os
 import tensorflow as tf
 
 from tf_advseg.core import errors
+from tf_advseg.core import runtime
 
 STRATEGIES = ('one_device', 'mirrored', 'multi_worker', 'tpu')
 
@@ -22,6 +23,12 @@ def make_strategy(name='one_device', tpu=''):
       UserError: for an unknown name, or 'multi_worker' without TF_CONFIG.
     """
     errors.require_one_of('strategy', name, STRATEGIES)
+    made = _make(name, tpu)
+    runtime.spare_tensors()
+    return made
+
+
+def _make(name, tpu):
     if name == 'mirrored':
         devices = tf.config.list_logical_devices('GPU') or tf.config.list_logical_devices('CPU')
         return mirrored(*(d.name for d in devices))
