@@ -5,6 +5,7 @@ from unittest import mock
 import pytest
 from whole_run import scenes
 
+from tf_advseg.core import configuration
 from tf_advseg.core import errors
 from tf_advseg.experiments.studies import estimating
 from tf_advseg.experiments.studies import reproducing
@@ -48,6 +49,23 @@ def test_what_is_finished_is_not_counted(costs, tmp_path):
     with mock.patch.object(estimating.sweeping.Cell, 'done', True):
         found, = estimates([SWEEP], tmp_path)
     assert found.seconds == 0 and found.text == '0 runs to do'
+
+
+def test_a_run_under_way_is_of_the_same_configuration(costs, tmp_path):
+    """Its starting weights among them, which a dry run leaves out."""
+    costs(*COSTS)
+    folder = tmp_path / 'luc' / 'light' / 'seed0'
+    folder.mkdir(parents=True)
+    configuration.parse(['methods/luc.gin'], [
+        f"experiment.checkpoint = '{tmp_path}/stage1/as_given/seed0'", *scenes(),
+        'luc.adversarial_weight = 1'])
+    (folder / 'config.gin').write_text(configuration.config_text())
+    found, = estimates([SWEEP], tmp_path)
+    assert found.seconds is not None, found.text
+    configuration.parse(['methods/luc.gin'], [*scenes(), 'luc.adversarial_weight = 1'])
+    (folder / 'config.gin').write_text(configuration.config_text())
+    found, = estimates([SWEEP], tmp_path)
+    assert found.seconds is None and 'another configuration' in found.text
 
 
 def test_a_stage_that_nobody_can_guess_is_named(costs, tmp_path):

@@ -80,7 +80,9 @@ def _of_cells(given, data, say):
     Raises:
       UserError: a dry run would not run, either.
     """
-    cells = sweeping.check(_cells(given), given['gin_file'], given['gin_param'], data)
+    weights = given['checkpoint'][-1] if given['checkpoint'] else None
+    # With the weights: a run that is there already has them in its configuration.
+    cells = sweeping.check(_cells(given), given['gin_file'], given['gin_param'], data, weights)
     todo = [cell for cell in cells if not cell.done]
     total, parts = 0.0, []
     for name in dict.fromkeys(cell.name for cell in todo):
@@ -90,8 +92,8 @@ def _of_cells(given, data, say):
         total += len(same) * seconds
         parts.append(f'{name}: {len(same)} of {dry_run.duration(seconds)}'
                      + ''.join(f', {stage} apart' for stage in unknown))
-    text = f'{len(todo)} run{"" if len(todo) == 1 else "s"} to do'
-    return Estimate(total, f'{text}: {"; ".join(parts)}' if parts else text)
+    runs = f'{len(todo)} run{"" if len(todo) == 1 else "s"} to do'
+    return Estimate(total, f'{runs}: {"; ".join(parts)}' if parts else runs)
 
 
 def _seconds(cell, given, data):
@@ -142,7 +144,7 @@ def _cells(given):
 
 
 def text(found):
-    """Lines on the estimates of a way.
+    """The estimates of a way and their sum, for a reader.
 
     Args:
       found: [(command, `Estimate`)].
