@@ -49,8 +49,8 @@ _VOC = _xception('voc', data='pascal_voc_2012', weights='xception65_voc')
 _ADE20K = _xception('ade20k', weights='xception65_ade20k')
 _STANFORD = _mobilenet('stanford', 'stanford_background', '<data:stanford_background>')
 _CMP = _CMP_RECORDS + _mobilenet('cmp', 'cmp_facades', '<work>/cmp_320')
-_TIME = Time('84 to 180 seconds a phase 2, of which there are six; three Stage 1s and six GANs '
-             'apart', 'docs/results.md')
+_TIME = Time('84 to 180 seconds a phase 2; a data set has six of these, and three Stage 1s and six '
+             'GANs, which nobody timed', 'docs/results.md')
 _NETWORK = ('MobileNetV2 in the place of a backbone that is not printed, 200 steps, a GAN of half '
             'the width on every 2nd pixel; each seed trains a GAN of its own, so the spread over '
             "seeds is the GAN's, too (docs/results.md: one GAN for all seeds)")
