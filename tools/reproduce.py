@@ -2,8 +2,9 @@
 
 --list names all of them with commands, data, time, and what stands in the place of data that is
 not at hand. --paper with --table or --figure prints one, with our numbers beside the paper's; --run
-runs its commands first. Stopped, the same command goes on. --data_dir and --checkpoint say where
-data and weights lie, as PATH or NAME=PATH; else they are looked for in a folder ../shared.
+runs its commands first, and stopped, the same command goes on; --estimate guesses how long they
+take. --data_dir and --checkpoint say where data and weights lie, as PATH or NAME=PATH; else they
+are looked for in a folder ../shared.
 
 Example:
   python tools/reproduce.py --paper=luc --table=1
@@ -28,6 +29,8 @@ flags.DEFINE_enum('on', None, ('paper', 'here'), "The paper's data, or what stan
 flags.DEFINE_string('chart', None, "PNG of the numbers, ours and the paper's, or of a figure of "
                     'several runs. (default: below --workdir, of a figure alone)')
 flags.DEFINE_bool('run', False, 'Run the commands, one after another.')
+flags.DEFINE_bool('estimate', False, 'Train nothing, guess how long the commands take on this '
+                  'machine: a dry run of each kind of run, times how many there are.')
 
 FLAGS = flags.FLAGS
 
@@ -39,6 +42,9 @@ def main(argv):
     from tf_advseg.experiments.studies import papers
     from tf_advseg.experiments.studies import reproducing
     from tf_advseg.reporting import tables
+    if FLAGS.estimate and (FLAGS.list or FLAGS.run):
+        raise UserError('--estimate is of one table or figure, and trains nothing: leave out '
+                        '--list and --run')
     if FLAGS.list:
         chosen = [papers.find_paper(FLAGS.paper)] if FLAGS.paper else papers.PAPERS.values()
         given = {**reproducing.paths('data', FLAGS.data_dir),
@@ -55,6 +61,9 @@ def main(argv):
     name, way, place = reproducing.choose(entry, FLAGS.on, FLAGS.data_dir, FLAGS.checkpoint,
                                           FLAGS.workdir)
     print(reproducing.entry_text(entry, name, way, place), flush=True)
+    if FLAGS.estimate:
+        _estimate(way, place)
+        return
     if FLAGS.run:
         if way is None:
             raise UserError(f'{FLAGS.paper}, {kind} {entry.number}: {entry.why}')
@@ -68,6 +77,18 @@ def main(argv):
         print(f'made: {path}')
     for path in reproducing.made_files(way, place) if way is not None else ():
         print(f'made: {path}')
+
+
+def _estimate(way, place):
+    """--estimate: prints how long a way's commands take here."""
+    if way is None:
+        return  # why nothing is run has been said
+    from tf_advseg.core import runtime
+    runtime.configure(deterministic=True)  # as `train` does
+    from tf_advseg.experiments.studies import estimating
+    print()
+    print(estimating.text(list(estimating.of_way(
+        way, place, lambda line: print(line, file=sys.stderr, flush=True)))))
 
 
 def run():

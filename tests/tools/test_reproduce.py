@@ -105,6 +105,22 @@ def test_what_is_read_was_made_before(name, way, parse_words):
         assert fnmatch.filter([*made, *swept], folder), pattern
 
 
+@pytest.mark.parametrize('words', [words for words in COMMANDS if words[0] == 'sweep' and any(
+    'papers/zhu' in word and 'mobilenet' in word for word in words)])
+def test_every_seed_has_a_gan_of_its_own(words, parse_words):
+    """Else the GAN's variance would be missing in the interval."""
+    values, _ = parse_words(*words)
+    if 'experiment.method' in str(values['gin_param']):
+        return  # Stage 1 alone
+    sources = {}
+    for cell in cells_of(values):
+        configuration.parse(values['gin_file'], [
+            *(sweeping.of_seed(text, cell.seed) for text in values['gin_param']), *cell.bindings])
+        source = configuration.bound('reconstruction_stage.source')
+        sources[cell.folder] = source or cell.folder
+    assert len(sources) == 6 and len(set(sources.values())) == 6
+
+
 def entry_of(commands, **more):
     """A made-up table of two columns with a way on the paper's data and one here."""
     ours = entries.Way(commands, (('control', (entries.Source('run*', entries.CONTROL),)),
@@ -238,6 +254,30 @@ def test_missing_data_is_said_and_what_would_be_run(call, capsys, tmp_path, monk
         call('reproduce', '--paper=luc', '--table=2', '--on=paper', '--run',
              f'--workdir={tmp_path / "new"}')
     assert not (tmp_path / 'new').exists()
+
+
+def test_a_time_that_nobody_measured_says_how_to_guess_it(call, capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv('TF_ADVSEG_SHARED', str(tmp_path))
+    call('reproduce', '--list')
+    times = {line.strip() for line in capsys.readouterr().out.splitlines() if 'time: ' in line}
+    assert 'time: not measured; a guess needs the data (pascal_voc_2012_sbd)' in times
+    (tmp_path / 'data').mkdir()
+    name = needs.NEEDS['data']['stanford_background'].shared
+    (tmp_path / name).touch()
+    call('reproduce', '--list', '--paper=el_gan')
+    assert 'time: not measured; --estimate guesses it here' in capsys.readouterr().out
+
+
+def test_an_estimate_trains_nothing(call, capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv('TF_ADVSEG_SHARED', str(tmp_path / 'none'))
+    words = ('reproduce', '--paper=luc', '--table=S3', '--estimate', f'--workdir={tmp_path}/new')
+    call(*words)
+    output = capsys.readouterr().out
+    assert output.count('needs the data (pascal_voc_2012_sbd)') == 4  # three runs and "time:"
+    assert output.count('trains nothing') == 3 and not list(tmp_path.iterdir())
+    for more in ('--run', '--list'):
+        with pytest.raises(UserError, match='leave out --list and --run'):
+            call(*words, more)
 
 
 def test_the_list_names_all(call, capsys):

@@ -386,3 +386,11 @@ def test_each_seed_may_start_from_weights_of_its_own(tmp_path):
              for cell in cells]
     assert [w[-1] for w in words] == [f'--checkpoint=runs/first/seed{seed}' for seed in (0, 7)]
     assert sweeping.of_seed('weights.tflite', 7) == 'weights.tflite'
+
+
+def test_each_seed_may_have_a_gan_of_its_own(tmp_path):
+    given = ["reconstruction_stage.source = 'gans/{form}/seed{seed}'"]
+    cells = sweeping.make_cells(tmp_path, [sweeping.parse_axis('zhu_gan.form=gan,wgan')], [0, 7])
+    for cell in sweeping.check(cells, ['gin/methods/zhu.gin'], given):
+        source = f"reconstruction_stage.source = 'gans/{{form}}/seed{cell.seed}'"
+        assert f'--gin_param={source}' in sweeping.cell_command(cell, [], given)

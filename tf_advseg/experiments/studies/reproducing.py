@@ -46,7 +46,11 @@ class Place:
 
     def missing(self, way):
         """[(kind, name)]: what a `Way` needs and is not at hand."""
-        return [(kind, name) for kind, name in way.needs()
+        return self.lacking(way.needs())
+
+    def lacking(self, wanted):
+        """Those of [(kind, name)] that are not at hand."""
+        return [(kind, name) for kind, name in wanted
                 if not needs.NEEDS[kind][name].generated and self.of(kind, name) is None]
 
 
@@ -136,6 +140,12 @@ def commands(way, place):
     return [[filled(word) for word in words] for words in way.words()]
 
 
+def needs_of_commands(way, place):
+    """[[(kind, name)]]: what each command of a way needs and is not at hand."""
+    return [place.lacking(dict.fromkeys(entries.PLACE.findall(command)))
+            for command in way.commands]
+
+
 def shown(words):
     """A command as one types it."""
     return ' '.join(map(_quoted, ('python', f'tools/{words[0]}.py', *words[1:])))
@@ -206,11 +216,21 @@ def way_text(way, place, indent='    '):
     """Lines on what a way needs, runs and takes."""
     lines = [f'needs {need_text(kind, name, place)}' for kind, name in way.needs()]
     lines += [shown(words) for words in commands(way, place)]
-    lines.append(f'time: {way.time.text} ({way.time.file})' if way.time else 'time: not measured')
+    lines.append(f'time: {_time_text(way, place)}')
     given = (*way.files, *((way.chart.file,) if way.chart else ()))
     lines += [f'gives {pathlib.PurePath(place.work, pattern)}' for pattern in given]
     lines += [f'note: {way.note}'] if way.note else []
     return [indent + line for line in lines]
+
+
+def _time_text(way, place):
+    """What is known of a way's time, or what has to be there before anybody can guess."""
+    if way.time:
+        return f'{way.time.text} ({way.time.file})'
+    data = [name for kind, name in place.missing(way) if kind == 'data']
+    if data:
+        return f'not measured; a guess needs the data ({", ".join(data)})'
+    return 'not measured; --estimate guesses it here'
 
 
 def listing(papers, place):

@@ -35,10 +35,10 @@ def describe(context, segmentor, recipe, control=True, control_from=None, given=
     print(f'hold-out in memory: {4 * len(data.holdout) * height * width / 2 ** 20:.0f} MiB')
     found = list(stage_costs(context, segmentor, recipe, control, control_from, given))
     for cost in found:
-        seconds = '' if cost.seconds is None else f': about {_duration(cost.seconds)}'
+        seconds = '' if cost.seconds is None else f': about {duration(cost.seconds)}'
         print(f'{cost.stage}{seconds} ({cost.text})')
     known = [cost.seconds for cost in found if cost.seconds is not None]
-    print(f'together: about {_duration(sum(known))}, guessed from forward passes, evaluations not '
+    print(f'together: about {duration(sum(known))}, guessed from forward passes, evaluations not '
           f'counted; on disk about {4 * sum(cost.weights for cost in found) / 1e6:.0f} MB')
 
 
@@ -88,8 +88,12 @@ def _image_seconds(context, segmentor):
     return costs.seconds_of(segmentor, images) / costs.TRIED
 
 
-def _duration(seconds):
-    """'40 s', '12 min', '3.5 h'."""
+def duration(seconds):
+    """'40 s', '12 min', '3.5 h'.
+
+    Args:
+      seconds: how many.
+    """
     if seconds < 90:
         return f'{seconds:.0f} s'
     return f'{seconds / 60:.0f} min' if seconds < 5400 else f'{seconds / 3600:.1f} h'

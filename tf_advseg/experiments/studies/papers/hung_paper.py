@@ -29,6 +29,13 @@ def _time(runs):
                 'docs/results.md')
 
 
+def _time_cmp(runs):
+    """Of CMP Facades, whose recipe includes Stanford Background's."""
+    return Time('2 minutes a training for the baseline, 2 to 5 for the others, measured on '
+                'Stanford Background with the same network, crop, batch and steps; ' + runs,
+                'docs/results.md')
+
+
 def _sweep(given, folder, cells, more=''):
     """A sweep of named cells: {name: 'binding; binding'}."""
     named = ' '.join(f'--cell="{name}: {settings}"' for name, settings in cells.items())
@@ -119,7 +126,8 @@ def _figure(number, title, given, folder, before=(), time=None, note='', here=No
 
 _PANEL_HERE = _figure('', '', _ON_STANFORD, 'hung_stanford', time=_time('two arms, three seeds'),
                       note=_SMALLER, here='way')
-_PANEL_CMP = _figure('', '', _ON_CMP, 'hung_cmp', (_CMP_RECORDS,), note='CMP Facades', here='way')
+_PANEL_CMP = _figure('', '', _ON_CMP, 'hung_cmp', (_CMP_RECORDS,),
+                     time=_time_cmp('two arms, three seeds'), note='CMP Facades', here='way')
 
 
 def _confidence(run, folder, split):
@@ -149,7 +157,7 @@ PAPER = Paper('hung', 'Hung et al., Adversarial Learning for Semi-Supervised Sem
           Way((_CITYSCAPES_RECORDS, _sweep(_ON_CITYSCAPES, 'hung_cityscapes', _amounts())),
               _amount_rows('hung_cityscapes')),
           Way((_CMP_RECORDS, _sweep(_ON_CMP, 'hung_cmp', _amounts(True))),
-              _amount_rows('hung_cmp', True),
+              _amount_rows('hung_cmp', True), time=_time_cmp('ten cells, three seeds'),
               note='CMP Facades and MobileNetV2 for 300 steps: gains may be compared, levels not')),
     Entry('table', '3', 'VOC val, against Luc et al.', ('baseline', 'adversarial'),
           ('miou', 'miou'), (('Luc et al.', (71.8, 72.0)), ('ours', (73.6, 74.9))),

@@ -8,6 +8,9 @@ _GIN = 'gin/papers/zhu'
 _MOBILENET = '--checkpoint=<weights:mobilenet_v2_voc_quantised>'
 _MEASURES = '--measures=miou,mean_class_accuracy,pixel_accuracy'
 _FORMS = '--cell="SegGAN: zhu_gan.form=\'gan\'" --cell="SegWGAN: zhu_gan.form=\'wgan\'"'
+# Two steps of the critic for one of the generator, for the sake of two CPU cores.
+_FORMS_HERE = ('--cell="SegGAN: zhu_gan.form=\'gan\'" '
+               '--cell="SegWGAN: zhu_gan.form=\'wgan\'; zhu_gan.critic_steps=2"')
 _CMP_RECORDS = ('prepare_data --dataset=cmp_facades --source=<data:cmp_facades> '
                 '--output=<work>/cmp_320 --option=split=cmp --option=longest_side=320',)
 
@@ -20,19 +23,13 @@ def _xception(dataset, recipe=None, data=None, weights=None):
 
 
 def _mobilenet(name, recipe, data):
-    """As docs/results.md: a GAN of each form for all seeds, a Stage 1 a seed for all arms."""
+    """A Stage 1 a seed for all arms; a GAN for each seed and form, so its variance counts."""
     given = f'--gin_file={_GIN}/{recipe}_mobilenet_v2.gin --data_dir={data}'
-    gan = f'train {given} {_MOBILENET} --seed=0 --gin_param=reconstruction_stage.only=True'
-    return (f'{gan} --workdir=<work>/zhu_{name}_gan',
-            f'{gan} --workdir=<work>/zhu_{name}_wgan --gin_param="zhu_gan.form=\'wgan\'" '
-            '--gin_param=zhu_gan.critic_steps=2',
-            f'sweep {given} {_MOBILENET} --seeds=0,1,2 --workdir=<work>/zhu_{name}_stage1 '
+    return (f'sweep {given} {_MOBILENET} --seeds=0,1,2 --workdir=<work>/zhu_{name}_stage1 '
             '--gin_param="experiment.method=\'cross_entropy\'"',
-            f'sweep {given} --seeds=0,1,2 --workdir=<work>/zhu_{name} {_FORMS} '
+            f'sweep {given} --seeds=0,1,2 --workdir=<work>/zhu_{name} {_FORMS_HERE} '
             '--checkpoint=<work>/zhu_' + name + '_stage1/as_given/seed{seed} '
-            '--gin_param=stage_one.epochs=0 '
-            f'--gin_param="reconstruction_stage.source=\'<work>/zhu_{name}_' + '{form}\'" '
-            + _MEASURES)
+            f'--gin_param=stage_one.epochs=0 {_MEASURES}')
 
 
 def _rows(name):
@@ -52,9 +49,11 @@ _VOC = _xception('voc', data='pascal_voc_2012', weights='xception65_voc')
 _ADE20K = _xception('ade20k', weights='xception65_ade20k')
 _STANFORD = _mobilenet('stanford', 'stanford_background', '<data:stanford_background>')
 _CMP = _CMP_RECORDS + _mobilenet('cmp', 'cmp_facades', '<work>/cmp_320')
-_TIME = Time('84 to 180 seconds a phase 2, Stage 1 and the GANs apart', 'docs/results.md')
+_TIME = Time('84 to 180 seconds a phase 2; a data set has six of these, and three Stage 1s and six '
+             'GANs, which nobody timed', 'docs/results.md')
 _NETWORK = ('MobileNetV2 in the place of a backbone that is not printed, 200 steps, a GAN of half '
-            'the width on every 2nd pixel')
+            'the width on every 2nd pixel; each seed trains a GAN of its own, so the spread over '
+            "seeds is the GAN's, too (docs/results.md: one GAN for all seeds)")
 _ON_VAL = "our rows are of val, as the test set's labels are on the server"
 _INSTANCES = tuple(f'evaluate --checkpoint=<work>/zhu_cityscapes/{form}/seed0 --split=val '
                    '--measures=instances' for form in ('SegGAN', 'SegWGAN'))
@@ -65,11 +64,10 @@ _CITY_CLASSES = official_specs.SPECS['cityscapes'].class_names
 _VOC_CLASSES = official_specs.SPECS['pascal_voc_2012'].class_names[1:]  # background is not printed
 
 
-def _losses(name, own_phase_1):
-    """The two losses of both forms; phase 1 is of the same runs, or of runs for all seeds."""
+def _losses(name):
+    """The two losses of both forms, each of both phases of one run."""
     return charts.Losses(f'zhu_{name}_losses.png', tuple(
-        (form, f'zhu_{name}/{form}/seed0' if own_phase_1 else f'zhu_{name}_{gan}',
-         f'zhu_{name}/{form}/seed0') for form, gan in (('SegGAN', 'gan'), ('SegWGAN', 'wgan'))))
+        (form, *[f'zhu_{name}/{form}/seed0'] * 2) for form in ('SegGAN', 'SegWGAN')))
 
 
 def _curves(number, name, title, commands, here):
@@ -77,12 +75,11 @@ def _curves(number, name, title, commands, here):
     files = _files(name, 'report.html')
     if here:  # the paper's data are at hand
         return Entry('figure', number, title, paper=Way(
-            commands, files=files, chart=_losses(name, False), time=_TIME,
-            note=f'{_NETWORK}; {_CURVES}'))
+            commands, files=files, chart=_losses(name), time=_TIME, note=f'{_NETWORK}; {_CURVES}'))
     return Entry('figure', number, title,
-                 paper=Way(commands, files=files, chart=_losses(name, True), note=_CURVES),
+                 paper=Way(commands, files=files, chart=_losses(name), note=_CURVES),
                  here=Way(_STANFORD, files=_files('stanford', 'report.html'),
-                          chart=_losses('stanford', False), time=_TIME,
+                          chart=_losses('stanford'), time=_TIME,
                           note=f'Stanford Background; {_NETWORK}; {_CURVES}'))
 
 
