@@ -72,7 +72,7 @@ def test_of_many_images_of_a_name_tensorboard_gets_few(tmp_path):
 
 
 def events_of(folder):
-    """[(step, tag, metadata, the bytes of its numbers)] of the values that TensorBoard would read, in their order."""
+    """[(step, tag, metadata, the number's bytes)] of the values that TensorBoard reads, in order."""
     return [(event.step, value.tag, value.metadata.SerializeToString(),
              tf.make_ndarray(value.tensor).tobytes())
             for path in folder.glob('events*')
