@@ -117,6 +117,8 @@ def test_tensorflows_library_still_says_it_in_these_words():
     assert not missing
 
 
+@pytest.mark.skipif(sys.version_info[:2] not in ((3, 11), (3, 13)),
+                    reason='what a tensor loses was looked at on Python 3.11 and 3.13 alone')
 def test_tensors_lose_next_to_nothing(repository):
     """Of each 16 bytes at most, after variables and layers have given tensors attributes."""
     out, _ = python(repository, (

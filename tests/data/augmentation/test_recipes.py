@@ -206,7 +206,10 @@ def test_settings_one_by_one_or_a_name():
         'deeplab')
     ranged = recipes.of_settings(*plain, size_range=(33, 49, 16))
     assert ranged.size_range == SizeRange(33, 49, 16)
-    for wrong in (-1.6, 'ab', (1, 2, 3, 4), {33: 1}):
+    for wrong in ((0, 10), ('a', 9)):
+        with pytest.raises(UserError, match=r'^stage_one.size_range = .*at least 1'):
+            recipes.of_settings(*plain, size_range=wrong)
+    for wrong in (-1.6, 0, '', (), 'ab', (1, 2, 3, 4), {33: 1}):
         with pytest.raises(UserError, match=r'^stage_one.size_range = .*: expected \(min_size, '):
             recipes.of_settings(*plain, size_range=wrong)
     assert recipes.of_settings('x', 'zhu', True, 1.0, 1.0, 0.25) == recipes.make_recipe('zhu')

@@ -277,7 +277,7 @@ def of_settings(where, augmentation, flip, min_scale, max_scale, scale_step, siz
     """
     if augmentation is None:
         return Recipe(flip, official_preprocessing.RandomScale(min_scale, max_scale, scale_step),
-                      size_range and _size_range(where, size_range))
+                      None if size_range is None else _size_range(where, size_range))
     scale = official_preprocessing.RandomScale()
     others = {'flip': (flip, True), 'min_scale': (min_scale, scale.minimum),
               'max_scale': (max_scale, scale.maximum), 'scale_step': (scale_step, scale.step),
@@ -296,4 +296,7 @@ def _size_range(where, given):
     if not isinstance(given, (list, tuple)) or not 1 <= len(given) <= 3:
         raise errors.UserError(f'{where}.size_range = {given!r}: expected (min_size, max_size, '
                                'factor), the last two of which may be left out or None')
-    return official_preprocessing.SizeRange(*given)
+    try:
+        return official_preprocessing.SizeRange(*given)
+    except errors.UserError as error:
+        raise errors.UserError(f'{where}.size_range = {given!r}: {error}') from error
