@@ -107,6 +107,34 @@ def test_a_stopped_run_goes_on_to_the_same_weights(made, tmp_path, monkeypatch, 
             == lines_of(tmp_path / 'run', stage='hung', event='confidence'))
 
 
+LIVE = ('experiment.control = False', "experiment.network = 'deeplab_mobilenet_v2'",
+        'deeplab_mobilenet_v2.depth_multiplier = 0.25', 'experiment.crop_size = 65',
+        'adversarial_stage.fine_tune_batch_norm = True', 'hung.separate_passes = True',
+        'hung.independent_ground_truth = True', 'hung.unpadded_truths = True',
+        'adversarial_stage.steps = 4', 'hung.adversarial_start = 1', 'hung.semi_start = 2')
+
+
+@pytest.mark.slow
+def test_a_stopped_run_of_separate_passes_goes_on_to_the_same_weights(tmp_path, monkeypatch,
+                                                                      weights):
+    """With live batch norm, whose statistics both passes move, and truths without padding."""
+    start(tmp_path / 'whole', *LIVE)
+    write, count = checkpoints.write_state, []
+
+    def killed(folder, *arguments, **trackables):
+        write(folder, *arguments, **trackables)
+        count.append(folder)
+        if len(count) == 3:  # the start's, that after two steps, one more
+            raise KeyboardInterrupt
+    monkeypatch.setattr(checkpoints, 'write_state', killed)
+    with pytest.raises(KeyboardInterrupt):
+        start(tmp_path / 'run', *LIVE, 'adversarial_stage.evaluate_every_epochs = 0.5')
+    monkeypatch.undo()
+    start(tmp_path / 'run', *LIVE, 'adversarial_stage.evaluate_every_epochs = 0.5')
+    for a, b in zip(weights(tmp_path / 'whole', 'last'), weights(tmp_path / 'run', 'last')):
+        np.testing.assert_array_equal(a, b)
+
+
 @pytest.mark.slow
 def test_self_training_needs_no_discriminator(tmp_path, lines_of):
     results = start(tmp_path / 'run', "hung.terms = 'self_training'", 'experiment.control = False',
@@ -135,10 +163,13 @@ def test_two_replicas_give_the_same_run(made, tmp_path, two_replicas, weights):
     ('hung.map_stride = 8', 'expected at least 8 points a side'),
     ("label_maps.kind = 'product'", 'sees no image'),
     ("build_fc_discriminator.kind = 'image'", 'no confidence map to select points by'),
-    ("hung.classifier_multiplier = 'ten'", 'hung.classifier_multiplier')])
+    ("hung.classifier_multiplier = 'ten'", 'hung.classifier_multiplier'),
+    ('hung.separate_passes = True\naccumulate.micro_batches = 3',
+     '2 and 2 of them on 1 replica in 3 micro-batches leave a pass without an image'),
+    ('hung.separate_passes = True\ncompilation.jit_compile = True', 'is not known to XLA')])
 def test_settings_out_of_range_are_told_before_anything_is_trained(tmp_path, binding, text):
     with pytest.raises(UserError) as caught:
-        start(tmp_path / 'run', binding)
+        start(tmp_path / 'run', *binding.split('\n'))
     assert text in str(caught.value) and '\n' not in str(caught.value)
     assert not (tmp_path / 'run' / 'stages').exists()
 
@@ -182,7 +213,7 @@ def test_one_file_switches_to_the_published_codes_behaviour():
     assert (settings.adversarial_weight, settings.l2_weight) == (0.1, 5e-4)
     assert (settings.adversarial_start, settings.semi_start) == (0, 5000)
     assert settings.early_out and settings.independent_ground_truth
-    assert not settings.mask_predictions
+    assert not settings.mask_predictions and settings.separate_passes and settings.unpadded_truths
     assert (settings.semi_normaliser, settings.discriminator_fakes) == ('selected', 'all')
 
 
