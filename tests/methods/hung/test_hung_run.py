@@ -107,34 +107,6 @@ def test_a_stopped_run_goes_on_to_the_same_weights(made, tmp_path, monkeypatch, 
             == lines_of(tmp_path / 'run', stage='hung', event='confidence'))
 
 
-LIVE = ('experiment.control = False', "experiment.network = 'deeplab_mobilenet_v2'",
-        'deeplab_mobilenet_v2.depth_multiplier = 0.25', 'experiment.crop_size = 65',
-        'adversarial_stage.fine_tune_batch_norm = True', 'hung.separate_passes = True',
-        'hung.independent_ground_truth = True', 'hung.unpadded_truths = True',
-        'adversarial_stage.steps = 4', 'hung.adversarial_start = 1', 'hung.semi_start = 2')
-
-
-@pytest.mark.slow
-def test_a_stopped_run_of_separate_passes_goes_on_to_the_same_weights(tmp_path, monkeypatch,
-                                                                      weights):
-    """With live batch norm, whose statistics both passes move, and truths without padding."""
-    start(tmp_path / 'whole', *LIVE)
-    write, count = checkpoints.write_state, []
-
-    def killed(folder, *arguments, **trackables):
-        write(folder, *arguments, **trackables)
-        count.append(folder)
-        if len(count) == 3:  # the start's, that after two steps, one more
-            raise KeyboardInterrupt
-    monkeypatch.setattr(checkpoints, 'write_state', killed)
-    with pytest.raises(KeyboardInterrupt):
-        start(tmp_path / 'run', *LIVE, 'adversarial_stage.evaluate_every_epochs = 0.5')
-    monkeypatch.undo()
-    start(tmp_path / 'run', *LIVE, 'adversarial_stage.evaluate_every_epochs = 0.5')
-    for a, b in zip(weights(tmp_path / 'whole', 'last'), weights(tmp_path / 'run', 'last')):
-        np.testing.assert_array_equal(a, b)
-
-
 @pytest.mark.slow
 def test_self_training_needs_no_discriminator(tmp_path, lines_of):
     results = start(tmp_path / 'run', "hung.terms = 'self_training'", 'experiment.control = False',

@@ -43,8 +43,8 @@ def test_each_deviation_alone_changes_its_setting_alone(name):
         assert differences(hung_settings.hung(), settings) == CODE[name]
         assert settings.published_code == (name,) and name in settings.about()
         idle = hung_settings.hung(published_code=given, terms='self_training')
-        assert (name in idle.about()) == (name in ('weight_decay', 'normaliser', 'masks',
-                                                  'separate_passes'))
+        acting = ('weight_decay', 'normaliser', 'masks', 'separate_passes')
+        assert (name in idle.about()) == (name in acting)
     text = hung_settings.PUBLISHED_CODE[name][1]
     assert text and '\n' not in text
 

@@ -6,12 +6,17 @@ import tensorflow as tf
 
 from tf_advseg.adversaries import fully_convolutional
 from tf_advseg.adversaries import label_maps
+from tf_advseg.core import journal
+from tf_advseg.core import random_streams
 from tf_advseg.data import mixed
 from tf_advseg.experiments import small_methods
 from tf_advseg.methods.hung import hung
 from tf_advseg.methods.hung import hung_settings
 from tf_advseg.methods.hung import separate_passes
 from tf_advseg.models import layers
+from tf_advseg.training import alternation
+from tf_advseg.training import checkpoints
+from tf_advseg.training import loop
 from tf_advseg.training import optimizers
 
 CLASSES, HEIGHT, WIDTH = 4, 33, 41
@@ -188,6 +193,45 @@ def test_labelled_images_alone_take_the_one_pass_that_they_took():
     assert one[0] == two[0]
     for name, value in one[2].items():
         np.testing.assert_array_equal(value, two[2][name])
+
+
+def trained(folder, method):
+    """Three steps, with a durable state after each; the batch of a step depends on its number."""
+    whole = make_images()
+    folder.mkdir(exist_ok=True)
+
+    def batches(stream, first):
+        del stream
+        return tf.data.Dataset.from_tensor_slices(
+            [1.0 + 0.1 * step for step in range(first, 3)]).map(
+                lambda factor: {**whole, 'image': whole['image'] * factor})
+    loop.train(loop.Stepper(method, SINGLE), method, batches,
+               alternation.Joint(3, ((0, hung.SEMI, alternation.UNLABELLED),)), folder, SINGLE,
+               random_streams.RandomStreams(0), journal.Journal(folder / 'metrics.jsonl'), 'hung',
+               checkpoint_every=1)
+
+
+def test_a_stopped_training_goes_on_to_the_bit(tmp_path, monkeypatch):
+    """Weights of both networks and the statistics that both passes move."""
+    whole = build()
+    trained(tmp_path / 'whole', whole)
+    write, count = checkpoints.write_state, []
+
+    def killed(folder, *arguments, **trackables):
+        write(folder, *arguments, **trackables)
+        count.append(folder)
+        if len(count) == 3:
+            raise KeyboardInterrupt
+    monkeypatch.setattr(checkpoints, 'write_state', killed)
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path / 'stopped', build())
+    monkeypatch.undo()
+    resumed = build()
+    start = state(resumed)
+    trained(tmp_path / 'stopped', resumed)
+    for name, value in state(whole).items():
+        np.testing.assert_array_equal(state(resumed)[name], value)
+        assert (value != start[name]).any()
 
 
 def test_measuring_gradients_leaves_the_statistics_alone():
