@@ -107,6 +107,29 @@ def test_a_stopped_run_goes_on_to_the_same_weights(made, tmp_path, monkeypatch, 
             == lines_of(tmp_path / 'run', stage='hung', event='confidence'))
 
 
+@pytest.mark.slow  # the batches and the step have default tests of their own
+def test_a_run_as_the_published_code_takes_even_batches_and_whole_truths(tmp_path, lines_of):
+    """Crops of 41 hold the scenes of 33 to 40, so truths would be padded."""
+    seen, call = [], loop.Stepper.__call__
+
+    def watched(self, step, batch, *arguments, **scalars):
+        if isinstance(step, str):
+            seen.append({name: batch[name].numpy() for name in ('labeled', 'truth')})
+        return call(self, step, batch, *arguments, **scalars)
+    with mock.patch.object(loop.Stepper, '__call__', watched):
+        start(tmp_path / 'run', "hung.published_code = 'all'", 'experiment.control = False',
+              'adversarial_stage.steps = 3', 'hung.semi_start = 1', 'experiment.crop_size = 41',
+              'adversarial_stage.diagnose_every = 0')
+    assert len(seen) == 3
+    for batch in seen:
+        np.testing.assert_array_equal(batch['labeled'], [False, True, False, True])
+        for truth in batch['truth'][batch['labeled']]:
+            assert all((truth[:, column] != 255).any() for column in range(41))
+            assert all((row != 255).any() for row in truth)
+    last = lines_of(tmp_path / 'run', stage='hung', event='stage')[-1]
+    assert np.isfinite(last['loss/semi'])
+
+
 @pytest.mark.slow
 def test_self_training_needs_no_discriminator(tmp_path, lines_of):
     results = start(tmp_path / 'run', "hung.terms = 'self_training'", 'experiment.control = False',
