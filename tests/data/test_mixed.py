@@ -9,6 +9,7 @@ from tf_advseg.core.errors import UserError
 from tf_advseg.core.random_streams import RandomStreams
 from tf_advseg.data import mixed
 from tf_advseg.data.augmentation import cutmix
+from tf_advseg.data.augmentation import official_preprocessing
 from tf_advseg.data.augmentation import recipes
 from tf_advseg.data.readers import make_reader
 from tf_advseg.data.records.record_set import RecordSet, write_records
@@ -144,6 +145,57 @@ def test_second_truths_are_draws_of_their_own(records):
             assert any(whole)  # the crop holds whole images: one of the labelled ones'
         assert sorted(map(bytes, batch['truth'])) == sorted(
             map(bytes, other['truth'][other['labeled']]))
+
+
+def test_unpadded_truths_are_whole_labels_at_the_crops_size(records):
+    """The crop holds every image, so without it all of them are padded; images stay as they are."""
+    known = set()
+    for name in LABELLED:
+        label = tf.constant(records.load(name)[1].astype(np.int32))
+        whole = official_preprocessing.resized_map(label, CROP).numpy()
+        known |= {bytes(np.ascontiguousarray(whole)), bytes(np.ascontiguousarray(whole[:, ::-1]))}
+    padded, filled = (batches(records, independent_ground_truth=True, unpadded_truths=unpadded)
+                      for unpadded in (False, True))
+    for batch, other in zip(padded, filled):
+        for key in set(batch) - {'truth'}:
+            np.testing.assert_array_equal(batch[key], other[key])
+        given = batch['labeled']
+        assert (other['truth'][~given] == 255).all()
+        for before, after in zip(batch['truth'][given], other['truth'][given]):
+            assert bytes(after) in known and bytes(before) not in known
+    assert same(filled[2:], batches(records, 2, 2, independent_ground_truth=True,
+                                    unpadded_truths=True))
+
+
+@pytest.mark.parametrize('own, others', [(1, 1), (3, 3), (2, 5), (5, 2), (1, 6)])
+def test_an_even_order_spreads_both_kinds(own, others):
+    order = mixed.even_order(own, others)
+    size = own + others
+    np.testing.assert_array_equal(np.sort(order), np.arange(size))
+    for which in (order < own, order >= own):
+        np.testing.assert_array_equal(order[which], np.sort(order[which]))
+        for length in range(1, size + 1):
+            counts = [which[at:at + length].sum() for at in range(size - length + 1)]
+            share = length * which.sum() / size
+            assert np.floor(share) <= min(counts) <= max(counts) <= np.ceil(share)
+
+
+def test_an_even_batch_is_the_rows_of_the_mixed_one(records):
+    for one, other in zip(batches(records, 3), batches(records, 3, evenly=True)):
+        np.testing.assert_array_equal(other['labeled'], mixed.even_order(B, U) < B)
+        for key in ('image', 'label', 'valid'):
+            assert sorted(map(bytes, one[key])) == sorted(map(bytes, other[key]))
+
+
+def test_parts_of_an_even_batch_need_both_kinds():
+    for given in ((1, 1, 1, 1), (2, 2, 2, 1), (2, 2, 1, 2), (4, 4, 2, 2), (3, 3, 2, 1)):
+        mixed.require_both_kinds(*given)
+    for given, words in (((1, 1, 2, 1), '1 and 1 of them on 2 replicas in 1 micro-batch leave'),
+                         ((2, 2, 1, 3), 'on 1 replica in 3 micro-batches'),
+                         ((1, 6, 2, 1), '1 and 6'), ((2, 2, 2, 2), '2 micro-batches')):
+        with pytest.raises(UserError, match=words) as caught:
+            mixed.require_both_kinds(*given)
+        assert '\n' not in str(caught.value)
 
 
 def test_images_may_come_from_other_records_with_the_same_ids(records, tmp_path):

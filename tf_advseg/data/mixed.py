@@ -3,7 +3,8 @@
 "We randomly interleave labeled and unlabeled data": a batch holds a fixed number of either, in a
 random order, so that replicas, which get its consecutive parts, have now more and now fewer
 labelled rows. The public code takes the two in turns inside a step; nothing depends on the order
-but what a replica sees.
+but what a replica sees. `evenly` gives every replica, and every micro-batch of it, rows of
+either kind (`even_order`).
 
 There is no state, as in `pipeline`: the batch of step t is a function of (seed, t). The labelled
 rows are drawn by the streams of the labelled-only batches, so that both hold the same images,
@@ -15,6 +16,8 @@ sharpness and CutMix has given a box of the next one, the plain view of it: a ne
 on that is what is asked of the other (consistency). ClassMix needs such a prediction to mix by, so
 with it the mixing is left to the step.
 """
+import dataclasses
+
 import numpy as np
 import tensorflow as tf
 
@@ -34,7 +37,8 @@ INTERLEAVE, CUTMIX = 'interleave', 'cutmix'
 
 def labelled_batches(records, ids, batch_size, crop_size, streams, first_step, num_steps=None,
                      recipe=recipes.Recipe(), pad_value=augment.PAD_VALUE,
-                     independent_ground_truth=False, prefetch=2, plain_view=False):
+                     independent_ground_truth=False, prefetch=2, plain_view=False,
+                     unpadded_truths=False):
     """`pipeline.training_batches`, with ground truths of other images where they are asked for.
 
     Args:
@@ -43,6 +47,7 @@ def labelled_batches(records, ids, batch_size, crop_size, streams, first_step, n
       plain_view: see there.
       independent_ground_truth: add 'truth', what the public code's second loader gives its
         discriminator: label maps of the same ids, shuffled, cut and mirrored independently.
+      unpadded_truths: these fill the crop, see `recipes.Recipe.unpadded`.
 
     Returns:
       tf.data.Dataset of dicts as there, and 'truth' int32 [B, h, w], mixed as labels are there.
@@ -50,15 +55,17 @@ def labelled_batches(records, ids, batch_size, crop_size, streams, first_step, n
     Raises:
       UserError: no ids.
     """
-    def batches(**options):
+    def batches(recipe, **options):
         return pipeline.training_batches(
             records, ids, batch_size, crop_size, streams, first_step, num_steps, recipe,
             prefetch=prefetch, pad_value=pad_value, **options)
 
-    own = batches(plain_view=plain_view)
+    own = batches(recipe, plain_view=plain_view)
     if not independent_ground_truth:
         return own
-    dataset = tf.data.Dataset.zip((own, batches(**TRUTHS)))
+    if unpadded_truths:
+        recipe = dataclasses.replace(recipe, unpadded=True)
+    dataset = tf.data.Dataset.zip((own, batches(recipe, **TRUTHS)))
     return dataset.map(lambda own, other: {**own, 'truth': other['label']}).with_options(
         dataset_options())
 
@@ -84,7 +91,7 @@ def require_views(two_views, unlabelled_batch_size, recipe):
 def mixed_batches(labelled_records, labelled_ids, unlabelled_records, unlabelled_ids, batch_size,
                   unlabelled_batch_size, crop_size, streams, first_step, recipe=recipes.Recipe(),
                   pad_value=augment.PAD_VALUE, independent_ground_truth=False, num_steps=None,
-                  prefetch=2, two_views=None):
+                  prefetch=2, two_views=None, unpadded_truths=False, evenly=False):
     """Batches of B labelled and U unlabelled images in a random order, for steps first_step, ...
 
     Args:
@@ -97,6 +104,8 @@ def mixed_batches(labelled_records, labelled_ids, unlabelled_records, unlabelled
       independent_ground_truth: see `labelled_batches`.
       two_views: data.augmentation.cutmix.CutMix between the unlabelled images, classmix.ClassMix,
         or None for one view of each.
+      unpadded_truths: see `labelled_batches`.
+      evenly: the order is `even_order`'s at each step.
 
     Returns:
       tf.data.Dataset of dicts: 'image' float32 [B+U, h, w, 3]; 'label' int32 [B+U, h, w], 255
@@ -125,7 +134,8 @@ def mixed_batches(labelled_records, labelled_ids, unlabelled_records, unlabelled
         require_views(two_views, unlabelled_batch_size, recipe)
     labelled = labelled_batches(labelled_records, labelled_ids, batch_size, crop_size, streams,
                                 first_step, num_steps, recipe, pad_value,
-                                independent_ground_truth, 1, two_views is not None)
+                                independent_ground_truth, 1, two_views is not None,
+                                unpadded_truths)
     unlabelled = pipeline.training_batches(
         unlabelled_records, unlabelled_ids, unlabelled_batch_size, crop_size, streams, first_step,
         num_steps, recipe, prefetch=1, pad_value=pad_value, hide_labels=True,
@@ -133,8 +143,11 @@ def mixed_batches(labelled_records, labelled_ids, unlabelled_records, unlabelled
     seed, size = str(streams.seed_value), batch_size + unlabelled_batch_size
 
     def interleave(own, others, step):
-        order = tf.numpy_function(_order, [step, size, seed], tf.int64)
-        order.set_shape([size])
+        if evenly:
+            order = tf.constant(even_order(batch_size, unlabelled_batch_size))
+        else:
+            order = tf.numpy_function(_order, [step, size, seed], tf.int64)
+            order.set_shape([size])
         if two_views is not None:
             others = _cut(others, two_views, step, seed)
         found = {name: tf.gather(tf.concat(pair, axis=0), order)
@@ -187,6 +200,40 @@ def _next_rows(labelled, unlabelled, order):
 def _cut_seed(step, seed):
     """int32 [2]: of the boxes of a step; at module level as `_order` is."""
     return RandomStreams(int(seed)).seed(CUTMIX, int(step))
+
+
+def even_order(batch_size, unlabelled_batch_size):
+    """int64 [B+U]: rows, labelled ones first, so ordered that consecutive ones are of both kinds.
+
+    Any w consecutive rows have w B / (B + U) labelled ones, rounded up or down.
+    """
+    size = batch_size + unlabelled_batch_size
+    places = np.arange(size)
+    labelled = (places + 1) * batch_size // size > places * batch_size // size
+    return np.where(labelled, np.cumsum(labelled), batch_size + np.cumsum(~labelled)) - 1
+
+
+def require_both_kinds(batch_size, unlabelled_batch_size, replicas, micro_batches):
+    """Raises UserError where a part of an evenly interleaved batch would lack one kind of images.
+
+    Args:
+      batch_size, unlabelled_batch_size: B and U of the global batch.
+      replicas: how many share it, by consecutive parts.
+      micro_batches: into how many parts each of these goes, see methods/accumulation.py.
+    """
+    labelled = even_order(batch_size, unlabelled_batch_size) < batch_size
+    share = -(-len(labelled) // replicas)
+    for own in np.split(labelled, range(share, share * replicas, share)):
+        for place in range(micro_batches):
+            part = own[len(own) * place // micro_batches:len(own) * (place + 1) // micro_batches]
+            if part.all() or not part.any():
+                raise UserError(
+                    f'labelled and unlabelled images pass the segmentor one kind after the other: '
+                    f'{batch_size} and {unlabelled_batch_size} of them on {replicas} '
+                    f'replica{"" if replicas == 1 else "s"} in {micro_batches} '
+                    f'micro-batch{"" if micro_batches == 1 else "es"} leave a pass without an '
+                    'image; give larger batches, fewer replicas or a lower '
+                    'accumulate.micro_batches')
 
 
 def _order(step, size, seed):

@@ -28,7 +28,8 @@ from tf_advseg.core import errors
 from tf_advseg.methods import step_parts
 from tf_advseg.training import loss_scale
 
-_PARTED = ('image', 'backbone_features', 'backbone_skip')  # what logits are computed from
+PASSED = ('image', 'backbone_features', 'backbone_skip')  # what a pass of the segmentor takes
+_PARTED = (*PASSED, 'labeled')  # what logits are computed from
 _PART = 5000  # the kind of draw, folded into the seed of a micro-batch's dropout
 
 

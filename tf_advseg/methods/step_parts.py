@@ -61,10 +61,15 @@ class BatchNeeds:
         labelled ones.
       two_views: data.augmentation's CutMix or ClassMix where unlabelled images come in two views
         (see data/mixed.py), or None.
+      unpadded_truths: whether these truths fill the crop (`recipes.Recipe.unpadded`).
+      evenly: whether every replica and micro-batch needs labelled and unlabelled images; they are
+        interleaved evenly then.
     """
     independent_ground_truth: bool = False
     unlabelled_batch_size: Optional[int] = None
     two_views: Optional[object] = None
+    unpadded_truths: bool = False
+    evenly: bool = False
 
 
 class Method(tf.keras.Model):

@@ -107,6 +107,29 @@ def test_a_stopped_run_goes_on_to_the_same_weights(made, tmp_path, monkeypatch, 
             == lines_of(tmp_path / 'run', stage='hung', event='confidence'))
 
 
+@pytest.mark.slow  # the batches and the step have default tests of their own
+def test_a_run_as_the_published_code_takes_even_batches_and_whole_truths(tmp_path, lines_of):
+    """Crops of 41 hold the scenes of 33 to 40, so truths would be padded."""
+    seen, call = [], loop.Stepper.__call__
+
+    def watched(self, step, batch, *arguments, **scalars):
+        if isinstance(step, str):
+            seen.append({name: batch[name].numpy() for name in ('labeled', 'truth')})
+        return call(self, step, batch, *arguments, **scalars)
+    with mock.patch.object(loop.Stepper, '__call__', watched):
+        start(tmp_path / 'run', "hung.published_code = 'all'", 'experiment.control = False',
+              'adversarial_stage.steps = 3', 'hung.semi_start = 1', 'experiment.crop_size = 41',
+              'adversarial_stage.diagnose_every = 0')
+    assert len(seen) == 3
+    for batch in seen:
+        np.testing.assert_array_equal(batch['labeled'], [False, True, False, True])
+        for truth in batch['truth'][batch['labeled']]:
+            assert all((truth[:, column] != 255).any() for column in range(41))
+            assert all((row != 255).any() for row in truth)
+    last = lines_of(tmp_path / 'run', stage='hung', event='stage')[-1]
+    assert np.isfinite(last['loss/semi'])
+
+
 @pytest.mark.slow
 def test_self_training_needs_no_discriminator(tmp_path, lines_of):
     results = start(tmp_path / 'run', "hung.terms = 'self_training'", 'experiment.control = False',
@@ -135,10 +158,13 @@ def test_two_replicas_give_the_same_run(made, tmp_path, two_replicas, weights):
     ('hung.map_stride = 8', 'expected at least 8 points a side'),
     ("label_maps.kind = 'product'", 'sees no image'),
     ("build_fc_discriminator.kind = 'image'", 'no confidence map to select points by'),
-    ("hung.classifier_multiplier = 'ten'", 'hung.classifier_multiplier')])
+    ("hung.classifier_multiplier = 'ten'", 'hung.classifier_multiplier'),
+    ('hung.separate_passes = True\naccumulate.micro_batches = 3',
+     '2 and 2 of them on 1 replica in 3 micro-batches leave a pass without an image'),
+    ('hung.separate_passes = True\ncompilation.jit_compile = True', 'is not known to XLA')])
 def test_settings_out_of_range_are_told_before_anything_is_trained(tmp_path, binding, text):
     with pytest.raises(UserError) as caught:
-        start(tmp_path / 'run', binding)
+        start(tmp_path / 'run', *binding.split('\n'))
     assert text in str(caught.value) and '\n' not in str(caught.value)
     assert not (tmp_path / 'run' / 'stages').exists()
 
@@ -182,7 +208,7 @@ def test_one_file_switches_to_the_published_codes_behaviour():
     assert (settings.adversarial_weight, settings.l2_weight) == (0.1, 5e-4)
     assert (settings.adversarial_start, settings.semi_start) == (0, 5000)
     assert settings.early_out and settings.independent_ground_truth
-    assert not settings.mask_predictions
+    assert not settings.mask_predictions and settings.separate_passes and settings.unpadded_truths
     assert (settings.semi_normaliser, settings.discriminator_fakes) == ('selected', 'all')
 
 

@@ -15,7 +15,8 @@ CODE = {
     'starts': {'adversarial_start': 0}, 'fakes': {'discriminator_fakes': 'all'},
     'independent_ground_truth': {'independent_ground_truth': True},
     'normaliser': {'semi_normaliser': 'selected'}, 'early_out': {'early_out': True},
-    'masks': {'mask_predictions': False}}
+    'masks': {'mask_predictions': False}, 'separate_passes': {'separate_passes': True},
+    'unpadded_truths': {'independent_ground_truth': True, 'unpadded_truths': True}}
 
 
 def differences(one, other):
@@ -42,7 +43,8 @@ def test_each_deviation_alone_changes_its_setting_alone(name):
         assert differences(hung_settings.hung(), settings) == CODE[name]
         assert settings.published_code == (name,) and name in settings.about()
         idle = hung_settings.hung(published_code=given, terms='self_training')
-        assert (name in idle.about()) == (name in ('weight_decay', 'normaliser', 'masks'))
+        acting = ('weight_decay', 'normaliser', 'masks', 'separate_passes')
+        assert (name in idle.about()) == (name in acting)
     text = hung_settings.PUBLISHED_CODE[name][1]
     assert text and '\n' not in text
 
@@ -89,6 +91,15 @@ def test_the_control_depends_on_what_its_step_takes_alone():
                                                                'classifier_multiplier'}
 
 
+def test_what_came_later_is_in_the_identity_where_it_is_on_alone():
+    """A stage that was begun before these settings goes on."""
+    paper = hung_settings.hung()
+    later = {'separate_passes', 'unpadded_truths'}
+    assert set(paper.identity) == {f.name for f in dataclasses.fields(paper)} - later
+    code = hung_settings.hung(published_code='all')
+    assert code.identity == dataclasses.asdict(code)
+
+
 def test_gin_names_them():
     gin.parse_config("hung.terms = 'semi'\nhung.published_code = ('masks', 'early_out')")
     settings = hung_settings.hung()
@@ -121,7 +132,10 @@ def test_gin_names_them():
     ('hung.adversarial_limit = 0', 'hung.adversarial_limit = 0'),
     ('hung.published_code = 3', 'hung.published_code = 3'),
     ('hung.published_code = None', 'hung.published_code = None'),
-    ('hung.early_out = 1', 'hung.early_out = 1: expected True or False')])
+    ('hung.early_out = 1', 'hung.early_out = 1: expected True or False'),
+    ('hung.separate_passes = 1', 'hung.separate_passes = 1: expected True or False'),
+    ('hung.unpadded_truths = 1', 'hung.unpadded_truths = 1: expected True or False'),
+    ('hung.unpadded_truths = True', 'no effect without hung.independent_ground_truth = True')])
 def test_settings_out_of_range_are_told_in_one_line(binding, text):
     configuration.parse([], [binding])
     with pytest.raises(UserError) as caught:

@@ -41,11 +41,13 @@ from tf_advseg.data.augmentation import cutmix as cutmix_lib
 from tf_advseg.data.augmentation import official_preprocessing
 from tf_advseg.data.augmentation import photometric as photometric_lib
 from tf_advseg.data.augmentation import rotation as rotation_lib
+from tf_advseg.data.augmentation import unpadded as unpadded_lib
 
 PHOTOMETRIC, BLUR, ROTATION, BALANCED, CUTMIX, CLASSMIX = OPTIONS = (
     'photometric', 'blur', 'rotation', 'balanced', 'cutmix', 'classmix')
 # What came later: left out of `Recipe.identity` where it is off.
-_LATER = {'blur': None, 'rotation': None, 'balanced': False, 'cutmix': None, 'classmix': None}
+_LATER = {'blur': None, 'rotation': None, 'balanced': False, 'cutmix': None, 'classmix': None,
+          'unpadded': False}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +73,7 @@ class Recipe:
       balanced: whether crops are `balanced_crop`'s.
       cutmix: cutmix.CutMix of labelled images, or None; not in `apply`, but where batches are made.
       classmix: classmix.ClassMix of labelled images, or None; likewise.
+      unpadded: what is smaller than the crop is scaled up in place of padded (`unpadded`).
 
     Raises:
       UserError: an enlargement below 1 or together with a size range, an unknown grid, or both
@@ -87,6 +90,7 @@ class Recipe:
     balanced: bool = False
     cutmix: Optional[cutmix_lib.CutMix] = None
     classmix: Optional[classmix_lib.ClassMix] = None
+    unpadded: bool = False
 
     def __post_init__(self):
         errors.require_one_of('grid', self.grid, official_preprocessing.GRIDS)
@@ -107,7 +111,7 @@ class Recipe:
     def keeps_shape(self):
         """bool: whether a factor and `augment.random_crop_offsets` give each pixel's place."""
         return (self.enlargement is None and self.size_range is None and self.rotation is None
-                and not self.balanced and self.pasting is None)
+                and not self.balanced and self.pasting is None and not self.unpadded)
 
     @property
     def pasting(self):
@@ -194,6 +198,9 @@ class Recipe:
             size = official_preprocessing.scaled_size(
                 *tf.unstack(tf.shape(label)), self.random_scale.draw(seed), self.grid)
             image, label = official_preprocessing.resized(image, label, size, self.grid)
+        if self.unpadded:
+            image, label = unpadded_lib.filled(image, label, crop_size, self.random_scale,
+                                               self.grid, seed)
         return image, label
 
 

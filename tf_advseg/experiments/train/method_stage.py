@@ -316,7 +316,7 @@ def build(context, segmentor, recipe, arm, steps=None):
                                        recipe.pixel_loss(context))
         else:
             method = recipe.build(context, segmentor, plan)
-        _require_views(method, plan, settings)
+        _require_batches(method, plan, settings, context.strategy.num_replicas_in_sync)
         method.accumulate.require_images('adversarial_stage.batch_size', settings.batch_size,
                                          context.strategy.num_replicas_in_sync)
         swa = averaging.swa()
@@ -326,12 +326,18 @@ def build(context, segmentor, recipe, arm, steps=None):
                  max(1, round(every)) if every else 0, swa, average)
 
 
-def _require_views(method, plan, settings):
-    """UserError where the method's two views cannot be made: said before Stage 1, not after it."""
+def _require_batches(method, plan, settings, replicas):
+    """UserError where the method's batches cannot be made: said before Stage 1, not after it."""
     needs = method.batch_needs
-    if needs.two_views is not None and alternation.UNLABELLED in plan.streams:
-        mixed.require_views(needs.two_views, needs.unlabelled_batch_size or settings.batch_size,
+    if alternation.UNLABELLED not in plan.streams:
+        return
+    more = needs.unlabelled_batch_size or settings.batch_size
+    if needs.two_views is not None:
+        mixed.require_views(needs.two_views, more,
                             augmentations.make_recipe(settings.augmentation))
+    if needs.evenly:
+        mixed.require_both_kinds(settings.batch_size, more, replicas,
+                                 method.accumulate.micro_batches)
 
 
 def optimizer_settings(optimizer):

@@ -48,10 +48,12 @@ def stage_batches(context, stage, stream, first):
         return mixed.mixed_batches(
             data.records, data.train, data.unlabelled_records, data.unlabelled, size,
             needs.unlabelled_batch_size or size, independent_ground_truth=truths,
-            two_views=needs.two_views, **given)
+            two_views=needs.two_views, unpadded_truths=needs.unpadded_truths,
+            evenly=needs.evenly, **given)
     if truths:
         return mixed.labelled_batches(data.records, data.train, size,
-                                      independent_ground_truth=True, **given)
+                                      independent_ground_truth=True,
+                                      unpadded_truths=needs.unpadded_truths, **given)
     own = stream == alternation.SEGMENTOR or settings.same_batches
     return pipeline.training_batches(
         data.records, data.train, size, **given,

@@ -35,6 +35,7 @@ from tf_advseg.losses import self_taught
 from tf_advseg.losses import two_views
 from tf_advseg.methods import step_parts
 from tf_advseg.methods.hung import hung
+from tf_advseg.methods.hung import map_points
 from tf_advseg.models import segmentor as segmentors
 from tf_advseg.training import teacher as teachers
 
@@ -120,14 +121,14 @@ class Consistency(hung.Hung):
         own = _in_rows(logits, rows, count, size)
         chosen = _in_rows(tf.cast(chosen, tf.float32), rows, count, size)
         if self.consistency.cutmix or self.consistency.classmix:
-            box = hung.points_of(batch['cut'], grid)
+            box = map_points.points_of(batch['cut'], grid)
             other, others_chosen = (tf.gather(_of_all_replicas(part), batch['next'])
                                     for part in (own, chosen))
             chosen = tf.where(box, others_chosen, chosen)
-            own, other = (hung.on_grid(part, tf.shape(batch['label'])[1:3], self.map_stride)
+            own, other = (map_points.on_grid(part, tf.shape(batch['label'])[1:3], self.map_stride)
                           for part in (own, other))
             return tf.where(box[..., None], other, own), chosen > 0
-        return hung.on_grid(own, tf.shape(batch['label'])[1:3], self.map_stride), chosen > 0
+        return map_points.on_grid(own, tf.shape(batch['label'])[1:3], self.map_stride), chosen > 0
 
     def taught(self, plain, valid, seed, logits=None):
         """What the teacher says of plain views, and where it is believed; constant.
@@ -145,8 +146,8 @@ class Consistency(hung.Hung):
         given = self.consistency
         if logits is None:
             logits = self._teachers_logits(plain)
-        points = hung.on_grid(logits, tf.shape(valid)[1:3], self.map_stride)
-        chosen = every = hung.points_of(valid, points)
+        points = map_points.on_grid(logits, tf.shape(valid)[1:3], self.map_stride)
+        chosen = every = map_points.points_of(valid, points)
         if 'softmax' in given.selection.split('+'):
             chosen = self_taught.selected_by_softmax(points, chosen, given.threshold)
         if given.selection == 'share':
@@ -190,7 +191,7 @@ class Consistency(hung.Hung):
         mix, size = self.consistency.two_views, tf.shape(batch['label'])
         rows, count = _unlabelled_rows(batch)
         logits = self._teachers_logits(tf.gather(batch['plain'], rows))
-        named = tf.argmax(hung.on_grid(logits, size[1:3], 1), -1, output_type=tf.int32)
+        named = tf.argmax(map_points.on_grid(logits, size[1:3], 1), -1, output_type=tf.int32)
         valid = tf.logical_and(batch['plain_valid'],
                                tf.logical_not(batch['labeled'])[:, None, None])
         # Of the next row, on whichever replica it is: its pixels, classes, and which of them count.

@@ -19,7 +19,7 @@ from tf_advseg.data.records import record_set as record_sets
 from tf_advseg.data.spec import IGNORE_LABEL
 from tf_advseg.evaluation import confidence_counts as counting
 from tf_advseg.evaluation import evaluator
-from tf_advseg.methods.hung import hung
+from tf_advseg.methods.hung import map_points
 from tf_advseg.models import segmentor as segmentors
 from tf_advseg.reporting.paper_figures import confidence_panels
 from tf_advseg.run import shown_images
@@ -44,10 +44,10 @@ def judged(discriminator, logits, valid, map_stride=1, mask_predictions=True):
     Returns:
       float32 [b, (h-1)//s+1, (w-1)//s+1], D's probability of "truth" at every point.
     """
-    grid = hung.on_grid(logits, tf.shape(valid)[1:3], map_stride)
+    grid = map_points.on_grid(logits, tf.shape(valid)[1:3], map_stride)
     maps = tf.nn.softmax(tf.cast(grid, tf.float32))
     if mask_predictions:
-        maps *= tf.cast(hung.points_of(valid, grid), tf.float32)[..., None]
+        maps *= tf.cast(map_points.points_of(valid, grid), tf.float32)[..., None]
     return tf.math.sigmoid(discriminator(maps, training=False))
 
 
@@ -113,7 +113,7 @@ class Judge:
     def _batch(self, images, labels, own):
         """Everything of padded images at the points; `own` is False on padding."""
         logits = self.segmentor(images, training=False)
-        grid = hung.on_grid(logits, tf.shape(labels)[1:3], self.map_stride)
+        grid = map_points.on_grid(logits, tf.shape(labels)[1:3], self.map_stride)
         size = tf.shape(grid)[1:3]
         # float64: near 1, where most of them are, float32 has but few values.
         chances = tf.nn.softmax(tf.cast(grid, tf.float64))

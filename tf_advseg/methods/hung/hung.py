@@ -33,7 +33,8 @@ Where the paper is silent or leaves a choice, this is what we chose (settings of
     DeepLabv2's own recipe; this paper does not say.
   * weight decay is on convolution kernels that are not depthwise; the code's is on biases as well.
   * `label_maps.kind = 'scaling'` is "the Scale scheme [29]" of section 4.2: truths diffused.
-  * batch norm that is live is not split by kind of image: batches are normalised as they come.
+  * batch norm that is live normalises labelled and unlabelled images together; the code has a pass
+    of the segmentor for either kind (`separate_passes`, hung/separate_passes.py).
 
 `published_code` names ways in which the authors' code differs, each alone or all; see
 `PUBLISHED_CODE`. `adversarial_decay` and `adversarial_limit` are ours, against a discriminator that
@@ -46,7 +47,8 @@ from tf_advseg.losses import adversarial
 from tf_advseg.losses import self_taught
 from tf_advseg.methods import step_parts
 from tf_advseg.methods import two_networks
-from tf_advseg.models import resize
+from tf_advseg.methods.hung import map_points
+from tf_advseg.methods.hung import separate_passes
 from tf_advseg.training import loss_scale
 
 SUPERVISED, ADVERSARIAL, SEMI = 'supervised', 'unlabelled_adversarial', 'unlabelled'
@@ -90,8 +92,16 @@ class Hung(two_networks.TwoNetworks):
     @property
     def batch_needs(self):
         """See `step_parts.BatchNeeds`."""
-        truths = self.settings.independent_ground_truth and self.discriminator is not None
-        return step_parts.BatchNeeds(truths, self.settings.unlabelled_batch_size)
+        settings, judged = self.settings, self.discriminator is not None
+        return step_parts.BatchNeeds(settings.independent_ground_truth and judged,
+                                     settings.unlabelled_batch_size,
+                                     unpadded_truths=settings.unpadded_truths and judged,
+                                     evenly=settings.separate_passes)
+
+    @property
+    def identity(self):
+        """See `objective.Objective.identity`."""
+        return {**super().identity, self.name: self.settings.identity}
 
     @property
     def about(self):
@@ -103,6 +113,12 @@ class Hung(two_networks.TwoNetworks):
         """bool: whether there is a discriminator that decides for every point of its maps."""
         return getattr(self.discriminator, 'decides', None) == 'pixel'
 
+    def logits(self, batch, seed):
+        """See `objective.Objective.logits`; where `separate_passes` asks for it, of two passes."""
+        if not self.settings.separate_passes or 'labeled' not in batch:
+            return super().logits(batch, seed)
+        return separate_passes.logits(super().logits, batch, seed)
+
     # --- what the discriminator sees ------------------------------------------------------
 
     def points(self, batch, logits):
@@ -112,9 +128,9 @@ class Hung(two_networks.TwoNetworks):
           (the segmentor's logits there, float32 [b, h', w', C]; bool [b, h', w'], which points
           count of labelled images, and which of unlabelled ones).
         """
-        logits = on_grid(logits, tf.shape(batch['label'])[1:3], self.map_stride)
-        valid = points_of(valid_of(batch), logits)
-        labelled = labelled_of(batch)[:, None, None]
+        logits = map_points.on_grid(logits, tf.shape(batch['label'])[1:3], self.map_stride)
+        valid = map_points.points_of(map_points.valid_of(batch), logits)
+        labelled = map_points.labelled_of(batch)[:, None, None]
         others = tf.logical_not(labelled)
         if self.settings.mask_predictions:
             others = tf.logical_and(others, valid)
@@ -124,15 +140,15 @@ class Hung(two_networks.TwoNetworks):
 
     def fake_maps(self, batch, logits):
         """The prediction's probabilities, zero at points that do not count."""
-        grid = on_grid(logits, tf.shape(batch['label'])[1:3], self.map_stride)
-        valid = valid_of(batch)
+        grid = map_points.on_grid(logits, tf.shape(batch['label'])[1:3], self.map_stride)
+        valid = map_points.valid_of(batch)
         if not self.settings.mask_predictions:
             valid = tf.ones_like(valid)
-        return self.encoding.fake(batch['image'], _as_labels(valid), grid)
+        return self.encoding.fake(batch['image'], map_points.as_labels(valid), grid)
 
     def shown_maps(self, batch, logits):
         """See `step_parts.Method.shown_maps`."""
-        return self.encoding.pair(batch['label'], on_grid(
+        return self.encoding.pair(batch['label'], map_points.on_grid(
             logits, tf.shape(batch['label'])[1:3], self.map_stride))
 
     def real_maps(self, batch, logits):
@@ -144,8 +160,8 @@ class Hung(two_networks.TwoNetworks):
           logits: the segmentor's on the grid of the maps.
         """
         labels = batch['truth'] if self.settings.independent_ground_truth else batch['label']
-        counted = points_of(tf.not_equal(labels, label_maps.IGNORE_LABEL), logits)
-        counted = tf.logical_and(counted, labelled_of(batch)[:, None, None])
+        counted = map_points.points_of(tf.not_equal(labels, label_maps.IGNORE_LABEL), logits)
+        counted = tf.logical_and(counted, map_points.labelled_of(batch)[:, None, None])
         return self.encoding.real(batch['image'], labels, logits), counted
 
     # --- the losses -----------------------------------------------------------------------
@@ -154,7 +170,7 @@ class Hung(two_networks.TwoNetworks):
         """A replica's share of L_adv (eq. 4) of the labelled images, and D's logits."""
         _, labelled, _ = self.points(batch, logits)
         z = self.discriminator(self.fake_maps(batch, logits), training=True)
-        return self._reduced(adversarial.non_saturating(z), _decisions(z, labelled)), z
+        return self._reduced(adversarial.non_saturating(z), map_points.decisions(z, labelled)), z
 
     def terms(self, batch, logits, seed):
         """L_adv alone, for the diagnostics: the joint steps have terms of their own (`_step`)."""
@@ -307,11 +323,12 @@ class Hung(two_networks.TwoNetworks):
         settings, scale = self.settings, self.adversarial_scale()
         losses = adversarial.non_saturating(z)
         weight, weight_more = (scale * value for value in settings.adversarial_weights)
-        found = {'adv': (weight, self._reduced(losses, _decisions(z, labelled)))}
+        found = {'adv': (weight, self._reduced(losses, map_points.decisions(z, labelled)))}
         if others is not None:
             if settings.early_out and settings.semi_weight and share is not None:
                 weight_more *= tf.cast(share > 0, tf.float32)
-            found['adv_unlabelled'] = weight_more, self._reduced(losses, _decisions(z, others))
+            found['adv_unlabelled'] = weight_more, self._reduced(
+                losses, map_points.decisions(z, others))
         if settings.adversarial_limit is None:
             return found
         factor = self._limiting_factor(batch, logits, seed, labelled, others, found)
@@ -324,10 +341,10 @@ class Hung(two_networks.TwoNetworks):
             ce = self.supervised(logits, batch, seed)
             losses = adversarial.non_saturating(
                 self.discriminator(self.fake_maps(batch, logits), training=True))
-            term = found['adv'][0] * self._reduced(losses, _decisions(losses, labelled))
+            term = found['adv'][0] * self._reduced(losses, map_points.decisions(losses, labelled))
             if others is not None:
-                term += found['adv_unlabelled'][0] * self._reduced(losses,
-                                                                   _decisions(losses, others))
+                term += found['adv_unlabelled'][0] * self._reduced(
+                    losses, map_points.decisions(losses, others))
         return tf.stop_gradient(step_parts.limiting_factor(
             tape.gradient(ce, logits), tape.gradient(term, logits),
             self.settings.adversarial_limit))
@@ -339,61 +356,12 @@ class Hung(two_networks.TwoNetworks):
         seen = labelled
         if self.settings.discriminator_fakes == 'all':
             seen = tf.logical_or(labelled, others)
-        counted_real, counted_fake = _decisions(real, truths), _decisions(fake, seen)
+        counted_real = map_points.decisions(real, truths)
+        counted_fake = map_points.decisions(fake, seen)
         loss = self.discriminator_loss(real, fake, counted_real, counted_fake)
         logged.update({
             'loss/disc': loss,
-            'disc/acc_real': _share(real > 0, counted_real),
-            'disc/acc_fake': _share(fake <= 0, counted_fake),
-            'disc/fooled': _share(fake > 0, _decisions(fake, labelled))})
+            'disc/acc_real': map_points.share(real > 0, counted_real),
+            'disc/acc_fake': map_points.share(fake <= 0, counted_fake),
+            'disc/fooled': map_points.share(fake > 0, map_points.decisions(fake, labelled))})
         return loss
-
-
-def on_grid(logits, size, map_stride):
-    """Logits at the points of D's maps: float32 [b, (h-1)//s+1, (w-1)//s+1, C].
-
-    Args:
-      logits: the segmentor's, [b, h', w', C].
-      size: (h, w) of the image, int32 [2].
-      map_stride: s.
-    """
-    return resize.resize_bilinear(logits, (size - 1) // map_stride + 1)
-
-
-def points_of(mask, logits):
-    """A mask [b, h, w] at the points where logits [b, h', w', C] stand."""
-    return label_maps.labels_at(tf.cast(mask, tf.int32), tf.shape(logits)[1:3]) > 0
-
-
-def valid_of(batch):
-    """bool [b, h, w]: labelled pixels, and of unlabelled images their own."""
-    if 'valid' in batch:
-        return batch['valid']
-    return tf.not_equal(batch['label'], label_maps.IGNORE_LABEL)
-
-
-def labelled_of(batch):
-    """bool [b]: which images have labels; all in a batch that does not say."""
-    if 'labeled' in batch:
-        return batch['labeled']
-    return tf.ones([tf.shape(batch['label'])[0]], tf.bool)
-
-
-def _as_labels(valid):
-    """int32 labels that `LabelMaps` takes for labelled just where `valid` is true."""
-    return tf.where(valid, 0, label_maps.IGNORE_LABEL)
-
-
-def _decisions(z, points):
-    """Which of D's decisions count: float32 of z's shape, [b, h', w'] or [b].
-
-    One decision an image counts where any of its points does.
-    """
-    if z.shape.rank == 1:
-        return tf.cast(tf.reduce_any(points, [1, 2]), tf.float32)
-    return tf.cast(points, tf.float32)
-
-
-def _share(said, counted):
-    """A replica's part of how large a share of the decisions that count is true."""
-    return two_networks.counted_mean(tf.cast(said, tf.float32), counted)

@@ -12,6 +12,7 @@ from tf_advseg.reporting.paper_figures import confidence_tables
 from tf_advseg.run import shown_images
 from tf_advseg.run import stage_optimizers
 from tf_advseg.training import alternation
+from tf_advseg.training import compilation
 
 
 def _plan(steps):
@@ -39,6 +40,9 @@ def _build(context, segmentor, plan):
     settings = hung_settings.hung()
     encoding = label_maps.label_maps(segmentor.num_classes, segmentor)
     require_encoding(encoding, settings)
+    if settings.separate_passes and compilation.compilation().jit_compile:
+        raise errors.UserError('compilation.jit_compile = True with hung.separate_passes: how many '
+                               'images a pass has is not known to XLA; set one of the two to False')
     discriminator = optimizer = None
     if settings.needs_discriminator:
         discriminator = build_judge(context, segmentor, settings.map_stride,

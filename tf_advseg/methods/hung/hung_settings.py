@@ -23,8 +23,8 @@ DISCRIMINATOR = 'discriminator'
 SELECTED_BY = (DISCRIMINATOR, 'as_many_by_softmax', 'as_many_at_random')
 
 # Deviation: (settings, what the code does). Those of other subpackages stand in
-# gin/methods/hung_published_code.gin: an ASPP of two rates, no Nesterov momentum, trained batch norm,
-# and crops alone.
+# gin/methods/hung_published_code.gin: an ASPP of two rates, no Nesterov momentum, trained batch
+# norm, and crops alone.
 PUBLISHED_CODE = {
     'weights': ({'adversarial_weight': 0.1},
                 'lambda_adv 0.1 where nothing is given (its README gives the paper\'s 0.01)'),
@@ -43,7 +43,17 @@ PUBLISHED_CODE = {
     'masks': ({'mask_predictions': False},
               'predictions reach the discriminator unmasked, and of unlabelled images the '
               'padding counts'),
+    'separate_passes': (
+        {'separate_passes': True},
+        'unlabelled images pass the segmentor first, labelled ones then: live batch norm has '
+        'statistics of each kind'),
+    'unpadded_truths': (
+        {'independent_ground_truth': True, 'unpadded_truths': True},
+        'its truths are never padded: what is smaller than the crop is scaled up to it'),
 }
+
+# Settings that came later than runs that go on: no part of `Settings.identity` where they are off.
+_LATER = ('separate_passes', 'unpadded_truths')
 
 # The control is trained by these, too. `published_code` may set some of them.
 _OF_THE_CONTROL = ('reduction', 'l2_weight', 'classifier_multiplier')
@@ -86,6 +96,10 @@ class Settings:
         points of their own).
       self_training_threshold, self_training_share: see there.
       unlabelled_batch_size: unlabelled images of a step; None for as many as labelled ones.
+      separate_passes: labelled and unlabelled images pass the segmentor one kind after the other,
+        see hung/separate_passes.py.
+      unpadded_truths: the independent ground truths have no padding, see
+        data/augmentation/unpadded.py.
       published_code: names of `PUBLISHED_CODE`, or 'all': these settings are the code's, whatever
         was given for them.
 
@@ -115,6 +129,8 @@ class Settings:
     self_training_threshold: float = 0.9
     self_training_share: float = 0.7
     unlabelled_batch_size: Optional[int] = None
+    separate_passes: bool = False
+    unpadded_truths: bool = False
     published_code: Union[str, tuple] = ()
 
     def __post_init__(self):
@@ -126,6 +142,16 @@ class Settings:
                 object.__setattr__(self, setting, value)
         if self.adversarial_start is None:
             object.__setattr__(self, 'adversarial_start', self.semi_start)
+        if self.unpadded_truths and not self.independent_ground_truth:
+            raise errors.UserError('hung.unpadded_truths = True has no effect without '
+                                   'hung.independent_ground_truth = True: the truths are those of '
+                                   'the labelled crops then; set both, or leave it out')
+
+    @property
+    def identity(self):
+        """dict, JSON-able; without what came later and is not in use: older runs go on."""
+        return {name: value for name, value in dataclasses.asdict(self).items()
+                if value or name not in _LATER}
 
     @property
     def pixel_loss(self):
@@ -195,10 +221,10 @@ class Settings:
     @property
     def acting_deviations(self):
         """Those of `published_code` that change anything where these terms are learnt from."""
-        idle = {'adv': ('starts', 'fakes', 'normaliser', 'early_out'),
+        idle = {'adv': ('starts', 'fakes', 'normaliser', 'early_out', 'separate_passes'),
                 'semi': ('weights', 'starts', 'early_out'), 'adv+semi': (),
                 'self_training': ('weights', 'starts', 'fakes', 'independent_ground_truth',
-                                  'early_out')}
+                                  'early_out', 'unpadded_truths')}
         return tuple(name for name in self.published_code if name not in idle[self.terms])
 
 
@@ -250,5 +276,6 @@ def _check(given):
                                  least=1, whole=True)
     if given['adversarial_limit'] is not None:
         arguments.require_number('hung', 'adversarial_limit', given['adversarial_limit'], above=0)
-    for name in ('independent_ground_truth', 'early_out', 'mask_predictions'):
+    for name in ('independent_ground_truth', 'early_out', 'mask_predictions', 'separate_passes',
+                 'unpadded_truths'):
         arguments.require_flag('hung', name, given[name])
