@@ -9,19 +9,16 @@ the peak of a process's memory never falls. The step is `CrossEntropy`'s: full r
 import argparse
 import json
 import os
+import pathlib
 import statistics
 import subprocess
 import sys
 
-NETWORKS = {
-    'MobileNetV2, stride 16': ('deeplab_mobilenet_v2', {}),
-    'MobileNetV2 of depth 0.5, stride 16': ('deeplab_mobilenet_v2', {'depth_multiplier': 0.5}),
-    'MobileNetV2, stride 8': ('deeplab_mobilenet_v2', {'output_stride': 8}),
-    'Xception-65, decoder, stride 16': ('deeplab_xception', {}),
-    'ResNet-101, decoder, stride 16': ('deeplab_resnet', {}),
-    'DeepLabv2 on ResNet-101': ('deeplab_v2_resnet', {}),
-    'Dilated-8': ('dilated8', {}),
-    'Farabet': ('farabet', {})}
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[3]))
+
+from tf_advseg.experiments.benchmarks import network_benchmark  # noqa: E402
+
+NETWORKS = network_benchmark.NETWORKS
 # Modules and a phase have moved since the oldest commit that this compares.
 CHILD = """
 import json, resource, statistics, sys, time
