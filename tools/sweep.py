@@ -4,14 +4,13 @@ Started again it skips what is done, goes on with what was stopped, and tries fa
 Each cell is a run directory below --workdir; logs/ holds what the runs print. '{seed}' in
 --checkpoint and --gin_param stands for the seed of each run. With --runs it trains nothing and
 tables finished runs, or draws the --curves of runs; cells are compared with the first, or with
-those of --against, seed by seed.
+those of --against, seed by seed. --dry_run lists the commands, --estimate guesses their time.
 
 Example:
   python tools/sweep.py --gin_file=gin/demo_smallest.gin --workdir=runs/sweep --seeds=0,1 \\
       --grid=lookahead.balance=0.5,1 --dry_run
 """
 import pathlib
-import shlex
 import sys
 
 if not __package__:  # started as a script from a checkout, from any directory
@@ -24,9 +23,11 @@ from absl import flags  # noqa: E402
 
 command_line.define_common_flags('gin_file', 'gin_param', 'workdir', 'data_dir', 'checkpoint',
                                  'strategy', 'dry_run')
+flags.DEFINE_bool('estimate', False, 'Train nothing, guess how long the runs take on this machine: a '
+                  'dry run of each cell, times its seeds.')
 flags.DEFINE_multi_string('grid', [], 'Axis of the grid, NAME=VALUE,VALUE,...; repeatable.')
 flags.DEFINE_multi_string('cell', [], 'A cell in place of a grid\'s, as "NAME: FILE.gin; BINDING"; '
-                          'repeatable.')
+                          'repeatable. Its bindings win over --gin_param, its files do not.')
 flags.DEFINE_string('cells', None, 'File with a --cell a line; what follows # is for readers.')
 flags.DEFINE_list('seeds', ['0'], 'Seeds of every cell, as 0,1,2 or 0-9.')
 flags.DEFINE_enum('on', 'here', ('here', 'ray'), 'Runs go one after another here, or several at '
@@ -36,11 +37,12 @@ flags.DEFINE_float('cell_cpus', 1, 'With --on=ray: CPUs of each run.')
 flags.DEFINE_float('cell_gpus', 0, 'With --on=ray: GPUs of each run.')
 flags.DEFINE_multi_string('runs', [], 'Train nothing, table these finished runs, as PATH or '
                           'NAME=PATTERN for those of one cell; repeatable.')
-flags.DEFINE_string('keep', None, 'With --runs: write what can be tabled of them into this file, '
-                    'which --runs takes.')
+flags.DEFINE_string('keep', None, 'File for what can be tabled of the runs, which --runs takes. '
+                    "(default: cells.jsonl in a sweep's folder)")
 flags.DEFINE_multi_string('update', [], 'Train nothing, make the tables of this Markdown document '
                           'anew (docs/runs_and_reports.md); repeatable.')
-flags.DEFINE_list('against', [], 'Cells that the others are compared with. (default: the first)')
+flags.DEFINE_string('against', None, 'Cells that the others are compared with, as NAME,NAME. '
+                    '(default: the first)')
 flags.DEFINE_string('chart', None, 'PNG of the differences with their intervals. (default: '
                     "sweep.png in a sweep's folder)")
 flags.DEFINE_multi_string('claim', [], 'A hollow mark in the chart, CELL=POINTS: the gain in mIoU '
@@ -55,7 +57,7 @@ flags.DEFINE_list('measures', ['miou'], 'What is tabled: miou, pixel_accuracy, '
 
 FLAGS = flags.FLAGS
 _OF_TRAINING = ('gin_file', 'gin_param', 'workdir', 'data_dir', 'checkpoint', 'strategy',
-                'dry_run', 'grid', 'cell', 'cells', 'seeds', 'on', 'ray_address', 'cell_cpus',
+                'dry_run', 'estimate', 'grid', 'cell', 'cells', 'seeds', 'on', 'ray_address', 'cell_cpus',
                 'cell_gpus')
 _OF_TABLES = ('keep', 'chart', 'against', 'measures', 'claim')
 
@@ -102,8 +104,6 @@ def _cells():
     from tf_advseg.core.errors import UserError, require_one_of
     from tf_advseg.experiments.studies import sweep_table
     from tf_advseg.experiments.studies import sweeping
-    if FLAGS.keep:
-        raise UserError('--keep is for finished runs: give them by --runs')
     missing = [flag for flag, given in (('--gin_file=gin/...', FLAGS.gin_file),
                                         ('--workdir=runs/NAME', FLAGS.workdir)) if not given]
     if missing:
@@ -118,10 +118,10 @@ def _cells():
     cells = (sweeping.named_cells(FLAGS.workdir, named, seeds) if named
              else sweeping.make_cells(FLAGS.workdir, axes, seeds))
     names = list(dict.fromkeys(cell.name for cell in cells))
-    for name in FLAGS.against:
+    for name in sweep_table.parse_references(FLAGS.against, names):
         require_one_of('--against', name, names)
     sweep_table.parse_claims(FLAGS.claim, names)
-    runtime.configure()
+    runtime.configure(deterministic=FLAGS.estimate)  # as `train` does, whose time is guessed
     return sweeping.check(cells, FLAGS.gin_file, FLAGS.gin_param, FLAGS.data_dir, FLAGS.checkpoint)
 
 
@@ -143,10 +143,11 @@ def _sweep(measures):
 
     missing = sum(not cell.done for cell in cells)
     if FLAGS.dry_run:
-        for cell in cells:
-            print('done   ' if cell.done else 'to run ', shlex.join(command(cell)))
-        print(f'{len(cells)} runs, {missing} to run; the first command with --dry_run guesses how '
-              'long one takes')
+        print(*sweeping.listing(cells, command), sep='\n')
+        print(f'{len(cells)} runs, {missing} to run; --estimate guesses how long they take')
+        return
+    if FLAGS.estimate:
+        _estimate(cells)
         return
     print(f'{len(cells)} runs, {missing} to run; each prints into {FLAGS.workdir}/logs', flush=True)
     if on_ray:
@@ -164,6 +165,17 @@ def _sweep(measures):
     if failed:
         raise UserError(f'{len(failed)} of {len(cells)} runs failed; see {FLAGS.workdir}/logs, '
                         'then start the same command again')
+
+
+def _estimate(cells):
+    """--estimate: prints how long the cells take here, each when it is known."""
+    from tf_advseg.experiments.studies import estimating
+    seconds = 0.0
+    for found in estimating.of_cells(cells, FLAGS.gin_file, FLAGS.gin_param, FLAGS.data_dir,
+                                     lambda line: print(line, file=sys.stderr, flush=True)):
+        print(found.text, flush=True)
+        seconds += found.seconds
+    print(estimating.together(seconds))
 
 
 def _refuse(names, why):
@@ -220,15 +232,17 @@ def _found(collected, measures):
     """([(name, table)], chart or None) of the measures, and of mIoU pooled over folds."""
     from tf_advseg.experiments.studies import pooled_folds
     from tf_advseg.experiments.studies import sweep_table
-    found, chart = sweep_table.of_measures(collected, FLAGS.against, measures,
+    references = sweep_table.parse_references(FLAGS.against, collected)
+    found, chart = sweep_table.of_measures(collected, references, measures,
                                            sweep_table.parse_claims(FLAGS.claim, collected))
-    pooled = pooled_folds.table(collected, FLAGS.against) if 'miou' in measures else None
+    pooled = pooled_folds.table(collected, references) if 'miou' in measures else None
     return found + ([('_pooled', pooled)] if pooled else []), chart
 
 
 def _write_tables(collected, measures):
-    """Prints a sweep's tables and writes them beside its runs, with a chart of the differences."""
+    """Prints a sweep's tables and writes them, their rows and a chart beside its runs."""
     from tf_advseg.core import files
+    from tf_advseg.experiments.studies import finished_runs
     from tf_advseg.reporting import curves
     from tf_advseg.reporting import tables
     found, chart = _found(collected, measures)
@@ -237,6 +251,8 @@ def _write_tables(collected, measures):
         print(tables.to_text(table))
         with files.atomic_file(workdir / f'sweep{name}.csv', 'w') as file:
             file.write(tables.to_csv(table))
+    if any(collected.values()):
+        finished_runs.keep(collected, FLAGS.keep or workdir / 'cells.jsonl')
     if chart is not None:
         with files.atomic_file(FLAGS.chart or workdir / 'sweep.png') as file:
             file.write(curves.encode(chart))

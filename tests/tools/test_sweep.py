@@ -229,9 +229,9 @@ def test_the_table_pairs_runs_of_one_seed(tmp_path):
 def test_dry_run_lists_the_commands_and_runs_nothing(call, tmp_path, capsys):
     call('sweep', GIN, f'--workdir={tmp_path}/s', '--grid=lookahead.balance=0.5,1', '--seeds=0,1',
          '--dry_run')
-    lines = capsys.readouterr().out.splitlines()
-    *lines, total = lines
-    assert len(lines) == 4 and all(line.startswith('to run ') for line in lines)
+    *lines, total = capsys.readouterr().out.splitlines()
+    assert len(lines) == 4 and all(line.startswith('to run ') for line in lines[::2])
+    assert lines[1::2] == ['        and the same with seed 1'] * 2
     assert total.startswith('4 runs, 4 to run; ')
     assert "'--gin_param=lookahead.balance = 0.5' --seed=0" in lines[0]
     assert 'train.py --gin_file=gin/demo_smallest.gin' in lines[0]
@@ -245,7 +245,7 @@ def test_a_finished_sweep_prints_its_table(call, tmp_path, capsys):
     assert '+1.50 [-4.85, +7.85]' in capsys.readouterr().out
     assert '52.50 ± 0.71' in (tmp_path / 'sweep.csv').read_text()
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        'as_given', 'logs', 'sweep.csv', 'sweep.png', 'sweep_differences.csv']
+        'as_given', 'cells.jsonl', 'logs', 'sweep.csv', 'sweep.png', 'sweep_differences.csv']
 
 
 def test_a_grids_cells_are_held_against_the_first_on_paper_too(call, tmp_path, capsys):
@@ -362,11 +362,13 @@ def test_cells_may_be_named_and_depend_on_the_seed(tmp_path, call, capsys):
              "--gin_param=dataset.options={'num_train': 8, 'seed': {seed}}", '--cell=LoAd:',
              "--cell=null: lookahead.null = 'shuffled'; experiment.control = False", '--dry_run']
     call('sweep', *words)
-    *lines, _ = capsys.readouterr().out.splitlines()
-    assert [f"--gin_param=dataset.options={{'num_train': 8, 'seed': {seed}}}" in shlex.split(line)
-            for line, seed in zip(lines, (1, 2, 1, 2))] == [True] * 4
-    assert ['shuffled' in line for line in lines] == [False, False, True, True]
-    assert f'--workdir={tmp_path}/s/null/seed2' in lines[3]
+    first, others, null, _, _ = capsys.readouterr().out.splitlines()
+    assert "--gin_param=dataset.options={'num_train': 8, 'seed': 1}" in shlex.split(first)
+    assert 'shuffled' in null and 'shuffled' not in first and others.endswith('with seed 2')
+    cell = sweeping.named_cells(f'{tmp_path}/s', [sweeping.parse_cell('null:')], [1, 2])[1]
+    command = sweeping.cell_command(cell, [], ["dataset.options={'num_train': 8, 'seed': {seed}}"])
+    assert f'--workdir={tmp_path}/s/null/seed2' in command
+    assert "--gin_param=dataset.options={'num_train': 8, 'seed': 2}" in command
     for extra, text in (('--grid=lookahead.balance=1,2', 'give one of the two'),
                         ('--cell=LoAd:', 'LoAd is given twice'),
                         ('--against=lod', 'Did you mean "LoAd"'),

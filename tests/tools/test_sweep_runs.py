@@ -166,8 +166,25 @@ def test_what_is_tabled_can_be_kept_in_one_file(tmp_path, call, capsys):
     kept.write_text('{}\n')
     with pytest.raises(UserError, match='kept.jsonl: line 1 is no run'):
         call('sweep', f'--runs={kept}')
-    with pytest.raises(UserError, match='--keep is for finished runs'):
-        call('sweep', GIN, f'--workdir={tmp_path}/s', f'--keep={kept}')
+
+
+def test_a_sweep_keeps_its_runs_under_the_names_of_its_cells(tmp_path, call, capsys):
+    """So that they are tabled, and put into documents, without naming its folders again."""
+    named = [sweeping.parse_cell(text) for text in ('a, as printed:', 'b:')]
+    for cell in sweeping.named_cells(tmp_path / 's', named, [0, 1]):
+        make_done(cell, {'Stage 1': 0.5, 'control (CE)': 0.51,
+                         'LoAd': 0.52 + 0.01 * cell.seed * len(cell.name)})
+    words = [GIN, f'--workdir={tmp_path}/s', '--seeds=0,1', '--cell=a, as printed:', '--cell=b:']
+    call('sweep', *words, '--against=b')
+    line, = (line for line in capsys.readouterr().out.splitlines()
+             if 'b: LoAd' in line and ' test' in line)
+    assert (tmp_path / 's' / 'cells.jsonl').read_text().count('"cell": "a, as printed"') == 2
+    call('sweep', f'--runs={tmp_path}/s/cells.jsonl', '--against=b')
+    assert line in capsys.readouterr().out.splitlines()
+    call('sweep', f'--runs={tmp_path}/s/cells.jsonl', '--against=a, as printed')
+    assert 'a, as printed: LoAd' in capsys.readouterr().out
+    call('sweep', *words, f'--keep={tmp_path}/mine.jsonl')
+    assert (tmp_path / 'mine.jsonl').read_text() == (tmp_path / 's' / 'cells.jsonl').read_text()
 
 
 def test_the_docs_say_of_the_paired_cells_what_the_command_prints(call, capsys):

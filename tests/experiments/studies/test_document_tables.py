@@ -46,6 +46,17 @@ def test_a_table_of_differences_takes_the_place_of_the_old(kept, tmp_path):
     assert not document_tables.update(document)  # up to date
 
 
+def test_paths_are_from_the_documents_folder(kept, tmp_path, monkeypatch):
+    """Wherever the command is started, and whichever checkout the program is of."""
+    monkeypatch.chdir('/')
+    document = tmp_path / 'page.md'
+    for runs in ('kept.jsonl', './ke*.jsonl', str(kept)):
+        document.write_text(f'<!-- table: --runs={runs} -->\n<!-- end of table -->\n'
+                            f'<!-- chart: gains.png --runs={runs} -->\n')
+        assert document_tables.update(document) and '| a | control (CE) |' in document.read_text()
+        (tmp_path / 'gains.png').unlink()
+
+
 def test_a_chart_is_drawn_anew_where_the_runs_or_the_claims_are_others(kept, tmp_path):
     document, image = tmp_path / 'page.md', tmp_path / 'gains.png'
 

@@ -17,6 +17,14 @@ def collected_of(scores):
             for cell, runs in scores.items()}
 
 
+def test_names_of_cells_may_have_commas():
+    cells = ['a', 'a, b', 'c']
+    for text, found in ((None, ()), ('', ()), ('a', ('a',)), ('a, b,c', ('a, b', 'c')),
+                        ('a,b', ('a, b',)), ('c,a', ('c', 'a')), ('a,d,c', ('a', 'd', 'c'))):
+        assert sweep_table.parse_references(text, cells) == found
+
+
+
 def test_later_cells_stand_against_the_first_by_seed():
     """The spread over seeds, far larger than the difference, is in both and leaves no trace."""
     first, later = [0.50, 0.60, 0.40, 0.45], [0.51, 0.63, 0.42]

@@ -23,6 +23,7 @@ from PIL import Image
 from tf_advseg.core import configuration
 from tf_advseg.core import errors
 from tf_advseg.core import files
+from tf_advseg.core import walking
 from tf_advseg.experiments.studies import finished_runs
 from tf_advseg.experiments.studies import pooled_folds
 from tf_advseg.experiments.studies import sweep_table
@@ -64,7 +65,8 @@ def updated(path):
     """A document's text with its tables made anew.
 
     Args:
-      path: of a Markdown file. Paths in it are from the checkout's root.
+      path: of a Markdown file. Paths in it are from its folder, or from the checkout's root where
+        nothing is there.
 
     Returns:
       The text; equal to the file's where its tables are up to date.
@@ -82,7 +84,7 @@ def updated(path):
 
     def made(place):
         try:
-            table = _table(place['words'])
+            table = _table(place['words'], path.parent)
         except errors.UserError as error:
             raise errors.UserError(f'{path}: table: {place["words"]}: {error}') from error
         return f'<!-- table: {place["words"]} -->\n{table}\n{_END}'
@@ -132,7 +134,7 @@ def old_charts(path):
     found = []
     for place in _CHART.finditer(_read(path)):
         try:
-            name, parts = _chart(place['words'])
+            name, parts = _chart(place['words'], path.parent)
         except errors.UserError as error:
             raise errors.UserError(f'{path}: chart: {place["words"]}: {error}') from error
         if _said_by(path.parent / name) != forest_plot.described(parts):
@@ -149,9 +151,9 @@ def _said_by(image):
         return None
 
 
-def _chart(words):
+def _chart(words, folder):
     """(name of the PNG, parts of the forest plot), from the words of its comment."""
-    given, collected, references, measures = _asked(words, _chart_parser(), 'IMAGE.png ')
+    given, collected, references, measures = _asked(words, folder, _chart_parser(), 'IMAGE.png ')
     if not given.image.endswith('.png'):
         raise errors.UserError(f'{given.image}: expected a PNG file, as gains.png')
     parts = sweep_table.forest_parts(collected, references, measures,
@@ -161,25 +163,31 @@ def _chart(words):
     return given.image, parts
 
 
-def _table(words):
+def _table(words, folder):
     """Markdown of a table, from the words of its comment."""
-    _, collected, references, measures = _asked(words, _parser())
+    _, collected, references, measures = _asked(words, folder, _parser())
     return markdown(collected, references, measures)
 
 
-def _asked(words, parser, first=''):
-    """(the words parsed, runs, references, measures) of a comment."""
+def _asked(words, folder, parser, first=''):
+    """(the words parsed, runs, references, measures) of a comment in a document of a folder."""
     try:
         given = parser.parse_args(shlex.split(words))
     except ValueError as error:
         raise errors.UserError(f'not understood ({error}); expected {first}--runs=FILE '
                                '--against=CELL,… --measures=miou,…') from None
-    root = configuration.gin_root().parent
-    runs = [str(root / text) if '=' not in text else
-            f'{text.partition("=")[0]}={root / text.partition("=")[2]}' for text in given.runs]
-    collected = finished_runs.collect(finished_runs.parse(runs))
-    return (given, collected, tuple(filter(None, given.against.split(','))),
+    collected = finished_runs.collect(finished_runs.parse(
+        [_placed(text, folder) for text in given.runs]))
+    return (given, collected, sweep_table.parse_references(given.against, collected),
             tabled_measures.parse_measures(given.measures.split(',')))
+
+
+def _placed(text, folder):
+    """A --runs of a document with its path from the document's folder, or from the root."""
+    name, equals, pattern = text.partition('=') if '=' in text else ('', '', text)
+    here = pathlib.Path(folder, pattern)
+    root = configuration.gin_root().parent
+    return f'{name}{equals}{here if walking.matching(str(here)) else root / pattern}'
 
 
 def markdown(collected, references, measures):

@@ -1,4 +1,4 @@
-"""How long a paper's commands take here: a dry run of each kind of run, times how many."""
+"""How long the runs of a sweep, or a paper's commands, take here: a dry run of each cell."""
 import collections
 import contextlib
 import dataclasses
@@ -83,28 +83,45 @@ def _of_cells(given, data, say):
     weights = given['checkpoint'][-1] if given['checkpoint'] else None
     # With the weights: a run that is there already has them in its configuration.
     cells = sweeping.check(_cells(given), given['gin_file'], given['gin_param'], data, weights)
+    parts = list(of_cells(cells, given['gin_file'], given['gin_param'], data, say))
+    todo = sum(not cell.done for cell in cells)
+    runs = f'{todo} run{"" if todo == 1 else "s"} to do'
+    return Estimate(sum(part.seconds for part in parts),
+                    f'{runs}: {"; ".join(part.text for part in parts)}' if parts else runs)
+
+
+def of_cells(cells, gin_files, gin_params, data=None, say=lambda line: None):
+    """The `Estimate` of each cell's runs that are not finished: a dry run of one seed, times them.
+
+    Args:
+      cells: from `sweeping.check`.
+      gin_files, gin_params, data: of the sweep's flags.
+      say: function of a line, called before each dry run.
+
+    Yields:
+      `Estimate`, with the cell's name in its text; none of a cell that is finished.
+
+    Raises:
+      UserError: a dry run would not run, either.
+    """
     todo = [cell for cell in cells if not cell.done]
-    total, parts = 0.0, []
     for name in dict.fromkeys(cell.name for cell in todo):
         same = [cell for cell in todo if cell.name == name]
         say(f'dry run: {name}')
-        seconds, unknown = _seconds(same[0], given, data)
-        total += len(same) * seconds
-        parts.append(f'{name}: {len(same)} of {dry_run.duration(seconds)}'
-                     + ''.join(f', {stage} apart' for stage in unknown))
-    runs = f'{len(todo)} run{"" if len(todo) == 1 else "s"} to do'
-    return Estimate(total, f'{runs}: {"; ".join(parts)}' if parts else runs)
+        seconds, unknown = _seconds(same[0], gin_files, gin_params, data)
+        yield Estimate(len(same) * seconds, f'{name}: {len(same)} of {dry_run.duration(seconds)}'
+                       + ''.join(f', {stage} apart' for stage in unknown))
 
 
-def _seconds(cell, given, data):
+def _seconds(cell, gin_files, gin_params, data):
     """(seconds of a run, [stages that nobody can guess]).
 
     A control that another cell of the seed trains is not counted again.
     """
-    configuration.parse([*cell.gin_files, *given['gin_file']], [
+    configuration.parse([*cell.gin_files, *gin_files], [
         f'experiment.seed = {cell.seed}',
         *([] if data is None else [f'experiment.data_dir = {data!r}']),
-        *(sweeping.of_seed(text, cell.seed) for text in given['gin_param']), *cell.bindings,
+        *(sweeping.of_seed(text, cell.seed) for text in gin_params), *cell.bindings,
         *_NO_WEIGHTS])
     found = []
 
@@ -154,7 +171,10 @@ def text(found):
         about = '' if estimate.seconds is None else f'about {dry_run.duration(estimate.seconds)}, '
         lines += [f'[{number}/{len(found)}] {command}', f'    {about}{estimate.text}']
     known = [estimate.seconds for _, estimate in found if estimate.seconds is not None]
-    if known:
-        lines.append(f'together: about {dry_run.duration(sum(known))}, guessed from forward '
-                     'passes on this machine, as busy as it is now; evaluations not counted')
-    return '\n'.join(lines)
+    return '\n'.join([*lines, together(sum(known))] if known else lines)
+
+
+def together(seconds):
+    """A line on the sum of estimates, and what it is worth."""
+    return (f'together: about {dry_run.duration(seconds)}, guessed from forward passes on this '
+            'machine, as busy as it is now; evaluations not counted')

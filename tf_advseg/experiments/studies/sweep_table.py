@@ -186,6 +186,26 @@ def of_a_document(less):
     return less == tabled_measures.CONTROL or ': ' in less
 
 
+def parse_references(text, cells):
+    """The cells of --against, which are compared with.
+
+    Args:
+      text: names with commas between them; a name may have commas itself. None is no name.
+      cells: names of the cells that there are.
+
+    Returns:
+      (name, ...): an unknown one as it is given, up to its comma.
+    """
+    parts = [part.strip() for part in (text or '').split(',')]
+    known = {tuple(part.strip() for part in name.split(',')): name for name in cells}
+    found = []
+    while parts:
+        size = next((size for size in range(len(parts), 0, -1) if tuple(parts[:size]) in known), 1)
+        found.append(known.get(tuple(parts[:size]), parts[0]))
+        parts = parts[size:]
+    return tuple(filter(None, found))
+
+
 def parse_claims(texts, cells):
     """What papers say that their methods gain.
 

@@ -5,6 +5,7 @@ import inspect
 import itertools
 import pathlib
 import re
+import shlex
 import sys
 
 import gin
@@ -352,6 +353,25 @@ def cell_command(cell, gin_files, gin_params, data_dir=None, checkpoint=None, st
     given = (('data_dir', data_dir), ('checkpoint', of_seed(checkpoint, cell.seed)),
              ('strategy', strategy))
     return words + [f'--{name}={value}' for name, value in given if value is not None]
+
+
+def listing(cells, command):
+    """Lines on a sweep's runs: of each cell the command of one seed, and its other seeds.
+
+    Args:
+      cells: from `check`.
+      command: function of a `Cell`: its command line, a list of words.
+    """
+    groups = {}
+    for cell in cells:
+        groups.setdefault((cell.name, cell.done), []).append(cell)
+    lines = []
+    for (_, done), (first, *others) in groups.items():
+        lines.append(f'{"done   " if done else "to run "} {shlex.join(command(first))}')
+        if others:
+            seeds = ', '.join(str(cell.seed) for cell in others)
+            lines.append(f'        and the same with seed{"s" if len(others) > 1 else ""} {seeds}')
+    return lines
 
 
 def collect(cells):
