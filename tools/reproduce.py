@@ -4,7 +4,7 @@
 not at hand. --paper with --table or --figure prints one, with our numbers beside the paper's; --run
 runs its commands first, and stopped, the same command goes on; --estimate guesses how long they
 take. --data_dir and --checkpoint say where data and weights lie, as PATH or NAME=PATH; else they
-are looked for in a folder ../shared.
+are looked for in a folder ../shared. A trial of few steps: settings of yours in a --gin_file.
 
 Example:
   python tools/reproduce.py --paper=luc --table=1
@@ -19,7 +19,7 @@ from tf_advseg.core import command_line  # noqa: E402  before absl: it says what
 
 from absl import flags  # noqa: E402
 
-command_line.define_common_flags('data_dir', 'checkpoint', workdir='runs/reproduce')
+command_line.define_common_flags('data_dir', 'checkpoint', 'gin_file', workdir='runs/reproduce')
 flags.DEFINE_bool('list', False, 'Name every table and figure; with --paper those of one.')
 flags.DEFINE_string('paper', None, 'load, luc, durall, hung, zhu or el_gan.')
 flags.DEFINE_string('table', None, 'Number of a table; S2 is of the supplement.')
@@ -56,10 +56,13 @@ def main(argv):
                         'see --list')
     if FLAGS.chart and not FLAGS.chart.lower().endswith('.png'):
         raise UserError(f'--chart={FLAGS.chart}: expected a PNG file, as chart.png')
+    if FLAGS.gin_file and not FLAGS['workdir'].present:
+        raise UserError(f'--gin_file={FLAGS.gin_file[0]} makes other runs than the recipes do: add a '
+                        '--workdir of their own, as --workdir=runs/trial')
     kind = 'table' if FLAGS.table else 'figure'
     entry = papers.find(FLAGS.paper, kind, FLAGS.table or FLAGS.figure)
     name, way, place = reproducing.choose(entry, FLAGS.on, FLAGS.data_dir, FLAGS.checkpoint,
-                                          FLAGS.workdir)
+                                          FLAGS.workdir, FLAGS.gin_file)
     print(reproducing.entry_text(entry, name, way, place), flush=True)
     if FLAGS.estimate:
         _estimate(way, place)

@@ -176,6 +176,22 @@ def test_commands_run_in_order_and_ours_stand_beside_the_papers(stand_in):
         str(stand_in / f'run{number}' / 'figures' / 'panel.png') for number in (0, 1)]
 
 
+def test_a_trial_has_the_users_file_last_and_says_so(stand_in, call):
+    """In every training and in no other tool; in a folder of its own."""
+    entry = entry_of(('train --gin_file=a.gin --workdir=<work>/run0 --score=0.5',
+                      'evaluate --checkpoint=<work>/run0'))
+    place = reproducing.Place(str(stand_in), gin_files=('my.gin', 'more.gin'))
+    train, evaluate = reproducing.commands(entry.here, place)
+    assert [word for word in train if 'gin' in word] == [
+        '--gin_file=a.gin', '--gin_file=my.gin', '--gin_file=more.gin']
+    assert evaluate == ['evaluate', f'--checkpoint={stand_in}/run0']
+    assert reproducing.comparison(entry, 'here', entry.here, place).title.endswith(
+        'with my.gin, more.gin')
+    with pytest.raises(UserError, match='add a --workdir of their own') as caught:
+        call('reproduce', '--paper=luc', '--table=1', '--gin_file=my.gin')
+    assert '\n' not in str(caught.value)
+
+
 def test_a_failure_ends_it_and_the_same_call_goes_on(stand_in):
     way = entry_of(('train --workdir=<work>/run0 --score=0.5 --data_dir=broken',
                     'train --workdir=<work>/run1 --score=0.6')).here

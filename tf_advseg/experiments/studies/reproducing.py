@@ -32,9 +32,16 @@ class Place:
     Attributes:
       work: folder of all runs.
       given: {(kind, name): path}: what the user has.
+      gin_files: the user's, which every training reads after the paper's: a trial of few steps.
     """
     work: str
     given: Mapping = dataclasses.field(default_factory=dict)
+    gin_files: tuple = ()
+
+    @property
+    def about(self):
+        """' with my.gin': what to say of runs that are not as the paper's files have them."""
+        return f' with {", ".join(self.gin_files)}' if self.gin_files else ''
 
     def of(self, kind, name):
         """The path of a data set or of weights; None where it is not at hand."""
@@ -91,7 +98,7 @@ def paths(kind, text, names=()):
             else str(pathlib.Path(path).expanduser().absolute()) for name, path in found.items()}
 
 
-def choose(entry, on=None, data_dir=None, checkpoint=None, work='runs/reproduce'):
+def choose(entry, on=None, data_dir=None, checkpoint=None, work='runs/reproduce', gin_files=()):
     """(name of the way, `Way`, `Place`); (None, None, Place) of an entry that cannot be made.
 
     Without `on` it is the paper's data where all is at hand, else what stands in its place.
@@ -99,7 +106,7 @@ def choose(entry, on=None, data_dir=None, checkpoint=None, work='runs/reproduce'
     Args:
       entry: `papers.entry.Entry`.
       on: 'paper', 'here' or None.
-      data_dir, checkpoint, work: of the flags.
+      data_dir, checkpoint, work, gin_files: of the flags.
 
     Raises:
       UserError: there is no such way; a path that is not there, or for which of two data sets.
@@ -120,7 +127,8 @@ def choose(entry, on=None, data_dir=None, checkpoint=None, work='runs/reproduce'
                                    for name, names in zip(candidates, asked))
                 raise errors.UserError(f'--{_FLAGS[kind]}={text}: for which? Add {said}')
     places = {name: Place(work, {key: path for kind, text in texts.items()
-                                 for key, path in paths(kind, text, _names(way, kind)).items()})
+                                 for key, path in paths(kind, text, _names(way, kind)).items()},
+                          tuple(gin_files))
               for name, way in candidates.items()}
     ready = [name for name, way in candidates.items() if not places[name].missing(way)]
     name = ready[0] if ready else list(candidates)[-1]
@@ -137,7 +145,9 @@ def commands(way, place):
         word = word.replace(entries.WORK, place.work)
         return entries.PLACE.sub(lambda match: place.of(*match.groups())
                                  or match.group(2).upper(), word)
-    return [[filled(word) for word in words] for words in way.words()]
+    more = [f'--gin_file={name}' for name in place.gin_files]
+    return [[filled(word) for word in words] + (more if words[0] in ('train', 'sweep') else [])
+            for words in way.words()]
 
 
 def needs_of_commands(way, place):
@@ -296,7 +306,7 @@ def comparison(entry, name, way, place):
         if ours is not None:
             rows.append((f'{label} (here)', *map(_summary, ours)))
     title = f'{entry.kind} {entry.number}, percent' + (
-        f'; ours {_OURS[name]}' if name is not None and way.rows else '')
+        f'; ours {_OURS[name]}{place.about}' if name is not None and way.rows else '')
     header = ('', *columns)
     if len(columns) > _WIDE:
         header, *rows = zip(header, *rows)
@@ -326,7 +336,7 @@ def chart(entry, name, way, place):
              if any(value is not None or values for _, value, values in rows)]
     if not parts:
         raise errors.UserError(f'{label} has nothing to draw yet; add --run')
-    return printed_numbers.figure(parts, _OURS.get(name, ''))
+    return printed_numbers.figure(parts, _OURS.get(name, '') + place.about)
 
 
 def chart_table(way, place):
