@@ -18,7 +18,7 @@ from tf_advseg.training import alternation
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PROTOCOLS = {'shapes': 'shapes', 'stanford_background': 'stanford_background',
-             'cmp_facades': 'stanford_background'}
+             'cmp_facades': 'stanford_background', 'own_data': 'stanford_background'}
 # What shows every arm in seconds.
 TINY = ("dataset.options={'num_train': 16, 'num_val': 4, 'num_test': 3, 'size': (33, 33), "
         "'smallest': (32, 32)}", 'experiment.crop_size=33', 'semi_supervised.fraction=0.5',
@@ -44,6 +44,15 @@ def test_all_arms_share_one_control(protocol, tmp_path):
     assert len(alone) >= 4 and {cell.control_from for cell in alone} == {None}
     assert {'Luc', 'EL-GAN', 'Durall', 'Hung', 'Consistency', 'Zhu', 'LoAd'} == {
         cell.columns[0] for cell in methods}
+
+
+def test_the_smallest_has_one_control_and_takes_few_steps(tmp_path):
+    cells = sweeping.check(
+        sweeping.named_cells(tmp_path, sweeping.read_cells(cells_of('smallest')), [1]),
+        ['gin/protocols/smallest.gin'], [])
+    assert [cell.control_from for cell in cells] == [None, cells[0].folder, cells[0].folder]
+    assert configuration.bound('lookahead.budget_steps') == 10 == configuration.bound(
+        'adversarial_stage.steps')
 
 
 def test_trials_share_the_control_of_the_protocol(tmp_path):
