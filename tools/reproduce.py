@@ -71,6 +71,9 @@ def main(argv):
         if way is None:
             raise UserError(f'{FLAGS.paper}, {kind} {entry.number}: {entry.why}')
         reproducing.run(way, place, lambda line: print(f'\n{line}', flush=True))
+    elif way is not None and not reproducing.any_of_ours(entry, way, place):
+        print(f'\nnothing of it is in {FLAGS.workdir} yet: --run makes it, --estimate guesses how '
+              'long that takes')
     for table in (reproducing.comparison(entry, name, way, place),
                   reproducing.chart_table(way, place)):
         if table is not None:

@@ -30,6 +30,26 @@ def test_lines_off_a_terminal_come_at_most_each_30_seconds():
     assert progress.done == 100
 
 
+def test_a_first_step_that_compiles_says_nothing_of_the_others():
+    stream, clock = io.StringIO(), Clock()
+    progress = Progress(3000, 'control', stream=stream, clock=clock)
+    clock.now = 131.0
+    progress.update()
+    for _ in range(30):
+        clock.now += 1.0
+        progress.update()
+    assert stream.getvalue().splitlines() == [
+        'control: 1/3000, 2:11 gone', 'control: 31/3000, 2:41 gone, 49:29 left']
+
+
+def test_one_of_few_says_how_long_the_others_take():
+    stream, clock = io.StringIO(), Clock()
+    progress = Progress(3, 'runs', stream=stream, clock=clock)
+    clock.now = 60.0
+    progress.update()
+    assert stream.getvalue() == 'runs: 1/3, 1:00 gone, 2:00 left\n'
+
+
 def test_unknown_total_and_hours():
     stream, clock = io.StringIO(), Clock()
     progress = Progress(None, 'LoAd', stream=stream, clock=clock)

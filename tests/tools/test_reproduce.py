@@ -266,6 +266,7 @@ def test_missing_data_is_said_and_what_would_be_run(call, capsys, tmp_path, monk
     assert re.search(r'needs PASCAL VOC 2012 with SBD: MISSING: --data_dir', output)
     assert '--data_dir=PASCAL_VOC_2012_SBD' in output and '72.04' not in output
     assert output.count("(the paper's)") == 13 and output.count('--cell="') == 13
+    assert f'nothing of it is in {tmp_path} yet: --run makes it' in output
     with pytest.raises(UserError, match='not at hand: pascal_voc_2012_sbd'):
         call('reproduce', '--paper=luc', '--table=2', '--on=paper', '--run',
              f'--workdir={tmp_path / "new"}')
@@ -322,7 +323,9 @@ def test_a_table_is_made_from_finished_runs_alone(call, capsys, tmp_path):
     folder.mkdir(parents=True)
     (folder / 'results.json').write_text(json.dumps({'models': {'Luc': {'test': {'miou': 0.5}}}}))
     call('reproduce', '--paper=luc', '--table=1', f'--workdir={tmp_path}')
-    rows = {line.split('  ')[0].strip(): line for line in capsys.readouterr().out.splitlines()}
+    output = capsys.readouterr().out
+    rows = {line.split('  ')[0].strip(): line for line in output.splitlines()}
+    assert 'nothing of it' not in output
     assert rows['Adversarial (here)'].endswith('50.00 (1 run)')
     assert "54.3" in rows["Adversarial (the paper's)"]
 

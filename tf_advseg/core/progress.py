@@ -34,6 +34,7 @@ class Progress:
         self._stream = stream or sys.stderr
         self._clock = clock
         self._started = self._last_line = clock()
+        self._first = None  # (done, time) of the first update, until which a step may be compiled
         self._postfix = {}
         self._bar = None
         self._lines = enabled is not False
@@ -46,6 +47,8 @@ class Progress:
     def update(self, n=1, **postfix):
         """Counts `n` steps more; `postfix` values (numbers or text) are shown behind."""
         self.done += n
+        if self._first is None:
+            self._first = (self.done, self._clock())
         if postfix:
             self._postfix = postfix
         if self._bar is not None:
@@ -68,11 +71,29 @@ class Progress:
         elapsed = self._last_line - self._started
         count = f'{self.done}/{self.total}' if self.total else str(self.done)
         text = f'{self._description}: {count}, {clock_text(elapsed)} gone'
-        if self.total and 0 < self.done < self.total:
-            text += f', {clock_text(elapsed / self.done * (self.total - self.done))} left'
+        left = self._left(elapsed)
+        if left is not None:
+            text += f', {clock_text(left)} left'
         for name, value in self._postfix.items():
             text += f', {name}={value:.4g}' if isinstance(value, float) else f', {name}={value}'
         print(text, file=self._stream, flush=True)
+
+    def _left(self, elapsed):
+        """Seconds to the end at the rate since the first update; None where nobody can say.
+
+        Of the first update alone, which may have taken a step's compilation, nothing is concluded
+        but where it is a hundredth of the whole or more.
+        """
+        if not self.total or not 0 < self.done < self.total:
+            return None
+        done, since = self._first
+        if self.done > done:
+            each = (self._last_line - since) / (self.done - done)
+        elif 100 * self.done >= self.total:
+            each = elapsed / self.done
+        else:
+            return None
+        return each * (self.total - self.done)
 
     def close(self):
         """Ends the bar; a loop of more than 30 s on no terminal gets a closing line."""

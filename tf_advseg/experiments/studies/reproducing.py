@@ -288,6 +288,12 @@ def collect(entry, way, place):
     return {label: (printed.get(label), ours.get(label)) for label in {**printed, **ours}}
 
 
+def any_of_ours(entry, way, place):
+    """Whether a number or a file of a way is there already."""
+    return bool(made_files(way, place)) or any(
+        ours and any(ours) for _, ours in collect(entry, way, place).values())
+
+
 def comparison(entry, name, way, place):
     """`tables.Table`: the paper's numbers, marked so, and ours; None where there are neither.
 
