@@ -149,6 +149,7 @@ def _sweep(measures):
     if FLAGS.estimate:
         _estimate(cells)
         return
+    cell_runs.require_starts(cells, FLAGS.checkpoint)
     print(f'{len(cells)} runs, {missing} to run; each prints into {FLAGS.workdir}/logs', flush=True)
     if on_ray:
         failed = ray_cells.run_cells(cells, FLAGS.workdir, command, on_ray)

@@ -5,16 +5,40 @@ import re
 import subprocess
 import time
 
+from tf_advseg.core import errors
 from tf_advseg.core import files
 from tf_advseg.core import locks
 from tf_advseg.core import progress
 from tf_advseg.core import run_directory
+from tf_advseg.experiments.studies import sweeping
 
 WAIT = 2.0  # seconds between two looks at a cell that another process trains
 PATIENCE = 20.0  # seconds that an interrupted run has to end by itself
 
 # What a run died of: our own line, or a traceback's end, behind which gin adds where it was called.
 _ERROR = re.compile(r'error: |[\w.]*(Error|Exception)\b')
+
+
+def require_starts(cells, checkpoint):
+    """Says at once that weights are not there, where each run would say it by itself.
+
+    Args:
+      cells: those that have begun already keep to what they began with, and are not asked.
+      checkpoint: of the flag, a path with '{seed}' for each cell's; None is nothing to look for.
+
+    Raises:
+      UserError: no file or folder is there for a cell.
+    """
+    if checkpoint is None or checkpoint.startswith('zoo:'):
+        return
+    for cell in cells:
+        path = pathlib.Path(sweeping.of_seed(checkpoint, cell.seed)).expanduser()
+        beside = path.parent.iterdir() if path.parent.is_dir() else ()
+        if not (cell.folder.exists() or path.exists()
+                or any(other.name.startswith(f'{path.name}.') for other in beside)):  # TF1's
+            raise errors.UserError(f'--checkpoint={checkpoint}: there is no {path}, from which '
+                                   f'{cell.name}, seed {cell.seed} starts; make it first, or leave '
+                                   'that seed out')
 
 
 def run_cells(cells, workdir, command, show=True):
