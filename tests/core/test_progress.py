@@ -44,10 +44,12 @@ def test_a_first_step_that_compiles_says_nothing_of_the_others():
 
 def test_one_of_few_says_how_long_the_others_take():
     stream, clock = io.StringIO(), Clock()
-    progress = Progress(3, 'runs', stream=stream, clock=clock)
-    clock.now = 60.0
-    progress.update()
-    assert stream.getvalue() == 'runs: 1/3, 1:00 gone, 2:00 left\n'
+    with Progress(2, 'runs', stream=stream, clock=clock) as progress:
+        for _ in range(2):
+            clock.now += 60.0
+            progress.update()
+    assert stream.getvalue() == ('runs: 1/2, 1:00 gone, 1:00 left\n'
+                                 'runs: 2/2, 2:00 gone\n')  # once
 
 
 def test_unknown_total_and_hours():

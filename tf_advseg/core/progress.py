@@ -36,6 +36,7 @@ class Progress:
         self._started = self._last_line = clock()
         self._first = None  # (done, time) of the first update, until which a step may be compiled
         self._postfix = {}
+        self._printed = None  # how many were done at the last plain line
         self._bar = None
         self._lines = enabled is not False
         if self._lines and self._stream.isatty():
@@ -67,7 +68,7 @@ class Progress:
 
     def _print(self):
         """Writes one plain line."""
-        self._last_line = self._clock()
+        self._last_line, self._printed = self._clock(), self.done
         elapsed = self._last_line - self._started
         count = f'{self.done}/{self.total}' if self.total else str(self.done)
         text = f'{self._description}: {count}, {clock_text(elapsed)} gone'
@@ -100,7 +101,8 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
-        elif self._lines and self._clock() - self._started >= _LINE_SECONDS:
+        elif (self._lines and self._printed != self.done
+              and self._clock() - self._started >= _LINE_SECONDS):
             self._print()
         self._lines = False
 
