@@ -57,8 +57,8 @@ def main(argv):
     if FLAGS.chart and not FLAGS.chart.lower().endswith('.png'):
         raise UserError(f'--chart={FLAGS.chart}: expected a PNG file, as chart.png')
     if FLAGS.gin_file and not FLAGS['workdir'].present:
-        raise UserError(f'--gin_file={FLAGS.gin_file[0]} makes other runs than the recipes do: add a '
-                        '--workdir of their own, as --workdir=runs/trial')
+        raise UserError(f'--gin_file={FLAGS.gin_file[0]} makes other runs than the recipes do: add '
+                        'a --workdir of their own, as --workdir=runs/trial')
     kind = 'table' if FLAGS.table else 'figure'
     entry = papers.find(FLAGS.paper, kind, FLAGS.table or FLAGS.figure)
     name, way, place = reproducing.choose(entry, FLAGS.on, FLAGS.data_dir, FLAGS.checkpoint,

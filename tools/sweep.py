@@ -23,8 +23,8 @@ from absl import flags  # noqa: E402
 
 command_line.define_common_flags('gin_file', 'gin_param', 'workdir', 'data_dir', 'checkpoint',
                                  'strategy', 'dry_run')
-flags.DEFINE_bool('estimate', False, 'Train nothing, guess how long the runs take on this machine: a '
-                  'dry run of each cell, times its seeds.')
+flags.DEFINE_bool('estimate', False, 'Train nothing, guess how long the runs take on this machine: '
+                  'a dry run of each cell, times its seeds.')
 flags.DEFINE_multi_string('grid', [], 'Axis of the grid, NAME=VALUE,VALUE,...; repeatable.')
 flags.DEFINE_multi_string('cell', [], 'A cell in place of a grid\'s, as "NAME: FILE.gin; BINDING"; '
                           'repeatable. Its bindings win over --gin_param, its files do not.')
@@ -57,8 +57,8 @@ flags.DEFINE_list('measures', ['miou'], 'What is tabled: miou, pixel_accuracy, '
 
 FLAGS = flags.FLAGS
 _OF_TRAINING = ('gin_file', 'gin_param', 'workdir', 'data_dir', 'checkpoint', 'strategy',
-                'dry_run', 'estimate', 'grid', 'cell', 'cells', 'seeds', 'on', 'ray_address', 'cell_cpus',
-                'cell_gpus')
+                'dry_run', 'estimate', 'grid', 'cell', 'cells', 'seeds', 'on', 'ray_address',
+                'cell_cpus', 'cell_gpus')
 _OF_TABLES = ('keep', 'chart', 'against', 'measures', 'claim')
 
 
