@@ -25,7 +25,7 @@ setup(
               'tf_advseg.tools', 'tf_advseg._gin'],
     package_dir={'tf_advseg': 'tf_advseg', 'tf_advseg.tools': 'tools', 'tf_advseg._gin': 'gin'},
     package_data={'tf_advseg': ['py.typed'],  # checkers read the annotations of tf_advseg.load
-                  'tf_advseg._gin': ['*.gin', '**/*.gin'],
+                  'tf_advseg._gin': ['*.gin', '**/*.gin', '**/*.cells'],
                   'tf_advseg.data': ['split_lists/*.json', '*.md'],
                   'tf_advseg.evaluation': ['*.md'],
                   'tf_advseg.reporting.pages': ['templates/*.html']},

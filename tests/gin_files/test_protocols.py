@@ -71,6 +71,11 @@ def test_a_file_of_cells_is_read_line_by_line(tmp_path):
         ('a', (('luc.reduction', '"sum"'),), ('methods/luc.gin',)), ('b', (), ())]
 
 
+def test_a_mistyped_file_of_cells_is_told_the_nearest():
+    with pytest.raises(UserError, match='Did you mean "gin/protocols/shapes.cells"'):
+        sweeping.read_cells('gin/protocols/shape.cells')
+
+
 @pytest.mark.parametrize('content, message', [
     (b'# none\n', 'no cell in it'), (b'a: x=1\nb\n', 'line 2.*expected NAME'),
     (b'\xff\xfe\x00', 'cannot be read as text')])

@@ -67,7 +67,8 @@ def installed(tmp_path_factory, wheel):
 
 def test_wheel_holds_gin_files_and_tools_under_the_package_s_name(wheel, source):
     names = set(zipfile.ZipFile(wheel).namelist())
-    for path in (source / 'gin').rglob('*.gin'):
+    assert list((source / 'gin').rglob('*.cells'))
+    for path in (*(source / 'gin').rglob('*.gin'), *(source / 'gin').rglob('*.cells')):
         assert f'tf_advseg/_gin/{path.relative_to(source / "gin").as_posix()}' in names
     for path in (source / 'tools').rglob('*.py'):
         assert f'tf_advseg/tools/{path.relative_to(source / "tools").as_posix()}' in names

@@ -65,7 +65,8 @@ def find_gin_file(name):
             if path.is_file():
                 return path
     kind = 'is a folder, not a gin file' if given.is_dir() else 'no such gin file'
-    known = [f'gin/{path.relative_to(root).as_posix()}' for path in root.rglob('*.gin')]
+    kinds = '*.cells' if given.suffix == '.cells' else '*.gin'  # of sweep --cells
+    known = [f'gin/{path.relative_to(root).as_posix()}' for path in root.rglob(kinds)]
     raise UserError(f'{name}: {kind}.{suggest(_comparable(name, known), known)}')
 
 
