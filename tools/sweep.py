@@ -35,12 +35,14 @@ flags.DEFINE_string('ray_address', 'auto', 'HOST:PORT of the cluster; local star
 flags.DEFINE_float('cell_cpus', 1, 'With --on=ray: CPUs of each run.')
 flags.DEFINE_float('cell_gpus', 0, 'With --on=ray: GPUs of each run.')
 flags.DEFINE_multi_string('runs', [], 'Train nothing, table these finished runs, as PATH or '
-                          'NAME=PATTERN for those of one cell; repeatable.')
+                          'NAME=PATTERN for those of one cell, or NAME=FILE for one of a kept '
+                          "file's cells; repeatable.")
 flags.DEFINE_string('keep', None, 'With --runs: write what can be tabled of them into this file, '
                     'which --runs takes.')
 flags.DEFINE_multi_string('update', [], 'Train nothing, make the tables of this Markdown document '
                           'anew (docs/runs_and_reports.md); repeatable.')
-flags.DEFINE_list('against', [], 'Cells that the others are compared with. (default: the first)')
+flags.DEFINE_list('against', [], "Cells that the others are compared with; control for the runs' "
+                  'controls and nothing else of a run. (default: the first)')
 flags.DEFINE_string('chart', None, 'PNG of the differences with their intervals. (default: '
                     "sweep.png in a sweep's folder)")
 flags.DEFINE_multi_string('claim', [], 'A hollow mark in the chart, CELL=POINTS: the gain in mIoU '
@@ -99,7 +101,8 @@ def _show_runs(measures):
 
 def _cells():
     """The cells that the flags ask for, their configurations looked at."""
-    from tf_advseg.core.errors import UserError, require_one_of
+    from tf_advseg.core.errors import UserError
+    from tf_advseg.experiments.studies import sweep_chart
     from tf_advseg.experiments.studies import sweep_table
     from tf_advseg.experiments.studies import sweeping
     if FLAGS.keep:
@@ -118,9 +121,8 @@ def _cells():
     cells = (sweeping.named_cells(FLAGS.workdir, named, seeds) if named
              else sweeping.make_cells(FLAGS.workdir, axes, seeds))
     names = list(dict.fromkeys(cell.name for cell in cells))
-    for name in FLAGS.against:
-        require_one_of('--against', name, names)
-    sweep_table.parse_claims(FLAGS.claim, names)
+    sweep_table.require_references('--against', FLAGS.against, names)
+    sweep_chart.parse_claims(FLAGS.claim, names)
     runtime.configure()
     return sweeping.check(cells, FLAGS.gin_file, FLAGS.gin_param, FLAGS.data_dir, FLAGS.checkpoint)
 
@@ -219,11 +221,15 @@ def _table_runs(measures):
 def _found(collected, measures):
     """([(name, table)], chart or None) of the measures, and of mIoU pooled over folds."""
     from tf_advseg.experiments.studies import pooled_folds
+    from tf_advseg.experiments.studies import sweep_chart
     from tf_advseg.experiments.studies import sweep_table
-    found, chart = sweep_table.of_measures(collected, FLAGS.against, measures,
-                                           sweep_table.parse_claims(FLAGS.claim, collected))
+    from tf_advseg.reporting import forest_plot
+    found = sweep_table.of_measures(collected, FLAGS.against, measures)
     pooled = pooled_folds.table(collected, FLAGS.against) if 'miou' in measures else None
-    return found + ([('_pooled', pooled)] if pooled else []), chart
+    panels = sweep_chart.panels(collected, FLAGS.against, measures,
+                                sweep_chart.parse_claims(FLAGS.claim, collected))
+    return (found + ([('_pooled', pooled)] if pooled else []),
+            forest_plot.forest(panels) if panels else None)
 
 
 def _write_tables(collected, measures):

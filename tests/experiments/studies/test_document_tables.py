@@ -57,9 +57,9 @@ def test_a_chart_is_drawn_anew_where_the_runs_or_the_claims_are_others(kept, tmp
     assert document_tables.update(document)
     with Image.open(image) as drawn:
         said = drawn.info['Description'].splitlines()
-    assert said[1:] == ['a: Luc - control (CE): +3.00 [+0.52, +5.48], 3 runs',
-                        "b: Luc - control (CE): +6.00 [+3.52, +8.48], 3 runs; the paper's +1.50",
-                        'b: Luc - a: Luc: +3.00 [+3.00, +3.00], 3 runs']
+    assert said[1:] == ['a - control (CE): +3.00 [+0.52, +5.48], 3 runs',
+                        "b - control (CE): +6.00 [+3.52, +8.48], 3 runs; the paper's +1.50",
+                        'b - a: Luc: +3.00 [+3.00, +3.00], 3 runs']
     assert not document_tables.update(document) and not document_tables.old_charts(document)
     write(2.5)
     assert document_tables.old_charts(document) and document_tables.update(document)

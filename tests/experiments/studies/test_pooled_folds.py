@@ -141,7 +141,7 @@ def test_runs_of_one_fold_count_as_one():
 
 def test_differences_of_runs_on_folds_are_counted_by_folds():
     collected = {'a': {seed: run_of(seed) for seed in range(2 * COUNT)}}
-    (_, differences), = [each for each in sweep_table.of_measures(collected)[0]
+    (_, differences), = [each for each in sweep_table.of_measures(collected)
                          if each[0] == '_differences']
     header, row = differences.texts()
     assert header[4] == 'folds' and header[-1] == 'folds for ±0.5' and row[4] == str(COUNT)

@@ -25,6 +25,7 @@ from tf_advseg.core import errors
 from tf_advseg.core import files
 from tf_advseg.experiments.studies import finished_runs
 from tf_advseg.experiments.studies import pooled_folds
+from tf_advseg.experiments.studies import sweep_chart
 from tf_advseg.experiments.studies import sweep_table
 from tf_advseg.experiments.studies import tabled_measures
 from tf_advseg.reporting import curves
@@ -154,8 +155,8 @@ def _chart(words):
     given, collected, references, measures = _asked(words, _chart_parser(), 'IMAGE.png ')
     if not given.image.endswith('.png'):
         raise errors.UserError(f'{given.image}: expected a PNG file, as gains.png')
-    parts = sweep_table.forest_parts(collected, references, measures,
-                                     sweep_table.parse_claims(given.claim, collected), False)
+    parts = sweep_chart.panels(collected, references, measures,
+                               sweep_chart.parse_claims(given.claim, collected))
     if not parts:
         raise errors.UserError('nothing to draw, as no difference has an interval')
     return given.image, parts

@@ -98,17 +98,18 @@ def collect(groups):
       groups: from `parse`.
 
     Returns:
-      {cell name: {seed: `measured`}}. The cells of a file that `keep` wrote have its names.
+      {cell name: {seed: `measured`}}. The cells of a file that `keep` wrote have its names; a
+      name before such a file takes the cell of that name alone.
 
     Raises:
       UserError: a run is not finished, is of another method than the first of its cell or of
         another data set, or another draw of folds, than the first of all, or has the seed of
-        another of its cell.
+        another of its cell; or a file has no such cell.
     """
     found, firsts = {}, {}
     for name, paths in groups.items():
         for path in paths:
-            kept = _kept(path) if path.is_file() else [_run(name, path)]
+            kept = _kept(path, name) if path.is_file() else [_run(name, path)]
             for cell, seed, run in kept:
                 _require_alike(path, cell, run, firsts)
                 runs = found.setdefault(cell, {})
@@ -129,11 +130,11 @@ def _run(name, path):
         return name, int(results['seed']), measured(results)
 
 
-def _kept(path):
-    """[(cell, seed, `measured`)] of a file that `keep` wrote.
+def _kept(path, name=GIVEN):
+    """[(cell, seed, `measured`)] of a file that `keep` wrote: of all cells, or of one.
 
     Raises:
-      UserError: it is no such file.
+      UserError: it is no such file, or has no such cell.
     """
     found = []
     for number, line in enumerate(path.read_text('utf-8', 'replace').splitlines(), 1):
@@ -149,7 +150,10 @@ def _kept(path):
         except (ValueError, LookupError, TypeError, AttributeError, OverflowError):
             raise errors.UserError(f'{path}: line {number} is no run; expected a run directory or '
                                    'a file that `sweep --keep` wrote') from None
-    return found
+    if name == GIVEN:
+        return found
+    errors.require_one_of(f'cell of {path}', name, list(dict.fromkeys(cell for cell, *_ in found)))
+    return [each for each in found if each[0] == name]
 
 
 def _require_alike(path, cell, run, firsts):

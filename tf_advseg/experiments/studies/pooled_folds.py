@@ -88,7 +88,7 @@ def compared(collected, references=()):
     """
     by_cell = {cell: rounds(runs) for cell, runs in collected.items()}
     rows = []
-    for cell, model, reference, other in sweep_table.asked(collected, references):
+    for cell, model, reference, other, less in sweep_table.asked(collected, references):
         ours, theirs = by_cell[cell], by_cell[reference]
         both = [number for number in ours if number in theirs
                 and _draw(ours[number][0]) == _draw(theirs[number][0])
@@ -99,8 +99,7 @@ def compared(collected, references=()):
             continue
         pairs = [(_of(ours[number], model), _of(theirs[number], other)) for number in both]
         rows.append((cell, model, float(np.mean([one() for one, _ in pairs])),
-                     other if cell == reference else f'{reference}: {other}',
-                     float(np.mean([one() for _, one in pairs])),
+                     less, float(np.mean([one() for _, one in pairs])),
                      difference(pairs, list(ours[both[0]]))))
     return rows
 
