@@ -220,10 +220,13 @@ def _found(collected, measures):
     """([(name, table)], chart or None) of the measures, and of mIoU pooled over folds."""
     from tf_advseg.experiments.studies import pooled_folds
     from tf_advseg.experiments.studies import sweep_table
-    found, chart = sweep_table.of_measures(collected, FLAGS.against, measures,
-                                           sweep_table.parse_claims(FLAGS.claim, collected))
+    from tf_advseg.reporting import forest_plot
+    found = sweep_table.of_measures(collected, FLAGS.against, measures)
     pooled = pooled_folds.table(collected, FLAGS.against) if 'miou' in measures else None
-    return found + ([('_pooled', pooled)] if pooled else []), chart
+    parts = pooled_folds.forest_parts(collected, FLAGS.against, measures,
+                                      sweep_table.parse_claims(FLAGS.claim, collected))
+    return (found + ([('_pooled', pooled)] if pooled else []),
+            forest_plot.forest(parts) if parts else None)
 
 
 def _write_tables(collected, measures):

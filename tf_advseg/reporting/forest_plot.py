@@ -15,12 +15,12 @@ def forest(parts):
 
     Args:
       parts: [(title of the axis, [(name, paired.Difference with an interval, the paper's gain or
-        None)], whether higher is better)], a panel each.
+        None)], whether higher is better, what is counted: 'runs' or 'folds')], a panel each.
 
     Returns:
       matplotlib Figure.
     """
-    heights = [_AXIS + _ROW * len(rows) for _, rows, _ in parts]
+    heights = [_AXIS + _ROW * len(rows) for _, rows, *_ in parts]
     figure = Figure(figsize=(_WIDTH, sum(heights)), dpi=110, layout='constrained')
     FigureCanvasAgg(figure)
     panels = figure.subplots(len(parts), 1, squeeze=False, height_ratios=heights)[:, 0]
@@ -29,7 +29,7 @@ def forest(parts):
     return figure
 
 
-def _panel(axes, title, rows, higher_is_better):
+def _panel(axes, title, rows, higher_is_better, counted):
     axes.axvline(0.0, color='#000000', linewidth=0.8, alpha=0.5)
     for place, (_, found, _) in enumerate(rows):
         clear = abs(found.mean) > found.half_width
@@ -37,7 +37,7 @@ def _panel(axes, title, rows, higher_is_better):
         colour = (curves.PEAK if better else curves.END) if clear else curves.CONTROL
         axes.errorbar(found.mean, place, xerr=found.half_width, fmt='o', markersize=5,
                       linewidth=1.6, capsize=3, color=colour)
-        axes.annotate(f' {found}, {found.count} runs', (1.0, place), fontsize=8, va='center',
+        axes.annotate(f' {found}, {found.count} {counted}', (1.0, place), fontsize=8, va='center',
                       xycoords=('axes fraction', 'data'), annotation_clip=False)
     claims = [(claim, place) for place, (_, _, claim) in enumerate(rows) if claim is not None]
     if claims:
@@ -58,9 +58,9 @@ def described(parts):
       parts: see `forest`.
     """
     lines = []
-    for title, rows, _ in parts:
+    for title, rows, _, counted in parts:
         lines.append(title)
-        lines += [f'{name}: {found}, {found.count} runs'
+        lines += [f'{name}: {found}, {found.count} {counted}'
                   + ('' if claim is None else f"; the paper's {claim:+.2f}")
                   for name, found, claim in rows]
     return '\n'.join(lines)

@@ -6,7 +6,6 @@ import statistics
 from tf_advseg.core import errors
 from tf_advseg.experiments.studies import tabled_measures
 from tf_advseg.experiments.studies.tabled_measures import MEASURES
-from tf_advseg.reporting import forest_plot
 from tf_advseg.reporting import like_with_like
 from tf_advseg.reporting import paired
 from tf_advseg.reporting import tables
@@ -226,30 +225,40 @@ def forest_parts(collected, references=(), measures=('miou',), claims=None, all_
     """
     parts = []
     for measure in measures:
-        known = (claims or {}) if measure == 'miou' else {}
-        drawn = [(f'{model} - {less}' if cell == model else f'{cell}: {model} - {less}', each,
-                  known.get(cell) if less == tabled_measures.CONTROL else None)
-                 for cell, model, less, split, each in compared(collected, references, measure)
-                 if split == 'test' and each.half_width is not None
-                 and (all_models or of_a_document(less))]
+        drawn = forest_rows(
+            [(cell, model, less, each)
+             for cell, model, less, split, each in compared(collected, references, measure)
+             if split == 'test'], claims if measure == 'miou' else None, all_models)
         if drawn:
             parts.append((f'{MEASURES[measure].title} of test images, difference in '
-                          f'{_steps(measure)}', drawn, MEASURES[measure].higher_is_better))
+                          f'{_steps(measure)}', drawn, MEASURES[measure].higher_is_better,
+                          counted(collected)))
     return parts
 
 
-def of_measures(collected, references=(), measures=('miou',), claims=None):
+def forest_rows(differences_of, claims, all_models):
+    """Rows of a panel of `forest_plot.forest`: those of some differences that have an interval.
+
+    Args:
+      differences_of: [(cell, model, what is subtracted, paired.Difference)].
+      claims, all_models: see `forest_parts`; None for no claims.
+    """
+    return [(f'{model} - {less}' if cell == model else f'{cell}: {model} - {less}', each,
+             (claims or {}).get(cell) if less == tabled_measures.CONTROL else None)
+            for cell, model, less, each in differences_of
+            if each.half_width is not None and (all_models or of_a_document(less))]
+
+
+def of_measures(collected, references=(), measures=('miou',)):
     """What is tabled of several measures.
 
     Args:
       collected, references: see `compared`.
       measures: of MEASURES.
-      claims: see `forest_parts`.
 
     Returns:
-      ([(name, tables.Table)], matplotlib Figure or None): scores and differences of each measure,
-      those of the first called '' and '_differences'; a forest plot of the differences on test
-      images, None where there is no interval.
+      [(name, tables.Table)]: scores and differences of each measure, those of the first called ''
+      and '_differences'.
     """
     found = []
     for measure in measures:
@@ -257,9 +266,7 @@ def of_measures(collected, references=(), measures=('miou',), claims=None):
         name = '' if measure == measures[0] else f'_{measure}'
         found += [(name, table(collected, measure)),
                   (f'{name}_differences', differences(rows, measure, counted(collected)))]
-    parts = forest_parts(collected, references, measures, claims)
-    return ([(name, each) for name, each in found if each is not None],
-            forest_plot.forest(parts) if parts else None)
+    return [(name, each) for name, each in found if each is not None]
 
 
 def precision(found):
