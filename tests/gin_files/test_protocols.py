@@ -141,6 +141,24 @@ def test_an_arm_whose_batch_norm_is_not_its_controls_is_refused(tmp_path):
     assert '\n' not in str(told.value)
 
 
+KEPT = sorted(ROOT.glob('docs/numbers/protocols/cells_*.jsonl'))
+
+
+@pytest.mark.parametrize('path', KEPT, ids=lambda path: path.stem)
+def test_the_kept_rows_are_of_the_cells_as_they_stand(path):
+    """Else the file of cells was changed after they were run, and makes other rows now."""
+    protocol = path.stem[len('cells_'):]
+    asked = {}
+    for cell in sweeping.named_cells('.', sweeping.read_cells(cells_of(PROTOCOLS[protocol])), [0]):
+        words = sweeping.cell_command(cell, [f'gin/protocols/{protocol}.gin'], [])
+        asked[cell.name] = [word for word in words if word.startswith(('--gin_file', '--gin_param'))]
+    for line in path.read_text('utf-8').splitlines():
+        row = json.loads(line)
+        assert row['cell'] in asked
+        if 'settings' in row:  # older ones do not say
+            assert row['settings'] == asked[row['cell']], (row['cell'], row['seed'])
+
+
 @pytest.mark.slow
 def test_every_arm_runs_from_one_start(tmp_path):
     for file in ('shapes_start', 'shapes'):
