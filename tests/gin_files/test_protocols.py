@@ -207,7 +207,8 @@ def test_the_kept_rows_are_of_the_cells_as_they_stand(path):
     asked = {}
     for cell in sweeping.named_cells('.', sweeping.read_cells(cells_of(PROTOCOLS[protocol])), [0]):
         words = sweeping.cell_command(cell, [f'gin/protocols/{protocol}.gin'], [])
-        asked[cell.name] = [word for word in words if word.startswith(('--gin_file', '--gin_param'))]
+        asked[cell.name] = [word for word in words
+                            if word.startswith(('--gin_file', '--gin_param'))]
     for line in path.read_text('utf-8').splitlines():
         row = json.loads(line)
         assert row['cell'] in asked

@@ -141,7 +141,8 @@ def test_the_forest_plot_begins_with_the_pooled_gain():
     assert [(found, claim) for _, found, claim in first[1]] == [
         (expected['a', 'control (CE)'], 2.0), (expected['b', 'control (CE)'], None),
         (expected['b', 'a: Luc'], None)]
-    assert forest_plot.described(parts).splitlines()[1].endswith(f"{COUNT} folds; the paper's +2.00")
+    line = forest_plot.described(parts).splitlines()[1]
+    assert line.endswith(f"{COUNT} folds; the paper's +2.00")
     assert len(forest_plot.forest(parts).axes) == 2
     only = pooled_folds.forest_parts(collected, measures=('boundary',))
     assert only == []  # nor is mIoU drawn where it is not asked for

@@ -144,7 +144,7 @@ def _run(name, path):
 def _made_by(path, seconds):
     """What a row says of how its run was made: what each stage took, and the command's settings.
 
-    Left out are the seed, which the row has, and where things lie: data, weights, the control's run.
+    Left out are the seed, which the row has, and where data, weights and the control's run lie.
     """
     environment = path / run_directory.ENVIRONMENT
     words = files.read_json(environment).get('argv', []) if environment.is_file() else []

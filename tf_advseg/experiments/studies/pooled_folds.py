@@ -55,7 +55,7 @@ def miou(members, model, left_out=None):
 
 
 def difference(pairs, numbers):
-    """`paired.Difference` of pooled mIoU, the mean over rounds; its count and interval are of folds.
+    """`paired.Difference` of pooled mIoU, the mean over rounds; count and interval are of folds.
 
     The interval is the jackknife's, which leaves one fold out of all rounds at a time (Miller,
     Biometrika 1974): runs of one fold share their test images and draw their training images from
@@ -130,7 +130,8 @@ def forest_parts(collected, references=(), measures=('miou',), claims=None, all_
     """
     rows = compared(collected, references) if 'miou' in measures else []
     drawn = sweep_table.forest_rows(
-        [(cell, model, less, found) for cell, model, _, less, *_, found in rows], claims, all_models)
+        [(cell, model, less, found) for cell, model, _, less, *_, found in rows], claims,
+        all_models)
     pooled = [('mIoU of all images, pooled over the folds, difference in points', drawn, True,
                'folds')] if drawn else []
     return pooled + sweep_table.forest_parts(collected, references, measures, claims, all_models)
