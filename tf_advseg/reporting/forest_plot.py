@@ -16,7 +16,7 @@ class Panel(NamedTuple):
       title: of the axis.
       rows: [(name, paired.Difference with an interval, the paper's gain or None)].
       higher_is_better: whether a difference above 0 is a gain.
-      counted: what the differences are counted by, 'runs' or 'folds'; None to tell no number.
+      counted: what the differences are counted by, 'runs' or 'folds'.
     """
     title: str
     rows: list
@@ -68,7 +68,7 @@ def _draw(axes, title, rows, higher_is_better, counted):
 
 
 def _said(found, counted):
-    return f'{found}, {found.count} {counted}' if counted else str(found)
+    return f'{found}, {found.count} {counted}'
 
 
 def described(parts):

@@ -13,7 +13,7 @@ class Difference(NamedTuple):
     """Paired differences of some runs.
 
     Attributes:
-      count: how many pairs.
+      count: how many pairs, or folds that are counted as one.
       mean: of the differences; None without any.
       deviation: their standard deviation; None below two.
       half_width: of the t-based 95 % interval of the mean; None below two.

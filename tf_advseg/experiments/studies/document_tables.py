@@ -188,7 +188,7 @@ def markdown(collected, references, measures):
 
     Compared are each cell's method with its control, and cells with the references. Of the first
     measure it has the standard deviation, too, and how many runs ±0.5 would take; where runs are on
-    folds, mIoU pooled over these.
+    folds, the same of mIoU pooled over these.
 
     Args:
       collected, references: see `sweep_table.compared`.
@@ -201,7 +201,7 @@ def markdown(collected, references, measures):
             if split == 'test' and sweep_table.of_a_document(less):
                 found.setdefault((cell, model, less), {})[measure] = difference
     pooled = pooled_folds.compared(collected, references) if 'miou' in measures else []
-    by_row = {(cell, model, less): str(each) for cell, model, _, less, _, each in pooled}
+    by_row = {(cell, model, less): each for cell, model, _, less, *_, each in pooled}
     over = sweep_table.counted(collected)
     header = ['arm', 'less', over]
     for measure in measures:
@@ -210,7 +210,8 @@ def markdown(collected, references, measures):
         header.append(f'{about.title}, {unit}')
         if measure == measures[0]:
             header += ['SD', f'{over} for ±{sweep_table.WANTED}']
-    header += ['mIoU pooled over folds'] if pooled else []
+    header += ['mIoU pooled over folds, points', 'its SD',
+               f'folds for ±{sweep_table.WANTED}'] if pooled else []
     rows = []
     for (cell, model, less), differences in found.items():
         first = next(iter(differences.values()))
@@ -221,6 +222,12 @@ def markdown(collected, references, measures):
             if measure == measures[0]:
                 deviation, _, needed = sweep_table.precision(each)
                 row += [deviation, str(needed)]
-        rows.append(row + ([by_row.get((cell, model, less), tables.MISSING)] if pooled else []))
+        rows.append(row + (_pooled(by_row.get((cell, model, less))) if pooled else []))
     return '\n'.join(f'| {" | ".join(row)} |'
                      for row in (header, ['---'] * len(header), *rows))
+
+
+def _pooled(found):
+    """[difference, standard deviation, folds for ±0.5] of a paired.Difference, or of None."""
+    deviation, _, needed = sweep_table.precision(found)
+    return [tables.MISSING if found is None else str(found), deviation, str(needed)]

@@ -8,6 +8,7 @@ import numpy as np
 from tf_advseg.core import configuration
 from tf_advseg.core import errors
 from tf_advseg.core import files
+from tf_advseg.core import run_directory
 from tf_advseg.core import walking
 from tf_advseg.evaluation import metrics
 from tf_advseg.experiments.studies import tabled_measures
@@ -17,6 +18,12 @@ GIVEN = 'given runs'  # the cell of runs that are tabled without a name
 # In these, runs that are tabled together may differ without a word.
 _NOT_COMPARED = ('experiment.seed', 'experiment.data_dir', 'experiment.checkpoint',
                  'experiment.control_from')
+
+
+# Further keys of a row, which those of earlier versions lack.
+_MADE_BY = {'seconds': lambda found: tabled_measures.require_numbers(dict(found)),
+            'settings': lambda found: [str(word) for word in found]}
+_SETTINGS = ('--gin_file', '--gin_param')
 
 
 def measured(results):
@@ -98,8 +105,9 @@ def collect(groups):
       groups: from `parse`.
 
     Returns:
-      {cell name: {seed: `measured`}}. The cells of a file that `keep` wrote have its names; a
-      name before such a file takes the cell of that name alone.
+      {cell name: {seed: `measured`}}, of a run directory with 'seconds' {stage: number} and
+      'settings' [--gin_file and --gin_param, as given]. The cells of a file that `keep` wrote have
+      its names; a name before such a file takes the cell of that name alone.
 
     Raises:
       UserError: a run is not finished, is of another method than the first of its cell or of
@@ -127,7 +135,26 @@ def _run(name, path):
                                'again, or leave it out')
     results = files.read_json(path / RESULTS)
     with files.as_written(path / RESULTS):
-        return name, int(results['seed']), measured(results)
+        run = measured(results)
+        seconds = {stage: round(float(spent), 1)
+                   for stage, spent in (results.get('seconds') or {}).items()}
+        return name, int(results['seed']), {**run, **_made_by(path, seconds)}
+
+
+def _made_by(path, seconds):
+    """What a row says of how its run was made: what each stage took, and the command's settings.
+
+    Left out are the seed, which the row has, and where data, weights and the control's run lie.
+    """
+    environment = path / run_directory.ENVIRONMENT
+    words = files.read_json(environment).get('argv', []) if environment.is_file() else []
+    # A flag's value may stand in a word of its own.
+    joined = [f'{word}={after}' if word in _SETTINGS else word
+              for word, after in zip(words, [*words[1:], ''])]
+    settings = [word for word in joined if word.partition('=')[0] in _SETTINGS
+                and not word.partition('=')[2].startswith('experiment.control_from')]
+    return {**({'seconds': seconds} if seconds else {}),
+            **({'settings': settings} if settings else {})}
 
 
 def _kept(path, name=GIVEN):
@@ -141,6 +168,9 @@ def _kept(path, name=GIVEN):
         try:
             kept = json.loads(line)
             run = {key: kept[key] for key in ('subject', 'dataset', 'models')}
+            for key, kind in _MADE_BY.items():
+                if key in kept:
+                    run[key] = kind(kept[key])
             if 'fold' in kept:
                 run |= _of_fold(kept['fold'], kept['confusion'])
             for each in run['models'].values():

@@ -55,10 +55,10 @@ def panels(collected, references=(), measures=('miou',), claims=None):
     """
     found, over = [], sweep_table.counted(collected)
     if 'miou' in measures:
-        pooled = [(cell, model, less, each) for cell, model, _, less, _, each
+        pooled = [(cell, model, less, each) for cell, model, _, less, *_, each
                   in pooled_folds.compared(collected, references)]
-        found.append(_panel('mIoU of the test images of all folds together, difference in points',
-                            pooled, claims, True, None))
+        found.append(_panel('mIoU of all images, pooled over the folds, difference in points',
+                            pooled, claims, True, over))
     for measure in measures:
         rows = [(cell, model, less, each) for cell, model, less, split, each
                 in sweep_table.compared(collected, references, measure) if split == 'test']
