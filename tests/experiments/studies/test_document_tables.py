@@ -41,8 +41,8 @@ def test_a_table_of_differences_takes_the_place_of_the_old(kept, tmp_path):
                       'spurious and missed components, regions an image']
     assert [(row[0], row[1]) for row in rows] == [
         ('a', 'control (CE)'), ('b', 'control (CE)'), ('b', 'a: Luc')]
-    assert rows[0][2:4] == ['3', '+3.00 [+0.52, +5.48]'] and rows[0][4] == '1.00'
-    assert rows[2][3] == '+3.00 [+3.00, +3.00]' and rows[2][6] == '+0.30 [+0.30, +0.30]'
+    assert rows[0][2:4] == ['3', '**+3.00 [+0.52, +5.48]**'] and rows[0][4] == '1.00'
+    assert rows[2][3] == '**+3.00 [+3.00, +3.00]**' and rows[2][6] == '**+0.30 [+0.30, +0.30]**'
     assert not document_tables.update(document)  # up to date
 
 

@@ -55,12 +55,13 @@ def test_a_row_says_how_its_run_was_made(tmp_path):
         {**results(3, None), 'seconds': {'stage1': 0.0, 'luc': 61.23456}}))
     settings = ['--gin_file=methods/luc.gin', '--gin_file=gin/protocols/shapes.gin',
                 '--gin_param=luc.adversarial_weight = 0.2']
-    (run / 'environment.json').write_text(json.dumps({'argv': [
+    (run / 'environment.json').write_text(json.dumps({'commit': '0123abc+', 'argv': [
         '/x/train.py', settings[0], '--gin_file', 'gin/protocols/shapes.gin', settings[2],
         "--gin_param=experiment.control_from = '/x/runs/a'", '--seed=3', '--workdir=/x/runs/b']}))
     groups = finished_runs.parse([f'Luc={run}'])
     collected = finished_runs.collect(groups)
     assert collected['Luc'][3]['settings'] == settings
+    assert collected['Luc'][3]['commit'] == '0123abc+'
     assert collected['Luc'][3]['seconds'] == {'stage1': 0.0, 'luc': 61.2}
     finished_runs.keep(collected, tmp_path / 'kept.jsonl')
     assert '/x/' not in (tmp_path / 'kept.jsonl').read_text()

@@ -122,11 +122,12 @@ def test_the_table_has_the_pooled_gain_and_its_interval():
                                atol=0.011)
     assert gained[5] == '2' and float(gained[6].split()[0]) > 0
     assert list(rows['b', 'control (CE)'][5:]) == ['1', '+0.00 [+0.00, +0.00]', '0.00', '0.00',
-                                                   '2']
+                                                   '2', '0.00']
     found, = [each for *names, each in pooled_folds.compared(collected) if names[0] == 'a']
     assert found.count == COUNT  # of folds, two rounds or one
     assert list(gained[7:]) == [f'{found.deviation:.2f}', f'{found.half_width:.2f}',
-                                str(paired.runs_for(found.deviation, 0.5))]
+                                str(paired.runs_for(found.deviation, 0.5)),
+                                f'{found.half_width * (1 + COUNT / (COUNT - 2)) ** 0.5:.2f}']
 
 
 def test_the_forest_plot_begins_with_the_pooled_gain():
@@ -145,7 +146,8 @@ def test_the_forest_plot_begins_with_the_pooled_gain():
     line = forest_plot.described(parts).splitlines()[1]
     assert line.endswith(f"{COUNT} folds; the paper's +2.00")
     assert len(forest_plot.forest(parts).axes) == 2
-    assert not sweep_chart.panels(collected, measures=('boundary',))  # nor is mIoU drawn where it is not asked for
+    # Nor is mIoU drawn where it is not asked for.
+    assert not sweep_chart.panels(collected, measures=('boundary',))
 
 
 def test_a_document_has_the_pooled_gain_with_its_spread():
@@ -154,7 +156,7 @@ def test_a_document_has_the_pooled_gain_with_its_spread():
         collected, (), ['miou']).splitlines())
     found, = [each for *_, each in pooled_folds.compared(collected)]
     assert header[-3:] == ['mIoU pooled over folds, points', 'its SD', 'folds for ±0.5']
-    assert row[-3:] == [str(found), f'{found.deviation:.2f}',
+    assert row[-3:] == [f'**{found}**', f'{found.deviation:.2f}',
                         str(paired.runs_for(found.deviation, 0.5))]
 
 
@@ -180,7 +182,8 @@ def test_differences_of_runs_on_folds_are_counted_by_folds():
     (_, differences), = [each for each in sweep_table.of_measures(collected)
                          if each[0] == '_differences']
     header, row = differences.texts()
-    assert header[4] == 'folds' and header[-1] == 'folds for ±0.5' and row[4] == str(COUNT)
+    assert header[4] == 'folds' and header[-2:] == ['folds for ±0.5', 'corrected']
+    assert row[4] == str(COUNT)
     assert 'mean over folds' in differences.title
     assert sweep_table.counted({'a': {0: {'models': {}}}}) == 'runs'
 

@@ -30,6 +30,7 @@ from tf_advseg.experiments.studies import sweep_table
 from tf_advseg.experiments.studies import tabled_measures
 from tf_advseg.reporting import curves
 from tf_advseg.reporting import forest_plot
+from tf_advseg.reporting import paired
 from tf_advseg.reporting import tables
 
 _END = '<!-- end of table -->'
@@ -188,7 +189,8 @@ def markdown(collected, references, measures):
 
     Compared are each cell's method with its control, and cells with the references. Of the first
     measure it has the standard deviation, too, and how many runs ±0.5 would take; where runs are on
-    folds, the same of mIoU pooled over these.
+    folds, the same of mIoU pooled over these. A difference is bold where its interval leaves out 0;
+    over folds where it does so `paired.corrected`.
 
     Args:
       collected, references: see `sweep_table.compared`.
@@ -202,7 +204,7 @@ def markdown(collected, references, measures):
                 found.setdefault((cell, model, less), {})[measure] = difference
     pooled = pooled_folds.compared(collected, references) if 'miou' in measures else []
     by_row = {(cell, model, less): each for cell, model, _, less, *_, each in pooled}
-    over = sweep_table.counted(collected)
+    over, folds = sweep_table.counted(collected), sweep_table.folds_of(collected)
     header = ['arm', 'less', over]
     for measure in measures:
         about = tabled_measures.MEASURES[measure]
@@ -218,16 +220,23 @@ def markdown(collected, references, measures):
         row = [cell, less, str(first.count)]
         for measure in measures:
             each = differences.get(measure)
-            row.append(tables.MISSING if each is None else str(each))
+            row.append(_cell(each, folds))
             if measure == measures[0]:
                 deviation, _, needed = sweep_table.precision(each)
                 row += [deviation, str(needed)]
-        rows.append(row + (_pooled(by_row.get((cell, model, less))) if pooled else []))
+        rows.append(row + (_pooled(by_row.get((cell, model, less)), folds) if pooled else []))
     return '\n'.join(f'| {" | ".join(row)} |'
                      for row in (header, ['---'] * len(header), *rows))
 
 
-def _pooled(found):
+def _cell(found, folds):
+    """A paired.Difference, or None, as a table has it."""
+    if found is None:
+        return tables.MISSING
+    return f'**{found}**' if paired.is_clear(found, folds) else str(found)
+
+
+def _pooled(found, folds):
     """[difference, standard deviation, folds for ±0.5] of a paired.Difference, or of None."""
     deviation, _, needed = sweep_table.precision(found)
-    return [tables.MISSING if found is None else str(found), deviation, str(needed)]
+    return [_cell(found, folds), deviation, str(needed)]

@@ -22,7 +22,7 @@ _NOT_COMPARED = ('experiment.seed', 'experiment.data_dir', 'experiment.checkpoin
 
 # Further keys of a row, which those of earlier versions lack.
 _MADE_BY = {'seconds': lambda found: tabled_measures.require_numbers(dict(found)),
-            'settings': lambda found: [str(word) for word in found]}
+            'settings': lambda found: [str(word) for word in found], 'commit': str}
 _SETTINGS = ('--gin_file', '--gin_param')
 
 
@@ -105,8 +105,8 @@ def collect(groups):
       groups: from `parse`.
 
     Returns:
-      {cell name: {seed: `measured`}}, of a run directory with 'seconds' {stage: number} and
-      'settings' [--gin_file and --gin_param, as given]. The cells of a file that `keep` wrote have
+      {cell name: {seed: `measured`}}, of a run directory with 'seconds' {stage: number},
+      'settings' [--gin_file and --gin_param, as given] and the code's 'commit'. The cells of a file that `keep` wrote have
       its names; a name before such a file takes the cell of that name alone.
 
     Raises:
@@ -147,14 +147,16 @@ def _made_by(path, seconds):
     Left out are the seed, which the row has, and where data, weights and the control's run lie.
     """
     environment = path / run_directory.ENVIRONMENT
-    words = files.read_json(environment).get('argv', []) if environment.is_file() else []
+    content = files.read_json(environment) if environment.is_file() else {}
+    words = content.get('argv', [])
     # A flag's value may stand in a word of its own.
     joined = [f'{word}={after}' if word in _SETTINGS else word
               for word, after in zip(words, [*words[1:], ''])]
     settings = [word for word in joined if word.partition('=')[0] in _SETTINGS
                 and not word.partition('=')[2].startswith('experiment.control_from')]
     return {**({'seconds': seconds} if seconds else {}),
-            **({'settings': settings} if settings else {})}
+            **({'settings': settings} if settings else {}),
+            **({'commit': content['commit']} if content.get('commit') else {})}
 
 
 def _kept(path, name=GIVEN):

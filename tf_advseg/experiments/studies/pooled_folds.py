@@ -108,17 +108,18 @@ def compared(collected, references=()):
 def table(collected, references=()):
     """tables.Table of `compared`; None without a complete round."""
     rows = [(cell, model, f'{own:.2f}', less, f'{its:.2f}', count, str(found),
-             *sweep_table.precision(found))
+             *sweep_table.precision(found),
+             *sweep_table.corrected(found, sweep_table.folds_of(collected)))
             for cell, model, own, less, its, count, found in compared(collected, references)]
     if not rows:
         return None
     return tables.plain_table(
         ['cell', 'model', 'mIoU', 'less', 'its mIoU', 'rounds', 'difference', 'SD', 'half-width',
-         f'folds for ±{sweep_table.WANTED}'],
+         f'folds for ±{sweep_table.WANTED}', sweep_table.CORRECTED],
         rows, 'mIoU in percent of all images of the data set, pooled over the folds: mean over '
         'rounds, difference in points [95 % interval over folds, by the jackknife], standard '
         'deviation of a fold\'s part in it, the interval\'s half-width, and how many such folds '
-        f'make it ±{sweep_table.WANTED}')
+        f'make it ±{sweep_table.WANTED}{sweep_table.CORRECTED_IS}')
 
 
 def _of(members, model):

@@ -12,6 +12,9 @@ from tf_advseg.reporting import tables
 
 SPLITS = ('holdout', 'test')
 WANTED = 0.5  # half a point: what a comparison should be able to tell
+CORRECTED = 'corrected'
+CORRECTED_IS = ('; corrected: the half-width that takes the training images which folds share into '
+                'account (Nadeau and Bengio 2003)')
 AGAINST_CONTROL = 'control'  # the reference that is every cell's own control
 
 
@@ -66,8 +69,13 @@ def _paired(values, others, measure, runs, other_runs):
 
 def counted(collected):
     """What differences are counted by: 'folds' where runs are on folds (`compared`), or 'runs'."""
-    return 'folds' if any(run.get('fold') for runs in collected.values()
-                          for run in runs.values()) else 'runs'
+    return 'folds' if folds_of(collected) else 'runs'
+
+
+def folds_of(collected):
+    """Into how many folds the data of runs are cut (`compared`); None where they are not."""
+    return next((run['fold']['count'] for runs in collected.values() for run in runs.values()
+                 if run.get('fold')), None)
 
 
 def _absent(collected):
@@ -201,22 +209,32 @@ def compared(collected, references=(), measure='miou'):
     return [row for row in found if row[-1].count]
 
 
-def differences(rows, measure='miou', over='runs'):
+def differences(rows, measure='miou', folds=None):
     """tables.Table of `compared`, with t-based 95 % intervals; None without a row.
 
     Args:
       rows, measure: see `compared`.
-      over: from `counted`.
+      folds: from `folds_of`; of these the half-width is given `paired.corrected`, too.
     """
     if not rows:
         return None
+    over = 'folds' if folds else 'runs'
     return tables.plain_table(
         ['cell', 'model', 'less', 'split', over, 'difference', 'SD', 'half-width',
-         f'{over} for ±{WANTED}'],
-        [(*names, found.count, str(found), *precision(found)) for *names, found in rows],
+         f'{over} for ±{WANTED}', *([CORRECTED] if folds else [])],
+        [(*names, found.count, str(found), *precision(found), *corrected(found, folds))
+         for *names, found in rows],
         f'{MEASURES[measure].title}, differences in {steps(measure)}: mean over {over} [95 % '
         f'interval], their standard deviation, the interval\'s half-width, and how many such '
-        f'{over} make it ±{WANTED}')
+        f'{over} make it ±{WANTED}{CORRECTED_IS if folds else ""}')
+
+
+def corrected(found, folds):
+    """[the `paired.corrected` half-width of a paired.Difference, as text]; [] without folds."""
+    if not folds:
+        return []
+    return [tables.MISSING if found.half_width is None or folds < 3 else
+            f'{paired.corrected(found.half_width, found.count, folds):.2f}']
 
 
 def of_a_document(less):
@@ -240,7 +258,7 @@ def of_measures(collected, references=(), measures=('miou',)):
         rows = compared(collected, references, measure)
         name = '' if measure == measures[0] else f'_{measure}'
         found += [(name, table(collected, measure)),
-                  (f'{name}_differences', differences(rows, measure, counted(collected)))]
+                  (f'{name}_differences', differences(rows, measure, folds_of(collected)))]
     return [(name, each) for name, each in found if each is not None]
 
 
