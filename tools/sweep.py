@@ -27,7 +27,7 @@ flags.DEFINE_bool('estimate', False, 'Train nothing, guess how long the runs tak
                   'a dry run of each cell, times its seeds.')
 flags.DEFINE_multi_string('grid', [], 'Axis of the grid, NAME=VALUE,VALUE,...; repeatable.')
 flags.DEFINE_multi_string('cell', [], 'A cell in place of a grid\'s, as "NAME: FILE.gin; BINDING"; '
-                          'repeatable. Its bindings win over --gin_param, its files do not.')
+                          'repeatable. Its bindings win over --gin_param.')
 flags.DEFINE_string('cells', None, 'File with a --cell a line; what follows # is for readers.')
 flags.DEFINE_list('seeds', ['0'], 'Seeds of every cell, as 0,1,2 or 0-9.')
 flags.DEFINE_enum('on', 'here', ('here', 'ray'), 'Runs go one after another here, or several at '
@@ -36,13 +36,14 @@ flags.DEFINE_string('ray_address', 'auto', 'HOST:PORT of the cluster; local star
 flags.DEFINE_float('cell_cpus', 1, 'With --on=ray: CPUs of each run.')
 flags.DEFINE_float('cell_gpus', 0, 'With --on=ray: GPUs of each run.')
 flags.DEFINE_multi_string('runs', [], 'Train nothing, table these finished runs, as PATH or '
-                          'NAME=PATTERN for those of one cell; repeatable.')
+                          'NAME=PATTERN for those of one cell, or NAME=FILE for one of a kept '
+                          "file's cells; repeatable.")
 flags.DEFINE_string('keep', None, 'File for what can be tabled of the runs, which --runs takes. '
                     "(default: cells.jsonl in a sweep's folder)")
 flags.DEFINE_multi_string('update', [], 'Train nothing, make the tables of this Markdown document '
                           'anew (docs/runs_and_reports.md); repeatable.')
-flags.DEFINE_string('against', None, 'Cells that the others are compared with, as NAME,NAME. '
-                    '(default: the first)')
+flags.DEFINE_string('against', None, "Cells that others are compared with; control: the runs' controls "
+                    'alone. (default: the first)')
 flags.DEFINE_string('chart', None, 'PNG of the differences with their intervals. (default: '
                     "sweep.png in a sweep's folder)")
 flags.DEFINE_multi_string('claim', [], 'A hollow mark in the chart, CELL=POINTS: the gain in mIoU '
@@ -101,7 +102,8 @@ def _show_runs(measures):
 
 def _cells():
     """The cells that the flags ask for, their configurations looked at."""
-    from tf_advseg.core.errors import UserError, require_one_of
+    from tf_advseg.core.errors import UserError
+    from tf_advseg.experiments.studies import sweep_chart
     from tf_advseg.experiments.studies import sweep_table
     from tf_advseg.experiments.studies import sweeping
     missing = [flag for flag, given in (('--gin_file=gin/...', FLAGS.gin_file),
@@ -118,9 +120,9 @@ def _cells():
     cells = (sweeping.named_cells(FLAGS.workdir, named, seeds) if named
              else sweeping.make_cells(FLAGS.workdir, axes, seeds))
     names = list(dict.fromkeys(cell.name for cell in cells))
-    for name in sweep_table.parse_references(FLAGS.against, names):
-        require_one_of('--against', name, names)
-    sweep_table.parse_claims(FLAGS.claim, names)
+    sweep_table.require_references(
+        '--against', sweep_table.parse_references(FLAGS.against, names), names)
+    sweep_chart.parse_claims(FLAGS.claim, names)
     runtime.configure(deterministic=FLAGS.estimate)  # as `train` does, whose time is guessed
     return sweeping.check(cells, FLAGS.gin_file, FLAGS.gin_param, FLAGS.data_dir, FLAGS.checkpoint)
 
@@ -232,12 +234,16 @@ def _table_runs(measures):
 def _found(collected, measures):
     """([(name, table)], chart or None) of the measures, and of mIoU pooled over folds."""
     from tf_advseg.experiments.studies import pooled_folds
+    from tf_advseg.experiments.studies import sweep_chart
     from tf_advseg.experiments.studies import sweep_table
+    from tf_advseg.reporting import forest_plot
     references = sweep_table.parse_references(FLAGS.against, collected)
-    found, chart = sweep_table.of_measures(collected, references, measures,
-                                           sweep_table.parse_claims(FLAGS.claim, collected))
+    found = sweep_table.of_measures(collected, references, measures)
     pooled = pooled_folds.table(collected, references) if 'miou' in measures else None
-    return found + ([('_pooled', pooled)] if pooled else []), chart
+    panels = sweep_chart.panels(collected, references, measures,
+                                sweep_chart.parse_claims(FLAGS.claim, collected))
+    return (found + ([('_pooled', pooled)] if pooled else []),
+            forest_plot.forest(panels) if panels else None)
 
 
 def _write_tables(collected, measures):

@@ -242,3 +242,13 @@ def test_any_value_survives_the_text(first, second):
     gin.bind_parameter('gadget.cycles', second)
     changed = configuration.differences(old, configuration.config_text())
     assert bool(changed) == (first != second)
+
+
+def test_what_nothing_binds_is_none():
+    """Of a configurable of which another parameter is bound, and of one with no binding at all."""
+    configuration.parse([], ['gadget.patience = 3'])
+    assert configuration.bound('gadget.patience') == 3
+    assert configuration.bound('gadget.cycles') is None
+    assert configuration.bound('network.depth') is None
+    with pytest.raises(UserError, match='gadgit.patience'):
+        configuration.bound('gadgit.patience')

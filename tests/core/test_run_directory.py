@@ -1,10 +1,12 @@
 """A run's folder: made once, refused to another configuration and to a second process."""
 import os
+import shutil
 import subprocess
 import sys
 
 import pytest
 
+import tf_advseg
 from tf_advseg.core import files, lanes, run_directory
 from tf_advseg.core.errors import UserError
 from tf_advseg.core.run_directory import RunDirectory
@@ -42,6 +44,33 @@ def test_environment(run):
     assert version == lanes.of_python().constraint
     assert environment['cpu_count'] == os.cpu_count() and environment['argv'] == sys.argv
     assert len(environment['earlier_starts']) == 1
+
+
+@pytest.mark.skipif(shutil.which('git') is None, reason='needs git')
+def test_the_commit_of_the_code_is_told_and_whether_it_was_changed(monkeypatch, tmp_path):
+    def git(*words):
+        return subprocess.run(('git', '-c', 'user.name=a', '-c', 'user.email=a@b', *words),
+                              cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+
+    def told():
+        return run_directory.describe_environment()['commit']
+
+    module = tmp_path / 'tf_advseg' / '__init__.py'
+    module.parent.mkdir()
+    module.write_text('')
+    monkeypatch.setattr(tf_advseg, '__file__', str(module))
+    assert told() is None  # no checkout
+    git('init', '-q')
+    assert told() is None  # nothing committed
+    git('add', '.')
+    git('commit', '-q', '-m', 'first')
+    head = git('rev-parse', 'HEAD').strip()
+    (tmp_path / 'runs').mkdir()
+    assert told() == head and len(head) >= 40
+    module.write_text('changed = True')
+    assert told() == head + '+'
+    monkeypatch.setenv('PATH', str(tmp_path))
+    assert told() is None  # no git
 
 
 OTHER = {'reference': '3.13.1', 'current': '3.10.4'}  # Pythons of the other lane

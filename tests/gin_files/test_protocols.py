@@ -155,6 +155,81 @@ def test_an_arm_whose_batch_norm_is_not_its_controls_is_refused(tmp_path):
     assert '\n' not in str(told.value)
 
 
+# What all arms of a protocol share, and the arms to compare with change: {arm: these settings}.
+SHARED = ('adversarial_stage.steps', 'adversarial_stage.batch_size', 'adversarial_stage.keep',
+          'adversarial_stage.augmentation', 'adversarial_stage.fine_tune_batch_norm',
+          'segmentor_optimizer.name', 'segmentor_optimizer.learning_rate',
+          'segmentor_optimizer.momentum', 'segmentor_optimizer.schedule',
+          'semi_supervised.fraction', 'semi_supervised.stratified', 'folds.count', 'folds.seed',
+          'stage_one.epochs', 'stage_one.weighted_epochs', 'dataset.holdout_fraction')
+OTHERWISE = {'CE longer': {'adversarial_stage.steps'}, 'CE at its best': {'adversarial_stage.keep'},
+             'CE all labels': {'semi_supervised.fraction', 'semi_supervised.stratified'}}
+
+
+@pytest.mark.parametrize('protocol', PROTOCOLS)
+def test_arms_differ_in_nothing_but_what_they_are_for(protocol):
+    """Start, data, budget, schedule and selection are the protocol's, in every arm."""
+    found = {}
+    for name, settings, gin_files in sweeping.read_cells(cells_of(PROTOCOLS[protocol])):
+        configuration.parse([*gin_files, f'gin/protocols/{protocol}.gin'],
+                            [f'{key}={value}' for key, value in settings])
+        found[name] = {key: configuration.bound(key) for key in (*SHARED, 'swa.enabled')}
+        if name == 'LoAd':  # whose loop has settings of its own for the same things
+            assert [configuration.bound(f'lookahead.{key}') for key in (
+                'budget_steps', 'batch_size', 'augmentation')] == [
+                    found[name][f'adversarial_stage.{key}'] for key in (
+                        'steps', 'batch_size', 'augmentation')]
+        if not name.startswith('CE'):
+            assert not configuration.bound('adversarial_stage.only_control')
+    shared = found['Luc']
+    assert shared['adversarial_stage.keep'] == 'last' and shared['stage_one.epochs'] == 0
+    assert shared['semi_supervised.fraction'] == 0.125 and shared['semi_supervised.stratified']
+    assert shared['folds.count'] == (None if protocol == 'shapes' else 10)
+    for name, its in found.items():
+        differs = {key for key in SHARED if its[key] != shared[key]}
+        assert differs == OTHERWISE.get(name, set()), name
+    assert found['CE longer']['adversarial_stage.steps'] > 2 * shared['adversarial_stage.steps']
+    assert found['CE at its best']['adversarial_stage.keep'] == 'best'
+    assert found['CE all labels']['semi_supervised.fraction'] == 1
+    assert found['Durall']['swa.enabled'] is False  # averaging is an arm of its own
+
+
+@pytest.mark.parametrize('protocol, labelled', [('shapes', 50), ('stanford_background', 71.5)])
+def test_the_best_control_looks_as_often_as_load(protocol, labelled):
+    """Its evaluations are as many steps apart as LoAd's propagations are long."""
+    cells = {name: (settings, files) for name, settings, files in sweeping.read_cells(
+        cells_of(protocol))}
+
+    def bound(name, key):
+        settings, gin_files = cells[name]
+        configuration.parse([*gin_files, f'gin/protocols/{protocol}.gin'],
+                            [f'{setting}={value}' for setting, value in settings])
+        return configuration.bound(key)
+
+    epochs = bound('CE at its best', 'adversarial_stage.evaluate_every_epochs')
+    steps = epochs * labelled / bound('CE at its best', 'adversarial_stage.batch_size')
+    assert round(steps) == bound('LoAd', 'lookahead.propagation_steps')
+
+
+KEPT = sorted(ROOT.glob('docs/numbers/protocols/cells_*.jsonl'))
+
+
+@pytest.mark.parametrize('path', KEPT, ids=lambda path: path.stem)
+def test_the_kept_rows_are_of_the_cells_as_they_stand(path):
+    """Else the file of cells was changed after they were run, and makes other rows now."""
+    protocol = path.stem[len('cells_'):]
+    asked = {}
+    for cell in sweeping.named_cells('.', sweeping.read_cells(cells_of(PROTOCOLS[protocol])), [0]):
+        words = sweeping.cell_command(cell, [f'gin/protocols/{protocol}.gin'], [])
+        asked[cell.name] = [word for word in words
+                            if word.startswith(('--gin_file', '--gin_param'))]
+    for line in path.read_text('utf-8').splitlines():
+        row = json.loads(line)
+        assert row['cell'] in asked
+        if 'settings' in row:  # older ones do not say
+            assert row['settings'] == asked[row['cell']], (row['cell'], row['seed'])
+
+
 @pytest.mark.slow
 def test_every_arm_runs_from_one_start(tmp_path):
     for file in ('shapes_start', 'shapes'):

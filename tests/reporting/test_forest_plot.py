@@ -8,8 +8,9 @@ from tf_advseg.reporting import paired
 
 def test_marks_and_intervals_lie_where_they_should():
     clear, unclear = paired.Difference(8, 1.0, 0.6, 0.5), paired.Difference(8, -0.2, 0.6, 0.5)
-    figure = forest_plot.forest([('points', [('a', clear, None), ('b', unclear, 2.1)],
-                                  True), ('regions', [('a', clear, None)], False)])
+    parts = [forest_plot.Panel('points', [('a', clear, None), ('b', unclear, 2.1)]),
+             forest_plot.Panel('regions', [('a', clear, None)], False, 'folds')]
+    figure = forest_plot.forest(parts)
     first, second = figure.axes
     assert [text.get_text() for text in first.get_yticklabels()] == ['a', 'b']
     assert (first.get_xlabel(), second.get_xlabel()) == ('points', 'regions')
@@ -24,6 +25,12 @@ def test_marks_and_intervals_lie_where_they_should():
     assert claim.get_xydata().tolist() == [[2.1, 1]]  # the paper's gain, in the row of its cell
     assert claim.get_markerfacecolor() == 'none' and 'paper' in claim.get_label()
     assert all(line.get_marker() != 'D' for line in second.lines)
+    for axes, counted in ((first, '8 runs'), (second, '8 folds')):
+        assert all(text.get_text().endswith(counted) for text in axes.texts)
     top, bottom = first.get_ylim()
     assert top > bottom  # the first row is at the top
     assert 'b' not in [text.get_text() for text in second.get_yticklabels()]
+    assert forest_plot.described(parts).splitlines() == [
+        'points', 'a: +1.00 [+0.50, +1.50], 8 runs',
+        "b: -0.20 [-0.70, +0.30], 8 runs; the paper's +2.10",
+        'regions', 'a: +1.00 [+0.50, +1.50], 8 folds']

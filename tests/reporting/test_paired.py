@@ -20,6 +20,20 @@ def test_the_interval_is_that_of_scipys_paired_t_test(pairs):
         (low, high), rel=1e-6, abs=1e-9)
 
 
+def test_the_correction_for_shared_training_images_is_nadeau_and_bengios():
+    """Of ten folds eight are trained on: variance 1/10 + 1/8 in place of 1/10."""
+    deviation = 0.8
+    plain = paired.half_width(deviation, 10)
+    expected = stats.t.ppf(0.975, 9) * deviation * (1 / 10 + 1 / 8) ** 0.5
+    assert paired.corrected(plain, 10, 10) == pytest.approx(expected)
+    assert paired.corrected(plain, 10, 1000) == pytest.approx(plain, rel=0.01)
+    between = paired.Difference(10, (plain + expected) / 2, deviation, plain)
+    assert paired.is_clear(between) and not paired.is_clear(between, 10)
+    assert paired.is_clear(between._replace(mean=-1.01 * expected), 10)
+    assert paired.is_clear(between, 2)  # without a correction
+    assert not paired.is_clear(paired.Difference(1, 3.0))
+
+
 def test_what_is_not_there_is_a_dash():
     assert str(paired.difference([])) == '–'
     assert str(paired.difference([(2.0, 1.0)])) == '+1.00 –'

@@ -341,7 +341,7 @@ def bound(name):
     try:
         return gin.query_parameter(name)
     except ValueError as error:
-        if 'not been bound' in str(error) or 'no value' in str(error).lower():
+        if 'has no bound parameters' in str(error) or 'has no value bound' in str(error):
             return None
         raise UserError(f'{name}: {str(error).splitlines()[0]}') from error
 

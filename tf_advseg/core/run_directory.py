@@ -5,6 +5,7 @@ import os
 import pathlib
 import platform
 import shutil
+import subprocess
 import sys
 import time
 
@@ -32,6 +33,7 @@ def describe_environment():
     import tf_advseg
     return {
         'tf_advseg': tf_advseg.__version__,
+        'commit': _commit(pathlib.Path(tf_advseg.__file__).parents[1]),
         'python': platform.python_version(),
         'packages': versions,
         'platform': platform.platform(),
@@ -43,6 +45,21 @@ def describe_environment():
         'argv': list(sys.argv),
         'time': time.time(),
     }
+
+
+def _commit(checkout):
+    """The commit of the code, with '+' where files of it were changed since; None without one."""
+    def git(*words):
+        return subprocess.run(('git', '-C', str(checkout), *words), capture_output=True, text=True,
+                              timeout=10, check=True).stdout.strip()
+
+    if not (checkout / '.git').exists():  # installed; a checkout around site-packages is another's
+        return None
+    try:
+        return git('rev-parse', 'HEAD') + (
+            '+' if git('status', '--porcelain', '--untracked-files=no') else '')
+    except (OSError, subprocess.SubprocessError):
+        return None
 
 
 def lane_of(path):

@@ -1,10 +1,27 @@
 """A forest plot: differences with their intervals, one below the other."""
+from typing import NamedTuple
+
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from tf_advseg.reporting import curves
 
 _ROW, _AXIS, _WIDTH = 0.34, 0.9, 9.5  # inches
+
+
+class Panel(NamedTuple):
+    """The differences in one measure.
+
+    Attributes:
+      title: of the axis.
+      rows: [(name, paired.Difference with an interval, the paper's gain or None)].
+      higher_is_better: whether a difference above 0 is a gain.
+      counted: what the differences are counted by, 'runs' or 'folds'.
+    """
+    title: str
+    rows: list
+    higher_is_better: bool = True
+    counted: str = 'runs'
 
 
 def forest(parts):
@@ -14,22 +31,21 @@ def forest(parts):
     a paper claims is a hollow mark.
 
     Args:
-      parts: [(title of the axis, [(name, paired.Difference with an interval, the paper's gain or
-        None)], whether higher is better)], a panel each.
+      parts: [Panel].
 
     Returns:
       matplotlib Figure.
     """
-    heights = [_AXIS + _ROW * len(rows) for _, rows, _ in parts]
+    heights = [_AXIS + _ROW * len(part.rows) for part in parts]
     figure = Figure(figsize=(_WIDTH, sum(heights)), dpi=110, layout='constrained')
     FigureCanvasAgg(figure)
     panels = figure.subplots(len(parts), 1, squeeze=False, height_ratios=heights)[:, 0]
     for axes, part in zip(panels, parts):
-        _panel(axes, *part)
+        _draw(axes, *part)
     return figure
 
 
-def _panel(axes, title, rows, higher_is_better):
+def _draw(axes, title, rows, higher_is_better, counted):
     axes.axvline(0.0, color='#000000', linewidth=0.8, alpha=0.5)
     for place, (_, found, _) in enumerate(rows):
         clear = abs(found.mean) > found.half_width
@@ -37,7 +53,7 @@ def _panel(axes, title, rows, higher_is_better):
         colour = (curves.PEAK if better else curves.END) if clear else curves.CONTROL
         axes.errorbar(found.mean, place, xerr=found.half_width, fmt='o', markersize=5,
                       linewidth=1.6, capsize=3, color=colour)
-        axes.annotate(f' {found}, {found.count} runs', (1.0, place), fontsize=8, va='center',
+        axes.annotate(f' {_said(found, counted)}', (1.0, place), fontsize=8, va='center',
                       xycoords=('axes fraction', 'data'), annotation_clip=False)
     claims = [(claim, place) for place, (_, _, claim) in enumerate(rows) if claim is not None]
     if claims:
@@ -51,6 +67,10 @@ def _panel(axes, title, rows, higher_is_better):
     axes.grid(True, axis='x', color='#000000', alpha=0.08, linewidth=0.6)
 
 
+def _said(found, counted):
+    return f'{found}, {found.count} {counted}'
+
+
 def described(parts):
     """The same as text, a line a mark: what a chart's file says of itself.
 
@@ -58,9 +78,9 @@ def described(parts):
       parts: see `forest`.
     """
     lines = []
-    for title, rows, _ in parts:
-        lines.append(title)
-        lines += [f'{name}: {found}, {found.count} runs'
+    for part in parts:
+        lines.append(part.title)
+        lines += [f'{name}: {_said(found, part.counted)}'
                   + ('' if claim is None else f"; the paper's {claim:+.2f}")
-                  for name, found, claim in rows]
+                  for name, found, claim in part.rows]
     return '\n'.join(lines)

@@ -13,7 +13,7 @@ class Difference(NamedTuple):
     """Paired differences of some runs.
 
     Attributes:
-      count: how many pairs.
+      count: how many pairs, or folds that are counted as one.
       mean: of the differences; None without any.
       deviation: their standard deviation; None below two.
       half_width: of the t-based 95 % interval of the mean; None below two.
@@ -52,6 +52,33 @@ def difference(pairs):
 def half_width(deviation, count):
     """Half the width of the 95 % interval of a mean of `count` runs, at least two."""
     return stats.t.ppf((1 + CONFIDENCE) / 2, count - 1) * deviation / math.sqrt(count)
+
+
+def corrected(half_width_of_folds, count, folds):
+    """Half the width where training images overlap, as those of folds do.
+
+    The variance of a mean of n runs is s² (1 / n + test / train) in place of s² / n: the corrected
+    resampled t-test (Nadeau and Bengio, Inference for the generalization error, Machine Learning
+    52, 2003). Of k folds a run tests on one and trains on k - 2, as one more is its val.
+
+    Args:
+      half_width_of_folds: from `half_width`.
+      count: how many folds the mean is of.
+      folds: k, above two.
+    """
+    return half_width_of_folds * math.sqrt(1 + count / (folds - 2))
+
+
+def is_clear(found, folds=None):
+    """Whether a Difference's interval leaves out 0; of `folds` folds, if given, the `corrected`.
+
+    False without an interval. Of two folds there is no correction.
+    """
+    if found.half_width is None:
+        return False
+    half = (corrected(found.half_width, found.count, folds) if folds and folds > 2
+            else found.half_width)
+    return abs(found.mean) > half
 
 
 def runs_for(deviation, half):

@@ -41,8 +41,8 @@ def test_a_table_of_differences_takes_the_place_of_the_old(kept, tmp_path):
                       'spurious and missed components, regions an image']
     assert [(row[0], row[1]) for row in rows] == [
         ('a', 'control (CE)'), ('b', 'control (CE)'), ('b', 'a: Luc')]
-    assert rows[0][2:4] == ['3', '+3.00 [+0.52, +5.48]'] and rows[0][4] == '1.00'
-    assert rows[2][3] == '+3.00 [+3.00, +3.00]' and rows[2][6] == '+0.30 [+0.30, +0.30]'
+    assert rows[0][2:4] == ['3', '**+3.00 [+0.52, +5.48]**'] and rows[0][4] == '1.00'
+    assert rows[2][3] == '**+3.00 [+3.00, +3.00]**' and rows[2][6] == '**+0.30 [+0.30, +0.30]**'
     assert not document_tables.update(document)  # up to date
 
 
@@ -68,9 +68,9 @@ def test_a_chart_is_drawn_anew_where_the_runs_or_the_claims_are_others(kept, tmp
     assert document_tables.update(document)
     with Image.open(image) as drawn:
         said = drawn.info['Description'].splitlines()
-    assert said[1:] == ['a: Luc - control (CE): +3.00 [+0.52, +5.48], 3 runs',
-                        "b: Luc - control (CE): +6.00 [+3.52, +8.48], 3 runs; the paper's +1.50",
-                        'b: Luc - a: Luc: +3.00 [+3.00, +3.00], 3 runs']
+    assert said[1:] == ['a - control (CE): +3.00 [+0.52, +5.48], 3 runs',
+                        "b - control (CE): +6.00 [+3.52, +8.48], 3 runs; the paper's +1.50",
+                        'b - a: Luc: +3.00 [+3.00, +3.00], 3 runs']
     assert not document_tables.update(document) and not document_tables.old_charts(document)
     write(2.5)
     assert document_tables.old_charts(document) and document_tables.update(document)

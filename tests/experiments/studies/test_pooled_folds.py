@@ -8,9 +8,13 @@ from scipy import stats
 
 from tf_advseg.core.errors import UserError
 from tf_advseg.evaluation import metrics
+from tf_advseg.experiments.studies import document_tables
 from tf_advseg.experiments.studies import finished_runs
 from tf_advseg.experiments.studies import pooled_folds
+from tf_advseg.experiments.studies import sweep_chart
 from tf_advseg.experiments.studies import sweep_table
+from tf_advseg.reporting import forest_plot
+from tf_advseg.reporting import paired
 
 COUNT = 4
 
@@ -117,9 +121,43 @@ def test_the_table_has_the_pooled_gain_and_its_interval():
     np.testing.assert_allclose(float(gained[6].split()[0]), float(gained[2]) - float(gained[4]),
                                atol=0.011)
     assert gained[5] == '2' and float(gained[6].split()[0]) > 0
-    assert list(rows['b', 'control (CE)'][5:]) == ['1', '+0.00 [+0.00, +0.00]', '0.00', '0.00']
+    assert list(rows['b', 'control (CE)'][5:]) == ['1', '+0.00 [+0.00, +0.00]', '0.00', '0.00',
+                                                   '2', '0.00']
     found, = [each for *names, each in pooled_folds.compared(collected) if names[0] == 'a']
-    assert list(gained[7:]) == [f'{found.deviation:.2f}', f'{found.half_width:.2f}']
+    assert found.count == COUNT  # of folds, two rounds or one
+    assert list(gained[7:]) == [f'{found.deviation:.2f}', f'{found.half_width:.2f}',
+                                str(paired.runs_for(found.deviation, 0.5)),
+                                f'{found.half_width * (1 + COUNT / (COUNT - 2)) ** 0.5:.2f}']
+
+
+def test_the_forest_plot_begins_with_the_pooled_gain():
+    """The measure that a protocol on folds names first; its claim is that of the cell's mIoU."""
+    collected = {'a': {seed: run_of(seed, gain=40) for seed in range(2 * COUNT)},
+                 'b': {seed: run_of(seed, gain=10) for seed in range(COUNT)}}
+    parts = sweep_chart.panels(collected, claims={'a': 2.0})
+    first, second = parts
+    assert 'pooled over the folds' in first[0] and 'pooled' not in second[0]
+    assert [part[2:] for part in parts] == [(True, 'folds')] * 2
+    expected = {(cell, less): found for cell, _, _, less, *_, found in
+                pooled_folds.compared(collected)}
+    assert [(found, claim) for _, found, claim in first[1]] == [
+        (expected['a', 'control (CE)'], 2.0), (expected['b', 'control (CE)'], None),
+        (expected['b', 'a: Luc'], None)]
+    line = forest_plot.described(parts).splitlines()[1]
+    assert line.endswith(f"{COUNT} folds; the paper's +2.00")
+    assert len(forest_plot.forest(parts).axes) == 2
+    # Nor is mIoU drawn where it is not asked for.
+    assert not sweep_chart.panels(collected, measures=('boundary',))
+
+
+def test_a_document_has_the_pooled_gain_with_its_spread():
+    collected = {'a': {seed: run_of(seed, gain=40) for seed in range(COUNT)}}
+    header, _, row = (line.strip('| ').split(' | ') for line in document_tables.markdown(
+        collected, (), ['miou']).splitlines())
+    found, = [each for *_, each in pooled_folds.compared(collected)]
+    assert header[-3:] == ['mIoU pooled over folds, points', 'its SD', 'folds for ±0.5']
+    assert row[-3:] == [f'**{found}**', f'{found.deviation:.2f}',
+                        str(paired.runs_for(found.deviation, 0.5))]
 
 
 def test_runs_without_folds_have_no_such_table():
@@ -141,10 +179,11 @@ def test_runs_of_one_fold_count_as_one():
 
 def test_differences_of_runs_on_folds_are_counted_by_folds():
     collected = {'a': {seed: run_of(seed) for seed in range(2 * COUNT)}}
-    (_, differences), = [each for each in sweep_table.of_measures(collected)[0]
+    (_, differences), = [each for each in sweep_table.of_measures(collected)
                          if each[0] == '_differences']
     header, row = differences.texts()
-    assert header[4] == 'folds' and header[-1] == 'folds for ±0.5' and row[4] == str(COUNT)
+    assert header[4] == 'folds' and header[-2:] == ['folds for ±0.5', 'corrected']
+    assert row[4] == str(COUNT)
     assert 'mean over folds' in differences.title
     assert sweep_table.counted({'a': {0: {'models': {}}}}) == 'runs'
 

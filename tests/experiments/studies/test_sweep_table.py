@@ -92,6 +92,32 @@ def test_a_control_of_more_steps_is_compared_with_the_methods_control(references
     assert rows['averaged', 'control (CE) + SWA', 'control (CE)'] == '+2.00 [+2.00, +2.00]'
 
 
+def test_less_the_control_alone_every_cell_has_a_row():
+    """Cells of cross-entropy alone, too: of more steps, of averaged weights, of all labels."""
+    collected = collected_of({
+        'longer': [{'Stage 1': 0.1, 'control (CE)': 0.23}, {'Stage 1': 0.1, 'control (CE)': 0.28}],
+        'a': [{'Stage 1': 0.1, 'control (CE)': 0.20, 'Luc, teacher': 0.7, 'Luc': 0.4},
+              {'Stage 1': 0.1, 'control (CE)': 0.25, 'Luc, teacher': 0.7, 'Luc': 0.5}],
+        'b': [{'Stage 1': 0.1, 'control (CE)': 0.9, 'Durall': 0.8}] * 2,
+        'averaged': [{'Stage 1': 0.1, 'control (CE)': 0.20, 'control (CE) + SWA': 0.22},
+                     {'Stage 1': 0.1, 'control (CE)': 0.25, 'control (CE) + SWA': 0.27}]})
+
+    def rows(*references):
+        return [(cell, model, less, round(found.mean, 6)) for cell, model, less, split, found
+                in sweep_table.compared(collected, references) if split == 'test']
+
+    less_control = [('longer', 'control (CE)', 'control (CE)', 3.0),  # than the control of a
+                    ('a', 'Luc', 'control (CE)', 22.5), ('b', 'Durall', 'control (CE)', -10.0),
+                    ('averaged', 'control (CE) + SWA', 'control (CE)', 2.0)]
+    assert rows('control') == less_control
+    found = rows('control', 'longer')
+    assert found[:4] == less_control
+    assert ('a', 'Luc', 'longer: control (CE)', 19.5) in found[4:]
+    assert all(less == 'longer: control (CE)' for _, _, less, _ in found[4:])
+    collected['control'] = collected.pop('b')  # a cell of that name is meant
+    assert ('a', 'Luc', 'control: Durall', -35.0) in rows('control')
+
+
 def test_class_and_pixel_accuracy_are_tabled_as_miou_is():
     """Zhu et al., Tables 5 and 6: three columns, each a measure of its own with its gains."""
     def results(shift):

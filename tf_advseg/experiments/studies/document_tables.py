@@ -26,10 +26,12 @@ from tf_advseg.core import files
 from tf_advseg.core import walking
 from tf_advseg.experiments.studies import finished_runs
 from tf_advseg.experiments.studies import pooled_folds
+from tf_advseg.experiments.studies import sweep_chart
 from tf_advseg.experiments.studies import sweep_table
 from tf_advseg.experiments.studies import tabled_measures
 from tf_advseg.reporting import curves
 from tf_advseg.reporting import forest_plot
+from tf_advseg.reporting import paired
 from tf_advseg.reporting import tables
 
 _END = '<!-- end of table -->'
@@ -156,8 +158,8 @@ def _chart(words, folder):
     given, collected, references, measures = _asked(words, folder, _chart_parser(), 'IMAGE.png ')
     if not given.image.endswith('.png'):
         raise errors.UserError(f'{given.image}: expected a PNG file, as gains.png')
-    parts = sweep_table.forest_parts(collected, references, measures,
-                                     sweep_table.parse_claims(given.claim, collected), False)
+    parts = sweep_chart.panels(collected, references, measures,
+                               sweep_chart.parse_claims(given.claim, collected))
     if not parts:
         raise errors.UserError('nothing to draw, as no difference has an interval')
     return given.image, parts
@@ -195,7 +197,8 @@ def markdown(collected, references, measures):
 
     Compared are each cell's method with its control, and cells with the references. Of the first
     measure it has the standard deviation, too, and how many runs ±0.5 would take; where runs are on
-    folds, mIoU pooled over these.
+    folds, the same of mIoU pooled over these. A difference is bold where its interval leaves out 0;
+    over folds where it does so `paired.corrected`.
 
     Args:
       collected, references: see `sweep_table.compared`.
@@ -208,8 +211,8 @@ def markdown(collected, references, measures):
             if split == 'test' and sweep_table.of_a_document(less):
                 found.setdefault((cell, model, less), {})[measure] = difference
     pooled = pooled_folds.compared(collected, references) if 'miou' in measures else []
-    by_row = {(cell, model, less): str(each) for cell, model, _, less, _, each in pooled}
-    over = sweep_table.counted(collected)
+    by_row = {(cell, model, less): each for cell, model, _, less, *_, each in pooled}
+    over, folds = sweep_table.counted(collected), sweep_table.folds_of(collected)
     header = ['arm', 'less', over]
     for measure in measures:
         about = tabled_measures.MEASURES[measure]
@@ -217,17 +220,31 @@ def markdown(collected, references, measures):
         header.append(f'{about.title}, {unit}')
         if measure == measures[0]:
             header += ['SD', f'{over} for ±{sweep_table.WANTED}']
-    header += ['mIoU pooled over folds'] if pooled else []
+    header += ['mIoU pooled over folds, points', 'its SD',
+               f'folds for ±{sweep_table.WANTED}'] if pooled else []
     rows = []
     for (cell, model, less), differences in found.items():
         first = next(iter(differences.values()))
         row = [cell, less, str(first.count)]
         for measure in measures:
             each = differences.get(measure)
-            row.append(tables.MISSING if each is None else str(each))
+            row.append(_cell(each, folds))
             if measure == measures[0]:
                 deviation, _, needed = sweep_table.precision(each)
                 row += [deviation, str(needed)]
-        rows.append(row + ([by_row.get((cell, model, less), tables.MISSING)] if pooled else []))
+        rows.append(row + (_pooled(by_row.get((cell, model, less)), folds) if pooled else []))
     return '\n'.join(f'| {" | ".join(row)} |'
                      for row in (header, ['---'] * len(header), *rows))
+
+
+def _cell(found, folds):
+    """A paired.Difference, or None, as a table has it."""
+    if found is None:
+        return tables.MISSING
+    return f'**{found}**' if paired.is_clear(found, folds) else str(found)
+
+
+def _pooled(found, folds):
+    """[difference, standard deviation, folds for ±0.5] of a paired.Difference, or of None."""
+    deviation, _, needed = sweep_table.precision(found)
+    return [_cell(found, folds), deviation, str(needed)]

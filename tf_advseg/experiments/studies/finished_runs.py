@@ -8,6 +8,7 @@ import numpy as np
 from tf_advseg.core import configuration
 from tf_advseg.core import errors
 from tf_advseg.core import files
+from tf_advseg.core import run_directory
 from tf_advseg.core import walking
 from tf_advseg.evaluation import metrics
 from tf_advseg.experiments.studies import tabled_measures
@@ -17,6 +18,12 @@ GIVEN = 'given runs'  # the cell of runs that are tabled without a name
 # In these, runs that are tabled together may differ without a word.
 _NOT_COMPARED = ('experiment.seed', 'experiment.data_dir', 'experiment.checkpoint',
                  'experiment.control_from')
+
+
+# Further keys of a row, which those of earlier versions lack.
+_MADE_BY = {'seconds': lambda found: tabled_measures.require_numbers(dict(found)),
+            'settings': lambda found: [str(word) for word in found], 'commit': str}
+_SETTINGS = ('--gin_file', '--gin_param')
 
 
 def measured(results):
@@ -98,17 +105,19 @@ def collect(groups):
       groups: from `parse`.
 
     Returns:
-      {cell name: {seed: `measured`}}. The cells of a file that `keep` wrote have its names.
+      {cell name: {seed: `measured`}}, of a run directory with 'seconds' {stage: number},
+      'settings' [--gin_file and --gin_param, as given] and the code's 'commit'. The cells of a file that `keep` wrote have
+      its names; a name before such a file takes the cell of that name alone.
 
     Raises:
       UserError: a run is not finished, is of another method than the first of its cell or of
         another data set, or another draw of folds, than the first of all, or has the seed of
-        another of its cell.
+        another of its cell; or a file has no such cell.
     """
     found, firsts = {}, {}
     for name, paths in groups.items():
         for path in paths:
-            kept = _kept(path) if path.is_file() else [_run(name, path)]
+            kept = _kept(path, name) if path.is_file() else [_run(name, path)]
             for cell, seed, run in kept:
                 _require_alike(path, cell, run, firsts)
                 runs = found.setdefault(cell, {})
@@ -124,22 +133,51 @@ def _run(name, path):
     if not (path / RESULTS).is_file():
         raise errors.UserError(f'{path}: not a finished run (no {RESULTS}); start its command '
                                'again, or leave it out')
+    with files.as_written(path / RESULTS):
+        return name, int(files.read_json(path / RESULTS)['seed']), of_run(path)
+
+
+def of_run(path):
+    """`measured` of a finished run's directory, with how it was made: see `collect`."""
     results = files.read_json(path / RESULTS)
     with files.as_written(path / RESULTS):
-        return name, int(results['seed']), measured(results)
+        seconds = {stage: round(float(spent), 1)
+                   for stage, spent in (results.get('seconds') or {}).items()}
+        return {**measured(results), **_made_by(path, seconds)}
 
 
-def _kept(path):
-    """[(cell, seed, `measured`)] of a file that `keep` wrote.
+def _made_by(path, seconds):
+    """What a row says of how its run was made: what each stage took, and the command's settings.
+
+    Left out are the seed, which the row has, and where data, weights and the control's run lie.
+    """
+    environment = path / run_directory.ENVIRONMENT
+    content = files.read_json(environment) if environment.is_file() else {}
+    words = content.get('argv', [])
+    # A flag's value may stand in a word of its own.
+    joined = [f'{word}={after}' if word in _SETTINGS else word
+              for word, after in zip(words, [*words[1:], ''])]
+    settings = [word for word in joined if word.partition('=')[0] in _SETTINGS
+                and not word.partition('=')[2].startswith('experiment.control_from')]
+    return {**({'seconds': seconds} if seconds else {}),
+            **({'settings': settings} if settings else {}),
+            **({'commit': content['commit']} if content.get('commit') else {})}
+
+
+def _kept(path, name=GIVEN):
+    """[(cell, seed, `measured`)] of a file that `keep` wrote: of all cells, or of one.
 
     Raises:
-      UserError: it is no such file.
+      UserError: it is no such file, or has no such cell.
     """
     found = []
     for number, line in enumerate(path.read_text('utf-8', 'replace').splitlines(), 1):
         try:
             kept = json.loads(line)
             run = {key: kept[key] for key in ('subject', 'dataset', 'models')}
+            for key, kind in _MADE_BY.items():
+                if key in kept:
+                    run[key] = kind(kept[key])
             if 'fold' in kept:
                 run |= _of_fold(kept['fold'], kept['confusion'])
             for each in run['models'].values():
@@ -149,7 +187,10 @@ def _kept(path):
         except (ValueError, LookupError, TypeError, AttributeError, OverflowError):
             raise errors.UserError(f'{path}: line {number} is no run; expected a run directory or '
                                    'a file that `sweep --keep` wrote') from None
-    return found
+    if name == GIVEN:
+        return found
+    errors.require_one_of(f'cell of {path}', name, list(dict.fromkeys(cell for cell, *_ in found)))
+    return [each for each in found if each[0] == name]
 
 
 def _require_alike(path, cell, run, firsts):

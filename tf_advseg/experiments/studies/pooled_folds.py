@@ -55,7 +55,7 @@ def miou(members, model, left_out=None):
 
 
 def difference(pairs, numbers):
-    """`paired.Difference` of pooled mIoU, the mean over rounds; its interval is over folds.
+    """`paired.Difference` of pooled mIoU, the mean over rounds; count and interval are of folds.
 
     The interval is the jackknife's, which leaves one fold out of all rounds at a time (Miller,
     Biometrika 1974): runs of one fold share their test images and draw their training images from
@@ -74,7 +74,7 @@ def difference(pairs, numbers):
     # Their mean would be the estimate less its bias, which is small beside that and is left in.
     pseudo = [count * whole - (count - 1) * mean(number) for number in numbers]
     deviation = float(np.std(pseudo, ddof=1))
-    return paired.Difference(len(pairs), whole, deviation, paired.half_width(deviation, count))
+    return paired.Difference(count, whole, deviation, paired.half_width(deviation, count))
 
 
 def compared(collected, references=()):
@@ -84,11 +84,12 @@ def compared(collected, references=()):
       collected, references: see `sweep_table.compared`.
 
     Returns:
-      [(cell, model, its mIoU in percent, what is subtracted, its mIoU, paired.Difference)].
+      [(cell, model, its mIoU in percent, what is subtracted, its mIoU, how many rounds,
+      paired.Difference)].
     """
     by_cell = {cell: rounds(runs) for cell, runs in collected.items()}
     rows = []
-    for cell, model, reference, other in sweep_table.asked(collected, references):
+    for cell, model, reference, other, less in sweep_table.asked(collected, references):
         ours, theirs = by_cell[cell], by_cell[reference]
         both = [number for number in ours if number in theirs
                 and _draw(ours[number][0]) == _draw(theirs[number][0])
@@ -99,24 +100,26 @@ def compared(collected, references=()):
             continue
         pairs = [(_of(ours[number], model), _of(theirs[number], other)) for number in both]
         rows.append((cell, model, float(np.mean([one() for one, _ in pairs])),
-                     other if cell == reference else f'{reference}: {other}',
-                     float(np.mean([one() for _, one in pairs])),
-                     difference(pairs, list(ours[both[0]]))))
+                     less, float(np.mean([one() for _, one in pairs])),
+                     len(both), difference(pairs, list(ours[both[0]]))))
     return rows
 
 
 def table(collected, references=()):
     """tables.Table of `compared`; None without a complete round."""
-    rows = [(cell, model, f'{own:.2f}', less, f'{its:.2f}', found.count, str(found),
-             f'{found.deviation:.2f}', f'{found.half_width:.2f}')
-            for cell, model, own, less, its, found in compared(collected, references)]
+    rows = [(cell, model, f'{own:.2f}', less, f'{its:.2f}', count, str(found),
+             *sweep_table.precision(found),
+             *sweep_table.corrected(found, sweep_table.folds_of(collected)))
+            for cell, model, own, less, its, count, found in compared(collected, references)]
     if not rows:
         return None
     return tables.plain_table(
-        ['cell', 'model', 'mIoU', 'less', 'its mIoU', 'rounds', 'difference', 'SD', 'half-width'],
+        ['cell', 'model', 'mIoU', 'less', 'its mIoU', 'rounds', 'difference', 'SD', 'half-width',
+         f'folds for ±{sweep_table.WANTED}', sweep_table.CORRECTED],
         rows, 'mIoU in percent of all images of the data set, pooled over the folds: mean over '
         'rounds, difference in points [95 % interval over folds, by the jackknife], standard '
-        'deviation of a fold\'s part in it, the interval\'s half-width')
+        'deviation of a fold\'s part in it, the interval\'s half-width, and how many such folds '
+        f'make it ±{sweep_table.WANTED}{sweep_table.CORRECTED_IS}')
 
 
 def _of(members, model):

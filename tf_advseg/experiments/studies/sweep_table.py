@@ -1,18 +1,21 @@
 """What the runs of a sweep found, as tables: spread over seeds, gains with intervals over runs."""
 import collections
-import math
 import statistics
+from typing import NamedTuple
 
 from tf_advseg.core import errors
 from tf_advseg.experiments.studies import tabled_measures
 from tf_advseg.experiments.studies.tabled_measures import MEASURES
-from tf_advseg.reporting import forest_plot
 from tf_advseg.reporting import like_with_like
 from tf_advseg.reporting import paired
 from tf_advseg.reporting import tables
 
 SPLITS = ('holdout', 'test')
 WANTED = 0.5  # half a point: what a comparison should be able to tell
+CORRECTED = 'corrected'
+CORRECTED_IS = ('; corrected: the half-width that takes the training images which folds share into '
+                'account (Nadeau and Bengio 2003)')
+AGAINST_CONTROL = 'control'  # the reference that is every cell's own control
 
 
 def _spread(values, scale=100.0):
@@ -66,8 +69,13 @@ def _paired(values, others, measure, runs, other_runs):
 
 def counted(collected):
     """What differences are counted by: 'folds' where runs are on folds (`compared`), or 'runs'."""
-    return 'folds' if any(run.get('fold') for runs in collected.values()
-                          for run in runs.values()) else 'runs'
+    return 'folds' if folds_of(collected) else 'runs'
+
+
+def folds_of(collected):
+    """Into how many folds the data of runs are cut (`compared`); None where they are not."""
+    return next((run['fold']['count'] for runs in collected.values() for run in runs.values()
+                 if run.get('fold')), None)
 
 
 def _absent(collected):
@@ -102,9 +110,24 @@ def table(collected, measure='miou'):
                               f'runs{_absent(collected)}')
 
 
-def _steps(measure):
+def steps(measure):
     """What differences of a measure are in."""
     return 'points' if MEASURES[measure].unit == 'percent' else MEASURES[measure].unit
+
+
+class Pair(NamedTuple):
+    """What is compared with what.
+
+    Attributes:
+      cell, model: whose.
+      reference, other: the cell and the model of it that is subtracted.
+      less: what is subtracted, for a reader.
+    """
+    cell: str
+    model: str
+    reference: str
+    other: str
+    less: str
 
 
 def asked(collected, references=()):
@@ -113,25 +136,49 @@ def asked(collected, references=()):
     A method's own models stand against the others of their run, averaged weights against averaged
     ones, and against the same models of other cells; a cell of another method is compared by that
     method's own plain model. A cell of the control alone, of more steps or all labels for one, is
-    compared with the control of the other cell's runs, where they have one.
+    compared with the control of the other cell's runs, where they have one. Where 'control' is a
+    reference and no cell, of their own run's models the control alone is subtracted, and from a
+    cell of the control alone that of the first cell which has a method beside it.
 
     Args:
       collected, references: see `compared`.
 
     Returns:
-      [(cell, model, the cell of what is subtracted, the model that is subtracted)].
+      [Pair].
 
     Raises:
       UserError: a reference is no cell.
     """
-    for name in references:
-        errors.require_one_of('against', name, collected)
-    own = [(name, model, name, other) for name in collected
+    require_references('against', references, collected)
+    own = [Pair(name, model, name, other, other) for name in collected
            for model, other in _compared(*_models({name: collected[name]}))]
-    return own + [(name, model, reference, other)
-                  for reference in references or list(collected)[:1]
+    cells = [name for name in references if name in collected]
+    if len(cells) < len(references):
+        own = _less_control(collected, own)
+    elif not cells:
+        cells = list(collected)[:1]
+    return own + [Pair(name, model, reference, other, f'{reference}: {other}')
+                  for reference in cells
                   for name in collected if name not in references and name != reference
                   for model, other in _counterparts(collected, name, reference)]
+
+
+def require_references(flag, references, cells):
+    """Raises UserError where one of them is neither a cell nor AGAINST_CONTROL."""
+    for name in references:
+        errors.require_one_of(flag, name, list(dict.fromkeys((*cells, AGAINST_CONTROL))))
+
+
+def _less_control(collected, own):
+    """[Pair] of every cell less the control of its runs; a control alone less another cell's."""
+    found = [pair for pair in own if like_with_like.plain(pair.other) == tabled_measures.CONTROL]
+    control = tabled_measures.CONTROL
+    shared = next((name for name in collected if control in _models({name: collected[name]})[0]),
+                  None)
+    alone = {name: [Pair(name, control, shared, control, control)] for name in collected
+             if shared and control in _models({name: collected[name]})[1]}
+    return [pair for name in collected for pair in
+            [each for each in found if each.cell == name] or alone.get(name, [])]
 
 
 def compared(collected, references=(), measure='miou'):
@@ -144,8 +191,8 @@ def compared(collected, references=(), measure='miou'):
 
     Args:
       collected: see `finished_runs.measured`.
-      references: names of the cells that are subtracted, each from every other cell; () for the
-        first.
+      references: names of the cells that are subtracted, each from every other cell, and
+        AGAINST_CONTROL (`asked`); () for the first cell.
       measure: one of MEASURES.
 
     Returns:
@@ -154,35 +201,44 @@ def compared(collected, references=(), measure='miou'):
     Raises:
       UserError: a reference is no cell.
     """
-    found = [(name, model, other if name == reference else f'{reference}: {other}', split,
-              _paired(_values(collected[name], split, model, measure),
-                      _values(collected[reference], split, other, measure), measure,
-                      collected[name], collected[reference]))
-             for name, model, reference, other in asked(collected, references)
-             for split in SPLITS]
+    found = [(pair.cell, pair.model, pair.less, split,
+              _paired(_values(collected[pair.cell], split, pair.model, measure),
+                      _values(collected[pair.reference], split, pair.other, measure), measure,
+                      collected[pair.cell], collected[pair.reference]))
+             for pair in asked(collected, references) for split in SPLITS]
     return [row for row in found if row[-1].count]
 
 
-def differences(rows, measure='miou', over='runs'):
+def differences(rows, measure='miou', folds=None):
     """tables.Table of `compared`, with t-based 95 % intervals; None without a row.
 
     Args:
       rows, measure: see `compared`.
-      over: from `counted`.
+      folds: from `folds_of`; of these the half-width is given `paired.corrected`, too.
     """
     if not rows:
         return None
+    over = 'folds' if folds else 'runs'
     return tables.plain_table(
         ['cell', 'model', 'less', 'split', over, 'difference', 'SD', 'half-width',
-         f'{over} for ±{WANTED}'],
-        [(*names, found.count, str(found), *precision(found)) for *names, found in rows],
-        f'{MEASURES[measure].title}, differences in {_steps(measure)}: mean over {over} [95 % '
+         f'{over} for ±{WANTED}', *([CORRECTED] if folds else [])],
+        [(*names, found.count, str(found), *precision(found), *corrected(found, folds))
+         for *names, found in rows],
+        f'{MEASURES[measure].title}, differences in {steps(measure)}: mean over {over} [95 % '
         f'interval], their standard deviation, the interval\'s half-width, and how many such '
-        f'{over} make it ±{WANTED}')
+        f'{over} make it ±{WANTED}{CORRECTED_IS if folds else ""}')
+
+
+def corrected(found, folds):
+    """[the `paired.corrected` half-width of a paired.Difference, as text]; [] without folds."""
+    if not folds:
+        return []
+    return [tables.MISSING if found.half_width is None or folds < 3 else
+            f'{paired.corrected(found.half_width, found.count, folds):.2f}']
 
 
 def of_a_document(less):
-    """Whether documents have what is less this, of `compared`: the control, or another cell's."""
+    """Whether documents and charts have what is less this: the control, or another cell's."""
     return less == tabled_measures.CONTROL or ': ' in less
 
 
@@ -197,7 +253,8 @@ def parse_references(text, cells):
       (name, ...): an unknown one as it is given, up to its comma.
     """
     parts = [part.strip() for part in (text or '').split(',')]
-    known = {tuple(part.strip() for part in name.split(',')): name for name in cells}
+    known = {tuple(part.strip() for part in name.split(',')): name
+             for name in (AGAINST_CONTROL, *cells)}
     found = []
     while parts:
         size = next((size for size in range(len(parts), 0, -1) if tuple(parts[:size]) in known), 1)
@@ -206,80 +263,24 @@ def parse_references(text, cells):
     return tuple(filter(None, found))
 
 
-def parse_claims(texts, cells):
-    """What papers say that their methods gain.
-
-    Args:
-      texts: of --claim, as 'Luc=2.1'.
-      cells: names of the cells that there are.
-
-    Returns:
-      {cell: points of mIoU}.
-
-    Raises:
-      UserError: not understood, or no such cell.
-    """
-    found = {}
-    for text in texts:
-        name, equals, value = text.rpartition('=')
-        try:
-            points = float(value)
-        except ValueError:
-            points = math.nan
-        if not equals or not math.isfinite(points):
-            raise errors.UserError(f'--claim={text}: expected CELL=POINTS, what its paper gains '
-                                   'over its baseline in points of mIoU, as Luc=2.1')
-        errors.require_one_of('--claim', name, list(cells))
-        found[name] = points
-    return found
-
-
-def forest_parts(collected, references=(), measures=('miou',), claims=None, all_models=True):
-    """What `forest_plot.forest` draws: the differences on test images that have an interval.
-
-    Args:
-      collected, references, measures: see `of_measures`.
-      claims: from `parse_claims`. They are gains in mIoU over a baseline, so they stand beside a
-        cell's mIoU less that of its control.
-      all_models: whether those from all models of the same run are drawn, Stage 1 for one; else
-        those from its control alone, beside those from other cells (`of_a_document`).
-    """
-    parts = []
-    for measure in measures:
-        known = (claims or {}) if measure == 'miou' else {}
-        drawn = [(f'{model} - {less}' if cell == model else f'{cell}: {model} - {less}', each,
-                  known.get(cell) if less == tabled_measures.CONTROL else None)
-                 for cell, model, less, split, each in compared(collected, references, measure)
-                 if split == 'test' and each.half_width is not None
-                 and (all_models or of_a_document(less))]
-        if drawn:
-            parts.append((f'{MEASURES[measure].title} of test images, difference in '
-                          f'{_steps(measure)}', drawn, MEASURES[measure].higher_is_better))
-    return parts
-
-
-def of_measures(collected, references=(), measures=('miou',), claims=None):
+def of_measures(collected, references=(), measures=('miou',)):
     """What is tabled of several measures.
 
     Args:
       collected, references: see `compared`.
       measures: of MEASURES.
-      claims: see `forest_parts`.
 
     Returns:
-      ([(name, tables.Table)], matplotlib Figure or None): scores and differences of each measure,
-      those of the first called '' and '_differences'; a forest plot of the differences on test
-      images, None where there is no interval.
+      [(name, tables.Table)]: scores and differences of each measure, those of the first called ''
+      and '_differences'.
     """
     found = []
     for measure in measures:
         rows = compared(collected, references, measure)
         name = '' if measure == measures[0] else f'_{measure}'
         found += [(name, table(collected, measure)),
-                  (f'{name}_differences', differences(rows, measure, counted(collected)))]
-    parts = forest_parts(collected, references, measures, claims)
-    return ([(name, each) for name, each in found if each is not None],
-            forest_plot.forest(parts) if parts else None)
+                  (f'{name}_differences', differences(rows, measure, folds_of(collected)))]
+    return [(name, each) for name, each in found if each is not None]
 
 
 def precision(found):

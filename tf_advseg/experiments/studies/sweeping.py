@@ -378,12 +378,11 @@ def collect(cells):
     """What the runs that are done found.
 
     Returns:
-      {cell name: {seed: `finished_runs.measured`}} in grid order.
+      {cell name: {seed: `finished_runs.of_run`}} in grid order.
     """
     found = {}
     for cell in cells:
         runs = found.setdefault(cell.name, {})
         if cell.done:
-            with files.as_written(cell.folder / RESULTS):
-                runs[cell.seed] = finished_runs.measured(files.read_json(cell.folder / RESULTS))
+            runs[cell.seed] = finished_runs.of_run(cell.folder)
     return found

@@ -155,3 +155,13 @@ def test_an_unknown_one_is_refused_in_one_line():
         with pytest.raises(UserError, match=text) as caught:
             papers.find(*arguments)
         assert '\n' not in str(caught.value)
+
+
+def test_files_that_are_named_are_there():
+    """Of gin and of Python files, in notes and reasons: where commands name one, gin reads it."""
+    named = {name for _, entry in ALL for text in (entry.why, *(
+        way.note for way in entry.ways().values())) for name in re.findall(
+            r'(?:gin|tf_advseg)/[\w/]+\.(?:gin|py)', text)}
+    assert len(named) >= 4
+    for name in named:
+        assert (REPOSITORY / name).is_file(), name

@@ -57,6 +57,8 @@ _NETWORK = ('MobileNetV2 in the place of a backbone that is not printed, 200 ste
 _ON_VAL = "our rows are of val, as the test set's labels are on the server"
 _INSTANCES = tuple(f'evaluate --checkpoint=<work>/zhu_cityscapes/{form}/seed0 --split=val '
                    '--measures=instances' for form in ('SegGAN', 'SegWGAN'))
+_PLAIN = ('plain DeepLabv3, without a decoder as the paper draws it: '
+          'gin/papers/zhu/{}_deeplabv3_resnet101.gin')
 _CURVES = 'the paper does not say of which phase gloss is: both are drawn, of runs under way too'
 _THREE = ('class accuracy', 'pixel accuracy', 'mIoU')
 _THREE_OURS = ('mean_class_accuracy', 'pixel_accuracy', 'miou')
@@ -131,7 +133,7 @@ PAPER = Paper('zhu', 'Zhu et al., A Novel Framework for Semantic Segmentation wi
                        95.9, 92.5, 89.9, 66.8, 91.9, 62.1, 90.0, 81.5, 83.1)),
            ('SegWGAN', (95.9, 45.9, 96.5, 74.7, 88.7, 96.8, 90.4, 92.5, 46.0, 92.8, 69.8, 90.5,
                         96.2, 92.2, 89.5, 67.8, 91.7, 62.7, 90.1, 81.6, 83.4))),
-          Way(_VOC, _rows('voc'), note=_ON_VAL),
+          Way(_VOC, _rows('voc'), note=f'{_ON_VAL}; {_PLAIN.format("voc")}'),
           why='no other data set here has its classes: Tables 5 and 6 stand in its place'),
     Entry('table', '4', 'ADE20K val', _THREE, _THREE_OURS,
           (('DeepLabv3', (53.9, 72.5, 36.0)), ('SegGAN', (54.6, 73.7, 36.7)),
@@ -141,7 +143,8 @@ PAPER = Paper('zhu', 'Zhu et al., A Novel Framework for Semantic Segmentation wi
     Entry('table', '5', 'Stanford Background', _THREE, _THREE_OURS,
           (('DeepLabv3', (76.5, 87.4, 73.2)), ('SegGAN', (76.8, 87.6, 73.8)),
            ('SegWGAN', (79.0, 87.7, 73.9))),
-          Way(_STANFORD, _rows('stanford'), time=_TIME, note=_NETWORK)),
+          Way(_STANFORD, _rows('stanford'), time=_TIME,
+              note=f'{_NETWORK}; {_PLAIN.format("stanford_background")}')),
     Entry('table', '6', 'CMP Facades', _THREE, _THREE_OURS,
           (('DeepLabv3', (67.9, 72.1, 43.3)), ('SegGAN', (71.7, 76.1, 49.6)),
            ('SegWGAN', (72.6, 77.8, 53.5))),
