@@ -26,8 +26,8 @@ command_line.define_common_flags('gin_file', 'gin_param', 'workdir', 'data_dir',
 flags.DEFINE_bool('estimate', False, 'Train nothing, guess how long the runs take on this machine: '
                   'a dry run of each cell, times its seeds.')
 flags.DEFINE_multi_string('grid', [], 'Axis of the grid, NAME=VALUE,VALUE,...; repeatable.')
-flags.DEFINE_multi_string('cell', [], 'A cell in place of a grid\'s, as "NAME: FILE.gin; BINDING"; '
-                          'repeatable. Its bindings win over --gin_param.')
+flags.DEFINE_multi_string('cell', [], 'Cell, no grid: "NAME: FILE.gin; BINDING" (wins over '
+                          '--gin_param); repeatable.')
 flags.DEFINE_string('cells', None, 'File with a --cell a line; what follows # is for readers.')
 flags.DEFINE_list('seeds', ['0'], 'Seeds of every cell, as 0,1,2 or 0-9.')
 flags.DEFINE_enum('on', 'here', ('here', 'ray'), 'Runs go one after another here, or several at '
@@ -42,8 +42,8 @@ flags.DEFINE_string('keep', None, 'File for what can be tabled of the runs, whic
                     "(default: cells.jsonl in a sweep's folder)")
 flags.DEFINE_multi_string('update', [], 'Train nothing, make the tables of this Markdown document '
                           'anew (docs/runs_and_reports.md); repeatable.')
-flags.DEFINE_string('against', None, "Cells that others are compared with; control: the runs' controls "
-                    'alone. (default: the first)')
+flags.DEFINE_string('against', None, "Cells compared with; control: the runs' controls. "
+                    '(default: the first)')
 flags.DEFINE_string('chart', None, 'PNG of the differences with their intervals. (default: '
                     "sweep.png in a sweep's folder)")
 flags.DEFINE_multi_string('claim', [], 'A hollow mark in the chart, CELL=POINTS: the gain in mIoU '
