@@ -51,7 +51,7 @@ def test_the_smallest_has_one_control_and_takes_few_steps(tmp_path):
         sweeping.named_cells(tmp_path, sweeping.read_cells(cells_of('smallest')), [1]),
         ['gin/protocols/smallest.gin'], [])
     assert [cell.control_from for cell in cells] == [None, cells[0].folder, cells[0].folder]
-    assert configuration.bound('lookahead.budget_steps') == 10 == configuration.bound(
+    assert configuration.bound('lookahead.budget_steps') == 40 == configuration.bound(
         'adversarial_stage.steps')
 
 
