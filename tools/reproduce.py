@@ -1,10 +1,11 @@
 """Lists, and makes, the tables and figures of the papers.
 
---list names all of them with commands, data, time, and what stands in the place of data that is
-not at hand. --paper with --table or --figure prints one, with our numbers beside the paper's; --run
-runs its commands first, and stopped, the same command goes on; --estimate guesses how long they
-take. --data_dir and --checkpoint say where data and weights lie, as PATH or NAME=PATH; else they
-are looked for in a folder ../shared. A trial of few steps: settings of yours in a --gin_file.
+--list names all of them with data, time, and what stands in the place of data that is not at
+hand; with --paper those of one, with their commands. --paper with --table or --figure prints one,
+with our numbers beside the paper's; --run runs its commands first, and stopped, the same command
+goes on; --estimate guesses how long they take. --data_dir and --checkpoint say where data and
+weights lie, as PATH or NAME=PATH; else they are looked for in a folder ../shared. A trial of few
+steps: settings of yours in a --gin_file.
 
 Example:
   python tools/reproduce.py --paper=luc --table=1
@@ -20,7 +21,8 @@ from tf_advseg.core import command_line  # noqa: E402  before absl: it says what
 from absl import flags  # noqa: E402
 
 command_line.define_common_flags('data_dir', 'checkpoint', 'gin_file', workdir='runs/reproduce')
-flags.DEFINE_bool('list', False, 'Name every table and figure; with --paper those of one.')
+flags.DEFINE_bool('list', False, 'Name every table and figure; with --paper those of one, with all '
+                  'commands.')
 flags.DEFINE_string('paper', None, 'load, luc, durall, hung, zhu or el_gan.')
 flags.DEFINE_string('table', None, 'Number of a table; S2 is of the supplement.')
 flags.DEFINE_string('figure', None, 'Number of a figure.')
@@ -33,12 +35,16 @@ flags.DEFINE_bool('estimate', False, 'Train nothing, guess how long the commands
                   'machine: a dry run of each kind of run, times how many there are.')
 
 FLAGS = flags.FLAGS
+_MORE = ("\n\nThese arguments of reproduce print an entry, with our numbers beside the paper's; add "
+         '--run to make it. --list --paper=luc has the commands of that paper, the files they need '
+         'and where these are to be had')
 
 
 def main(argv):
     """Flags, the entry, its commands, its numbers."""
     del argv
     from tf_advseg.core.errors import UserError
+    from tf_advseg.experiments.studies import paper_listing
     from tf_advseg.experiments.studies import papers
     from tf_advseg.experiments.studies import reproducing
     from tf_advseg.reporting import tables
@@ -49,7 +55,9 @@ def main(argv):
         chosen = [papers.find_paper(FLAGS.paper)] if FLAGS.paper else papers.PAPERS.values()
         given = {**reproducing.paths('data', FLAGS.data_dir),
                  **reproducing.paths('weights', FLAGS.checkpoint)}
-        print(reproducing.listing(chosen, reproducing.Place(FLAGS.workdir, given)))
+        place = reproducing.Place(FLAGS.workdir, given)
+        print(paper_listing.listing(chosen, place) if FLAGS.paper
+              else paper_listing.overview(chosen, place) + _MORE)
         return
     if not FLAGS.paper or bool(FLAGS.table) == bool(FLAGS.figure):
         raise UserError('which one? Add --paper=NAME with --table=NUMBER or --figure=NUMBER, or '
@@ -63,7 +71,7 @@ def main(argv):
     entry = papers.find(FLAGS.paper, kind, FLAGS.table or FLAGS.figure)
     name, way, place = reproducing.choose(entry, FLAGS.on, FLAGS.data_dir, FLAGS.checkpoint,
                                           FLAGS.workdir, FLAGS.gin_file)
-    print(reproducing.entry_text(entry, name, way, place), flush=True)
+    print(paper_listing.entry_text(entry, name, way, place), flush=True)
     if FLAGS.estimate:
         _estimate(way, place)
         return

@@ -275,7 +275,7 @@ def test_missing_data_is_said_and_what_would_be_run(call, capsys, tmp_path, monk
 
 def test_a_time_that_nobody_measured_says_how_to_guess_it(call, capsys, tmp_path, monkeypatch):
     monkeypatch.setenv('TF_ADVSEG_SHARED', str(tmp_path))
-    call('reproduce', '--list')
+    call('reproduce', '--list', '--paper=luc')
     times = {line.strip() for line in capsys.readouterr().out.splitlines() if 'time: ' in line}
     assert 'time: not measured; a guess needs the data (pascal_voc_2012_sbd)' in times
     (tmp_path / 'data').mkdir()
@@ -303,8 +303,26 @@ def test_the_list_names_all(call, capsys):
     for paper in papers.PAPERS.values():
         for entry in paper.entries:
             assert f'--paper={paper.name} --{entry.kind}={entry.number}  ' in output
+    assert 'python tools/train.py' not in output and '--list --paper=luc has the' in output
     call('reproduce', '--list', '--paper=luc')
-    assert '--paper=hung' not in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert '--paper=hung' not in output and 'python tools/train.py' in output
+
+
+def test_the_list_says_what_is_at_hand_and_how_long_it_takes(call, capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv('TF_ADVSEG_SHARED', str(tmp_path))
+
+    def said():
+        call('reproduce', '--list')
+        lines = capsys.readouterr().out.splitlines()
+        return lines[next(number for number, line in enumerate(lines)
+                          if line.startswith('--paper=luc --table=1  ')) + 1].strip()
+
+    assert said() == "on the paper's data: needs stanford_background"
+    path = tmp_path / needs.NEEDS['data']['stanford_background'].shared
+    path.parent.mkdir(parents=True)
+    path.touch()
+    assert said().startswith("on the paper's data: at hand, a run 9 to 12 minutes for the control")
 
 
 @pytest.mark.parametrize('words, text', [

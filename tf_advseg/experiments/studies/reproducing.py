@@ -20,7 +20,7 @@ from tf_advseg.reporting import tables
 
 WAYS = {'paper': "on the paper's data", 'here': 'in its place'}
 _OURS = {'paper': WAYS['paper'], 'here': "on what stands in the place of the paper's data"}
-_FLAGS = {'data': 'data_dir', 'weights': 'checkpoint'}
+FLAGS = {'data': 'data_dir', 'weights': 'checkpoint'}
 _PATIENCE = 3  # seconds that an interrupted tool has before it is told to end
 _WIDE = 6  # more columns than these stand as rows
 
@@ -81,7 +81,7 @@ def paths(kind, text, names=()):
     """
     if text is None:
         return {}
-    flag, known = _FLAGS[kind], needs.NEEDS[kind]
+    flag, known = FLAGS[kind], needs.NEEDS[kind]
     pairs = [part.partition('=') for part in text.split(',')]
     if all(equals and name in known for name, equals, _ in pairs):
         found = {name: path for name, _, path in pairs}
@@ -125,7 +125,7 @@ def choose(entry, on=None, data_dir=None, checkpoint=None, work='runs/reproduce'
             if asked[0] != asked[1]:
                 said = ' or '.join(f'--on={name} ({", ".join(names) or "none"})'
                                    for name, names in zip(candidates, asked))
-                raise errors.UserError(f'--{_FLAGS[kind]}={text}: for which? Add {said}')
+                raise errors.UserError(f'--{FLAGS[kind]}={text}: for which? Add {said}')
     places = {name: Place(work, {key: path for kind, text in texts.items()
                                  for key, path in paths(kind, text, _names(way, kind)).items()},
                           tuple(gin_files))
@@ -178,7 +178,7 @@ def run(way, place, say=print):
     missing = place.missing(way)
     if missing:
         raise errors.UserError('not at hand: ' + '; '.join(
-            f'{name} (--{_FLAGS[kind]}; {needs.NEEDS[kind][name].get})' for kind, name in missing))
+            f'{name} (--{FLAGS[kind]}; {needs.NEEDS[kind][name].get})' for kind, name in missing))
     todo = commands(way, place)
     pathlib.Path(place.work).mkdir(parents=True, exist_ok=True)
     for number, words in enumerate(todo, 1):
@@ -212,64 +212,6 @@ def _program(tool):
     script = configuration.gin_root().parent / 'tools' / f'{tool}.py'
     return ([sys.executable, str(script)] if script.is_file()
             else [sys.executable, '-m', f'tf_advseg.tools.{tool}'])
-
-
-def need_text(kind, name, place):
-    """'Stanford Background: at hand, PATH'."""
-    need, path = needs.NEEDS[kind][name], place.of(kind, name)
-    state = ('generated' if need.generated else f'at hand, {path}' if path else
-             f'MISSING: --{_FLAGS[kind]}={name}=PATH ({need.get})')
-    return f'{need.title}: {state}'
-
-
-def way_text(way, place, indent='    '):
-    """Lines on what a way needs, runs and takes."""
-    lines = [f'needs {need_text(kind, name, place)}' for kind, name in way.needs()]
-    lines += [shown(words) for words in commands(way, place)]
-    lines.append(f'time: {_time_text(way, place)}')
-    given = (*way.files, *((way.chart.file,) if way.chart else ()))
-    lines += [f'gives {pathlib.PurePath(place.work, pattern)}' for pattern in given]
-    lines += [f'note: {way.note}'] if way.note else []
-    return [indent + line for line in lines]
-
-
-def _time_text(way, place):
-    """What is known of a way's time, or what has to be there before anybody can guess."""
-    if way.time:
-        return f'{way.time.text} ({way.time.file})'
-    data = [name for kind, name in place.missing(way) if kind == 'data']
-    if data:
-        return f'not measured; a guess needs the data ({", ".join(data)})'
-    return 'not measured; --estimate guesses it here'
-
-
-def listing(papers, place):
-    """Every entry of the papers, with all ways, as text."""
-    lines = []
-    for paper in papers:
-        lines += [paper.title, '']
-        for entry in paper.entries:
-            lines.append(f'--paper={paper.name} --{entry.kind}={entry.number}  {entry.title}')
-            for name, way in entry.ways().items():
-                lines += [f'  {WAYS[name]}:', *way_text(way, place)]
-            lines += [f'  {entry.why}'] if entry.why else []
-            lines.append('')
-    return '\n'.join(lines).rstrip()
-
-
-def entry_text(entry, name, way, place):
-    """An entry with the way that was chosen."""
-    lines = [f'{entry.kind} {entry.number}: {entry.title}']
-    if way is None:
-        return '\n'.join([*lines, entry.why])
-    lines += [f'{WAYS[name]}:', *way_text(way, place)]
-    for other, its in entry.ways().items():
-        missing = ', '.join(missed for _, missed in place.missing(its))
-        if other != name:
-            lines.append(f'(--on={other}: {WAYS[other]}'
-                         + (f'; not at hand: {missing})' if missing else ')'))
-    lines += [entry.why] if entry.why else []
-    return '\n'.join(lines)
 
 
 def collect(entry, way, place):
