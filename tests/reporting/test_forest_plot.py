@@ -6,10 +6,18 @@ from tf_advseg.reporting import forest_plot
 from tf_advseg.reporting import paired
 
 
+def test_over_folds_the_corrected_interval_decides_on_the_colour():
+    found = paired.Difference(10, 1.0, 1.1, 0.8)  # corrected: 1.2
+    for folds, colour in ((None, curves.PEAK), (10, curves.CONTROL)):
+        axes, = forest_plot.forest([forest_plot.Panel('points', [('a', found, None)], True,
+                                                      folds)]).axes
+        assert axes.containers[0][0].get_color() == colour
+
+
 def test_marks_and_intervals_lie_where_they_should():
     clear, unclear = paired.Difference(8, 1.0, 0.6, 0.5), paired.Difference(8, -0.2, 0.6, 0.5)
     parts = [forest_plot.Panel('points', [('a', clear, None), ('b', unclear, 2.1)]),
-             forest_plot.Panel('regions', [('a', clear, None)], False, 'folds')]
+             forest_plot.Panel('regions', [('a', clear, None)], False, 8)]
     figure = forest_plot.forest(parts)
     first, second = figure.axes
     assert [text.get_text() for text in first.get_yticklabels()] == ['a', 'b']

@@ -1,7 +1,9 @@
 """A finished run put together by hand, and tools called in this process."""
 import importlib
 import json
+import os
 import pathlib
+import subprocess
 import sys
 import types
 
@@ -44,6 +46,22 @@ def call():
 
     yield run
     flags.FLAGS.unparse_flags()
+
+
+@pytest.fixture
+def typed(repository, tmp_path):
+    """Function (script) -> subprocess's result: run by bash in a folder that looks like a clone."""
+    for name in ('tools', 'gin', 'tf_advseg'):
+        (tmp_path / name).symlink_to(repository / name)
+    environment = {**os.environ, 'PATH': f'{os.path.dirname(sys.executable)}:{os.environ["PATH"]}'}
+
+    def run(script):
+        done = subprocess.run(['bash', '-eu', '-c', script], cwd=tmp_path, env=environment,
+                              capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done
+
+    return run
 
 
 @pytest.fixture

@@ -1,8 +1,5 @@
 """docs/protocol.md: its commands run, one after another, and its page is filled in."""
-import os
 import re
-import subprocess
-import sys
 import textwrap
 
 import pytest
@@ -11,17 +8,7 @@ from tf_advseg.core import files
 
 
 @pytest.mark.slow
-def test_every_command_runs(repository, tmp_path):
-    for name in ('tools', 'gin', 'tf_advseg'):
-        (tmp_path / name).symlink_to(repository / name)
-    environment = {**os.environ, 'PATH': f'{os.path.dirname(sys.executable)}:{os.environ["PATH"]}'}
-
-    def run(script):
-        done = subprocess.run(['bash', '-eu', '-c', script], cwd=tmp_path, env=environment,
-                              capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr[-3000:]
-        return done.stdout
-
+def test_every_command_runs(repository, tmp_path, typed):
     page = (repository / 'docs' / 'protocol.md').read_text(encoding='utf-8')
     blocks = [block for block in re.findall(r'```\n(.*?)```', page, re.S)
               if block.startswith('python')]
@@ -29,17 +16,17 @@ def test_every_command_runs(repository, tmp_path):
     marked = '\n'.join(textwrap.dedent(text) for text in re.findall(
         r'(?m)^    <!--.*\n(?:    .*\n)+', page))
     assert len(blocks) == 2 and marked.count('<!--') == 3
-    run(blocks[0])
+    typed(blocks[0])
     (tmp_path / 'more.cells').write_text(
         (repository / 'gin/protocols/smallest.cells').read_text(encoding='utf-8') + arm)
-    table = run(blocks[0].replace('gin/protocols/smallest.cells', 'more.cells'))
+    table = typed(blocks[0].replace('gin/protocols/smallest.cells', 'more.cells')).stdout
     assert '8 runs, 2 to run' in table and 'Luc, weight 1' in table
     (tmp_path / 'notes').mkdir()
     (tmp_path / 'notes' / 'page.md').write_text(f'# Notes\n\n{marked}')
-    run('python tools/sweep.py --update=notes/page.md')
+    typed('python tools/sweep.py --update=notes/page.md')
     assert '| Luc, weight 1 | control (CE) | 2 |' in (tmp_path / 'notes/page.md').read_text()
     assert (tmp_path / 'notes' / 'gains.png').is_file()
-    assert 'Consistency: Consistency' in run(blocks[1])
+    assert 'Consistency: Consistency' in typed(blocks[1]).stdout
     rows = [line for line in (tmp_path / 'runs/small_protocol/cells.jsonl').read_text().split('\n')
             if line]
     assert len(rows) == 8

@@ -1,10 +1,11 @@
 """A forest plot: differences with their intervals, one below the other."""
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from tf_advseg.reporting import curves
+from tf_advseg.reporting import paired
 
 _ROW, _AXIS, _WIDTH = 0.34, 0.9, 9.5  # inches
 
@@ -16,19 +17,21 @@ class Panel(NamedTuple):
       title: of the axis.
       rows: [(name, paired.Difference with an interval, the paper's gain or None)].
       higher_is_better: whether a difference above 0 is a gain.
-      counted: what the differences are counted by, 'runs' or 'folds'.
+      folds: into how many folds the data are cut, if differences are counted by these and not by
+        runs.
     """
     title: str
     rows: list
     higher_is_better: bool = True
-    counted: str = 'runs'
+    folds: Optional[int] = None
 
 
 def forest(parts):
     """Each difference as a mark with its 95 % interval as a line; 0 is drawn through.
 
-    An interval that holds 0 is grey, one on the better side green, one on the worse side red. What
-    a paper claims is a hollow mark.
+    An interval that holds 0 is grey, one on the better side green, one on the worse side red; over
+    folds the interval that decides is `paired.corrected`, wider than the one that is drawn. What a
+    paper claims is a hollow mark.
 
     Args:
       parts: [Panel].
@@ -45,15 +48,15 @@ def forest(parts):
     return figure
 
 
-def _draw(axes, title, rows, higher_is_better, counted):
+def _draw(axes, title, rows, higher_is_better, folds):
     axes.axvline(0.0, color='#000000', linewidth=0.8, alpha=0.5)
     for place, (_, found, _) in enumerate(rows):
-        clear = abs(found.mean) > found.half_width
+        clear = paired.is_clear(found, folds)
         better = (found.mean > 0) == higher_is_better
         colour = (curves.PEAK if better else curves.END) if clear else curves.CONTROL
         axes.errorbar(found.mean, place, xerr=found.half_width, fmt='o', markersize=5,
                       linewidth=1.6, capsize=3, color=colour)
-        axes.annotate(f' {_said(found, counted)}', (1.0, place), fontsize=8, va='center',
+        axes.annotate(f' {_said(found, folds)}', (1.0, place), fontsize=8, va='center',
                       xycoords=('axes fraction', 'data'), annotation_clip=False)
     claims = [(claim, place) for place, (_, _, claim) in enumerate(rows) if claim is not None]
     if claims:
@@ -67,8 +70,8 @@ def _draw(axes, title, rows, higher_is_better, counted):
     axes.grid(True, axis='x', color='#000000', alpha=0.08, linewidth=0.6)
 
 
-def _said(found, counted):
-    return f'{found}, {found.count} {counted}'
+def _said(found, folds):
+    return f'{found}, {found.count} {"folds" if folds else "runs"}'
 
 
 def described(parts):
@@ -80,7 +83,7 @@ def described(parts):
     lines = []
     for part in parts:
         lines.append(part.title)
-        lines += [f'{name}: {_said(found, part.counted)}'
+        lines += [f'{name}: {_said(found, part.folds)}'
                   + ('' if claim is None else f"; the paper's {claim:+.2f}")
                   for name, found, claim in part.rows]
     return '\n'.join(lines)

@@ -137,7 +137,7 @@ def test_the_forest_plot_begins_with_the_pooled_gain():
     parts = sweep_chart.panels(collected, claims={'a': 2.0})
     first, second = parts
     assert 'pooled over the folds' in first[0] and 'pooled' not in second[0]
-    assert [part[2:] for part in parts] == [(True, 'folds')] * 2
+    assert [part[2:] for part in parts] == [(True, COUNT)] * 2
     expected = {(cell, less): found for cell, _, _, less, *_, found in
                 pooled_folds.compared(collected)}
     assert [(found, claim) for _, found, claim in first[1]] == [

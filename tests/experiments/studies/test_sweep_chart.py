@@ -50,7 +50,7 @@ def test_of_runs_on_folds_the_pooled_images_come_first():
     pooled, single = sweep_chart.panels(cells_of({'a': SCORES['a']}, on_folds), ('control',),
                                         claims={'a': 1.0})
     assert 'pooled over the folds' in pooled.title
-    assert pooled.counted == single.counted == 'folds' and pooled.rows[0][1].count == 2
+    assert pooled.folds == single.folds == 2 and pooled.rows[0][1].count == 2
     assert pooled.rows[0][2] == single.rows[0][2] == 1.0
     assert pooled.rows[0][1].mean != single.rows[0][1].mean
 

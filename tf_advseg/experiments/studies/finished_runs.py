@@ -106,8 +106,8 @@ def collect(groups):
 
     Returns:
       {cell name: {seed: `measured`}}, of a run directory with 'seconds' {stage: number},
-      'settings' [--gin_file and --gin_param, as given] and the code's 'commit'. The cells of a file that `keep` wrote have
-      its names; a name before such a file takes the cell of that name alone.
+      'settings' [--gin_file and --gin_param, as given] and the code's 'commit'. The cells of a file
+      that `keep` wrote have its names; a name before such a file takes the cell of that name alone.
 
     Raises:
       UserError: a run is not finished, is of another method than the first of its cell or of

@@ -53,23 +53,23 @@ def panels(collected, references=(), measures=('miou',), claims=None):
     Returns:
       [forest_plot.Panel], those without a row left out.
     """
-    found, over = [], sweep_table.counted(collected)
+    found, folds = [], sweep_table.folds_of(collected)
     if 'miou' in measures:
         pooled = [(cell, model, less, each) for cell, model, _, less, *_, each
                   in pooled_folds.compared(collected, references)]
         found.append(_panel('mIoU of all images, pooled over the folds, difference in points',
-                            pooled, claims, True, over))
+                            pooled, claims, True, folds))
     for measure in measures:
         rows = [(cell, model, less, each) for cell, model, less, split, each
                 in sweep_table.compared(collected, references, measure) if split == 'test']
         about = tabled_measures.MEASURES[measure]
         found.append(_panel(f'{about.title} of test images, difference in '
                             f'{sweep_table.steps(measure)}', rows,
-                            claims if measure == 'miou' else None, about.higher_is_better, over))
+                            claims if measure == 'miou' else None, about.higher_is_better, folds))
     return [panel for panel in found if panel.rows]
 
 
-def _panel(title, rows, claims, higher_is_better, counted):
+def _panel(title, rows, claims, higher_is_better, folds):
     """Panel of [(cell, model, what is subtracted, paired.Difference)]."""
     rows = [row for row in rows if row[-1].half_width is not None]
     rows = [row for row in rows if sweep_table.of_a_document(row[2])] or rows
@@ -82,7 +82,7 @@ def _panel(title, rows, claims, higher_is_better, counted):
     drawn = [(name, each,
               (claims or {}).get(cell) if less == tabled_measures.CONTROL else None)
              for name, (cell, _, less, each) in zip(names, rows)]
-    return forest_plot.Panel(title, drawn, higher_is_better, counted)
+    return forest_plot.Panel(title, drawn, higher_is_better, folds)
 
 
 def _names(rows):
